@@ -74,7 +74,7 @@ DATABASE_URI = "postgresql+psycopg://mlflow:not-a-password@db.example.com/mlflow
 TAKES_RELEASE = ("plan", "install", "status", "doctor", "restore", "upgrade")
 # Their stand-in keeps data, and makes snapshots of it.
 KEEPS_DATA = ("backup-and-restore.md", "upgrade.md", "automation.md")
-KEPT = {"kept_20261123_001122_ab12cd": "kept-1"}  # what a document calls it, and what the stand-in does
+SAVED = {"saved_20261123_001122_ab12cd": "kept-1"}  # the saved copy in a document, and that of the stand-in
 DISASTER = "\n## The cluster is gone\n"
 
 
@@ -284,7 +284,7 @@ class Reader:
 
     def arguments(self, command: Command) -> list[str]:
         """On the sandbox where a cluster is meant, and with the stand-in where a release is not named."""
-        words = [KEPT.get(word, word) for word in command.words[1:]]
+        words = [SAVED.get(word, word) for word in command.words[1:]]
         if words[0] in NEEDS_SANDBOX and "--sandbox" not in words:
             words.append("--sandbox")
         if words[0] in NEEDS_SANDBOX and not {"--config", "-c", "--profile", "-p"} & set(words):

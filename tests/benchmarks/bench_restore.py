@@ -39,18 +39,17 @@ def back_up(folder: Path, artifacts: Path) -> None:
 
 
 def restore(backups: str, destination: str) -> None:
-    from mlflow_ae5_server.commands import restore
-    from mlflow_ae5_server.restore import files as recover_files
     from mlflow_ae5_server.restore import preflight
-    from mlflow_ae5_server.restore.target import open_target
+    from mlflow_ae5_server.restore.open import open_target
+    from mlflow_ae5_server.restore.source import find_source
 
     started = time.perf_counter()
-    source = restore.find(backups, "latest")
-    preflight.check(source.repository, source.snapshot).require_sound(source.snapshot)
+    source = find_source(backups, "latest")
+    preflight.check(source.repository, source.snapshot).require_intact(source.snapshot)
     target = open_target(destination)
-    recover_files.refuse_names(source.repository.files(source.snapshot), target)
+    source.refuse_names(target)
     checked = time.perf_counter()
-    done = source.artifacts(target, again=False)
+    done = source.write_artifacts(target, again=False)
     ended = time.perf_counter()
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(done.files, checked - started, ended - checked, round(memory))

@@ -10,7 +10,7 @@ import pytest
 from mlflow_ae5_deploy.common.errors import Conflict
 from mlflow_ae5_deploy.operations.upgrade.plan import RESTORABLE, require_restorable
 
-CHECKS = Path(__file__).parents[2] / "project_template/mlflow_ae5_server/restore/preflight.py"
+CHECKS = Path(__file__).parents[2] / "project_template/mlflow_ae5_server/database/contents.py"
 
 
 def test_a_database_that_nothing_can_be_restored_into_is_refused():

@@ -17,7 +17,7 @@ from mlflow_ae5_server.commands import tracking_server as server
 from mlflow_ae5_server.database import locks
 from mlflow_ae5_server.database.connection import check_uri
 from mlflow_ae5_server.restore import journal
-from mlflow_ae5_server.restore.open_saved_copies import beside
+from mlflow_ae5_server.restore.open import open_saved_copies
 
 from tests.project_template.conftest import open_to_others
 
@@ -200,9 +200,9 @@ def test_what_a_restore_has_left_half_done_is_refused_and_no_database_is_made(pr
     data = project.folder / "data/mlflow/standalone"
     (data / "store").mkdir(parents=True)
     running = journal.RestoreInProgress(
-        "artifacts", "20260102T030405Z-abcdef", "2026-01-02T03:04:05+00:00", "elsewhere:1"
+        "restore-artifacts", "20260102T030405Z-abcdef", "2026-01-02T03:04:05+00:00", "elsewhere:1"
     )
-    journal.RestoreJournalFile(beside(str(data / "artifacts"))).begin(running)
+    journal.RestoreJournalFile(open_saved_copies(str(data / "artifacts"))).begin(running)
     ended = project.run(command, "--anaconda-project-address=127.0.0.1", "--anaconda-project-port=0")
     assert ended.code == 22, ended.output
     assert "a restore of the snapshot 20260102T030405Z-abcdef" in ended.stderr

@@ -83,7 +83,7 @@ def create_snapshot(
         repository.lock("backup") as lock,
         contextlib.closing(BlobIndex()) as index,
     ):
-        journal.refuse_unfinished(destination)  # a restore may have been interrupted while this waited for the lock
+        journal.refuse_interrupted(destination)  # a restore may have been interrupted while this waited for the lock
         return _Backup(repository, lock, index, options).run(store, source, destination, dump)
 
 

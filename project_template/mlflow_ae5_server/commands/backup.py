@@ -73,7 +73,7 @@ def _create(settings: Settings, report: Report, options: argparse.Namespace) -> 
 
     location, artifacts = destination(settings), _artifacts(settings)
     store = check_uri(settings.value("MLFLOW_BACKEND_STORE_URI"))
-    journal.refuse_unfinished(artifacts)  # before the database: a restore may have moved it away
+    journal.refuse_interrupted(artifacts)  # before the database: a restore may have moved it away
     if store.file is not None and not store.file.is_file():
         raise ConfigurationError(
             f"there is no database {store.shown}", "give this job the MLFLOW_BACKEND_STORE_URI of the server"
@@ -279,7 +279,7 @@ def _prune(settings: Settings, report: Report, options: argparse.Namespace) -> i
         policy,
         apply=options.yes,
         drop=options.drop_damaged,
-        guard=lambda: journal.refuse_unfinished(artifacts),  # an interrupted restore needs its snapshot
+        guard=lambda: journal.refuse_interrupted(artifacts),  # an interrupted restore needs its snapshot
     )
     verb = "removed" if options.yes else "would remove"
     for name in plan.removed:
@@ -294,7 +294,7 @@ def _prune(settings: Settings, report: Report, options: argparse.Namespace) -> i
     if plan.unrecorded:
         _say(f"warning: that is not recorded: {plan.unrecorded}")
         report.add(not_recorded=plan.unrecorded)
-    if not options.yes and (interrupted := journal.unfinished(artifacts)):
+    if not options.yes and (interrupted := journal.interrupted(artifacts)):
         report.add(interrupted_restore=interrupted)
     report.add(
         outcome="done" if options.yes else "dry-run",

@@ -16,7 +16,6 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from mlflow_ae5_server.commands import restore
 from mlflow_ae5_server.common import keys
 from mlflow_ae5_server.common.errors import (
     ConfigurationError,
@@ -40,7 +39,7 @@ from mlflow_ae5_server.drill.temporary_folder import temporary_folder
 from mlflow_ae5_server.repository.check import report_fields
 from mlflow_ae5_server.restore import preflight
 from mlflow_ae5_server.restore.files import refuse_names
-from mlflow_ae5_server.restore.steps import RestoreSource
+from mlflow_ae5_server.restore.source import RestoreSource, find_source
 from mlflow_ae5_server.restore.target import FolderTarget
 
 FAILED = 1  # exit code of a drill whose checks did not all pass
@@ -55,12 +54,12 @@ def run(settings: Settings, report: Report, options: argparse.Namespace) -> int:
     backups = settings.value("MLFLOW_TRACKING_BACKUP_DESTINATION")
     if not backups:
         raise ConfigurationError("MLFLOW_TRACKING_BACKUP_DESTINATION is not set", "set it as for Backup")
-    source = restore.find(backups, options.snapshot)
-    report.add(**restore.describe(source, store), recovery_seconds=None, checks=[], models_read=0)
-    restore.tell_keys(source, report)
+    source = find_source(backups, options.snapshot)
+    report.add(**source.describe(store), recovery_seconds=None, checks=[], models_read=0)
+    source.report_keys(report)
     schema.require_supported(source.part.revision, f"the snapshot {source.snapshot.id}")
     if store.file is None:
-        restore.wait(settings, store)
+        preflight.wait_for_database(settings, store)
     parent = temporary_parent(destination, backups)
     drill = _Drill(source, report)
     with temporary_folder(parent) as folder, _temporary_database(store, folder) as copy:
@@ -140,13 +139,13 @@ class _Drill:
         return check.passed
 
     def _artifacts(self, temporary: TemporaryServer) -> str:
-        done = self._source.artifacts(FolderTarget(temporary.artifacts), again=False)
+        done = self._source.write_artifacts(FolderTarget(temporary.artifacts), again=False)
         return f"{done.files} files ({amount(done.bytes)}), each read back and identical"
 
     def _database(self, store: Database) -> str:
         part = self._source.part
         try:
-            self._source.database(store)
+            self._source.load_database(store)
         except ConfigurationError:
             dialects.refused(
                 part, self._source.repository.reader(), store

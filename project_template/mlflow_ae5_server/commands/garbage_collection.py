@@ -79,7 +79,7 @@ def _refuse_unfinished(settings: Settings) -> None:
     from mlflow_ae5_server.restore import journal
 
     try:
-        journal.refuse_unfinished(settings.value("MLFLOW_ARTIFACTS_DESTINATION") or "")
+        journal.refuse_interrupted(settings.value("MLFLOW_ARTIFACTS_DESTINATION") or "")
     except (ConfigurationError, StorageError) as error:
         # Jobs could not have restored anything there; its artifacts are reached through the server.
         print(f"note: cannot tell whether a restore is running: {error.message}", file=sys.stderr, flush=True)

@@ -255,7 +255,7 @@ def refuse_unfinished(destination: str) -> None:
     from mlflow_ae5_server.restore import journal
 
     try:
-        journal.refuse_unfinished(destination)
+        journal.refuse_interrupted(destination)
     except UnfinishedError:
         raise
     except ProjectError as error:  # a kind of store that restores do not know, or one that does not answer now

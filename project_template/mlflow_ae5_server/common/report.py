@@ -11,6 +11,11 @@ from mlflow_ae5_server.common.errors import BusyError, ProjectError, UnfinishedE
 from mlflow_ae5_server.common.redaction import ScrubbingStream, scrub
 
 
+def say(text: str) -> None:
+    """Log one line of progress."""
+    print(text, file=sys.stderr, flush=True)
+
+
 class Report:
     """Collects facts while a job runs and prints them once, last."""
 

@@ -1,8 +1,8 @@
-"""Databases beside a MySQL database: what is kept aside, and scratch places.
+"""Saved copies of a MySQL database, and scratch databases next to it.
 
-A database is to MySQL what a schema is to PostgreSQL. One RENAME TABLE moves all tables from one to the other, with
-their keys and numbering, or none; InnoDB sees to it that it is so after a crash too (MySQL 8, MariaDB 10.6). Views
-beside MLflow's tables stay, and see whatever tables have those names.
+A database is to MySQL what a schema is to PostgreSQL. One RENAME TABLE moves all tables from one to another, with
+their keys and numbering, or none, also in a crash (InnoDB of MySQL 8 and MariaDB 10.6). Views of MLflow's tables stay,
+and read whatever tables have those names.
 """
 
 from __future__ import annotations
@@ -23,50 +23,50 @@ from mlflow_ae5_server.database.mysql import DENIED, connected, quoted
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
-_KEPT = "mlflow_ae5_kept_"
+_SAVED = "mlflow_ae5_saved_"
 _SCRATCH = "mlflow_ae5_scratch_"
-_NOTE = "mlflow_ae5_triggers"  # the table of those that are to be made again
-_PATIENCE = 10  # seconds to wait for who holds on to a table
+_NOTE = "mlflow_ae5_triggers"  # the table of those to be created again
+_LOCK_WAIT = 10  # seconds
 
 
 def save_copy(target: Database, name: str) -> None:
     from sqlalchemy.exc import SQLAlchemyError
 
     with _altering(target) as connection:
-        kept = _kept(connection) + name
-        if _tables(connection, kept):
-            raise NotEmptyError(f"{target.shown} already keeps something as {name}", "use another name")
+        copy = _prefix(connection) + name
+        if _tables(connection, copy):
+            raise NotEmptyError(f"{target.shown} has a saved copy {name} already", "use another name")
         here = _here(connection)
         if tables := _tables(connection, here):
-            _create(connection, kept)
+            _create(connection, copy)
             try:
-                _move(connection, [(here, table, kept) for table in tables])
+                _move(connection, [(here, table, copy) for table in tables])
             except BaseException:
                 with contextlib.suppress(SQLAlchemyError):
-                    _drop_empty(connection, kept)
+                    _drop_empty(connection, copy)
                 raise
 
 
 def bring_back(target: Database, name: str) -> None:
-    with _altering(target) as connection, _scratch_database(connection) as gone:
-        here, kept = _here(connection), _kept(connection) + name
-        tables = _tables(connection, kept)
+    with _altering(target) as connection, _scratch_database(connection) as discarded:
+        here, copy = _here(connection), _prefix(connection) + name
+        tables = _tables(connection, copy)
         if not tables:
-            raise ConfigurationError(f"{target.shown} keeps nothing as {name}", "see what is kept aside")
-        away = [(here, table, gone) for table in _tables(connection, here)]
-        _move(connection, [*away, *((kept, table, here) for table in tables)])
-        _drop(connection, kept)
+            raise ConfigurationError(f"{target.shown} has no saved copy {name}", "see `restore --list-saved`")
+        away = [(here, table, discarded) for table in _tables(connection, here)]
+        _move(connection, [*away, *((copy, table, here) for table in tables)])
+        _drop(connection, copy)
 
 
 def drop_saved(target: Database, name: str) -> None:
     with _altering(target) as connection:
-        _drop(connection, _kept(connection) + name)
+        _drop(connection, _prefix(connection) + name)
 
 
-def kept(target: Database) -> tuple[str, ...]:
-    """An empty one is what is left of a process that was killed: nothing is kept in it."""
+def saved_names(target: Database) -> tuple[str, ...]:
+    """An empty database is left over from a killed process, and no saved copy."""
     with connected(target) as connection:
-        start = _kept(connection)
+        start = _prefix(connection)
         return tuple(sorted(n.removeprefix(start) for n in _databases(connection, start) if _tables(connection, n)))
 
 
@@ -77,7 +77,7 @@ def scratch(target: Database) -> Iterator[Database]:
 
 
 def move_in(scratch_database: Database, target: Database, tables: Iterable[str]) -> None:
-    """All of these tables, from a scratch place into `target`."""
+    """Move these tables from a scratch database into `target`."""
     with connected(scratch_database) as connection:
         here = _here(connection)
     with _altering(target) as connection:
@@ -86,22 +86,22 @@ def move_in(scratch_database: Database, target: Database, tables: Iterable[str])
 
 
 def complete(target: Database) -> None:
-    """What a process that was killed after it had moved tables still owed them."""
+    """Create the triggers that a process which was killed after it had moved tables has left out."""
     with _altering(target) as connection:
-        _make_triggers(connection, _here(connection))
+        _create_triggers(connection, _here(connection))
 
 
 def require_right(target: Database) -> None:
-    """That the user may make databases. Raises CredentialsError. There is no other way to know than to make one."""
+    """Raise CredentialsError where the user may not create databases. Only creating one can tell."""
     with _altering(target) as connection, _scratch_database(connection):
         pass
 
 
 @contextlib.contextmanager
 def _scratch_database(connection: Connection) -> Iterator[str]:
-    """An empty database, removed afterwards; and those of processes that are gone."""
+    """An empty database, dropped afterwards. Also drops those of processes that are gone."""
     name = _SCRATCH + secrets.token_hex(8)
-    # This connection's lock tells the others that the database is not left over from a killed process.
+    # The lock shows the others that the database is not left over from a killed process.
     _ask(connection, "SELECT GET_LOCK(%s, 0)", name)
     for old in _databases(connection, _SCRATCH):
         if _ask(connection, "SELECT GET_LOCK(%s, 0)", old) == [1] and old != name:
@@ -116,15 +116,15 @@ def _scratch_database(connection: Connection) -> Iterator[str]:
 
 @contextlib.contextmanager
 def _altering(target: Database) -> Iterator[Connection]:
-    """A connection that stays, and gives up when somebody holds on to a table."""
+    """A connection that stays open, and gives up after a while when another one locks a table."""
     with connected(target) as connection:
         connection.exec_driver_sql(STAY)
-        connection.exec_driver_sql(f"SET SESSION lock_wait_timeout = {_PATIENCE}, foreign_key_checks = 0")
+        connection.exec_driver_sql(f"SET SESSION lock_wait_timeout = {_LOCK_WAIT}, foreign_key_checks = 0")
         yield connection
 
 
 def _create(connection: Connection, name: str) -> None:
-    """With the character set of the database at hand, so that tables made in it are as MLflow would make them."""
+    """With the character set of the current database, so that tables created in it are as MLflow creates them."""
     from sqlalchemy.exc import DBAPIError
 
     ((charset, collation),) = connection.exec_driver_sql(
@@ -140,40 +140,40 @@ def _create(connection: Connection, name: str) -> None:
             raise
         (user,) = _ask(connection, "SELECT CURRENT_USER()")
         raise CredentialsError(
-            f"the user {user} cannot make a database beside {_here(connection)}, in which tables are put together or "
-            "kept aside",
+            f"the user {user} cannot create a database next to {_here(connection)}, for loading tables and for saved "
+            "copies",
             r"GRANT ALL PRIVILEGES ON `mlflow\_ae5\_%`.* to this user",
         ) from None
 
 
 def _move(connection: Connection, moves: Sequence[tuple[str, str, str]]) -> None:
-    """(from, table, to), those from one place all to one place; in one step.
+    """Move tables (from, table, to) in one step; those from one database all go to the same one.
 
-    A table with a trigger does not go to another database. So triggers are written down, taken away, and made again
-    where the tables are; what is written down goes with them.
+    A table with a trigger cannot move. So triggers are noted in a table that moves with the others, dropped, and
+    created again.
     """
     from sqlalchemy.exc import SQLAlchemyError
 
-    ways = {a: b for a, _table, b in moves}
-    for scratch_database in ways.values():
-        _make_triggers(connection, scratch_database)
-    noted = [(a, _NOTE, b) for a, b in ways.items() if _note_triggers(connection, a)]
+    targets = {a: b for a, _table, b in moves}
+    for database in targets.values():
+        _create_triggers(connection, database)
+    noted = [(a, _NOTE, b) for a, b in targets.items() if _note_triggers(connection, a)]
     parts = (f"{quoted(a)}.{quoted(table)} TO {quoted(b)}.{quoted(table)}" for a, table, b in [*moves, *noted])
     try:
         connection.exec_driver_sql(f"RENAME TABLE {', '.join(parts)}")
     except BaseException:
         with contextlib.suppress(SQLAlchemyError):
-            for scratch_database in ways:
-                _make_triggers(connection, scratch_database)
+            for database in targets:
+                _create_triggers(connection, database)
         raise
-    for scratch_database in ways.values():
-        _make_triggers(connection, scratch_database)
+    for database in targets.values():
+        _create_triggers(connection, database)
 
 
-def _note_triggers(connection: Connection, scratch_database: str) -> bool:
-    """Write down, and take away, the triggers of MLflow's tables. Whether any are written down."""
-    note = f"{quoted(scratch_database)}.{quoted(_NOTE)}"
-    if found := _triggers(connection, scratch_database):
+def _note_triggers(connection: Connection, database: str) -> bool:
+    """Note the triggers of MLflow's tables and drop them. Whether any are noted."""
+    note = f"{quoted(database)}.{quoted(_NOTE)}"
+    if found := _triggers(connection, database):
         connection.exec_driver_sql(
             f"CREATE TABLE IF NOT EXISTS {note} (name VARCHAR(64) PRIMARY KEY, about VARCHAR(64), text LONGTEXT)"
         )
@@ -181,21 +181,21 @@ def _note_triggers(connection: Connection, scratch_database: str) -> bool:
             connection.exec_driver_sql(f"REPLACE INTO {note} VALUES (%s, %s, %s)", (name, table, text))  # noqa: S608
         connection.commit()
         for name in found:
-            connection.exec_driver_sql(f"DROP TRIGGER {quoted(scratch_database)}.{quoted(name)}")
-    return _is_noted(connection, scratch_database)
+            connection.exec_driver_sql(f"DROP TRIGGER {quoted(database)}.{quoted(name)}")
+    return _is_noted(connection, database)
 
 
-def _make_triggers(connection: Connection, scratch_database: str) -> None:
-    """Make those that are written down, and forget what is written."""
-    if not _is_noted(connection, scratch_database):
+def _create_triggers(connection: Connection, database: str) -> None:
+    """Create the noted triggers, and drop the notes."""
+    if not _is_noted(connection, database):
         return
     note, there, tables = (
-        f"{quoted(scratch_database)}.{quoted(_NOTE)}",
-        _triggers(connection, scratch_database),
-        _tables(connection, scratch_database),
+        f"{quoted(database)}.{quoted(_NOTE)}",
+        _triggers(connection, database),
+        _tables(connection, database),
     )
     noted = connection.exec_driver_sql(f"SELECT name, about, text FROM {note}").all()  # noqa: S608
-    with _inside(connection, scratch_database):
+    with _inside(connection, database):
         for name, table, text in noted:
             if name not in there and table in tables:
                 connection.exec_driver_sql(f"CREATE TRIGGER {quoted(name)} {text}".replace("%", "%%"))
@@ -203,27 +203,27 @@ def _make_triggers(connection: Connection, scratch_database: str) -> None:
 
 
 @contextlib.contextmanager
-def _inside(connection: Connection, scratch_database: str) -> Iterator[None]:
-    """A trigger remembers the name of its table as it was told, and should not remember the database."""
+def _inside(connection: Connection, database: str) -> Iterator[None]:
+    """Make `database` the current one: a trigger keeps the name of its table as given, here without the database."""
     here = _here(connection)
-    connection.exec_driver_sql(f"USE {quoted(scratch_database)}")
+    connection.exec_driver_sql(f"USE {quoted(database)}")
     try:
         yield
     finally:
         connection.exec_driver_sql(f"USE {quoted(here)}")
 
 
-def _is_noted(connection: Connection, scratch_database: str) -> bool:
+def _is_noted(connection: Connection, database: str) -> bool:
     query = "SELECT 1 FROM information_schema.tables WHERE table_schema = %s AND table_name = %s"
-    return bool(_ask(connection, query, scratch_database, _NOTE))
+    return bool(_ask(connection, query, database, _NOTE))
 
 
-def _triggers(connection: Connection, scratch_database: str) -> dict[str, tuple[str, str]]:
-    """name: (table, what follows the name in the statement that makes it)."""
+def _triggers(connection: Connection, database: str) -> dict[str, tuple[str, str]]:
+    """name: (table, what follows the name in the statement that creates it)."""
     found = connection.exec_driver_sql(
         "SELECT trigger_name, event_object_table, action_timing, event_manipulation, action_statement "
         "FROM information_schema.triggers WHERE trigger_schema = %s",
-        (scratch_database,),
+        (database,),
     ).all()
     return {
         name: (table, f"{timing} {event} ON {quoted(table)} FOR EACH ROW {body}")
@@ -233,7 +233,7 @@ def _triggers(connection: Connection, scratch_database: str) -> dict[str, tuple[
 
 
 def _drop(connection: Connection, name: str) -> None:
-    """MLflow's tables in that database, and the database where nothing else is in it."""
+    """Drop MLflow's tables in that database, and the database where nothing else is in it."""
     if tables := [*_tables(connection, name), *([_NOTE] if _is_noted(connection, name) else [])]:
         every = ", ".join(f"{quoted(name)}.{quoted(table)}" for table in tables)
         connection.exec_driver_sql(f"DROP TABLE {every}")
@@ -245,9 +245,9 @@ def _drop_empty(connection: Connection, name: str) -> None:
         connection.exec_driver_sql(f"DROP DATABASE IF EXISTS {quoted(name)}")
 
 
-def _kept(connection: Connection) -> str:
-    """What the names of all that is kept aside begin with: other databases of the same server keep theirs."""
-    return f"{_KEPT}{hashlib.sha256(_here(connection).encode()).hexdigest()[:6]}_"
+def _prefix(connection: Connection) -> str:
+    """The prefix of the saved copies of the current database: other databases of the server have their own."""
+    return f"{_SAVED}{hashlib.sha256(_here(connection).encode()).hexdigest()[:6]}_"
 
 
 def _here(connection: Connection) -> str:

@@ -1,7 +1,7 @@
-"""What a target holds, moved out of the way so that it can come back; and an empty database beside the real one.
+"""Saved copies of a database, which can be brought back; and an empty scratch database next to the real one.
 
 SQLite: the file is renamed. PostgreSQL: MLflow's tables move into a schema of their own, in one transaction; views on
-them follow them, and everything else stays where it is. MySQL: into a database of their own; see mysql_saved_copy.py.
+them follow them, and everything else stays. MySQL: into a database of their own; see mysql_saved_copy.py.
 """
 
 from __future__ import annotations
@@ -22,29 +22,36 @@ from mlflow_ae5_server.database.columns import listed, quoted
 from mlflow_ae5_server.database.connection import Database
 from mlflow_ae5_server.database.work_folder import storage_errors, work_folder
 
-_KEPT = "mlflow_ae5_kept_"  # the schema, and the end of a file's name
+_SAVED = "mlflow_ae5_saved_"  # with the name of the copy: the schema, and the end of a file's name
 _SCRATCH = "mlflow_ae5_scratch_"
-_STOP = "stop whatever works on that database"
+_STOP = "stop every program that uses that database"
+_LIST = "see `restore --list-saved`"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,39}")
 
 
 def save_copy(target: Database, name: str) -> None:
+    """Move what `target` holds to the saved copy `name` (at most 40 letters, digits, - and _), in one step.
+
+    A SQLite file that does not exist is not saved, and cannot be brought back. Raises NotEmptyError (there is such a
+    copy), InUseError, CredentialsError.
+    """
     _require_name(name)
     if target.dialect == "sqlite":
-        _keep_file(sqlite_file.file_of(target), name)
+        _save_file(sqlite_file.file_of(target), name)
     elif target.dialect == "mysql":
         mysql_saved_copy.save_copy(target, name)
     else:
         with _altering(target) as cursor:
-            kept = _schema(name)
-            if _exists(cursor, kept):
-                raise NotEmptyError(f"{target.shown} already keeps something as {name}", "use another name")
-            cursor.execute(f"CREATE SCHEMA {quoted(kept)}")
+            copy = _SAVED + name
+            if _exists(cursor, copy):
+                raise NotEmptyError(f"{target.shown} has a saved copy {name} already", "use another name")
+            cursor.execute(f"CREATE SCHEMA {quoted(copy)}")
             for table in _tables(cursor, None):
-                cursor.execute(f"ALTER TABLE {quoted(table)} SET SCHEMA {quoted(kept)}")
+                cursor.execute(f"ALTER TABLE {quoted(table)} SET SCHEMA {quoted(copy)}")
 
 
 def bring_back(target: Database, name: str) -> None:
+    """Move the tables of the saved copy `name` back, in one step. What `target` holds now is deleted."""
     _require_name(name)
     if target.dialect == "sqlite":
         _bring_file_back(sqlite_file.file_of(target), name)
@@ -52,97 +59,100 @@ def bring_back(target: Database, name: str) -> None:
         mysql_saved_copy.bring_back(target, name)
     else:
         with _altering(target) as cursor:
-            kept = _schema(name)
-            _require_kept(_exists(cursor, kept), target, name)
+            copy = _SAVED + name
+            if not _exists(cursor, copy):
+                raise ConfigurationError(f"{target.shown} has no saved copy {name}", _LIST)
             if present := _tables(cursor, None):
                 cursor.execute(f"DROP TABLE {listed(present)}")
             cursor.execute("SELECT current_schema()")
             here = cursor.fetchone()[0]
-            for table in _tables(cursor, kept):
-                cursor.execute(f"ALTER TABLE {quoted(kept)}.{quoted(table)} SET SCHEMA {quoted(here)}")
-            cursor.execute(f"DROP SCHEMA {quoted(kept)}")
+            for table in _tables(cursor, copy):
+                cursor.execute(f"ALTER TABLE {quoted(copy)}.{quoted(table)} SET SCHEMA {quoted(here)}")
+            cursor.execute(f"DROP SCHEMA {quoted(copy)}")
 
 
 def drop_saved(target: Database, name: str) -> None:
+    """Delete the saved copy `name`, where there is one."""
     _require_name(name)
     if target.dialect == "sqlite":
-        file = _kept_file(sqlite_file.file_of(target), name)
+        file = _copy_file(sqlite_file.file_of(target), name)
         with storage_errors(file.parent):
             file.unlink(missing_ok=True)
     elif target.dialect == "mysql":
         mysql_saved_copy.drop_saved(target, name)
     else:
         with _altering(target) as cursor:
-            kept = _schema(name)
-            if _exists(cursor, kept):
-                if tables := _tables(cursor, kept):
-                    every = ", ".join(f"{quoted(kept)}.{quoted(table)}" for table in tables)
+            copy = _SAVED + name
+            if _exists(cursor, copy):
+                if tables := _tables(cursor, copy):
+                    every = ", ".join(f"{quoted(copy)}.{quoted(table)}" for table in tables)
                     cursor.execute(f"DROP TABLE {every}")
-                cursor.execute(f"DROP SCHEMA {quoted(kept)}")
+                cursor.execute(f"DROP SCHEMA {quoted(copy)}")
 
 
-def kept(target: Database) -> tuple[str, ...]:
+def saved_names(target: Database) -> tuple[str, ...]:
+    """The names of the saved copies."""
     if target.dialect == "sqlite":
         file = sqlite_file.file_of(target)
-        start = f"{file.name}.{_KEPT}"
+        start = f"{file.name}.{_SAVED}"
         return tuple(sorted(f.name.removeprefix(start) for f in file.parent.iterdir() if f.name.startswith(start)))
     if target.dialect == "mysql":
-        return mysql_saved_copy.kept(target)
+        return mysql_saved_copy.saved_names(target)
     _require_postgresql(target)
     with postgresql.connected(target) as connection, connection.cursor() as cursor:
-        return tuple(sorted(name.removeprefix(_KEPT) for name in _schemas(cursor, _KEPT)))
+        return tuple(sorted(name.removeprefix(_SAVED) for name in _schemas(cursor, _SAVED)))
 
 
-def _keep_file(file: Path, name: str) -> None:
-    kept = _kept_file(file, name)
-    if kept.exists():
-        raise NotEmptyError(f"{kept} exists already", "use another name")
+def _save_file(file: Path, name: str) -> None:
+    copy = _copy_file(file, name)
+    if copy.exists():
+        raise NotEmptyError(f"{copy} exists already", "use another name")
     if file.exists():
         _settle(file)
-        sqlite_file.publish(file, kept)
+        sqlite_file.publish(file, copy)
 
 
 def _bring_file_back(file: Path, name: str) -> None:
-    kept = _kept_file(file, name)
-    if not kept.exists():
-        raise ConfigurationError(f"there is no {kept}", "see what is kept aside")
+    copy = _copy_file(file, name)
+    if not copy.exists():
+        raise ConfigurationError(f"there is no {copy}", _LIST)
     if file.exists():
         _settle(file)
-    sqlite_file.publish(kept, file)
+    sqlite_file.publish(copy, file)
 
 
 def require_free(target: Database) -> None:
-    """That nobody holds a lock on a SQLite file just now. Raises InUseError. Changes nothing.
+    """Raise InUseError where somebody holds a lock on a SQLite file. Changes nothing.
 
-    Elsewhere the tables are moved in one transaction, which tells that by itself.
+    In other databases the transaction that moves the tables finds locks.
     """
     if target.dialect != "sqlite":
         return
     file = sqlite_file.file_of(target)
     if file.exists():
-        with contextlib.suppress(sqlite3.DatabaseError), _connect(file) as connection:  # no database has no locks
+        with contextlib.suppress(sqlite3.DatabaseError), _connect(file) as connection:  # another file has no locks
             _require_no_lock(connection, file)
 
 
 def settle(target: Database) -> None:
-    """Make a SQLite file one that can be moved. Raises InUseError."""
+    """Bring a SQLite file into a state in which it can be moved. Raises InUseError."""
     if target.dialect == "sqlite" and (file := sqlite_file.file_of(target)).exists():
         _settle(file)
 
 
 def complete(target: Database) -> None:
-    """What a process that was killed after it had moved tables still owes them; nothing but on MySQL."""
+    """Finish what a process that was killed after it had moved tables has left; only on MySQL there is anything."""
     if target.dialect == "mysql":
         mysql_saved_copy.complete(target)
 
 
 def _settle(file: Path) -> None:
-    """Everything in the one file: what a crash or a log left beside it is brought in, or undone, by SQLite itself.
+    """Have SQLite bring everything into the one file: the log, and what a crash has left next to it.
 
-    So is a journal that was left empty for the next writer (journal_mode TRUNCATE or PERSIST): SQLite takes it away
-    when such a mode is left, and while nobody writes.
+    SQLite deletes the journal that stays for the next writer (journal_mode TRUNCATE or PERSIST) when the mode is left
+    and nobody writes.
     """
-    with contextlib.suppress(sqlite3.DatabaseError), _connect(file) as connection:  # anything else moves as it is
+    with contextlib.suppress(sqlite3.DatabaseError), _connect(file) as connection:  # another file is moved as it is
         connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
         _require_no_lock(connection, file)
@@ -151,8 +161,8 @@ def _settle(file: Path) -> None:
             connection.execute("PRAGMA journal_mode=DELETE").fetchone()
     if left := [file.name + side for side in sqlite_file.SIDE_FILES if file.with_name(file.name + side).exists()]:
         raise InUseError(
-            f"{file} is in use, or a change to it was left half done: {', '.join(left)} belongs to it",
-            "stop whatever works on that database; if nothing does, move these files away with it",
+            f"{file} is in use, or a change to it was interrupted: {', '.join(left)} belongs to it",
+            f"{_STOP}; if there is none, move these files together with it",
         )
 
 
@@ -165,40 +175,31 @@ def _require_no_lock(connection: sqlite3.Connection, file: Path) -> None:
         connection.execute("BEGIN EXCLUSIVE")
     except sqlite3.OperationalError as error:
         if (getattr(error, "sqlite_errorname", "") or "").startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
-            raise InUseError(f"{file} is in use: somebody holds a lock on it", _STOP) from None
+            raise InUseError(f"{file} is in use: another program holds a lock on it", _STOP) from None
         raise
     connection.execute("ROLLBACK")
 
 
-def _kept_file(file: Path, name: str) -> Path:
-    return file.with_name(f"{file.name}.{_KEPT}{name}")
-
-
-def _schema(name: str) -> str:
-    return _KEPT + name
+def _copy_file(file: Path, name: str) -> Path:
+    return file.with_name(f"{file.name}.{_SAVED}{name}")
 
 
 def _require_name(name: str) -> None:
     if not _NAME.fullmatch(name):
-        raise UsageError(f"{name!r} cannot be the name of something kept aside", "use letters, digits, - and _")
-
-
-def _require_kept(there: bool, target: Database, name: str) -> None:
-    if not there:
-        raise ConfigurationError(f"{target.shown} keeps nothing as {name}", "see what is kept aside")
+        raise UsageError(f"{name!r} cannot be the name of a saved copy", "use letters, digits, - and _")
 
 
 def _require_postgresql(target: Database) -> None:
     if target.dialect != "postgresql":
         raise ConfigurationError(
-            f"a {target.dialect} database can neither keep its tables aside in one step nor lend a scratch place",
+            f"a {target.dialect} database can neither move its tables in one step nor hold a scratch database",
             "restore into another, empty database",
         )
 
 
 @contextlib.contextmanager
 def _altering(target: Database) -> Iterator[Any]:
-    """One transaction, given up when somebody holds on to a table."""
+    """One transaction, given up after a while when another one locks a table."""
     _require_postgresql(target)
     with postgresql.connected(target) as connection, connection.transaction(), connection.cursor() as cursor:
         cursor.execute("SET LOCAL lock_timeout = '10s'")
@@ -228,9 +229,10 @@ def _tables(cursor: Any, where: str | None) -> list[str]:
 
 @contextlib.contextmanager
 def scratch(target: Database) -> Iterator[Database]:
+    """An empty database next to `target`, deleted afterwards. Also deletes those of killed processes."""
     if target.dialect == "sqlite":
-        beside = sqlite_file.file_of(target).parent
-        with work_folder(beside if beside.is_dir() else None) as folder:
+        parent = sqlite_file.file_of(target).parent
+        with work_folder(parent if parent.is_dir() else None) as folder:
             file = folder / "scratch.sqlite"
             uri = sqlite.uri_for(file)
             yield replace(target, uri=uri, shown=uri, file=file)
@@ -243,7 +245,7 @@ def scratch(target: Database) -> Iterator[Database]:
     name = _SCRATCH + secrets.token_hex(4)
     with postgresql.connected(target) as connection, connection.cursor() as cursor:
         connection.autocommit = True
-        # This connection's lock tells the next one that the schema is not left over from a killed process.
+        # The lock shows the others that the schema is not left over from a killed process.
         cursor.execute("SELECT pg_advisory_lock(hashtextextended(%s, 0))", [name])
         for old in _schemas(cursor, _SCRATCH):
             _drop_if_left(cursor, old)
@@ -262,7 +264,7 @@ def _drop_if_left(cursor: Any, name: str) -> None:
 
 
 def _within(target: Database, name: str) -> Database:
-    """`target`, looking into the schema `name` only. Keeps other options that the URI may give."""
+    """`target` with the search path `name` alone, and the other options of its URI."""
     from sqlalchemy.engine import make_url
 
     options = make_url(target.uri).query.get("options", "")

@@ -1,4 +1,4 @@
-"""Artifacts from a snapshot into a target: every file is written, read back, and compared with its digest."""
+"""Write the artifacts of a snapshot to a target; read every file back and compare it with its digest."""
 
 from __future__ import annotations
 
@@ -23,16 +23,11 @@ T = TypeVar("T")
 
 @dataclass
 class RestoreCounts:
-    """`files` and `bytes` were read back and are right; `written` of the files were not there before.
-
-    `left_out` are names that are no files: links where the target has none, devices, sockets.
-    """
-
-    files: int = 0
+    files: int = 0  # that were read back and are right
     bytes: int = 0
-    written: int = 0
+    written: int = 0  # of the files; the others were there already
     links: int = 0
-    left_out: list[str] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)  # links where the target has none, devices, sockets
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def add(self, files: int, size: int, written: int) -> None:
@@ -45,22 +40,22 @@ class RestoreCounts:
 def restore(
     files: Callable[[], Iterator[FileEntry]], reader: BlobReader, target: ArtifactTarget, *, again: bool
 ) -> RestoreCounts:
-    """Bring every file to `target` and prove it there. `again`: some may be there, and are left if they are right.
+    """Write every file to `target` and verify it there. `again`: files that are there and right are left.
 
-    `files` gives the list anew at each call. Raises DamagedError (the snapshot), StorageError (the target), and
-    NotEmptyError where the target holds other files as well.
+    Raises DamagedError (the snapshot), StorageError (the target), and NotEmptyError where the target holds other files
+    as well.
     """
     result = RestoreCounts()
     target.prepare()
 
-    def bring(batch: list[FileEntry]) -> None:
+    def write(batch: list[FileEntry]) -> None:
         written = 0
         for entry in batch:
             if again and _is_there(entry, target):
                 continue
-            found = target.write(entry, reader.chunks(entry))
-            if found != (entry.size, entry.sha256):
-                raise _not_as_written(entry, found, target)
+            read_back = target.write(entry, reader.chunks(entry))
+            if read_back != (entry.size, entry.sha256):
+                raise _not_as_written(entry, read_back, target)
             written += 1
         result.add(len(batch), sum(entry.size for entry in batch), written)
 
@@ -74,7 +69,7 @@ def restore(
             else:
                 others = True
 
-    each(bring, _batches(regular()), target.threads)
+    each(write, _batches(regular()), target.threads)
     # After all files, so that none is written through a link.
     for entry in files() if others else ():
         if entry.kind == "link" and target.link(entry):
@@ -82,41 +77,40 @@ def restore(
         elif entry.kind != "file":
             result.left_out.append(shown(entry.path))
     with ThreadPoolExecutor(1) as pool:
-        synced = pool.submit(target.sync)  # writes, while the names are counted
+        synced = pool.submit(target.sync)  # writes while the names are counted
         _require_nothing_else(result, target)
         synced.result()
     return result
 
 
-def found(files: Iterable[FileEntry], target: ArtifactTarget) -> RestoreCounts | None:
-    """What `restore` would return where it had nothing to write, but for files that are not in the snapshot: they may
-    be there as well. None where anything is missing or different. Reads only."""
+def matching(files: Iterable[FileEntry], target: ArtifactTarget) -> RestoreCounts | None:
+    """Count the files where all are in `target` and right, other files or not; None where one is not. Reads only."""
     result = RestoreCounts()
 
-    def look(batch: list[FileEntry]) -> None:
+    def compare(batch: list[FileEntry]) -> None:
         for entry in batch:
             if entry.kind != "file" or not _is_there(entry, target):
                 raise _DifferentError
         result.add(len(batch), sum(entry.size for entry in batch), 0)
 
     try:
-        each(look, _batches(files), target.threads)
+        each(compare, _batches(files), target.threads)
     except _DifferentError:
         return None
     return result
-
-
-def _is_there(entry: FileEntry, target: ArtifactTarget) -> bool:
-    """Unchanged, as read from the target; only what has the right size is read."""
-    return target.size(entry.path) == entry.size and target.digest(entry.path) == (entry.size, entry.sha256)
 
 
 class _DifferentError(Exception):
     pass
 
 
+def _is_there(entry: FileEntry, target: ArtifactTarget) -> bool:
+    """Whether the file is unchanged, as read from the target; only one of the right size is read."""
+    return target.size(entry.path) == entry.size and target.digest(entry.path) == (entry.size, entry.sha256)
+
+
 def refuse_names(files: Iterable[FileEntry], target: ArtifactTarget) -> None:
-    """Raises ConfigurationError for a name that `target` cannot hold."""
+    """Raise ConfigurationError for a name that `target` cannot hold."""
     parents = ParentFiles()
     for entry in files:
         why = target.refusal(entry) if entry.kind != "special" else ""
@@ -130,7 +124,7 @@ def refuse_names(files: Iterable[FileEntry], target: ArtifactTarget) -> None:
 
 
 def each(work: Callable[[T], None], items: Iterable[T], threads: int) -> None:
-    """`work` on every item, several at a time, with few of them waiting; the first failure ends it."""
+    """Call `work` with every item, several at a time, with few of them waiting. The first failure ends it."""
     pending: deque[Future[None]] = deque()
     with ThreadPoolExecutor(threads) as pool:
         try:
@@ -158,21 +152,20 @@ def _batches(files: Iterable[FileEntry]) -> Iterator[list[FileEntry]]:
         yield batch
 
 
-def _not_as_written(entry: FileEntry, found: tuple[int, str] | None, target: ArtifactTarget) -> DamagedError:
-    """The contents of the objects were right one by one. So either the list of them is wrong, or the store is."""
-    message = "nothing" if found is None else f"{found[0]} bytes with the digest {found[1]}"
+def _not_as_written(entry: FileEntry, read_back: tuple[int, str] | None, target: ArtifactTarget) -> DamagedError:
+    """The objects were right one by one, so either the list of files is wrong or the target is."""
+    message = "nothing" if read_back is None else f"{read_back[0]} bytes with the digest {read_back[1]}"
     return DamagedError(
         f"{shown(entry.path)} was written to {target.shown} and read back as {message}; "
-        f"the snapshot says {entry.size} bytes with the digest {entry.sha256}",
-        "run it again; if it stays so, use another snapshot",
+        f"the snapshot has {entry.size} bytes with the digest {entry.sha256}",
+        "run it again; if it fails again, use another snapshot",
     )
 
 
 def _require_nothing_else(result: RestoreCounts, target: ArtifactTarget) -> None:
-    found = target.count()
-    if found != result.files + result.links:
+    observed, expected = target.count(), result.files + result.links
+    if observed != expected:
         raise NotEmptyError(
-            f"{target.shown} holds {found} files, and the snapshot {result.files + result.links}: "
-            "somebody else has written there",
-            "find out who; then run it again with --replace, which keeps all of them aside",
+            f"{target.shown} holds {observed} files, and the snapshot {expected}: somebody else has written there",
+            "find out who; then run it again with --replace, which saves all of them",
         )

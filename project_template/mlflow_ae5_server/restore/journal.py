@@ -1,17 +1,18 @@
-"""What a restore writes down before it does it, so that the next run can go on, or undo.
+"""The restore journal: what a restore writes down before it does it, so that a later run can resume or undo it.
 
-One small file beside the artifacts (see saved_copies.py): the restore or undo at work, if any, and what was kept
-aside and can still be brought back. It is gone when there is neither.
+One small file next to the artifacts (see saved_copies.py): the restore or undo in progress, if any, and the saved
+copies that can be brought back. It is deleted when there is neither.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
 import secrets
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -19,181 +20,97 @@ from typing import Any
 from mlflow_ae5_server.common import json_input
 from mlflow_ae5_server.common.errors import ProjectError, UnfinishedError
 from mlflow_ae5_server.common.text import shown
-from mlflow_ae5_server.restore.open_saved_copies import beside
+from mlflow_ae5_server.restore.open import open_saved_copies
 from mlflow_ae5_server.restore.saved_copies import SavedCopies, damaged_journal
 
-SAVING = ("save-database", "save-artifacts")
-RESTORE = (*SAVING, "artifacts", "database", "upgrade")
-UNDO = ("undo-save-database", "undo-save-artifacts", "undo-artifacts", "undo-database")
-_NAME = re.compile(r"(kept|undone|failed)_[0-9]{8}_[0-9]{6}_[0-9a-f]{6}")
+SAVE_STEPS = ("save-database", "save-artifacts")
+RESTORE_STEPS = (*SAVE_STEPS, "restore-artifacts", "load-database", "upgrade-schema")
+UNDO_STEPS = ("undo-save-database", "undo-save-artifacts", "bring-back-artifacts", "bring-back-database")
+_NAME = re.compile(r"(saved|undone|failed)_[0-9]{8}_[0-9]{6}_[0-9a-f]{6}")
 CopyName = str  # as _NAME has it
-Unprinted = str  # any text, also what must not reach a terminal
+Unprinted = str  # any text, also one that must not reach a terminal
 
 
 @dataclass(frozen=True)
 class RestoreInProgress:
-    """A restore or an undo that has begun and not ended.
+    """A restore or an undo that has started and not ended."""
 
-    `phase` is the next thing to do; doing it twice does no harm. `aside`: where what is in the way goes. `kept`: where
-    the data is, or will be, that an undo brings back; another name than `aside` when a restore displaces what an
-    unfinished one has left. `in_place`: the artifacts stay where they are.
-    """
-
-    phase: str
+    step: str  # the next one; repeating a step does no harm
     snapshot: str
     started: str
-    who: str
-    aside: CopyName | None = None
-    kept: CopyName | None = None
-    in_place: bool = False
+    started_by: str
+    save_as: CopyName | None = None  # the saved copy to which the present data is moved
+    # The saved copy that an undo brings back. Not `save_as` where a restore displaces the data of an interrupted one.
+    original: CopyName | None = None
+    artifacts_stay: bool = False  # they are not moved
 
     @property
     def is_undo(self) -> bool:
-        return self.phase in UNDO
+        return self.step in UNDO_STEPS
+
+    @property
+    def is_saving(self) -> bool:
+        """Whether nothing has been restored yet; parts of the present data may be in the saved copy."""
+        return self.step in SAVE_STEPS
 
 
 @dataclass(frozen=True)
 class SavedCopy:
-    """Data kept aside under `name` when `snapshot` took its place at `time`, or gave it up (an undo).
-
-    `database`, `artifacts`: whether there was any. `in_place`: the artifacts stayed where they are, and are those of
-    either database. `store`: the database that was restored into, as it is shown.
-    """
+    """Data that was moved away when `snapshot` was restored at `time`, or when that restore was undone."""
 
     name: CopyName
     snapshot: str
     time: str
-    database: bool
-    artifacts: bool
-    in_place: bool = False
-    store: Unprinted = ""
+    database: bool  # whether there was any
+    artifacts: bool  # whether there were any
+    artifacts_stay: bool = False  # they were not moved, and belong to either database
+    store: Unprinted = ""  # the database that was restored into, as it is shown
+
+    @property
+    def contents(self) -> str:
+        """The parts, for a person."""
+        parts = " and ".join(part for part in ("database", "artifacts") if getattr(self, part)) or "nothing"
+        return f"{parts}; the artifacts were not moved" if self.artifacts_stay else parts
 
 
 @dataclass(frozen=True)
 class RestoreJournal:
     running: RestoreInProgress | None = None
-    kept: tuple[SavedCopy, ...] = ()
+    saved: tuple[SavedCopy, ...] = ()  # oldest first
 
     def to_bytes(self) -> bytes:
         document = {
             "format": 1,
             "what": "a restore of mlflow-ae5-deploy; do not delete this file while it runs",
             "running": asdict(self.running) if self.running else None,
-            "kept": [asdict(entry) for entry in self.kept],
+            "saved": [asdict(copy) for copy in self.saved],
         }
         return json.dumps(document, indent=1).encode() + b"\n"
 
     @classmethod
     def from_bytes(cls, data: bytes, where: str) -> RestoreJournal:
+        """Raises DamagedError for what no restore has written."""
         try:
             document = json_input.parse(data)
             running = None if document["running"] is None else RestoreInProgress(**document["running"])
-            journal = cls(running, tuple(SavedCopy(**entry) for entry in document["kept"]))
-            written = document["format"] == 1 and _is_written(journal)
+            journal = cls(running, tuple(SavedCopy(**copy) for copy in document["saved"]))
+            valid = document["format"] == 1 and journal._is_valid()
         except (ValueError, KeyError, TypeError):
-            written = False
-        if not written:
+            valid = False
+        if not valid:
             raise damaged_journal(where, "is not what a restore wrote")
         return journal
 
-
-class RestoreJournalFile:
-    """The ledger of one destination. Every change is there for good before the method returns."""
-
-    def __init__(self, saved_copies: SavedCopies) -> None:
-        self._saved_copies = saved_copies
-        data = saved_copies.read_journal()
-        self.restore_journal = RestoreJournal() if data is None else RestoreJournal.from_bytes(data, saved_copies.shown)
-
-    @property
-    def running(self) -> RestoreInProgress | None:
-        return self.restore_journal.running
-
-    def begin(self, running: RestoreInProgress, kept: SavedCopy | None = None) -> None:
-        """`running` begins; what it is about to put aside is `kept`."""
-        others = tuple(entry for entry in self.restore_journal.kept if kept is None or entry.name != kept.name)
-        self._write(replace(self.restore_journal, running=running, kept=(*others, kept) if kept else others))
-
-    def turn(self, phase: str) -> None:
-        """What comes next is `phase`."""
-        if self.restore_journal.running is not None:
-            self._write(replace(self.restore_journal, running=replace(self.restore_journal.running, phase=phase)))
-
-    def end(self, forget: str | None = None) -> None:
-        """Nothing runs any more, and `forget` is not kept any more."""
-        kept = tuple(entry for entry in self.restore_journal.kept if entry.name != forget)
-        self._write(replace(self.restore_journal, running=None, kept=kept))
-
-    def keep(self, kept: SavedCopy) -> None:
-        self._write(replace(self.restore_journal, kept=(*self.restore_journal.kept, kept)))
-
-    def or_unsay(self, before: RestoreJournal | None, act: Callable[[], None]) -> None:
-        """Do what is all or nothing; where it is refused, the ledger is `before` again."""
-        try:
-            act()
-        except ProjectError:
-            if before is not None:
-                self._write(before)
-            raise
-
-    def kept(self, name: str | None) -> SavedCopy | None:
-        return next((entry for entry in self.restore_journal.kept if entry.name == name), None)
-
-    def last_kept(self) -> SavedCopy | None:
-        """What the last --replace kept; not what an undo put aside, which would make undo undo itself."""
-        return next((entry for entry in reversed(self.restore_journal.kept) if entry.name.startswith("kept_")), None)
-
-    def last_undone(self) -> SavedCopy | None:
-        """What an undo put aside after the last --replace: that one is undone already."""
-        last = next((e for e in reversed(self.restore_journal.kept) if e.name.startswith(("kept_", "undone_"))), None)
-        return last if last is not None and last.name.startswith("undone_") else None
-
-    def _write(self, restore_journal: RestoreJournal) -> None:
-        empty = restore_journal.running is None and not restore_journal.kept
-        self._saved_copies.write_journal(None if empty else restore_journal.to_bytes())
-        self.restore_journal = restore_journal
-
-
-def unfinished(destination: str) -> str | None:
-    """What a restore to this artifact destination has left undone, in words; None where none has."""
-    running = RestoreJournalFile(beside(destination)).running
-    if running is None:
-        return None
-    what = "an undo of a restore" if running.is_undo else f"a restore of the snapshot {running.snapshot}"
-    return f"{what}, begun {running.started} by {running.who}, has not ended"
-
-
-def refuse_unfinished(destination: str) -> None:
-    """UnfinishedError where database and artifacts are not whole. Raises what `beside` and its ledger do."""
-    if left := unfinished(destination):
-        raise UnfinishedError(
-            f"what is there is not whole: {left}",
-            "run the same `restore` again, which finishes it, or `restore --undo`",
-            interrupted_restore=left,
-        )
-
-
-def new_name(kind: str) -> str:
-    """A name for what is kept aside: fit for a folder, an object store's prefix and a database's schema."""
-    return f"{kind}_{datetime.now(UTC):%Y%m%d_%H%M%S}_{secrets.token_hex(3)}"
-
-
-def now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-def who() -> str:
-    return shown(f"{socket.gethostname()}:{os.getpid()}")
-
-
-def _is_written(journal: RestoreJournal) -> bool:
-    """Whether every value is of a kind that a restore writes: others may be able to."""
-    running = journal.running
-    if running is not None and (running.phase not in RESTORE + UNDO or (running.is_undo and running.kept is None)):
-        return False
-    records: list[RestoreInProgress | SavedCopy] = [*journal.kept]
-    records += [running] if running is not None else []
-    return all(_CHECKS[str(one.type)](getattr(record, one.name)) for record in records for one in fields(record))
+    def _is_valid(self) -> bool:
+        """Whether every value is of a kind that a restore writes: others may be able to write the file."""
+        records: list[RestoreInProgress | SavedCopy] = [*self.saved]
+        if self.running is not None:
+            if self.running.step not in RESTORE_STEPS + UNDO_STEPS:
+                return False
+            if self.running.is_undo and self.running.original is None:
+                return False
+            records.append(self.running)
+        return all(_CHECKS[str(one.type)](getattr(record, one.name)) for record in records for one in fields(record))
 
 
 _CHECKS: dict[str, Callable[[Any], bool]] = {
@@ -203,3 +120,97 @@ _CHECKS: dict[str, Callable[[Any], bool]] = {
     "CopyName": lambda value: isinstance(value, str) and _NAME.fullmatch(value) is not None,
     "CopyName | None": lambda value: value is None or _CHECKS["CopyName"](value),
 }
+
+
+class RestoreJournalFile:
+    """The restore journal of one destination. Every change is durable when the method returns."""
+
+    def __init__(self, saved_copies: SavedCopies) -> None:
+        self._saved_copies = saved_copies
+        data = saved_copies.read_journal()
+        self.content = RestoreJournal() if data is None else RestoreJournal.from_bytes(data, saved_copies.shown)
+        self._previous: RestoreJournal | None = None
+
+    @property
+    def running(self) -> RestoreInProgress | None:
+        return self.content.running
+
+    @property
+    def saved(self) -> tuple[SavedCopy, ...]:
+        return self.content.saved
+
+    def require_running(self) -> RestoreInProgress:
+        if self.running is None:
+            raise AssertionError("nothing is in progress")
+        return self.running
+
+    def begin(self, running: RestoreInProgress, copy: SavedCopy | None = None) -> None:
+        """Start `running`, which is about to move data to `copy`."""
+        self._previous = self.content
+        others = tuple(one for one in self.saved if copy is None or one.name != copy.name)
+        self._write(RestoreJournal(running, (*others, copy) if copy else others))
+
+    @contextlib.contextmanager
+    def reverted_if_refused(self) -> Iterator[None]:
+        """Undo this run's `begin` where the first step is refused, which has then changed nothing."""
+        try:
+            yield
+        except ProjectError:
+            if self._previous is not None:
+                self._write(self._previous)
+            raise
+
+    def enter(self, step: str) -> None:
+        """Make `step` the next one."""
+        self._write(replace(self.content, running=replace(self.require_running(), step=step)))
+
+    def add(self, copy: SavedCopy) -> None:
+        self._write(replace(self.content, saved=(*self.saved, copy)))
+
+    def end(self, drop: str | None = None) -> None:
+        """Nothing is in progress any more, and the saved copy `drop` is gone."""
+        self._write(RestoreJournal(None, tuple(copy for copy in self.saved if copy.name != drop)))
+
+    def find(self, name: str | None) -> SavedCopy | None:
+        return next((copy for copy in self.saved if copy.name == name), None)
+
+    def last_saved(self) -> SavedCopy | None:
+        """The copy of the last restore with --replace or the last undo; not of an interrupted restore's data."""
+        return next((copy for copy in reversed(self.saved) if not copy.name.startswith("failed_")), None)
+
+    def _write(self, content: RestoreJournal) -> None:
+        empty = content.running is None and not content.saved
+        self._saved_copies.write_journal(None if empty else content.to_bytes())
+        self.content = content
+
+
+def interrupted(destination: str) -> str | None:
+    """The restore or undo that has not ended at this artifact destination, for a person; None where there is none."""
+    running = RestoreJournalFile(open_saved_copies(destination)).running
+    if running is None:
+        return None
+    what = "an undo of a restore" if running.is_undo else f"a restore of the snapshot {running.snapshot}"
+    return f"{what}, started {running.started} by {running.started_by}, has not ended"
+
+
+def refuse_interrupted(destination: str) -> None:
+    """Raise UnfinishedError where database and artifacts are incomplete, and what opening the journal raises."""
+    if message := interrupted(destination):
+        raise UnfinishedError(
+            f"the data is incomplete: {message}",
+            "run the same `restore` again, which finishes it, or `restore --undo`",
+            interrupted_restore=message,
+        )
+
+
+def new_name(kind: str) -> str:
+    """A name for a saved copy: fit for a folder, an object store's prefix and a database's schema."""
+    return f"{kind}_{datetime.now(UTC):%Y%m%d_%H%M%S}_{secrets.token_hex(3)}"
+
+
+def now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def this_process() -> str:
+    return shown(f"{socket.gethostname()}:{os.getpid()}")

@@ -1,84 +1,71 @@
-"""What restores have kept aside: told, and removed for good when somebody asks for it by name."""
+"""List the saved copies of restores, and delete one by its name."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from mlflow_ae5_server.common.errors import AbsentError, BusyError
-from mlflow_ae5_server.common.report import Report
+from mlflow_ae5_server.common.report import Report, say
 from mlflow_ae5_server.common.text import amount
 from mlflow_ae5_server.database import dialects
 from mlflow_ae5_server.database.connection import Database
 from mlflow_ae5_server.restore.journal import RestoreJournalFile, SavedCopy
 from mlflow_ae5_server.restore.saved_copies import SavedCopies
-from mlflow_ae5_server.restore.steps import say
 
 
-def tell(store: Database, saved_copies: SavedCopies, report: Report) -> int:
-    """Everything that is kept aside, oldest first. Returns the exit code."""
-    aside = [_fields(store, saved_copies, entry) for entry in RestoreJournalFile(saved_copies).restore_journal.kept]
-    for fields in aside:
+def list_copies(store: Database, saved_copies: SavedCopies, report: Report) -> None:
+    """Report all saved copies, oldest first."""
+    listed = [_fields(store, saved_copies, copy) for copy in RestoreJournalFile(saved_copies).saved]
+    for fields in listed:
         say(_line(fields))
-    report.add(action="list-saved", outcome="done", saved_copies=aside)
-    return 0
+    report.add(action="list-saved", outcome="done", saved_copies=listed)
 
 
-def what(entry: SavedCopy) -> str:
-    """What was kept, for a person."""
-    held = " and ".join(name for name in ("database", "artifacts") if getattr(entry, name)) or "nothing"
-    return f"{held}; the artifacts stayed where they are" if entry.in_place else held
+def drop_copy(store: Database, saved_copies: SavedCopies, report: Report, name: str, *, dry_run: bool) -> None:
+    """Delete the saved copy `name`, or with `dry_run` report it. To delete, hold the maintenance lock.
 
-
-def drop(store: Database, saved_copies: SavedCopies, report: Report, name: str, *, dry_run: bool) -> int:
-    """Remove what is kept as `name`, or with `dry_run` say what that is. Whoever removes holds the maintenance lock.
-
-    Repeatable: the ledger forgets it last. Returns the exit code. Raises AbsentError where nothing has that name,
-    BusyError where a restore or an undo may still need it.
+    Can be repeated: the journal forgets it last. Raises AbsentError for an unknown name, BusyError where a restore or
+    an undo may still need it.
     """
-    journal_file = RestoreJournalFile(saved_copies)
+    journal = RestoreJournalFile(saved_copies)
     report.add(action="drop-saved", dry_run=dry_run)
-    entry = journal_file.kept(name)
-    if entry is None:
-        names = ", ".join(entry.name for entry in journal_file.restore_journal.kept) or "nothing"
+    copy = journal.find(name)
+    if copy is None:
+        names = ", ".join(copy.name for copy in journal.saved) or "none"
         raise AbsentError(
-            f"nothing is kept aside as {name!r} beside {saved_copies.shown}",
-            f"`restore --list-saved` tells what there is: {names}",
+            f"no saved copy {name!r} next to {saved_copies.shown}", f"`restore --list-saved` lists them: {names}"
         )
-    if journal_file.running is not None:
-        raise BusyError("a restore or an undo has not ended, and may need it", "finish it first; nothing was removed")
-    fields = _fields(store, saved_copies, entry)
-    say(("would remove " if dry_run else "removes ") + _line(fields))
+    if journal.running is not None:
+        raise BusyError("a restore or an undo has not ended, and may need it", "finish it first; nothing was deleted")
+    fields = _fields(store, saved_copies, copy)
+    say(("would delete " if dry_run else "deleting ") + _line(fields))
     if dry_run:
         report.add(outcome="dry-run", would_delete=fields)
-        return 0
+        return
     dialects.drop_saved(store, name)
     saved_copies.drop(name)
-    journal_file.end(forget=name)
+    journal.end(drop=name)
     report.add(outcome="done", deleted=fields)
-    return 0
 
 
-def _fields(store: Database, saved_copies: SavedCopies, entry: SavedCopy) -> dict[str, Any]:
-    """`files` and `bytes` of the artifacts; `more`: they were not counted to their end."""
-    held = saved_copies.contents(entry.name)
-    database = (
-        entry.database and (store.file is None or store.file.parent.is_dir()) and entry.name in dialects.kept(store)
-    )
+def _fields(store: Database, saved_copies: SavedCopies, copy: SavedCopy) -> dict[str, Any]:
+    artifacts = saved_copies.contents(copy.name)
+    reachable = store.file is None or store.file.parent.is_dir()
     return {
-        "name": entry.name,
-        "snapshot": entry.snapshot,
-        "time": entry.time,
-        "database": database,
-        "files": held.files if held else 0,
-        "bytes": held.bytes if held else 0,
-        "more": held.more if held else False,
+        "name": copy.name,
+        "snapshot": copy.snapshot,
+        "time": copy.time,
+        "database": copy.database and reachable and copy.name in dialects.saved_names(store),
+        "files": artifacts.files if artifacts else 0,
+        "bytes": artifacts.bytes if artifacts else 0,
+        "more": artifacts.more if artifacts else False,  # not all files were counted
     }
 
 
 def _line(fields: dict[str, Any]) -> str:
     database = "a database and " if fields["database"] else ""
-    many = "more than " if fields["more"] else ""
+    more = "more than " if fields["more"] else ""
     return (
-        f"{fields['name']}: {database}{many}{fields['files']} files ({amount(fields['bytes'])}), kept aside "
-        f"{fields['time']} for the snapshot {fields['snapshot']}"
+        f"{fields['name']}: {database}{more}{fields['files']} files ({amount(fields['bytes'])}), saved "
+        f"{fields['time']} by the restore of {fields['snapshot']}"
     )

@@ -1,4 +1,4 @@
-"""What a restore keeps beside artifacts in an object store; see saved_copies.py."""
+"""Saved copies of artifacts in an object store; see saved_copies.py."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from obstore.store import ObjectStore
 
 # Bytes of the largest object that a store copies by itself. S3 copies larger ones only in parts; Azure may answer
-# before it has copied, and the original is deleted on that answer.
+# before it has copied, and the original is deleted after the answer.
 _SERVER_COPY = {"s3": 5 * 1024**3, "gs": 5 * 1024**3, "azure": -1}
 _THREADS = 16
 
@@ -35,15 +35,13 @@ class ObjectStoreSavedCopies:
     def read_journal(self) -> bytes | None:
         import obstore
 
-        try:
-            found = obstore.get(self._store, self._at(JOURNAL))
-            size = found.meta["size"]
-            if size <= MAX_JOURNAL:
-                return bytes(found.bytes())
-        except FileNotFoundError:
-            return None
-        except Exception as error:  # obstore's, of many classes
-            raise self._failed(error, "read") from None
+        with self._translated("read"):
+            try:
+                journal = obstore.get(self._store, self._at(JOURNAL))
+            except FileNotFoundError:
+                return None
+            if (size := journal.meta["size"]) <= MAX_JOURNAL:
+                return bytes(journal.bytes())
         raise damaged_journal(self.shown, f"has {size} bytes")
 
     def write_journal(self, data: bytes | None) -> None:
@@ -59,19 +57,19 @@ class ObjectStoreSavedCopies:
     def contents(self, name: str | None = None) -> SavedSize | None:
         with self._translated("list"):
             object_prefix = self._name if name is None else self._at(name)
-            found = list(islice(self._objects(object_prefix), COUNTED + 1))
-        if not found:
+            objects = list(islice(self._objects(object_prefix), COUNTED + 1))
+        if not objects:
             return None
-        counted = found[:COUNTED]
-        return SavedSize(len(counted), sum(one.size for one in counted), found[0].key, len(found) > len(counted))
+        counted = objects[:COUNTED]
+        return SavedSize(len(counted), sum(one.size for one in counted), objects[0].key, len(objects) > len(counted))
 
-    def aside(self, name: str) -> None:
+    def save(self, name: str) -> None:
         self._move(self._name, self._at(name))
 
-    def back(self, name: str) -> None:
+    def bring_back(self, name: str) -> None:
         self._move(self._at(name), self._name)
 
-    def kept(self, name: str) -> bool:
+    def exists(self, name: str) -> bool:
         with self._translated("list"):
             return next(self._objects(self._at(name)), None) is not None
 
@@ -110,10 +108,7 @@ class ObjectStoreSavedCopies:
     def _translated(self, verb: str) -> Iterator[None]:
         try:
             yield
-        except (StorageError, KeyboardInterrupt):
+        except StorageError:
             raise
         except Exception as error:  # obstore's, of many classes
-            raise self._failed(error, verb) from None
-
-    def _failed(self, error: Exception, verb: str) -> Exception:
-        return object_store.translate(error, self.shown, verb)
+            raise object_store.translate(error, self.shown, verb) from None

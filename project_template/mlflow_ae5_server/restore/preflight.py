@@ -1,4 +1,4 @@
-"""Before a restore touches anything: is the snapshot whole, can the target take it, and is the target free?"""
+"""Checks before a restore changes anything: is the snapshot intact, does it fit the target, is the target free?"""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from mlflow_ae5_server.common.errors import (
     ConfigurationError,
@@ -16,45 +15,47 @@ from mlflow_ae5_server.common.errors import (
     DamagedError,
     InUseError,
     NotEmptyError,
-    ProjectError,
     StorageError,
 )
 from mlflow_ae5_server.common.folders import local_folder
+from mlflow_ae5_server.common.report import say
+from mlflow_ae5_server.common.settings import Settings
 from mlflow_ae5_server.common.text import amount
 from mlflow_ae5_server.database import dialects, mysql_saved_copy, schema
-from mlflow_ae5_server.database.connection import Database
+from mlflow_ae5_server.database.connection import Database, connect_engine, wait_until_ready
+from mlflow_ae5_server.database.contents import DIALECTS
 from mlflow_ae5_server.database.dialects import DatabasePart, DatabaseState
 from mlflow_ae5_server.repository.check import CheckResult, note, verify
 from mlflow_ae5_server.repository.manifest import Manifest
 from mlflow_ae5_server.repository.repository import Repository
 from mlflow_ae5_server.restore.saved_copies import SavedCopies, SavedSize
 
-DIALECTS = ("sqlite", "postgresql", "mysql")
-_ROOM = 1.05  # of what a snapshot needs
+_DATABASE_WAIT = 20.0  # seconds at most
+_ROOM = 1.05  # times the size of the snapshot
 
 
 @dataclass(frozen=True)
 class Preflight:
-    """What came of looking at a snapshot's objects, and how many seconds that took."""
+    """The check of a snapshot's blobs."""
 
     verified: CheckResult
-    seconds: float
+    seconds: float  # that reading them took
 
-    def require_sound(self, snapshot: Manifest) -> None:
-        found = self.verified
-        if not found.found:
+    def require_intact(self, snapshot: Manifest) -> None:
+        result = self.verified
+        if not result.found:
             return
-        named = [f"{entry.get('object') or entry.get('name')}: {entry['what']}" for entry in found.damaged[:3]]
-        more = "; and more" if found.found > len(named) else ""
+        named = [f"{blob.get('object') or blob.get('name')}: {blob['what']}" for blob in result.damaged[:3]]
+        more = "; and more" if result.found > len(named) else ""
         raise DamagedError(
-            f"the snapshot {snapshot.id} is damaged in {found.found} of {found.of_objects} objects: "
+            f"the snapshot {snapshot.id} is damaged in {result.found} of {result.of_objects} objects: "
             f"{'; '.join(named)}{more}",
-            "nothing was touched; choose another one with --snapshot ID, and verify the backups",
+            "nothing was changed; choose another one with --snapshot ID, and verify the backups",
         )
 
 
 def refuse_kind(snapshot: Manifest, part: DatabasePart, store: Database) -> None:
-    """Raises SchemaError for a newer schema, ConfigurationError for a database that snapshots cannot go to."""
+    """Raise SchemaError for a newer schema, ConfigurationError for a kind of database that is not supported."""
     schema.require_supported(part.revision, f"the snapshot {snapshot.id}")
     if store.dialect not in DIALECTS:
         raise ConfigurationError(
@@ -64,29 +65,38 @@ def refuse_kind(snapshot: Manifest, part: DatabasePart, store: Database) -> None
 
 
 def check(repository: Repository, snapshot: Manifest) -> Preflight:
-    """Read every object of a snapshot. What is wrong is in the result, not raised.
+    """Read every blob of a snapshot. Damage is in the result, not raised.
 
-    It is read once more when it is restored, also from an object store, where that takes its time: a target that is
-    half filled when the damage shows costs more than that.
+    A restore reads them once more, although that takes long from an object store: damage that shows when the target is
+    already half written costs more.
     """
+    say(f"checking the snapshot {snapshot.id} of {snapshot.started} (MLflow {snapshot.mlflow_version})")
     started = time.monotonic()
-    found = verify(repository, snapshot)
-    if found.found:
-        with contextlib.suppress(StorageError):  # the backups may be lent for reading only
-            note(repository, snapshot, found)
-    return Preflight(found, time.monotonic() - started)
+    result = verify(repository, snapshot)
+    if result.found:
+        with contextlib.suppress(StorageError):  # the repository may be mounted read-only
+            note(repository, snapshot, result)
+    checked = Preflight(result, time.monotonic() - started)
+    read = f"{result.checked_objects} of them read ({amount(result.checked_bytes)})"
+    say(f"{result.of_objects} objects, {read}, {result.found} damaged, in {checked.seconds:.1f} s")
+    return checked
 
 
 # The target
 
 
+def wait_for_database(settings: Settings, store: Database) -> None:
+    """Wait for a database that does not answer yet, but not for a SQLite file that does not exist."""
+    if store.file is None or store.file.is_file():
+        seconds = min(_DATABASE_WAIT, settings.seconds("MLFLOW_TRACKING_DATABASE_WAIT"))
+        wait_until_ready(store, seconds, say=say)
+
+
 @dataclass(frozen=True)
 class TargetState:
-    """What is at a target. `user`: who serves on it."""
-
-    user: str | None
+    user: str | None  # the server that runs on the database, for a person
     state: DatabaseState
-    contents: SavedSize | None
+    contents: SavedSize | None  # the artifacts
 
     @property
     def has_database(self) -> bool:
@@ -97,48 +107,48 @@ class TargetState:
         return self.has_database or self.contents is not None
 
 
-def look(store: Database, path: SavedCopies) -> TargetState:
+def observe(store: Database, saved_copies: SavedCopies) -> TargetState:
     state = dialects.state(store)
     if store.dialect == "sqlite" and state.kind == "empty" and state.others:
-        # Somebody else's tables: the file is replaced as a whole, and they would go with it.
+        # Tables that are not MLflow's: the file is replaced as a whole, and they would be lost.
         state = DatabaseState("foreign", others=state.others)
-    return TargetState(dialects.in_use(store), state, path.contents())
+    return TargetState(dialects.in_use(store), state, saved_copies.contents())
 
 
-def refuse_user(found: TargetState, store: Database) -> None:
-    if found.user is not None:
+def refuse_user(observed: TargetState, store: Database) -> None:
+    if observed.user is not None:
         raise InUseError(
-            f"{found.user} works on {store.shown}", "stop the deployment, then run it again; nothing was touched"
+            f"{observed.user} runs on {store.shown}", "stop the deployment, then run it again; nothing was changed"
         )
 
 
-def refuse_foreign(found: TargetState, store: Database) -> None:
-    """What is no MLflow database that we know is not ours to move, --replace or not."""
-    if found.state.kind == "foreign":
-        what = f"schema revision {found.state.revision}" if found.state.revision else "no schema that we know"
-        names = ", ".join((*found.state.tables, *found.state.others)[:5])
+def refuse_foreign(observed: TargetState, store: Database) -> None:
+    """Raise NotEmptyError for tables that are not of this MLflow: they are not moved, --replace or not."""
+    if observed.state.kind == "foreign":
+        what = f"schema revision {observed.state.revision}" if observed.state.revision else "an unknown schema"
+        names = ", ".join((*observed.state.tables, *observed.state.others)[:5])
         raise NotEmptyError(
-            f"{store.shown} holds something that is not of this MLflow ({what}): {names}",
-            "give an empty database, or move that away by hand; --replace does not touch it",
+            f"{store.shown} holds tables that are not of this MLflow ({what}): {names}",
+            "use an empty database, or move them by hand; --replace does not touch them",
         )
 
 
-def refuse_occupied(found: TargetState, store: Database, path: SavedCopies) -> None:
-    if not found.occupied:
+def refuse_occupied(observed: TargetState, store: Database, saved_copies: SavedCopies) -> None:
+    if not observed.occupied:
         return
-    held = []
-    if found.has_database:
-        held.append(f"{store.shown} holds {len(found.state.tables)} tables with {found.state.rows} rows")
-    if found.contents is not None:
-        held.append(f"{path.shown} holds {found.contents}")
+    contents = []
+    if observed.has_database:
+        contents.append(f"{store.shown} holds {len(observed.state.tables)} tables with {observed.state.rows} rows")
+    if observed.contents is not None:
+        contents.append(f"{saved_copies.shown} holds {observed.contents}")
     raise NotEmptyError(
-        " and ".join(held),
-        "restore into an empty place, or with --replace, which keeps all of it aside for --undo",
+        " and ".join(contents),
+        "restore into an empty database and artifact store, or use --replace, which saves all of it for --undo",
     )
 
 
 def refuse_rights(store: Database, destination: str, *, replace: bool) -> None:
-    """Raises CredentialsError where the account cannot make what a restore makes."""
+    """Raise CredentialsError where the account cannot create what a restore creates."""
     if store.file is not None:
         _require_writable(store.file.parent, "MLFLOW_BACKEND_STORE_URI")
     elif store.dialect == "postgresql":
@@ -152,8 +162,6 @@ def refuse_rights(store: Database, destination: str, *, replace: bool) -> None:
 def _require_create(store: Database, *, replace: bool) -> None:
     from sqlalchemy import text
 
-    from mlflow_ae5_server.database.connection import connect_engine
-
     query = (
         "SELECT quote_ident(current_user), quote_ident(current_database()), quote_ident(current_schema()), "
         "has_schema_privilege(current_schema(), 'CREATE'), has_database_privilege(current_database(), 'CREATE')"
@@ -162,12 +170,12 @@ def _require_create(store: Database, *, replace: bool) -> None:
         user, name, path, tables, schemas = connection.execute(text(query)).one()
     if tables is False:  # None: there is no current schema, which is refused elsewhere
         raise CredentialsError(
-            f"{user} cannot make tables in {store.shown} (schema {path})",
+            f"{user} cannot create tables in {store.shown} (schema {path})",
             f"GRANT CREATE, USAGE ON SCHEMA {path} TO {user}",
         )
     if replace and not schemas:
         raise CredentialsError(
-            f"{user} cannot make a schema in {store.shown}, in which --replace would keep the tables aside",
+            f"{user} cannot create a schema in {store.shown}, to which --replace would move the tables",
             f"GRANT CREATE ON DATABASE {name} TO {user}, or restore into an empty database",
         )
 
@@ -185,8 +193,8 @@ def _require_writable(folder: Path, setting: str) -> None:
 def refuse_tight(
     store: Database, destination: str, snapshot: Manifest, part: DatabasePart, *, artifacts: bool = True
 ) -> None:
-    """Raises StorageError where a disk has no room for the files of the snapshot, or for its database alone."""
-    desired: dict[int, tuple[Path, int]] = {}
+    """Raise StorageError where a disk has no room for the files of the snapshot, or for its database alone."""
+    required: dict[int, tuple[Path, int]] = {}
     for path, size in (
         (local_folder(destination), snapshot.artifacts.bytes if artifacts else 0),
         (store.file.parent if store.file is not None else None, database_size(part)),
@@ -194,54 +202,49 @@ def refuse_tight(
         if path is not None:
             existing = _existing(path)
             device = existing.stat().st_dev
-            desired[device] = (existing, desired.get(device, (existing, 0))[1] + int(size * _ROOM))
-    for existing, size in desired.values():
+            required[device] = (existing, required.get(device, (existing, 0))[1] + int(size * _ROOM))
+    for existing, size in required.values():
         free = shutil.disk_usage(existing).free
         if free < size:
             raise StorageError(
                 f"the snapshot {snapshot.id} needs {amount(size)} in {existing}, and {amount(free)} are free",
-                "make room there; nothing was touched",
+                "make room there; nothing was changed",
             )
 
 
 def refuse_nesting(store: Database, destination: str, backups: str) -> None:
-    """Neither database nor backups may lie within the artifacts: --replace moves these, and a restore fills them."""
+    """Raise ConfigurationError for a database or backups within the artifacts, which --replace would move."""
     folder = local_folder(destination)
     if folder is None:
         inner, outer = backups.rstrip("/") + "/", destination.rstrip("/") + "/"
         if inner.startswith(outer):
-            raise ConfigurationError(f"the backups {backups} lie within the artifacts", "keep them elsewhere")
+            raise ConfigurationError(f"the backups {backups} lie within the artifacts", "move them elsewhere")
         return
     root = os.path.realpath(folder)
     for path, what in ((store.file, "the database"), (local_folder(backups), "the backups")):
         if path is not None and f"{os.path.realpath(path)}/".startswith(f"{root}/"):
-            raise ConfigurationError(f"{what} {path} is within the artifacts {folder}", "keep it elsewhere")
+            raise ConfigurationError(f"{what} {path} is within the artifacts {folder}", "move it elsewhere")
 
 
 def database_size(part: DatabasePart) -> int:
-    """About how many bytes the database takes."""
+    """The approximate size of the database in bytes."""
     from mlflow_ae5_server.database import sqlite
 
     return len(part.file) * sqlite.CHUNK if part.file else part.rows * 200
 
 
 def estimate(checked: Preflight, snapshot: Manifest, part: DatabasePart) -> float:
-    """Seconds a restore would take: reading as fast as it just went, and assumptions on the low side for the rest.
+    """Return the seconds a restore would take: reading as fast as the check, and low assumptions for the rest.
 
-    100 MB/s of writing and reading back, 1,000 files/s; rows, which are looked at before, 10,000/s into tables or 25
-    MB/s as a file.
+    100 MB/s of writing and reading back, 1,000 files/s; 10,000 rows/s into tables, or 25 MB/s as a file.
     """
     rows = database_size(part) / 25e6 if part.file else part.rows / 10e3
     return round(2 * checked.seconds + snapshot.artifacts.bytes / 100e6 + snapshot.artifacts.files / 1000 + rows + 1, 1)
 
 
 def _existing(folder: Path) -> Path:
-    """The folder, or the nearest one above it that there is."""
+    """The folder, or the nearest one above it that exists."""
     folder = Path(os.path.realpath(folder))
     while not folder.exists() and folder != folder.parent:
         folder = folder.parent
     return folder
-
-
-def message(error: ProjectError) -> dict[str, Any]:
-    return {"exit_code": error.exit_code, "error": error.message, "hint": error.hint}

@@ -1,15 +1,16 @@
-"""What a restore keeps beside the artifact destination: its ledger, and the artifacts that were there before.
+"""The files of a restore next to an artifact destination: its journal, and saved copies of the artifacts.
 
-Beside `.../artifacts` that is `.../artifacts.restore.json` and `.../artifacts.<name>/`, both for a folder and for a
-prefix in an object store. Where nothing can be put beside it (a mounted volume, the root of a bucket), both lie inside
-and their names begin with `.mlflow-ae5-`.
+Next to `.../artifacts` they are `.../artifacts.restore.json` and `.../artifacts.<name>/`, both for a folder and for a
+prefix in an object store. Where nothing can be created next to it (a mounted volume, the root of a bucket), both are
+inside and their names begin with `.mlflow-ae5-`.
 
-Moving artifacts is repeatable: whoever is killed half-way goes on where he was. In a folder it is one rename per
-entry of the top, in an object store a copy within the store and a deletion per object.
+Moving artifacts can be repeated after an interruption. In a folder it is one rename per entry of the top, in an object
+store a copy within the store and a deletion per object.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import re
@@ -23,9 +24,9 @@ from typing import Protocol
 from mlflow_ae5_server.common.errors import DamagedError, StorageError, hint_for
 from mlflow_ae5_server.common.text import amount
 
-RESERVED = ".mlflow-ae5-"  # the top of the destination: names that begin so are ours, not artifacts
+RESERVED = ".mlflow-ae5-"  # names at the top of the destination that begin so are no artifacts
 JOURNAL = "restore.json"
-COUNTED = 10_000  # files; beyond that "more than" says enough
+COUNTED = 10_000  # files; more of them are not counted
 MAX_JOURNAL = 1024 * 1024  # bytes; one saved copy takes about 300
 _READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
@@ -33,12 +34,12 @@ _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 
 @dataclass(frozen=True)
 class SavedSize:
-    """The artifacts at a destination. `more`: counting stopped at a limit, and there are more."""
+    """The artifacts at a destination or in a saved copy."""
 
     files: int
     bytes: int
     example: str
-    more: bool = False
+    more: bool = False  # counting stopped at a limit, and there are more
 
     def __str__(self) -> str:
         return (
@@ -52,29 +53,29 @@ class SavedCopies(Protocol):
     shown: str
 
     def read_journal(self) -> bytes | None:
-        """Also raises DamagedError, for what no restore has written: a link, a device, a file over MAX_LEDGER."""
+        """Also raises DamagedError, for what no restore has written: a link, a device, a file over MAX_JOURNAL."""
 
     def write_journal(self, data: bytes | None) -> None:
-        """Replace the ledger as a whole and for good; None removes it."""
+        """Replace the journal as a whole, durably; None deletes it."""
 
     def contents(self, name: str | None = None) -> SavedSize | None:
-        """What is at the destination, or kept at `name`; None where nothing is."""
+        """What is at the destination, or in the saved copy `name`; None where nothing is."""
 
-    def aside(self, name: str) -> None:
-        """Move everything at the destination to `name`."""
+    def save(self, name: str) -> None:
+        """Move everything at the destination to the saved copy `name`."""
 
-    def back(self, name: str) -> None:
-        """Move everything at `name` to the destination, which holds nothing else."""
+    def bring_back(self, name: str) -> None:
+        """Move everything in the saved copy `name` to the destination, which holds nothing else."""
 
-    def kept(self, name: str) -> bool:
-        """Whether anything is kept at `name`."""
+    def exists(self, name: str) -> bool:
+        """Whether anything is in the saved copy `name`."""
 
     def drop(self, name: str) -> None:
-        """Remove for good what is kept at `name`."""
+        """Delete the saved copy `name`."""
 
 
 class FolderSavedCopies:
-    """`inside` says where things go; None finds out whether anything can be put beside the folder."""
+    """`inside`: whether the files are within the folder; None finds out whether any can be next to it."""
 
     def __init__(self, folder: Path, *, inside: bool | None = None) -> None:
         self.shown = str(folder)
@@ -85,29 +86,28 @@ class FolderSavedCopies:
         self._inside = inside
 
     def read_journal(self) -> bytes | None:
-        try:
-            descriptor = os.open(self._path(JOURNAL), _READ)
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            if error.errno in {errno.ELOOP, errno.ENXIO, errno.ENODEV}:
-                raise damaged_journal(self.shown, "is no regular file") from None
-            raise self._failed(error, "read") from None
-        try:
-            state = os.fstat(descriptor)
-            if not stat.S_ISREG(state.st_mode):
-                raise damaged_journal(self.shown, "is no regular file")
-            if state.st_size > MAX_JOURNAL:
-                raise damaged_journal(self.shown, f"has {state.st_size} bytes")
-            return os.read(descriptor, MAX_JOURNAL)
-        except OSError as error:
-            raise self._failed(error, "read") from None
-        finally:
-            os.close(descriptor)
+        with self._translated("read"):
+            try:
+                descriptor = os.open(self._path(JOURNAL), _READ)
+            except FileNotFoundError:
+                return None
+            except OSError as error:
+                if error.errno in {errno.ELOOP, errno.ENXIO, errno.ENODEV}:
+                    raise damaged_journal(self.shown, "is no regular file") from None
+                raise
+            try:
+                status = os.fstat(descriptor)
+                if not stat.S_ISREG(status.st_mode):
+                    raise damaged_journal(self.shown, "is no regular file")
+                if status.st_size > MAX_JOURNAL:
+                    raise damaged_journal(self.shown, f"has {status.st_size} bytes")
+                return os.read(descriptor, MAX_JOURNAL)
+            finally:
+                os.close(descriptor)
 
     def write_journal(self, data: bytes | None) -> None:
         path = self._path(JOURNAL)
-        try:
+        with self._translated("write"):
             if data is None:
                 path.unlink(missing_ok=True)
                 return
@@ -120,59 +120,49 @@ class FolderSavedCopies:
                 os.fsync(file.fileno())
             temporary.replace(path)
             _sync(path.parent)
-        except OSError as error:
-            raise self._failed(error, "write") from None
 
     def contents(self, name: str | None = None) -> SavedSize | None:
         files, size, example = 0, 0, ""
-        try:
+        with self._translated("read"):
             if name is not None and not _is_folder(self._path(name)):
                 return None
             for file in self._files(self._folder if name is None else self._path(name)):
                 if files == COUNTED:
                     return SavedSize(files, size, example, more=True)
                 files, size, example = files + 1, size + file.stat(follow_symlinks=False).st_size, example or file.name
-        except OSError as error:
-            raise self._failed(error, "read") from None
         return SavedSize(files, size, example) if files else None
 
-    def aside(self, name: str) -> None:
-        kept = self._path(name)
-        try:
+    def save(self, name: str) -> None:
+        copy = self._path(name)
+        with self._translated("move"):
             if not self._folder.is_dir():
                 return
-            kept.mkdir(mode=0o700, exist_ok=True)
-            if not _is_folder(kept):
-                raise NotADirectoryError(errno.ENOTDIR, f"{kept} is a link")
-            self._move(self._folder, kept)
-            _sync(kept)
-        except OSError as error:
-            raise self._failed(error, "move") from None
+            copy.mkdir(mode=0o700, exist_ok=True)
+            if not _is_folder(copy):
+                raise NotADirectoryError(errno.ENOTDIR, f"{copy} is a link")
+            self._move(self._folder, copy)
+            _sync(copy)
 
-    def back(self, name: str) -> None:
-        kept = self._path(name)
-        try:
-            if not _is_folder(kept):
+    def bring_back(self, name: str) -> None:
+        copy = self._path(name)
+        with self._translated("move"):
+            if not _is_folder(copy):
                 return
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._move(kept, self._folder)
-            kept.rmdir()
+            self._move(copy, self._folder)
+            copy.rmdir()
             _sync(self._folder)
-        except OSError as error:
-            raise self._failed(error, "move") from None
 
-    def kept(self, name: str) -> bool:
+    def exists(self, name: str) -> bool:
         return _is_folder(self._path(name))
 
     def drop(self, name: str) -> None:
-        try:
+        with self._translated("delete"):
             if _is_folder(self._path(name)):
                 shutil.rmtree(self._path(name))
-        except OSError as error:
-            raise self._failed(error, "remove") from None
 
     def _move(self, source: Path, target: Path) -> None:
-        for entry in sorted(os.listdir(source)):  # noqa: PTH208 - names are what is wanted
+        for entry in sorted(os.listdir(source)):  # noqa: PTH208 - names are enough
             if entry.startswith(RESERVED):
                 continue
             if os.path.lexists(target / entry):
@@ -199,27 +189,33 @@ class FolderSavedCopies:
             except FileNotFoundError:
                 continue
 
-    def _failed(self, error: OSError, verb: str) -> StorageError:
-        return StorageError(f"cannot {verb} beside {self.shown}: {error.strerror or error}", hint_for(error))
+    @contextlib.contextmanager
+    def _translated(self, verb: str) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise StorageError(
+                f"cannot {verb} next to {self.shown}: {error.strerror or error}", hint_for(error)
+            ) from None
 
 
 def _is_mounted(folder: Path) -> bool:
-    """Also where it is of the same file system as the folder above, as a part of a volume may be."""
+    """Whether `folder` is a mount point, also of the file system of the folder above: a part of a volume may be."""
     if os.path.ismount(folder):
         return True
     try:
         lines = Path("/proc/self/mountinfo").read_text(errors="surrogateescape").splitlines()
     except OSError:
         return False
-    mount_points = (line.split()[4] for line in lines)  # with \040 and the like for what is no visible character
+    mount_points = (line.split()[4] for line in lines)  # with \040 and the like for invisible characters
     return any(
-        re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), mount_point) == str(folder)
+        re.sub(r"\\([0-7]{3})", lambda code: chr(int(code[1], 8)), mount_point) == str(folder)
         for mount_point in mount_points
     )
 
 
 def _is_folder(path: Path) -> bool:
-    """Not where it is a link: what that leads to is not ours."""
+    """False for a link, which may lead anywhere."""
     return path.is_dir() and not path.is_symlink()
 
 
@@ -239,7 +235,7 @@ def _sync(folder: Path) -> None:
 
 
 def _drop_empty(source: Path, target: Path) -> None:
-    """Make way for `source` where only empty folders are in it; FileExistsError where anything else is."""
+    """Delete `target` where it has only empty folders. Raises FileExistsError where it has files."""
     for folder, folders, files in os.walk(target, topdown=False):
         if files:
             raise FileExistsError(errno.EEXIST, f"{source} and {target} both hold files")

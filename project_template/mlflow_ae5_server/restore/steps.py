@@ -1,92 +1,42 @@
-"""The restore of one snapshot, step by step, so that it can be killed anywhere and run again.
+"""Restore one snapshot in ordered steps, so that it can be killed anywhere and run again.
 
-    the ledger            says what is about to happen
-    database aside        first, so that no database is left whose files have gone   (only with --replace)
-    artifacts aside                                                                  (only with --replace)
-    artifacts             each written, read back and compared
-    database              last, all or nothing; its tables are read back and compared
-    upgrade               by MLflow's own migrations, where the snapshot's schema is older
-    the ledger            is closed
-
-A run that finds the ledger open goes on from there. It trusts nothing of the first run but what was put aside: files
-that are there are read and compared, and so is the database.
+The restore journal names the next step before anything of it is done. The steps that save the present data are not
+repeated once they are complete. Every later step is: it checks what is there, and trusts nothing of the first run.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from mlflow_ae5_server.common.errors import DamagedError, NotEmptyError, ProjectError, SchemaError
+from mlflow_ae5_server.common.errors import DamagedError, NotEmptyError, SchemaError
+from mlflow_ae5_server.common.report import say
 from mlflow_ae5_server.common.text import amount
 from mlflow_ae5_server.database import dialects, migration, schema
 from mlflow_ae5_server.database.connection import Database, connect_engine
-from mlflow_ae5_server.database.dialects import DatabasePart
 from mlflow_ae5_server.database.schema import inspect_schema
-from mlflow_ae5_server.repository.manifest import Manifest
-from mlflow_ae5_server.repository.repository import Repository
-from mlflow_ae5_server.restore import files as recover_files
 from mlflow_ae5_server.restore import preflight
 from mlflow_ae5_server.restore.files import RestoreCounts
 from mlflow_ae5_server.restore.journal import (
-    SAVING,
     RestoreInProgress,
-    RestoreJournal,
     RestoreJournalFile,
     SavedCopy,
     new_name,
     now,
-    who,
+    this_process,
 )
 from mlflow_ae5_server.restore.preflight import TargetState
 from mlflow_ae5_server.restore.saved_copies import SavedCopies
+from mlflow_ae5_server.restore.source import RestoreSource
 from mlflow_ae5_server.restore.target import ArtifactTarget
 
 
-def say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
-
-
-@dataclass(frozen=True)
-class RestoreSource:
-    """A snapshot and where it is."""
-
-    repository: Repository
-    snapshot: Manifest
-    part: DatabasePart
-    shorten: bool = False  # free text that another kind of database cannot keep as it is
-
-    def artifacts(self, target: ArtifactTarget, *, again: bool) -> RestoreCounts:
-        """Every file to `target`; raises DamagedError where they are not those that the manifest counts."""
-        return recover_files.restore(
-            lambda: self.repository.files(self.snapshot), self.repository.reader(), target, again=again
-        )
-
-    def database(self, store: Database) -> None:
-        """Into the empty `store`; raises DamagedError where what is then read from it is not the snapshot's."""
-        expected = dialects.load(self.part, self.repository.reader(), store, shorten=self.shorten)
-        if different := differences(expected, store):
-            raise DamagedError(
-                f"{', '.join(different[:5])} in {store.shown} is not what the snapshot {self.snapshot.id} has",
-                "use another snapshot, and verify this one",
-            )
-
-
-def differences(desired: dict[str, tuple[int, str]], store: Database) -> list[str]:
-    """The tables of `store` that differ in rows or digest."""
-    found = dialects.digests(store)
-    return sorted(name for name in desired.keys() | found.keys() if desired.get(name) != found.get(name))
-
-
-@dataclass(frozen=True)
+@dataclass
 class RestoreResult:
-    """`database_identical` is None where an interrupted run had proved it and upgraded the schema since."""
-
-    restored: RestoreCounts
-    database_identical: bool | None
-    saved_copy: str | None
-    upgraded: dict[str, str] | None
+    artifacts: RestoreCounts = field(default_factory=RestoreCounts)
+    database_identical: bool | None = None  # None: an interrupted run had verified it, and has upgraded the schema
+    saved_copy: str | None = None
+    upgraded: dict[str, str] | None = None
 
 
 @dataclass
@@ -97,144 +47,160 @@ class Restore:
     store: Database
     target: ArtifactTarget
     saved_copies: SavedCopies
-    journal_file: RestoreJournalFile
+    journal: RestoreJournalFile
+    replace: bool  # save the present data instead of refusing it
+    upgrade: bool  # an older schema, to that of the installed MLflow
+    matching: RestoreCounts | None = None  # the artifacts of the snapshot, where they are there already and stay
+    resumed: bool = False  # past the steps that save: the data at the target may be of this restore
+    result: RestoreResult = field(default_factory=RestoreResult)
 
-    def run(
-        self, found: TargetState, *, replace: bool, migrate: bool, same: RestoreCounts | None = None
-    ) -> RestoreResult:
-        """same: the artifacts of the snapshot are there already, and stay."""
-        if found.has_database and replace:
+    def run(self, observed: TargetState) -> RestoreResult:
+        if observed.has_database and self.replace:
             dialects.settle(self.store)  # refused before anything is written down
-        before = self.journal_file.restore_journal if self.journal_file.running is None else None
-        again = self._begin(found, replace=replace, in_place=same is not None)
-        self._put_aside(before)
-        restored = same if same is not None else self._artifacts(again=again, replace=replace)
-        say(
-            f"{restored.files} files ({amount(restored.bytes)}) are there as in the snapshot, "
-            f"{restored.written} written"
+        begin(self, observed)
+        for step in STEPS:
+            step(self)
+        return self.result
+
+
+def begin(restore: Restore, observed: TargetState) -> None:
+    """Write the restore into the journal, or resume the interrupted one. Raises NotEmptyError."""
+    journal, snapshot, stay = restore.journal, restore.source.snapshot.id, restore.matching is not None
+    previous = journal.running
+    if previous is not None and previous.snapshot == snapshot:
+        say(f"resuming the restore of {snapshot} started {previous.started} by {previous.started_by}: {previous.step}")
+        restore.resumed = not previous.is_saving
+        return
+    if not restore.replace:
+        preflight.refuse_occupied(observed, restore.store, restore.saved_copies)
+    if previous is not None and previous.is_saving:  # a part of the data is in that saved copy: the rest follows
+        copy = journal.find(previous.save_as)
+        if copy is not None and copy.artifacts_stay and not stay:
+            copy = dataclasses.replace(copy, artifacts_stay=False, artifacts=observed.contents is not None)
+        running = dataclasses.replace(
+            previous, snapshot=snapshot, started=now(), started_by=this_process(), artifacts_stay=stay
         )
-        identical = self._database(replace=replace)
-        upgraded = self._upgrade() if migrate else None
-        dialects.complete(self.store)
-        kept = self._running().kept
-        self.journal_file.end()
-        return RestoreResult(restored, identical, kept, upgraded)
+        journal.begin(running, copy)
+        return
+    save_as, copy = None, None
+    if observed.has_database if stay else observed.occupied:
+        # The data of an interrupted restore is saved too, but it is not what an undo brings back.
+        save_as = new_name("saved" if previous is None else "failed")
+        artifacts = observed.contents is not None and not stay
+        copy = SavedCopy(save_as, snapshot, now(), observed.has_database, artifacts, stay, restore.store.shown)
+    original = save_as if previous is None else previous.original
+    first = "save-database" if save_as else "restore-artifacts"
+    journal.begin(RestoreInProgress(first, snapshot, now(), this_process(), save_as, original, stay), copy)
 
-    def _running(self) -> RestoreInProgress:
-        if self.journal_file.running is None:
-            raise AssertionError("the ledger was opened")
-        return self.journal_file.running
 
-    def _begin(self, found: TargetState, *, replace: bool, in_place: bool) -> bool:
-        """Open the ledger, or find it open: then True. Raises NotEmptyError."""
-        old, snapshot = self.journal_file.running, self.source.snapshot.id
-        if old is not None and old.snapshot == snapshot:
-            say(f"going on with the restore of {snapshot} that {old.who} began {old.started}, at: {old.phase}")
-            return old.phase not in SAVING
-        if not replace:
-            preflight.refuse_occupied(found, self.store, self.saved_copies)
-        if old is not None and old.phase in SAVING:  # half of the old data has gone there: the other half follows
-            entry = self.journal_file.kept(old.aside)
-            if entry is not None and entry.in_place and not in_place:
-                entry = dataclasses.replace(entry, in_place=False, artifacts=found.contents is not None)
-            running = dataclasses.replace(old, snapshot=snapshot, who=who(), started=now(), in_place=in_place)
-            self.journal_file.begin(running, entry)
-            return False
-        aside = None
-        if found.has_database if in_place else found.occupied:
-            # What an unfinished restore has left is not what an undo is for.
-            aside = new_name("failed" if old is not None else "kept")
-        kept = old.kept if old is not None else aside
-        contents = found.contents is not None and not in_place
-        entry = None
-        if aside is not None:
-            entry = SavedCopy(aside, snapshot, now(), found.has_database, contents, in_place, self.store.shown)
-        phase = "save-database" if aside else "artifacts"
-        self.journal_file.begin(RestoreInProgress(phase, snapshot, now(), who(), aside, kept, in_place), entry)
-        return False
+def save_database(restore: Restore) -> None:
+    """Move the database to the saved copy, before the artifacts: no database is left whose files are gone."""
+    running = restore.journal.require_running()
+    if running.step != "save-database":
+        return
+    if running.save_as and preflight.observe(restore.store, restore.saved_copies).has_database:
+        say(f"saving the tables of {restore.store.shown} as {running.save_as}")
+        with restore.journal.reverted_if_refused():
+            dialects.save_copy(restore.store, running.save_as)
+    restore.journal.enter("save-artifacts")
 
-    def _put_aside(self, before: RestoreJournal | None) -> None:
-        """`before` is the ledger as it was when this run opened it, None where it was open: what could not be put
-        aside is not left written down as kept."""
-        aside = self._running().aside
-        if self._running().phase == "save-database":
-            if aside is not None and preflight.look(self.store, self.saved_copies).has_database:
-                say(f"keeping the tables of {self.store.shown} aside as {aside}")
-                self.journal_file.or_unsay(before, lambda: dialects.save_copy(self.store, aside))
-            self.journal_file.turn("save-artifacts")
-        if self._running().phase == "save-artifacts":
-            if aside is not None and not self._running().in_place and self.saved_copies.contents() is not None:
-                say(f"keeping the artifacts of {self.saved_copies.shown} aside as {aside}")
-                self.saved_copies.aside(aside)
-            self.journal_file.turn("artifacts")
 
-    def _artifacts(self, *, again: bool, replace: bool) -> RestoreCounts:
-        try:
-            return self.source.artifacts(self.target, again=again)
-        except NotEmptyError:
-            if not (again and replace):
-                raise
-        name = new_name("failed")
-        self.journal_file.keep(SavedCopy(name, self.source.snapshot.id, now(), database=False, artifacts=True))
-        say(f"{self.saved_copies.shown} holds files that are not the snapshot's: keeping all of them aside as {name}")
-        self.saved_copies.aside(name)
-        return self.source.artifacts(self.target, again=False)
+def save_artifacts(restore: Restore) -> None:
+    """Move the artifacts to the saved copy."""
+    running = restore.journal.require_running()
+    if running.step != "save-artifacts":
+        return
+    if running.save_as and not running.artifacts_stay and restore.saved_copies.contents() is not None:
+        say(f"saving the artifacts of {restore.saved_copies.shown} as {running.save_as}")
+        restore.saved_copies.save(running.save_as)
+    restore.journal.enter("restore-artifacts")
 
-    def _database(self, *, replace: bool) -> bool | None:
-        was = self._running().phase
-        if was == "artifacts":
-            self.journal_file.turn("database")
-        found = preflight.look(self.store, self.saved_copies)
-        preflight.refuse_user(found, self.store)
-        if found.has_database:
-            if self._is_the_snapshots():
-                return True
-            if was == "upgrade" and found.state.revision == schema.latest() != self.source.part.revision:
-                return None
-            self._displace(found, allowed=replace or was == "upgrade")
-        try:
-            self.source.database(self.store)
-        except DamagedError:
-            if dialects.state(self.store).kind != "empty":  # loaded, and not what was to be loaded
-                self._displace(found, allowed=True)
+
+def restore_artifacts(restore: Restore) -> None:
+    """Write every file, read it back and compare it."""
+    counts = restore.matching if restore.matching is not None else _write_artifacts(restore)
+    restore.result.artifacts = counts
+    say(f"{counts.files} files ({amount(counts.bytes)}) are identical to the snapshot, {counts.written} written")
+    if restore.journal.require_running().step == "restore-artifacts":
+        restore.journal.enter("load-database")
+
+
+def _write_artifacts(restore: Restore) -> RestoreCounts:
+    try:
+        return restore.source.write_artifacts(restore.target, again=restore.resumed)
+    except NotEmptyError:
+        if not (restore.resumed and restore.replace):
             raise
-        say(f"{self.source.part.rows} rows in {len(self.source.part.tables)} tables are there as in the snapshot")
-        return True
+    name = new_name("failed")
+    restore.journal.add(SavedCopy(name, restore.source.snapshot.id, now(), database=False, artifacts=True))
+    say(f"{restore.saved_copies.shown} holds files that are not in the snapshot: saving all of them as {name}")
+    restore.saved_copies.save(name)
+    return restore.source.write_artifacts(restore.target, again=False)
 
-    def _is_the_snapshots(self) -> bool:
-        try:
-            reader, shorten = self.source.repository.reader(), self.source.shorten
-            return not differences(dialects.expected(self.source.part, reader, self.store, shorten=shorten), self.store)
-        except ProjectError:  # a migration that was cut off leaves tables that are of no revision
-            return False
 
-    def _displace(self, found: TargetState, *, allowed: bool) -> None:
-        """Out of the way with a database that this restore did not load, or half changed."""
-        preflight.refuse_foreign(found, self.store)
-        if not allowed:
-            raise NotEmptyError(
-                f"since the restore of {self.source.snapshot.id} was interrupted, {self.store.shown} has come to hold "
-                f"{found.state.rows} rows that are not the snapshot's",
-                "run it again with --replace, which keeps them aside",
+def load_database(restore: Restore) -> None:
+    """Load the database, all or nothing, after all files; read its tables back and compare them."""
+    source, store = restore.source, restore.store
+    upgrading = restore.journal.require_running().step == "upgrade-schema"
+    observed = preflight.observe(store, restore.saved_copies)
+    preflight.refuse_user(observed, store)
+    if observed.has_database:
+        if source.is_loaded(store):
+            restore.result.database_identical = True
+            return
+        if upgrading and observed.state.revision == schema.latest() != source.part.revision:
+            return  # an interrupted run loaded it, compared it and upgraded its schema
+        _save_unexpected_database(restore, observed, allowed=restore.replace or upgrading)
+    try:
+        source.load_database(store)
+    except DamagedError:
+        if dialects.state(store).kind != "empty":  # loaded, and different
+            _save_unexpected_database(restore, observed, allowed=True)
+        raise
+    say(f"{source.part.rows} rows in {len(source.part.tables)} tables are identical to the snapshot")
+    restore.result.database_identical = True
+
+
+def _save_unexpected_database(restore: Restore, observed: TargetState, *, allowed: bool) -> None:
+    """Move a database to a saved copy that this restore did not load, or that is incomplete."""
+    preflight.refuse_foreign(observed, restore.store)
+    if not allowed:
+        raise NotEmptyError(
+            f"since the restore of {restore.source.snapshot.id} was interrupted, {observed.state.rows} rows that are "
+            f"not in the snapshot were written to {restore.store.shown}",
+            "run it again with --replace, which saves them",
+        )
+    name = new_name("failed")
+    dialects.save_copy(restore.store, name)
+    restore.journal.add(SavedCopy(name, restore.source.snapshot.id, now(), database=True, artifacts=False))
+    say(f"saved the tables of {restore.store.shown} as {name}")
+
+
+def upgrade_schema(restore: Restore) -> None:
+    """Upgrade an older schema by MLflow's own migrations."""
+    if not restore.upgrade:
+        return
+    before, snapshot = restore.source.part.revision, restore.source.snapshot.id
+    state = inspect_schema(connect_engine(restore.store))
+    if before == state.expected:
+        return
+    restore.journal.enter("upgrade-schema")
+    if state.state != "current":
+        say(f"upgrading the schema of the snapshot from {before} to {state.expected}")
+        ended = migration.migrate(restore.store)
+        if ended.exit_code:
+            raise SchemaError(
+                f"the snapshot {snapshot} is restored, but its schema {before} could not be upgraded: {ended.error}",
+                "run it again with the release that made the snapshot, which knows that schema",
             )
-        name = new_name("failed")
-        dialects.save_copy(self.store, name)
-        self.journal_file.keep(SavedCopy(name, self.source.snapshot.id, now(), database=True, artifacts=False))
-        say(f"kept the tables of {self.store.shown} aside as {name}")
+    restore.result.upgraded = {"revision": before, "new_revision": state.expected}
 
-    def _upgrade(self) -> dict[str, str] | None:
-        before = self.source.part.revision
-        found = inspect_schema(connect_engine(self.store))
-        if before == found.expected:
-            return None
-        self.journal_file.turn("upgrade")
-        if found.state != "current":
-            say(f"the snapshot's schema is at {before}: upgrading it to {found.expected}")
-            ended = migration.migrate(self.store)
-            if ended.exit_code:
-                raise SchemaError(
-                    f"the snapshot {self.source.snapshot.id} is restored, and its schema could not be upgraded from "
-                    f"{before}: {ended.error}",
-                    "run it again with the release that made the snapshot, which knows that schema",
-                )
-        return {"revision": before, "new_revision": found.expected}
+
+def finish(restore: Restore) -> None:
+    """Complete moved tables, and close the journal."""
+    dialects.complete(restore.store)
+    restore.result.saved_copy = restore.journal.require_running().original
+    restore.journal.end()
+
+
+STEPS = (save_database, save_artifacts, restore_artifacts, load_database, upgrade_schema, finish)

@@ -1,4 +1,4 @@
-"""The artifact store as the target of a restore. What is written is read back from it; nothing is believed."""
+"""The artifact store as the target of a restore. Every file that is written is read back from the store."""
 # A file's name is bytes, which need not be text.
 # ruff: noqa: PTH102, PTH114, PTH115, PTH120, PTH211
 
@@ -8,46 +8,37 @@ import contextlib
 import errno
 import hashlib
 import os
-import re
 import stat
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from mlflow_ae5_server.common.errors import StorageError, hint_for
-from mlflow_ae5_server.common.folders import local_folder
-from mlflow_ae5_server.common.redaction import scrub
 from mlflow_ae5_server.common.text import shown
 from mlflow_ae5_server.repository.entries import FileEntry, key
 from mlflow_ae5_server.restore.saved_copies import RESERVED
 
-if TYPE_CHECKING:
-    from obstore.store import ObjectStore
-
 _PIECE = 1024 * 1024
 _ZEROS = bytes(_PIECE)
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _LONGEST_PATH = 4095  # bytes, on Linux
-_LONGEST_KEY = 1024  # bytes, in all three clouds
 _FOLDERS = 10_000  # that are remembered as made: files come sorted, so the last ones do
-_MULTIPART = 16 * 1024 * 1024  # bytes; larger files go up in parts
 
 
 class ArtifactTarget(Protocol):
     """Raises StorageError and CredentialsError. Safe for several threads."""
 
     shown: str
-    threads: int
-    nests: bool  # whether a name that is a file's may be a folder's as well
+    threads: int  # that may write at a time
+    nests: bool  # whether the name of a file may be that of a folder as well
 
     def refusal(self, entry: FileEntry) -> str:
         """Why this store cannot hold a name; "" where it can."""
 
     def prepare(self) -> None:
-        """Make the top, where it can be made."""
+        """Create the folder; a bucket has to exist."""
 
     def write(self, entry: FileEntry, chunks: Iterator[memoryview]) -> tuple[int, str] | None:
-        """Put the file there, over what may be there; then as `digest`."""
+        """Write the file, over an existing one; then as `digest`."""
 
     def digest(self, path: str) -> tuple[int, str] | None:
         """Size and SHA-256 as read from the store; None where there is no such file."""
@@ -55,21 +46,13 @@ class ArtifactTarget(Protocol):
     def size(self, path: str) -> int | None: ...
 
     def link(self, entry: FileEntry) -> bool:
-        """Make a symbolic link; False where the store has none."""
+        """Create a symbolic link; False where the store has none."""
 
     def count(self) -> int:
-        """How many names there are, folders aside."""
+        """The number of names that are no folders."""
 
     def sync(self) -> None:
         """Return when everything written survives a power failure."""
-
-
-def open_target(destination: str) -> ArtifactTarget:
-    if (folder := local_folder(destination)) is not None:
-        return FolderTarget(folder)
-    from mlflow_ae5_server.common import object_store
-
-    return ObjectStoreTarget(object_store.open_store(destination), scrub(destination))
 
 
 class FolderTarget:
@@ -83,7 +66,7 @@ class FolderTarget:
 
     def refusal(self, entry: FileEntry) -> str:
         if entry.path.startswith(RESERVED):
-            return "the name is one of ours"
+            return "the name is reserved"
         path = key(entry.path)
         if len(self._root) + len(path) + 1 > _LONGEST_PATH:
             return f"with the folder before it, the name is longer than {_LONGEST_PATH} bytes"
@@ -152,7 +135,7 @@ class FolderTarget:
         FolderBackend(Path(os.fsdecode(self._root))).sync()
 
     def _make(self, folder: bytes) -> None:
-        """Below the root only: where that has gone, it is not made anew on whatever lies beneath."""
+        """Below the root only: where that is gone, it is not created again on whatever lies beneath the mount."""
         missing = []
         while folder != self._root and folder not in self._made:
             missing.append(folder)
@@ -180,88 +163,6 @@ class FolderTarget:
                 f"cannot {verb} {what}: {(error.strerror or str(error)).lower()}",
                 f"{hint_for(error)}, and run it again",
             ) from None
-
-
-class ObjectStoreTarget:
-    nests = True
-
-    def __init__(self, store: ObjectStore, shown: str) -> None:
-        self.shown = shown
-        self.threads = 16
-        self._store = store
-
-    def refusal(self, entry: FileEntry) -> str:
-        try:
-            name = entry.path.encode()
-        except UnicodeEncodeError:
-            return "an object store's names are UTF-8, and this one is not"
-        if entry.path.startswith(RESERVED):
-            return "the name is one of ours"
-        if _CONTROL.search(entry.path):
-            return "an object store takes no line breaks and control characters in names"
-        return f"the name is longer than {_LONGEST_KEY} bytes" if len(name) > _LONGEST_KEY else ""
-
-    def prepare(self) -> None:
-        """A bucket is the administrator's to make."""
-
-    def write(self, entry: FileEntry, chunks: Iterator[memoryview]) -> tuple[int, str] | None:
-        import obstore
-
-        from mlflow_ae5_server.common import object_store
-
-        with self._translated("write to"):
-            if entry.size <= _MULTIPART:
-                obstore.put(self._store, entry.path, b"".join(chunks), use_multipart=False)
-            else:
-                parts = object_store.read_ahead(chunks)
-                obstore.put(self._store, entry.path, parts, chunk_size=_MULTIPART, max_concurrency=2)
-        return self.digest(entry.path)
-
-    def digest(self, path: str) -> tuple[int, str] | None:
-        import obstore
-
-        digest, size = hashlib.sha256(), 0
-        with self._translated("read"):
-            try:
-                for piece in obstore.get(self._store, path).stream(min_chunk_size=_PIECE):
-                    digest.update(piece)
-                    size += len(piece)
-            except FileNotFoundError:
-                return None
-        return size, digest.hexdigest()
-
-    def size(self, path: str) -> int | None:
-        import obstore
-
-        with self._translated("read"):
-            try:
-                return int(obstore.head(self._store, path)["size"])
-            except FileNotFoundError:
-                return None
-
-    def link(self, entry: FileEntry) -> bool:  # noqa: ARG002 - the protocol's
-        return False
-
-    def count(self) -> int:
-        from mlflow_ae5_server.common import object_store_listing
-
-        with self._translated("list"):
-            return sum(not one.key.startswith(RESERVED) for one in object_store_listing.files(self._store))
-
-    def sync(self) -> None:
-        """Nothing to do: what a store has answered for is there."""
-
-    @contextlib.contextmanager
-    def _translated(self, verb: str) -> Iterator[None]:
-        from mlflow_ae5_server.common import object_store
-        from mlflow_ae5_server.common.errors import ProjectError
-
-        try:
-            yield
-        except ProjectError:  # of the chunks: the snapshot's side
-            raise
-        except Exception as error:  # obstore's, of many classes
-            raise object_store.translate(error, self.shown, verb) from None
 
 
 def _require_file(descriptor: int) -> None:

@@ -1,190 +1,214 @@
-"""The undo of a restore with --replace: what it kept aside comes back, and what is there now is kept in its stead.
+"""Undo a restore in ordered steps: bring a saved copy back, and save the present data in another one.
 
-It can be killed anywhere and run again, as a restore can: the ledger says what comes next, and doing that twice does
-no harm. It also undoes a restore that was cut off.
+It can be killed anywhere and run again, as a restore can: the restore journal names the next step, and repeating a
+step does no harm. It also undoes an interrupted restore.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NoReturn
 
 from mlflow_ae5_server.common.errors import AbsentError, ConfigurationError, DamagedError, NotEmptyError
+from mlflow_ae5_server.common.report import say
 from mlflow_ae5_server.database import dialects
 from mlflow_ae5_server.database.connection import Database
 from mlflow_ae5_server.restore import preflight
 from mlflow_ae5_server.restore.journal import (
-    SAVING,
     RestoreInProgress,
     RestoreJournalFile,
     SavedCopy,
     new_name,
     now,
-    who,
+    this_process,
 )
 from mlflow_ae5_server.restore.preflight import TargetState
 from mlflow_ae5_server.restore.saved_copies import SavedCopies
-from mlflow_ae5_server.restore.steps import say
 
 
 @dataclass
 class UndoRestore:
-    """Brings back what the last --replace kept aside; what is there now is kept in its stead. Repeatable, as above."""
+    """One undo. The caller of `run` holds the maintenance lock."""
 
     store: Database
     saved_copies: SavedCopies
-    journal_file: RestoreJournalFile
-    name: str | None = None  # of what to bring back; None: what the last --replace kept
+    journal: RestoreJournalFile
+    name: str | None = None  # of the saved copy to bring back; None: that of the last --replace
 
     def run(self) -> tuple[str, str | None]:
-        """The names of what was brought back and of what was put aside for it. Raises ConfigurationError."""
-        running, before = self.journal_file.running, None
+        """Return the names of the copy brought back and of the one with the data it replaced."""
+        running = self.journal.running
         if running is None or not running.is_undo:
             dialects.settle(self.store)  # refused before anything is written down
-            before = self.journal_file.restore_journal
-            running = self._begin(running)
+            begin(self)
         else:
-            say(f"going on with the undo that {running.who} began {running.started}, at: {running.phase}")
-        aside, kept = running.aside, running.kept
-        if kept is None:
-            raise AssertionError("an undo has something to bring back")
-        entry = self.journal_file.kept(kept)
-        elsewhere = entry is not None and self._is_elsewhere(entry)
-        if self._phase() == "undo-save-database":
-            if aside is not None and not elsewhere and preflight.look(self.store, self.saved_copies).has_database:
-                self.journal_file.or_unsay(before, lambda: dialects.save_copy(self.store, aside))
-            self.journal_file.turn("undo-save-artifacts")
-        if self._phase() == "undo-save-artifacts":
-            if aside is not None and not running.in_place:
-                self.saved_copies.aside(aside)
-            self.journal_file.turn("undo-artifacts")
-        if self._phase() == "undo-artifacts":
-            self.saved_copies.back(kept)
-            self.journal_file.turn("undo-database")
-        if kept in dialects.kept(self.store):
-            if preflight.look(self.store, self.saved_copies).has_database:  # made since this undo was interrupted
-                failed = new_name("failed")
-                dialects.save_copy(self.store, failed)
-                self.journal_file.keep(SavedCopy(failed, running.snapshot, now(), database=True, artifacts=False))
-            dialects.bring_back(self.store, kept)
-        dialects.complete(self.store)
-        self.journal_file.end(forget=kept)
-        return kept, aside
-
-    def _phase(self) -> str:
-        return self.journal_file.running.phase if self.journal_file.running is not None else ""
+            say(f"resuming the undo started {running.started} by {running.started_by}: {running.step}")
+        running = self.journal.require_running()
+        for step in STEPS:
+            step(self)
+        return str(running.original), running.save_as
 
     def check(self) -> SavedCopy:
-        """What would be brought back, after a look at everything that the undo itself asks for. Changes nothing.
+        """Return the saved copy that `run` would bring back. Changes nothing.
 
-        Raises what `run` raises before it begins, but for a server that is at work.
+        Raises what `run` raises before it begins, except for a running server.
         """
-        kept, running = self.require(), self.journal_file.running
-        if running is not None and running.is_undo:
-            return kept
-        found = preflight.look(self.store, self.saved_copies)
-        preflight.refuse_foreign(found, self.store)
-        if running is None or running.phase not in SAVING:
-            self._refuse_loss(kept, found)
-            self._require(kept)
-        else:
-            self._require_early(running, kept, found)
-        return kept
+        copy, running = self.choose(), self.journal.running
+        if running is None or not running.is_undo:
+            self.require_possible(copy, preflight.observe(self.store, self.saved_copies))
+        return copy
 
-    def require(self) -> SavedCopy:
-        """What is to be brought back. Raises AbsentError where there is nothing, or it is to be named."""
-        running = self.journal_file.running
+    def choose(self) -> SavedCopy:
+        """Return the saved copy to bring back. Raises AbsentError where there is none, or one has to be named."""
+        running = self.journal.running
         if running is not None:
-            kept = self.journal_file.kept(running.kept)
-            if self.name is not None and (kept is None or kept.name != self.name):
+            copy = self.journal.find(running.original)
+            if self.name is not None and (copy is None or copy.name != self.name):
                 raise ConfigurationError(
-                    f"{self.name} cannot be brought back now: a restore or an undo has not ended, which has kept "
-                    f"{running.kept or 'nothing'} aside",
+                    f"{self.name} cannot be brought back now: a restore or an undo has not ended, whose saved copy is "
+                    f"{running.original or 'none'}",
                     "finish that first",
                 )
         elif self.name is not None:
-            kept = self.journal_file.kept(self.name)
-            if kept is not None and not kept.name.startswith(("kept_", "undone_")):
+            copy = self.journal.find(self.name)
+            if copy is not None and copy.name.startswith("failed_"):
                 raise ConfigurationError(
-                    f"{self.name} is what a restore that was cut off had left: it is not whole",
-                    "only what was kept by a restore or an undo can be brought back",
+                    f"{self.name} is incomplete: it is the data of an interrupted restore",
+                    "only the saved copy of a restore or an undo can be brought back",
                 )
-        elif (undone := self.journal_file.last_undone()) is not None:
-            others = [entry.name for entry in self.journal_file.restore_journal.kept if entry is not undone]
-            further = f"; to go back further, name one of {', '.join(others)}" if others else ""
-            raise AbsentError(
-                f"the last restore is undone already, and what was there before that is kept as {undone.name}",
-                f"to take the undo back, use --undo --saved {undone.name}{further}",
-            )
         else:
-            kept = self.journal_file.last_kept()
-        if kept is None:
-            names = ", ".join(entry.name for entry in self.journal_file.restore_journal.kept)
+            copy = self.journal.last_saved()
+            if copy is not None and copy.name.startswith("undone_"):
+                self._refuse_second_undo(copy)
+        if copy is None:
+            names = ", ".join(other.name for other in self.journal.saved)
             raise AbsentError(
-                f"{f'nothing is kept as {self.name}' if self.name else 'nothing is kept aside'} beside "
-                f"{self.saved_copies.shown}: there is nothing to bring back",
-                f"there are: {names}" if names else "only what `restore --replace` has kept aside can be brought back",
+                f"no saved copy{f' {self.name}' if self.name else ''} next to {self.saved_copies.shown}: "
+                "there is nothing to bring back",
+                f"there are: {names}" if names else "only data that `restore --replace` saved can be brought back",
             )
-        return kept
+        return copy
 
-    def _is_elsewhere(self, kept: SavedCopy) -> bool:
-        """Whether that restore was into another database: this one has no part in it."""
-        return not kept.database and kept.store not in {"", self.store.shown}
+    def _refuse_second_undo(self, undone: SavedCopy) -> NoReturn:
+        others = [copy.name for copy in self.journal.saved if copy is not undone]
+        earlier = f"; for an earlier state, use one of {', '.join(others)}" if others else ""
+        raise AbsentError(
+            f"the last restore is undone already; the data before that undo is saved as {undone.name}",
+            f"to revert the undo, use --undo --saved {undone.name}{earlier}",
+        )
 
-    def _refuse_loss(self, kept: SavedCopy, found: TargetState) -> None:
-        """Raises NotEmptyError where a database would go, and none come back."""
-        if found.has_database and not kept.database and not self._is_elsewhere(kept):
-            raise NotEmptyError(
-                f"before that restore {self.store.shown} was empty: with what was kept as {kept.name} no database "
-                f"comes back, and the server would be left without these {found.state.rows} rows",
-                "set server.backend_store_uri (MLFLOW_BACKEND_STORE_URI) to the database of before, and undo again: it "
-                "is left as it is, and its artifacts come back",
-            )
-
-    def _begin(self, unfinished: RestoreInProgress | None) -> RestoreInProgress:
-        kept = self.require()
-        found = preflight.look(self.store, self.saved_copies)
-        preflight.refuse_foreign(found, self.store)
-        if unfinished is None or unfinished.phase not in SAVING:
-            self._refuse_loss(kept, found)
-            self._require(kept)
-        # Of a restore that was cut off while it put things aside, some may be here still: they are of what is kept.
-        if unfinished is not None and unfinished.phase in SAVING:
-            return self._begin_early(unfinished, kept, found)
-        database = found.has_database and not self._is_elsewhere(kept)
-        contents = found.contents is not None and not kept.in_place
-        aside, entry = (new_name("undone") if database or contents else None), None
-        if aside is not None:
-            entry = SavedCopy(aside, kept.snapshot, now(), database, contents, kept.in_place, self.store.shown)
-        running = RestoreInProgress("undo-save-database", kept.snapshot, now(), who(), aside, kept.name, kept.in_place)
-        self.journal_file.begin(running, entry)
-        return running
-
-    def _begin_early(self, unfinished: RestoreInProgress, kept: SavedCopy, found: TargetState) -> RestoreInProgress:
-        """Nothing was restored yet: what was moved goes back to what was not."""
-        self._require_early(unfinished, kept, found)
-        running = RestoreInProgress("undo-artifacts", kept.snapshot, now(), who(), None, kept.name)
-        self.journal_file.begin(running)
-        return running
-
-    def _require_early(self, unfinished: RestoreInProgress, kept: SavedCopy, found: TargetState) -> None:
-        if unfinished.aside != unfinished.kept:
+    def require_possible(self, copy: SavedCopy, observed: TargetState) -> None:
+        """Raise where `copy` cannot be brought back, or only at a loss."""
+        preflight.refuse_foreign(observed, self.store)
+        running = self.journal.running
+        if running is None or not running.is_saving:
+            self._refuse_loss(copy, observed)
+            self._require_complete(copy)
+        elif running.save_as != running.original:
             raise ConfigurationError(
-                "a restore was interrupted while it put an unfinished one aside", "run that restore again first"
+                "a restore was interrupted while it saved the data of an interrupted one",
+                "run that restore again first",
             )
-        if found.has_database and kept.name in dialects.kept(self.store):
+        elif observed.has_database and copy.name in dialects.saved_names(self.store):
             raise NotEmptyError(
-                f"{self.store.shown} has come to hold {found.state.rows} rows since the restore was interrupted",
+                f"since the restore was interrupted, {observed.state.rows} rows were written to {self.store.shown}",
                 "run that restore again with --replace first",
             )
 
-    def _require(self, kept: SavedCopy) -> None:
+    def is_other_database(self, copy: SavedCopy) -> bool:
+        """Whether that restore was into another database, so that the undo leaves this one alone."""
+        return not copy.database and copy.store not in {"", self.store.shown}
+
+    def _refuse_loss(self, copy: SavedCopy, observed: TargetState) -> None:
+        if observed.has_database and not copy.database and not self.is_other_database(copy):
+            raise NotEmptyError(
+                f"before that restore {self.store.shown} was empty: {copy.name} has no database, and the server would "
+                f"lose these {observed.state.rows} rows",
+                "set server.backend_store_uri (MLFLOW_BACKEND_STORE_URI) to the previous database, and undo again: "
+                "that database is not changed, and its artifacts are brought back",
+            )
+
+    def _require_complete(self, copy: SavedCopy) -> None:
         missing = []
-        if kept.database and kept.name not in dialects.kept(self.store):
+        if copy.database and copy.name not in dialects.saved_names(self.store):
             missing.append(f"tables of {self.store.shown}")
-        if kept.artifacts and not self.saved_copies.kept(kept.name):
+        if copy.artifacts and not self.saved_copies.exists(copy.name):
             missing.append(f"artifacts of {self.saved_copies.shown}")
         if missing:
             raise DamagedError(
-                f"the ledger says that {kept.name} keeps the {' and the '.join(missing)}, and it does not",
-                "has somebody removed it, or was it kept with another MLFLOW_BACKEND_STORE_URI?",
+                f"according to the restore journal {copy.name} has the {' and the '.join(missing)}, but they are gone",
+                "did somebody delete them, or was another MLFLOW_BACKEND_STORE_URI set for that restore?",
             )
+
+
+def begin(undo: UndoRestore) -> None:
+    """Write the undo into the journal."""
+    copy, interrupted = undo.choose(), undo.journal.running
+    observed = preflight.observe(undo.store, undo.saved_copies)
+    undo.require_possible(copy, observed)
+    if interrupted is not None and interrupted.is_saving:
+        # Nothing was restored yet. The part of the data that is still here is of the same saved copy, and stays.
+        running = RestoreInProgress("bring-back-artifacts", copy.snapshot, now(), this_process(), None, copy.name)
+        undo.journal.begin(running)
+        return
+    database = observed.has_database and not undo.is_other_database(copy)
+    artifacts = observed.contents is not None and not copy.artifacts_stay
+    save_as, present = None, None
+    if database or artifacts:
+        save_as = new_name("undone")
+        present = SavedCopy(save_as, copy.snapshot, now(), database, artifacts, copy.artifacts_stay, undo.store.shown)
+    running = RestoreInProgress(
+        "undo-save-database", copy.snapshot, now(), this_process(), save_as, copy.name, copy.artifacts_stay
+    )
+    undo.journal.begin(running, present)
+
+
+def save_database(undo: UndoRestore) -> None:
+    """Move the database to a saved copy, in one step."""
+    running = undo.journal.require_running()
+    if running.step != "undo-save-database":
+        return
+    copy = undo.journal.find(running.original)
+    other = copy is not None and undo.is_other_database(copy)
+    if running.save_as and not other and preflight.observe(undo.store, undo.saved_copies).has_database:
+        with undo.journal.reverted_if_refused():
+            dialects.save_copy(undo.store, running.save_as)
+    undo.journal.enter("undo-save-artifacts")
+
+
+def save_artifacts(undo: UndoRestore) -> None:
+    """Move the artifacts to the same saved copy."""
+    running = undo.journal.require_running()
+    if running.step != "undo-save-artifacts":
+        return
+    if running.save_as and not running.artifacts_stay:
+        undo.saved_copies.save(running.save_as)
+    undo.journal.enter("bring-back-artifacts")
+
+
+def bring_back_artifacts(undo: UndoRestore) -> None:
+    running = undo.journal.require_running()
+    if running.step != "bring-back-artifacts":
+        return
+    undo.saved_copies.bring_back(str(running.original))
+    undo.journal.enter("bring-back-database")
+
+
+def bring_back_database(undo: UndoRestore) -> None:
+    """Bring the database back, in one step, after all of its files."""
+    running = undo.journal.require_running()
+    if running.original in dialects.saved_names(undo.store):
+        if preflight.observe(undo.store, undo.saved_copies).has_database:  # made since this undo was interrupted
+            failed = new_name("failed")
+            dialects.save_copy(undo.store, failed)
+            undo.journal.add(SavedCopy(failed, running.snapshot, now(), database=True, artifacts=False))
+        dialects.bring_back(undo.store, running.original)
+
+
+def finish(undo: UndoRestore) -> None:
+    """Complete moved tables, and close the journal."""
+    dialects.complete(undo.store)
+    undo.journal.end(drop=undo.journal.require_running().original)
+
+
+STEPS = (save_database, save_artifacts, bring_back_artifacts, bring_back_database, finish)

@@ -178,7 +178,7 @@ def test_killed_at_any_statement_what_is_kept_aside_comes_back(filled: Callable[
         done = []
         for act in (dialects.save_copy, dialects.bring_back):
             done.append(killed(after, lambda act=act: act(database, "x")))
-            if ("x" in dialects.kept(database)) != (act is dialects.save_copy):
+            if ("x" in dialects.saved_names(database)) != (act is dialects.save_copy):
                 act(database, "x")  # as the next run does
         dialects.complete(database)
         assert (dialects.state(database), column(database, TRIGGERS)) == (whole, triggers), after

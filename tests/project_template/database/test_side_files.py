@@ -46,7 +46,7 @@ def moved(store: Database) -> Path:
     dialects.save_copy(store, "x")
     assert not file_of(store).exists()
     assert sides(store) == []
-    (kept,) = file_of(store).parent.glob("*mlflow_ae5_kept_x")
+    (kept,) = file_of(store).parent.glob("*mlflow_ae5_saved_x")
     return kept
 
 

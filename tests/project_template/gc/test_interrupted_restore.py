@@ -13,19 +13,19 @@ from mlflow_ae5_server.common.report import Report
 from mlflow_ae5_server.database import locks
 from mlflow_ae5_server.database.connection import check_uri
 from mlflow_ae5_server.restore.journal import RestoreInProgress, RestoreJournalFile, SavedCopy
-from mlflow_ae5_server.restore.open_saved_copies import beside
+from mlflow_ae5_server.restore.open import open_saved_copies
 
 from tests.project_template.gc.conftest import ROOT, Data
 from tests.project_template.gc.test_orphans import REMOVE, old, some
 
-KEPT = "kept_20260102_030405_abcdef"
+KEPT = "saved_20260102_030405_abcdef"
 
 
-def interrupted_restore(data: Data, phase: str = "artifacts") -> RestoreJournalFile:
+def interrupted_restore(data: Data, step: str = "restore-artifacts") -> RestoreJournalFile:
     """The journal of a restore to this destination that was killed."""
-    journal_file = RestoreJournalFile(beside(str(data.artifacts)))
+    journal_file = RestoreJournalFile(open_saved_copies(str(data.artifacts)))
     snapshot, started = "20260102T030405Z-abcdef", "2026-01-02T03:04:05+00:00"
-    journal_file.begin(RestoreInProgress(phase, snapshot, started, "elsewhere:1", kept=KEPT))
+    journal_file.begin(RestoreInProgress(step, snapshot, started, "elsewhere:1", original=KEPT))
     return journal_file
 
 
@@ -33,16 +33,16 @@ def left_alone(data: Data, fields: dict[str, Any], run: str) -> bool:
     return "runs" not in fields and data.has_files(run) and data.column("SELECT run_uuid FROM runs") == [run]
 
 
-@pytest.mark.parametrize("phase", ["artifacts", "undo-artifacts"])
-def test_nothing_is_collected_while_a_restore_is_interrupted(on_file: Data, phase: str) -> None:
+@pytest.mark.parametrize("step", ["restore-artifacts", "bring-back-artifacts"])
+def test_nothing_is_collected_while_a_restore_is_interrupted(on_file: Data, step: str) -> None:
     run = on_file.run()
     orphan = old(on_file, f"0/{some()}/artifacts/a")
-    journal_file = interrupted_restore(on_file, phase)
+    journal_file = interrupted_restore(on_file, step)
 
     fields = on_file.collect(**REMOVE)
 
     assert (fields["exit_code"], fields["outcome"]) == (22, "failed")
-    assert "begun 2026-01-02T03:04:05+00:00 by elsewhere:1, has not ended" in fields["error"]
+    assert "started 2026-01-02T03:04:05+00:00 by elsewhere:1, has not ended" in fields["error"]
     assert left_alone(on_file, fields, run)
     assert orphan.is_file()
     assert on_file.collect(dry_run=True)["exit_code"] == 22
@@ -111,7 +111,7 @@ def test_a_saved_copy_inside_the_store_is_no_orphan(on_file: Data) -> None:
     on_file.run(deleted=None)
     kept = [old(on_file, f".mlflow-ae5-{KEPT}/{path}/artifacts/a") for path in (f"0/{some()}", f"7/models/m-{some()}")]
     restore_journal = old(on_file, ".mlflow-ae5-restore.json")
-    RestoreJournalFile(beside(str(on_file.artifacts))).keep(
+    RestoreJournalFile(open_saved_copies(str(on_file.artifacts))).add(
         SavedCopy(KEPT, "s", "2026-01-02T03:04:05+00:00", True, True)
     )
     orphan = old(on_file, f"0/{some()}/artifacts/a")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from mlflow_ae5_server.common.errors import UnfinishedError
 from mlflow_ae5_server.restore.journal import RestoreInProgress, RestoreJournalFile
-from mlflow_ae5_server.restore.open_saved_copies import beside
+from mlflow_ae5_server.restore.open import open_saved_copies
 
 from tests.project_template.repository.conftest import Server
 
@@ -13,9 +13,9 @@ from tests.project_template.repository.conftest import Server
 def test_a_restore_cut_off_while_the_backup_waited_is_noticed_under_the_lock(server: Server) -> None:
     server.write("0/a", b"a")
     whole = server.back_up()
-    journal_file = RestoreJournalFile(beside(str(server.artifacts)))
+    journal_file = RestoreJournalFile(open_saved_copies(str(server.artifacts)))
     journal_file.begin(
-        RestoreInProgress("database", "20260102T030405Z-abcdef", "2026-01-02T03:04:05+00:00", "elsewhere:1")
+        RestoreInProgress("load-database", "20260102T030405Z-abcdef", "2026-01-02T03:04:05+00:00", "elsewhere:1")
     )
 
     with pytest.raises(UnfinishedError, match="has not ended"):  # past the job's own look, which comes before the lock

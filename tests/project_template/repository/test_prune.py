@@ -13,7 +13,7 @@ from mlflow_ae5_server.repository import damage
 from mlflow_ae5_server.repository.manifest import ArtifactsPart, InFlight, Manifest
 from mlflow_ae5_server.repository.prune import RetentionPolicy
 from mlflow_ae5_server.restore.journal import RestoreInProgress, RestoreJournalFile
-from mlflow_ae5_server.restore.open_saved_copies import beside
+from mlflow_ae5_server.restore.open import open_saved_copies
 
 from tests.project_template.repository.conftest import Server
 
@@ -265,8 +265,8 @@ def test_a_damaged_snapshot_is_not_dropped_while_no_other_can_be_restored(server
 
 def test_nothing_goes_while_a_restore_has_not_ended(server: Server) -> None:
     old, other, new = take(server, 3)
-    journal_file = RestoreJournalFile(beside(str(server.artifacts)))
-    journal_file.begin(RestoreInProgress("artifacts", old.id, "2026-01-02T03:04:05+00:00", "elsewhere:1"))
+    journal_file = RestoreJournalFile(open_saved_copies(str(server.artifacts)))
+    journal_file.begin(RestoreInProgress("restore-artifacts", old.id, "2026-01-02T03:04:05+00:00", "elsewhere:1"))
     before, right = server.objects(), server.object_file(new.database["file"][0]).read_bytes()
     server.object_file(new.database["file"][0]).write_bytes(b"rot")
     server.job(f"verify --snapshot {new.id}")

@@ -28,7 +28,7 @@ from mlflow_ae5_server.database.connection import Database, check_uri
 from mlflow_ae5_server.repository.manifest import Manifest
 from mlflow_ae5_server.repository.repository import create_repository, open_backend, open_repository
 from mlflow_ae5_server.restore import journal
-from mlflow_ae5_server.restore.open_saved_copies import beside
+from mlflow_ae5_server.restore.open import open_saved_copies
 from mlflow_ae5_server.restore.saved_copies import SavedCopies
 
 from tests.project_template.conftest import made_once
@@ -141,14 +141,14 @@ class Home:
     def report(self) -> Report:
         return Report("Restore")
 
-    def words(self, *words: str) -> argparse.Namespace:
+    def options(self, *words: str) -> argparse.Namespace:
         return cli.parse(words)
 
     def job(self, *words: str) -> dict[str, Any]:
         """The last line of the job's report. Failures are raised."""
         report = Report(COMMANDS[words[0]])
         module = importlib.import_module(f"mlflow_ae5_server.commands.{words[0]}")
-        code = module.run(self.settings(), report, self.words(*words))
+        code = module.run(self.settings(), report, self.options(*words))
         with contextlib.redirect_stdout(io.StringIO()) as printed:
             report.print(code)
         return checked(json.loads(printed.getvalue()))
@@ -156,21 +156,21 @@ class Home:
     def restore(self, *words: str) -> dict[str, Any]:
         return self.job("restore", *words)
 
-    def cut_off(self, phase: str, *words: str) -> None:
-        """A restore that is killed as soon as it has written that `phase` comes next."""
-        ended, _events = killing.run(lambda: self.restore(*words), when=lambda: self.phase() == phase)
+    def interrupt(self, step: str, *options: str) -> None:
+        """Kill a restore as soon as its journal says that `step` comes next."""
+        ended, _events = killing.run(lambda: self.restore(*options), when=lambda: self.step() == step)
         assert ended, "it was not killed"
 
-    def place(self) -> SavedCopies:
-        return beside(self.destination)
+    def saved_copies(self) -> SavedCopies:
+        return open_saved_copies(self.destination)
 
-    def unfinished(self) -> str | None:
-        return journal.unfinished(self.destination)
+    def interrupted(self) -> str | None:
+        return journal.interrupted(self.destination)
 
-    def phase(self) -> str:
-        """Of the restore at work; "" where there is none."""
-        running = journal.RestoreJournalFile(self.place()).running
-        return running.phase if running is not None else ""
+    def step(self) -> str:
+        """Of the restore in progress; "" where there is none."""
+        running = journal.RestoreJournalFile(self.saved_copies()).running
+        return running.step if running is not None else ""
 
     def store_folder(self) -> None:
         if self.store.file is not None:

@@ -189,7 +189,7 @@ def codes(forged: Forged) -> tuple[int, int, int]:
     before = tree(home.folder)
     found = code_of(home, "backup", "verify"), code_of(home, "restore", "--replace"), code_of(home, "drill")
     assert tree(home.folder) == before
-    assert home.unfinished() is None
+    assert home.interrupted() is None
     return found
 
 

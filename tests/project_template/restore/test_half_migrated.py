@@ -1,4 +1,4 @@
-"""A database in which a migration has broken off: rows gone, a table missing, the revision as it was."""
+"""A database after an interrupted migration: rows gone, a table missing, the revision as it was."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def break_off(home: Any) -> None:
 
 
 @pytest.mark.parametrize("dialect", with_mysql("sqlite", "postgresql"))
-def test_is_kept_aside_and_the_snapshot_takes_its_place(
+def test_an_incomplete_database_is_saved_and_the_snapshot_restored(
     dialect: str, tmp_path: Path, home_at: Any, pilot: Any, request: pytest.FixtureRequest
 ) -> None:
     if dialect == "sqlite":

@@ -1,6 +1,6 @@
 """SIGKILL at any point of a restore: never a database without its files, and the same command again completes it.
 
-The points are file operations of the job (see killing.py): its first and last, and one in the middle of each phase.
+The points are file operations of the job (see killing.py): its first and last, and one in the middle of each step.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from tests.project_template.restore import killing
 
 @dataclass(frozen=True)
 class Moment:
-    """When a restore is killed: at its event number `at`, or at event number `later` of a phase."""
+    """When a restore is killed: at its event number `at`, or at event number `later` of a step."""
 
     at: int | None = None
-    phase: str = ""
+    step: str = ""
     later: int = 1
 
     def kill(self, home: Any, *words: str) -> bool:
@@ -37,33 +37,33 @@ class Moment:
         events = itertools.count(1)
 
         def when() -> bool:
-            return self.phase != "" and home.phase() == self.phase and next(events) == self.later
+            return self.step != "" and home.step() == self.step and next(events) == self.later
 
         return killing.run(lambda: home.restore(*words), self.at, when)[0] != 0
 
 
 # For PostgreSQL, where each takes seconds: among the migrations, and while tables are moved.
-IN_POSTGRESQL = {"--undo": Moment(phase="undo-database")}
-LOADING = Moment(phase="database", later=30)
+IN_POSTGRESQL = {"--undo": Moment(step="bring-back-database")}
+LOADING = Moment(step="load-database", later=30)
 
 
 def moments(home: Any, word: str) -> list[Moment]:
-    """The first event, one in the middle of each phase, and one of the last; of a restore that is done, to see them."""
+    """The first event, one in the middle of each step, and one of the last; of a restore that is done, to see them."""
     if home.store.dialect == "postgresql":
         return [IN_POSTGRESQL.get(word, LOADING)]
-    file = home.folder.with_name(f"{home.folder.name}.phases")
+    file = home.folder.with_name(f"{home.folder.name}.steps")
 
     def note() -> bool:
         with file.open("a") as stream:
-            stream.write(f"{home.phase()}\n")
+            stream.write(f"{home.step()}\n")
         return False
 
     assert killing.run(lambda: home.restore(word), when=note)[0] == 0
-    phases = file.read_text().splitlines()
-    places = {phase: [number for number, found in enumerate(phases, 1) if found == phase] for phase in phases}
-    middles = {numbers[len(numbers) // 2] for numbers in places.values()}
+    steps = file.read_text().splitlines()
+    events = {step: [number for number, other in enumerate(steps, 1) if other == step] for step in steps}
+    middles = {numbers[len(numbers) // 2] for numbers in events.values()}
     # A few events from the end: two threads may be at one at a time, which is then counted as one.
-    return [Moment(at) for at in sorted({1, *middles, len(phases) - 5})]
+    return [Moment(at) for at in sorted({1, *middles, len(steps) - 5})]
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -125,11 +125,11 @@ def test_restore(homes: Callable[..., Any], pilot: Any) -> None:
         assert moment.kill(home, "--snapshot=latest"), moment
         if dialects.state(home.store).kind != "empty":
             assert home.files() == pilot.files, moment
-        if home.unfinished() or not is_identical(home, pilot):
+        if home.interrupted() or not is_identical(home, pilot):
             done = home.restore("--snapshot", "latest")
             assert (done["artifacts_identical"], done["database_identical"]) == (True, True), moment
         assert is_identical(home, pilot), moment
-        assert not home.unfinished(), moment
+        assert not home.interrupted(), moment
 
 
 def test_replace_and_undo(homes: Callable[..., Any], pilot: Any) -> None:
@@ -141,27 +141,29 @@ def test_replace_and_undo(homes: Callable[..., Any], pilot: Any) -> None:
         if moment is not None:
             assert moment.kill(home, "--replace"), moment
             assert_nothing_lost(home, before, moment)
-        kept = journal.RestoreJournalFile(home.place()).last_kept()
-        if moment is None or number % 2 or kept is None:  # else back from where the kill has left it
-            if home.unfinished() or not is_identical(home, pilot):
+        copy = journal.RestoreJournalFile(home.saved_copies()).last_saved()
+        if (
+            moment is None or number % 2 or copy is None or not copy.name.startswith("saved_")
+        ):  # else back from where the kill has left it
+            if home.interrupted() or not is_identical(home, pilot):
                 home.restore("--replace")
             assert is_identical(home, pilot), moment
         if undo is not None:
             undo.kill(home, "--undo")
             assert_nothing_lost(home, before, undo)
-        if home.unfinished() or fields(home) != before:
+        if home.interrupted() or fields(home) != before:
             home.restore("--undo")
         assert fields(home) == before, (moment, undo)
-        assert not home.unfinished(), (moment, undo)
+        assert not home.interrupted(), (moment, undo)
 
 
 def assert_nothing_lost(home: Any, before: tuple[object, Any], at: Moment) -> None:
-    """The files that were there are there, or aside, or some here and some there; and so are the tables."""
+    """The files that were there are there or in a saved copy, also some here and some there; so are the tables."""
     found = home.files()
-    for aside in home.folder.glob("artifacts.kept_*"):
-        found |= home.tree(aside) if aside.is_dir() else {}
+    for copy in home.folder.glob("artifacts.saved_*"):
+        found |= home.tree(copy) if copy.is_dir() else {}
     assert before[1].items() <= found.items(), at
-    assert dialects.state(home.store).kind != "empty" or dialects.kept(home.store), at
+    assert dialects.state(home.store).kind != "empty" or dialects.saved_names(home.store), at
 
 
 def test_the_upgrade_of_an_older_schema(tmp_path: Path, home_at: Any, older: Any, take: Any) -> None:
@@ -169,15 +171,15 @@ def test_the_upgrade_of_an_older_schema(tmp_path: Path, home_at: Any, older: Any
     take(source)
 
     home = home_at(tmp_path / "home", source.backups)
-    assert Moment(phase="upgrade", later=40).kill(home, "--snapshot", "latest")
+    assert Moment(step="upgrade-schema", later=40).kill(home, "--snapshot", "latest")
     done = home.restore("--snapshot", "latest")
     schema = inspect_schema(connect_engine(home.store))
     assert (schema.state, done["upgraded"]["new_revision"]) == ("current", schema.expected)
     assert done["database_identical"] in {True, None}
-    assert not home.unfinished()
+    assert not home.interrupted()
 
 
-def test_a_full_disk_is_named_and_gone_on_from(tmp_path: Path, home_at: Any, pilot: Any) -> None:
+def test_a_restore_resumes_after_a_full_disk(tmp_path: Path, home_at: Any, pilot: Any) -> None:
     home = home_at(tmp_path / "home", pilot.home.backups)
 
     def in_little_room() -> None:
@@ -187,7 +189,7 @@ def test_a_full_disk_is_named_and_gone_on_from(tmp_path: Path, home_at: Any, pil
 
     assert killing.run(in_little_room)[0] == 0
     assert dialects.state(home.store).kind == "empty"
-    assert home.unfinished()
+    assert home.interrupted()
     done = home.restore("--snapshot", "latest")
     assert 0 < done["written_files"] <= done["artifacts"]
     assert is_identical(home, pilot)

@@ -59,4 +59,4 @@ def test_a_destination_that_is_a_file_is_named_and_stays(pilot: Any, tmp_path: P
             home.restore(*words)
     assert home.artifacts.read_text() == "precious"
     assert dialects.state(home.store).kind == "empty"
-    assert home.unfinished() is None
+    assert home.interrupted() is None

@@ -55,20 +55,17 @@ def rehearse(home: Any) -> dict[str, Any]:
 def test_a_rehearsal_migrates_a_copy(old: Any) -> None:
     before = state(old)
     schema = inspect_schema(connect_engine(old.store))
-    told = rehearse(old)
+    fields = rehearse(old)
     assert state(old) == before  # nothing written, nothing left
-    assert (told["outcome"], told["revision"], told["expected_revision"]) == (
-        "rehearsed",
-        schema.found,
-        schema.expected,
-    )
-    assert [step["revision"] for step in told["migrations"]] == pending_revisions(schema)
-    assert "add model registry tables to db" not in {step["what"] for step in told["migrations"]}  # older than 2.6
-    assert "add trace tables" in {step["what"] for step in told["migrations"]}
-    assert len(told["migrations"]) > 10
-    assert told["migration_seconds"] > 0
-    assert told["rows"] == dialects.state(old.store).rows + 1  # and alembic's own
-    assert told["rows_after"] >= told["rows"]
+    assert (fields["outcome"], fields["revision"]) == ("rehearsed", schema.found)
+    assert fields["expected_revision"] == schema.expected
+    assert [step["revision"] for step in fields["migrations"]] == pending_revisions(schema)
+    assert "add model registry tables to db" not in {step["what"] for step in fields["migrations"]}  # older than 2.6
+    assert "add trace tables" in {step["what"] for step in fields["migrations"]}
+    assert len(fields["migrations"]) > 10
+    assert fields["migration_seconds"] > 0
+    assert fields["rows"] == dialects.state(old.store).rows + 1  # and alembic's own
+    assert fields["rows_after"] >= fields["rows"]
 
 
 def test_migrations_that_fail_are_told(tmp_path: Path, older: Any) -> None:
@@ -81,16 +78,16 @@ def test_migrations_that_fail_are_told(tmp_path: Path, older: Any) -> None:
         connection.execute("CREATE TABLE trace_info (request_id VARCHAR)")
         connection.commit()
     before = state(home)
-    told = rehearse(home)
+    fields = rehearse(home)
     assert state(home) == before
-    assert told["outcome"] == "failed"
-    assert "trace_info" in told["error"]
-    assert "do not upgrade" in told["hint"]
+    assert fields["outcome"] == "failed"
+    assert "trace_info" in fields["error"]
+    assert "do not upgrade" in fields["hint"]
 
 
 def test_nothing_to_rehearse(pilot: Any, tmp_path: Path, home_at: Any) -> None:
-    told = rehearse(pilot.home)
-    assert (told["outcome"], told["migrations"], told["migration_seconds"]) == ("rehearsed", [], 0.0)
+    fields = rehearse(pilot.home)
+    assert (fields["outcome"], fields["migrations"], fields["migration_seconds"]) == ("rehearsed", [], 0.0)
     with pytest.raises(ConfigurationError, match="there is no database"):
         rehearse(home_at(tmp_path, ""))
 

@@ -26,7 +26,7 @@ from mlflow_ae5_server.database.connection import connect_engine
 from mlflow_ae5_server.database.schema import inspect_schema
 from mlflow_ae5_server.repository.repository import open_repository
 from mlflow_ae5_server.restore import journal, preflight
-from mlflow_ae5_server.restore.target import open_target
+from mlflow_ae5_server.restore.open import open_target
 
 from tests.project_template.restore.restoring import everything, is_identical, refused, serving, work_on
 
@@ -53,7 +53,7 @@ def test_into_an_empty_place(pilot: Any, home: Any) -> None:
     )
     left = {path.name for path in home.folder.iterdir()}
     assert left - {"store"} == {"artifacts"}
-    assert journal.unfinished(home.destination) is None
+    assert journal.interrupted(home.destination) is None
 
 
 def test_from_one_database_into_the_other_and_back(
@@ -90,19 +90,19 @@ def test_from_and_to_an_object_store(pilot: Any, tmp_path: Path, home_at: Any, t
 
 def test_a_dry_run_says_and_touches_nothing(pilot: Any, here: Any, capsys: pytest.CaptureFixture[str]) -> None:
     before = everything(here)
-    told = here.restore("--dry-run")
+    message = here.restore("--dry-run")
     assert everything(here) == before
-    assert told.items() >= {"outcome": "dry-run", "would_refuse": [], "damaged": [], "written_files": 0}.items()
-    assert told["checked_objects"] == told["of_objects"] > 1
-    assert told["estimated_seconds"] > 0
+    assert message.items() >= {"outcome": "dry-run", "would_refuse": [], "damaged": [], "written_files": 0}.items()
+    assert message["checked_objects"] == message["of_objects"] > 1
+    assert message["estimated_seconds"] > 0
     message = capsys.readouterr().out
     assert f"would write {pilot.snapshot.rows} rows in {pilot.snapshot.tables} tables to {here.store.shown}" in message
     assert "would write 18 files" in message
 
     here.restore("--snapshot", "latest")
     with serving(here.store):
-        told = here.restore("--dry-run")
-    assert (told["outcome"], [entry["exit_code"] for entry in told["would_refuse"]]) == ("dry-run", [27, 26])
+        message = here.restore("--dry-run")
+    assert (message["outcome"], [entry["exit_code"] for entry in message["would_refuse"]]) == ("dry-run", [27, 26])
     assert [entry["exit_code"] for entry in here.restore("--dry-run")["would_refuse"]] == [26]
     assert here.restore("--dry-run", "--replace")["would_refuse"] == []
     assert is_identical(here, pilot)
@@ -135,7 +135,7 @@ def test_what_the_target_holds_is_named(held: str, here: Any, pilot: Any) -> Non
 def test_another_run_at_work(here: Any, pilot: Any) -> None:
     here.store_folder()
     with locks.maintenance(here.store), pytest.raises(BusyError):
-        restore.run(here.settings(), here.report(), here.words("restore", "--replace"), lock_wait=0)
+        restore.run(here.settings(), here.report(), here.options("restore", "--replace"), lock_wait=0)
     assert not here.artifacts.exists()
 
 
@@ -248,9 +248,9 @@ def test_a_role_without_rights_is_named(postgres: Any, home_at: Any, pilot: Any,
     name = f"r{uuid.uuid4().hex[:12]}"
     postgres.sql(f'CREATE DATABASE "{name}"')  # not the role's own, so that it may only look
     home = home_at(tmp_path / "home", pilot.home.backups, postgres.uri(name))
-    assert "cannot make tables" in refused(home, CredentialsError)
-    told = home.restore("--dry-run")
-    assert [entry["exit_code"] for entry in told["would_refuse"]] == [CredentialsError.exit_code]
+    assert "cannot create tables" in refused(home, CredentialsError)
+    message = home.restore("--dry-run")
+    assert [entry["exit_code"] for entry in message["would_refuse"]] == [CredentialsError.exit_code]
 
 
 @pytest.mark.parametrize("inner", ["store", "backups"])
@@ -265,14 +265,12 @@ def test_nothing_of_ours_within_the_artifacts(inner: str, pilot: Any, home_at: A
 
 
 def test_another_snapshot_over_an_unfinished_restore(copied: Any, pilot: Any, take: Any) -> None:
-    """What the unfinished one left is put aside, and undo still knows what was there at first."""
+    """What the unfinished one left is saved, and undo still knows what was there at first."""
     second = take(dataclasses.replace(pilot.home, backups=copied.backups))
     before = work_on(copied, pilot)
-    place = restore.beside(copied.destination)
-    copied.cut_off("database", "--snapshot", pilot.snapshot.id, "--replace")
-    journal_file = journal.RestoreJournalFile(place)
-    assert journal_file.running is not None
-    assert (journal_file.running.snapshot, journal_file.running.phase) == (pilot.snapshot.id, "database")
+    copied.interrupt("load-database", "--snapshot", pilot.snapshot.id, "--replace")
+    running = journal.RestoreJournalFile(copied.saved_copies()).require_running()
+    assert (running.snapshot, running.step) == (pilot.snapshot.id, "load-database")
     refused(copied, NotEmptyError, "--snapshot", second.id)
     with pytest.raises(BusyError, match=pilot.snapshot.id):
         tracking_server.refuse_unfinished(copied.destination)
@@ -287,31 +285,31 @@ def test_another_snapshot_over_an_unfinished_restore(copied: Any, pilot: Any, ta
 
 
 def test_latest_goes_on_with_the_unfinished_one(copied: Any, pilot: Any, take: Any) -> None:
-    copied.cut_off("artifacts", "--snapshot", "latest")
+    copied.interrupt("restore-artifacts", "--snapshot", "latest")
     take(dataclasses.replace(pilot.home, backups=copied.backups))
-    told = copied.restore("--dry-run")
-    assert told["snapshot"] == pilot.snapshot.id
-    assert told["interrupted_restore"].startswith(f"a restore of the snapshot {pilot.snapshot.id}, begun ")
+    message = copied.restore("--dry-run")
+    assert message["snapshot"] == pilot.snapshot.id
+    assert message["interrupted_restore"].startswith(f"a restore of the snapshot {pilot.snapshot.id}, started ")
     done = copied.restore("--snapshot", "latest")
     assert (done["snapshot"], done["interrupted_restore"]) == (pilot.snapshot.id, None)
 
 
 def test_what_came_meanwhile_is_not_overwritten(copied: Any, pilot: Any) -> None:
-    copied.cut_off("database", "--snapshot", "latest")
+    copied.interrupt("load-database", "--snapshot", "latest")
     assert dialects.state(copied.store).kind == "empty"
     rows, _files = work_on(copied, pilot)
     with pytest.raises(NotEmptyError, match="19 files, and the snapshot 18"):
         copied.restore("--snapshot", "latest")
     added = next(copied.artifacts.glob("1/*/a"))
     shutil.move(added.parent, copied.folder / "elsewhere")
-    with pytest.raises(NotEmptyError, match="has come to hold"):
+    with pytest.raises(NotEmptyError, match="not in the snapshot were written"):
         copied.restore("--snapshot", "latest")
     assert dialects.digests(copied.store) == rows
 
     shutil.move(copied.folder / "elsewhere", added.parent)
     assert copied.restore("--replace")["database_identical"] is True
     assert is_identical(copied, pilot)
-    assert len(dialects.kept(copied.store)) == 1
+    assert len(dialects.saved_names(copied.store)) == 1
     assert len(list(copied.folder.glob("artifacts.failed_*/1/*/a"))) == 1
 
 

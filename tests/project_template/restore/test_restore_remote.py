@@ -20,11 +20,11 @@ def test_a_damaged_object_is_named_before_anything_is_touched(
 ) -> None:
     source = dataclasses.replace(pilot.home, backups=f"{bucket(f'b{uuid.uuid4().hex}')}/backups")
     take(source)
-    place = open_backend(source.backups)
-    victim = sorted(item.name for item in place.items("objects"))[-1]
-    data = place.read(victim)
+    backend = open_backend(source.backups)
+    victim = sorted(item.name for item in backend.items("objects"))[-1]
+    data = backend.read(victim)
     assert data is not None
-    place.write(victim, data[:-1] + bytes([data[-1] ^ 1]))
+    backend.write(victim, data[:-1] + bytes([data[-1] ^ 1]))
     home = home_at(tmp_path / "home", source.backups)
 
     with pytest.raises(DamagedError, match=victim.rpartition("/")[2]):
@@ -32,7 +32,7 @@ def test_a_damaged_object_is_named_before_anything_is_touched(
 
     assert not home.artifacts.exists()
     assert not home.store.file.exists()
-    assert home.unfinished() is None
+    assert home.interrupted() is None
 
 
 def contents(url: str) -> dict[str, bytes]:
@@ -59,22 +59,22 @@ def test_a_large_artifact_goes_from_a_bucket_to_a_bucket(
     assert contents(target) == contents(source)
 
 
-def test_what_a_store_cannot_copy_by_itself_is_kept_aside_too(bucket: Any) -> None:
+def test_what_a_store_cannot_copy_by_itself_is_saved_too(bucket: Any) -> None:
     import obstore
 
     url = bucket(f"k{uuid.uuid4().hex}")
     for name, data in {"a": b"a" * 100, "ü 100%": b"b", "empty": b""}.items():
         obstore.put(object_store.open_store(f"{url}/root"), f"1/{name}", data)
     before = contents(f"{url}/root")
-    beside = ObjectStoreSavedCopies(f"{url}/root", server_copy=-1)
-    beside.aside("x")
+    copies = ObjectStoreSavedCopies(f"{url}/root", server_copy=-1)
+    copies.save("x")
     assert contents(f"{url}/root") == {}
     assert contents(f"{url}/root.x") == before
-    beside.back("x")
+    copies.bring_back("x")
     assert contents(f"{url}/root") == before
 
 
-def test_a_file_below_a_file_goes_back_to_a_bucket_and_to_no_folder(
+def test_a_file_below_a_file_is_restored_to_a_bucket_but_not_to_a_folder(
     pilot: Any, tmp_path: Path, home_at: Any, take: Any, bucket: Any
 ) -> None:
     import obstore

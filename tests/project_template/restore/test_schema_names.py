@@ -57,15 +57,15 @@ def test_a_snapshot_goes_there_and_comes_back(
 ) -> None:
     others = dialects.digests(neighbour)
     home = home_at(tmp_path / "home", str(tmp_path / "backups"), within(shared, name))
-    copy = home_at(tmp_path / "home", pilot.home.backups, home.uri)
-    assert copy.restore("--snapshot", "latest")["database_identical"] is True
-    assert is_identical(copy, pilot)
+    first = home_at(tmp_path / "home", pilot.home.backups, home.uri)
+    assert first.restore("--snapshot", "latest")["database_identical"] is True
+    assert is_identical(first, pilot)
     assert home.job("backup", "create")["outcome"] == "done"
     worked = work_on(home, pilot)
-    kept = home.restore("--replace", "--snapshot", "latest")["saved_copy"]
+    copy = home.restore("--replace", "--snapshot", "latest")["saved_copy"]
     assert is_identical(home, pilot)
     assert [entry["database"] for entry in home.restore("--list-saved")["saved_copies"]] == [True]
-    assert home.restore("--undo")["restored_copy"] == kept
+    assert home.restore("--undo")["restored_copy"] == copy
     assert (dialects.digests(home.store), home.files()) == worked
     assert dialects.digests(neighbour) == others
 

@@ -16,8 +16,9 @@ from mlflow_ae5_server.repository.blobs import BlobReader, BlobWriter
 from mlflow_ae5_server.repository.entries import FileEntry, FilePart, key
 from mlflow_ae5_server.repository.folder_backend import FolderBackend
 from mlflow_ae5_server.repository.index import BlobIndex
-from mlflow_ae5_server.restore import files as recover_files
-from mlflow_ae5_server.restore.target import ArtifactTarget, FolderTarget, open_target
+from mlflow_ae5_server.restore import files
+from mlflow_ae5_server.restore.open import open_target
+from mlflow_ae5_server.restore.target import ArtifactTarget, FolderTarget
 
 LARGE = os.urandom(3_000_000) + bytes(6_000_000) + b"end"
 CONTENTS = {
@@ -34,9 +35,9 @@ class Snapshot:
     """A few files as a snapshot keeps them."""
 
     def __init__(self, folder: Path, files: dict[str, bytes]) -> None:
-        self.place = FolderBackend(folder)
-        self.place.prepare()
-        writer = BlobWriter(self.place, BlobIndex())
+        self.backend = FolderBackend(folder)
+        self.backend.prepare()
+        writer = BlobWriter(self.backend, BlobIndex())
         self.entries = []
         for path, data in sorted(files.items(), key=lambda entry: key(entry[0])):
             parts = []
@@ -49,8 +50,8 @@ class Snapshot:
     def files(self) -> Iterator[FileEntry]:
         return iter(self.entries)
 
-    def restore(self, target: ArtifactTarget, again: bool = False) -> recover_files.RestoreCounts:
-        return recover_files.restore(self.files, BlobReader(self.place), target, again=again)
+    def restore(self, target: ArtifactTarget, again: bool = False) -> files.RestoreCounts:
+        return files.restore(self.files, BlobReader(self.backend), target, again=again)
 
 
 @pytest.fixture(params=["folder", "store"])
@@ -127,7 +128,7 @@ def test_links_are_made_last_and_lead_nowhere(tmp_path: Path) -> None:
 def test_names_that_a_store_cannot_hold_are_refused_first(path: str, bucket: Callable[[str], str]) -> None:
     entry = FileEntry(path, "file", 0, hashlib.sha256().hexdigest(), 0, "", ())
     with pytest.raises(ConfigurationError, match="cannot hold"):
-        recover_files.refuse_names([entry], open_target("s3://nobody-looks/there"))
+        files.refuse_names([entry], open_target("s3://nobody-looks/there"))
 
 
 def test_a_damaged_object_is_never_written_as_a_file(tmp_path: Path) -> None:
@@ -146,7 +147,7 @@ def test_an_entry_whose_digest_is_another(tmp_path: Path) -> None:
 
 
 def test_nothing_is_written_through_a_link_and_no_pipe_is_waited_for(tmp_path: Path) -> None:
-    snapshot = Snapshot(tmp_path / "place", {"0/a": b"a", "1": b""})
+    snapshot = Snapshot(tmp_path / "backups", {"0/a": b"a", "1": b""})
     top, outside = tmp_path / "artifacts", tmp_path / "outside"
     top.mkdir()
     outside.mkdir()
@@ -162,14 +163,14 @@ def test_nothing_is_written_through_a_link_and_no_pipe_is_waited_for(tmp_path: P
 
 
 def test_a_path_that_no_file_system_takes_is_refused_before_anything_is_written(tmp_path: Path) -> None:
-    snapshot = Snapshot(tmp_path / "place", {"/".join(["d"] * 2040): b"deep"})
+    snapshot = Snapshot(tmp_path / "backups", {"/".join(["d"] * 2040): b"deep"})
     with pytest.raises(ConfigurationError, match="longer than 4095 bytes"):
-        recover_files.refuse_names(snapshot.files(), open_target(str(tmp_path / "artifacts")))
+        files.refuse_names(snapshot.files(), open_target(str(tmp_path / "artifacts")))
 
 
 def test_folders_may_be_very_deep(tmp_path: Path) -> None:
     path = "/".join(["d"] * 1500)
-    snapshot = Snapshot(tmp_path / "place", {path: b"deep"})
+    snapshot = Snapshot(tmp_path / "backups", {path: b"deep"})
     try:
         assert snapshot.restore(open_target(str(tmp_path / "artifacts"))).files == 1
         assert (tmp_path / "artifacts" / path).read_bytes() == b"deep"

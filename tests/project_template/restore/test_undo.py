@@ -1,9 +1,11 @@
-"""What a restore keeps aside comes back, and an undo too; and what stays where it is."""
+"""An undo brings a saved copy back, and can be undone itself; artifacts that are there already stay."""
 
 from __future__ import annotations
 
 import dataclasses
 import shutil
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +16,12 @@ from mlflow_ae5_server.database import dialects
 from tests.project_template.restore.restoring import is_identical, refused, serving, work_on
 
 
-def test_replace_and_undo(filled: Any, pilot: Any) -> None:
+def test_undo_brings_the_replaced_data_back(filled: Any, pilot: Any) -> None:
     home, before = filled, (dialects.digests(filled.store), filled.files())
     done = home.restore("--replace")
     assert done["outcome"] == "done"
     assert is_identical(home, pilot)
-    assert done["saved_copy"] in dialects.kept(home.store)
+    assert done["saved_copy"] in dialects.saved_names(home.store)
     later = work_on(home, pilot)  # a server has gone on from there
     with serving(home.store):
         assert "a tracking server" in refused(home, InUseError, "--undo")
@@ -27,29 +29,29 @@ def test_replace_and_undo(filled: Any, pilot: Any) -> None:
     undone = home.restore("--undo")
     assert (undone["outcome"], undone["restored_copy"]) == ("undone", done["saved_copy"])
     assert (dialects.digests(home.store), home.files()) == before
-    assert undone["saved_copy"] in dialects.kept(home.store)  # what was displaced is not lost either
+    assert undone["saved_copy"] in dialects.saved_names(home.store)  # the replaced data is not lost either
     assert home.tree(home.artifacts.with_name(f"artifacts.{undone['saved_copy']}")) == later[1]
 
     assert "is undone already" in refused(home, AbsentError, "--undo")
-    assert undone["saved_copy"] in refused(home, AbsentError, "--drop-saved", "kept_20200101_000000_000000")
+    assert undone["saved_copy"] in refused(home, AbsentError, "--drop-saved", "saved_20200101_000000_000000")
     assert home.restore("--drop-saved", undone["saved_copy"])["deleted"]["name"] == undone["saved_copy"]
     assert "nothing to bring back" in refused(home, AbsentError, "--undo")
-    assert dialects.kept(home.store) == ()
+    assert dialects.saved_names(home.store) == ()
     assert {path.name for path in home.folder.iterdir()} <= {"artifacts", "store"}
     assert (dialects.digests(home.store), home.files()) == before
 
 
-def test_an_undo_can_be_taken_back_and_is_not_made_twice_unasked(here: Any, pilot: Any) -> None:
+def test_an_undo_can_be_undone_and_is_not_repeated_unnamed(here: Any, pilot: Any) -> None:
     work_on(here, pilot)
     first = here.restore("--replace")["saved_copy"]
     later = work_on(here, pilot)
     second = here.restore("--replace")["saved_copy"]
     undone = here.restore("--undo")["saved_copy"]
     assert (dialects.digests(here.store), here.files()) == later
-    told = refused(here, AbsentError, "--undo")
-    assert "is undone already" in told
-    assert f"--saved {undone}; to go back further, name one of {first}" in told
-    assert second not in told
+    message = refused(here, AbsentError, "--undo")
+    assert "is undone already" in message
+    assert f"--saved {undone}; for an earlier state, use one of {first}" in message
+    assert second not in message
 
     again = here.restore("--undo", "--saved", undone)
     assert again["restored_copy"] == undone
@@ -57,28 +59,28 @@ def test_an_undo_can_be_taken_back_and_is_not_made_twice_unasked(here: Any, pilo
     assert here.restore("--undo", "--dry-run", "--saved", first)["would_restore"] == first
     here.restore("--undo", "--saved", again["saved_copy"])
     assert (dialects.digests(here.store), here.files()) == later
-    assert "there are: " in refused(here, AbsentError, "--undo", "--saved", "kept_20200101_000000_000000")
+    assert "there are: " in refused(here, AbsentError, "--undo", "--saved", "saved_20200101_000000_000000")
 
 
 def test_an_undo_does_not_leave_a_server_without_data(here: Any, pilot: Any, tmp_path: Path) -> None:
-    """What was restored into another, empty database, with the artifacts kept aside."""
+    """After a restore into another, empty database, which saved the artifacts."""
     before = work_on(here, pilot)
     uri = f"sqlite:///{tmp_path}/elsewhere/mydb.sqlite"
     moved = dataclasses.replace(here, uri=uri)
-    kept = moved.restore("--replace")["saved_copy"]
-    assert f"was empty: with what was kept as {kept} no database comes back" in refused(moved, NotEmptyError, "--undo")
-    assert "no database comes back" in refused(moved, NotEmptyError, "--undo", "--dry-run")
+    saved = moved.restore("--replace")["saved_copy"]
+    for options in (("--undo",), ("--undo", "--dry-run")):
+        assert f"was empty: {saved} has no database" in refused(moved, NotEmptyError, *options)
     assert is_identical(moved, pilot)
 
-    assert here.restore("--undo")["restored_copy"] == kept
+    assert here.restore("--undo")["restored_copy"] == saved
     assert (dialects.digests(here.store), here.files()) == before
     assert dialects.digests(moved.store) == pilot.digests
 
 
-# With the artifacts in place, as when an upgrade goes back
+# Artifacts that stay, as when an upgrade is rolled back
 
 
-def test_artifacts_that_are_there_stay_and_only_the_database_is_replaced(here: Any, pilot: Any) -> None:
+def test_matching_artifacts_stay_and_only_the_database_is_replaced(here: Any, pilot: Any) -> None:
     work_on(here, pilot)
     shutil.copytree(pilot.home.artifacts, here.artifacts, dirs_exist_ok=True)
     before = dialects.digests(here.store), here.files()
@@ -94,17 +96,17 @@ def test_artifacts_that_are_there_stay_and_only_the_database_is_replaced(here: A
     assert (dialects.digests(here.store), here.files()) == (pilot.digests, before[1])
 
 
-@pytest.mark.parametrize("phase", ["save-database", "save-artifacts", "database"])
-def test_cut_off_it_goes_on_with_the_artifacts_in_place(phase: str, here: Any, pilot: Any) -> None:
+@pytest.mark.parametrize("step", ["save-database", "save-artifacts", "load-database"])
+def test_an_interrupted_restore_resumes_with_the_artifacts_that_stay(step: str, here: Any, pilot: Any) -> None:
     work_on(here, pilot)
     shutil.copytree(pilot.home.artifacts, here.artifacts, dirs_exist_ok=True)
     before = here.files()
-    here.cut_off(phase, "--replace", "--same-artifacts")
+    here.interrupt(step, "--replace", "--same-artifacts")
     assert here.restore("--replace")["written_files"] == 0
     assert (dialects.digests(here.store), here.files()) == (pilot.digests, before)
 
 
-def test_artifacts_that_have_changed_are_restored(here: Any, pilot: Any) -> None:
+def test_changed_artifacts_are_restored(here: Any, pilot: Any) -> None:
     work_on(here, pilot)
     shutil.copytree(pilot.home.artifacts, here.artifacts, dirs_exist_ok=True)
     changed = next(path for path in here.artifacts.rglob("weights.bin"))
@@ -115,14 +117,38 @@ def test_artifacts_that_have_changed_are_restored(here: Any, pilot: Any) -> None
     assert here.tree(here.artifacts.with_name(f"artifacts.{done['saved_copy']}")) == before
 
 
-def test_nothing_to_undo(here: Any) -> None:
+def test_without_a_saved_copy_there_is_nothing_to_undo(here: Any) -> None:
     assert "nothing to bring back" in refused(here, AbsentError, "--undo")
-    here.restore("--replace")  # into an empty place there is nothing to keep
+    here.restore("--replace")  # into an empty target there is nothing to save
     assert "nothing to bring back" in refused(here, AbsentError, "--undo")
 
 
-def test_undo_when_somebody_has_removed_what_was_kept(here: Any, pilot: Any) -> None:
+def test_a_deleted_saved_copy_is_named(here: Any, pilot: Any) -> None:
     work_on(here, pilot)
-    kept = here.restore("--replace")["saved_copy"]
-    shutil.rmtree(here.artifacts.with_name(f"artifacts.{kept}"))
+    saved = here.restore("--replace")["saved_copy"]
+    shutil.rmtree(here.artifacts.with_name(f"artifacts.{saved}"))
     assert f"artifacts of {here.destination}" in refused(here, DamagedError, "--undo")
+
+
+# Dry runs
+
+
+def test_a_dry_run_without_a_saved_copy_changes_nothing(older: Any, tmp_path: Path) -> None:
+    home = older(tmp_path / "home")
+    before = home.tree()
+    with pytest.raises(AbsentError, match="no saved copy"):
+        home.restore("--undo", "--dry-run")
+    assert home.tree() == before
+
+
+def test_a_refused_restore_writes_no_journal(older: Any, take: Any, tmp_path: Path) -> None:
+    home = older(tmp_path / "home")
+    take(home)
+    with closing(sqlite3.connect(home.store.file, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        refusals = home.restore("--dry-run", "--replace")["would_refuse"]
+        assert [refusal["name"] for refusal in refusals] == ["held"]
+        with pytest.raises(InUseError):
+            home.restore("--replace")
+    assert home.saved_copies().read_journal() is None
+    assert home.interrupted() is None

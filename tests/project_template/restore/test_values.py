@@ -171,22 +171,20 @@ def test_free_text_is_shortened_where_that_is_asked_for_and_identities_never_are
     assert home.files() == pilot.files
 
 
-def test_a_restore_that_shortens_goes_on_after_it_was_cut_off(
+def test_an_interrupted_restore_that_shortens_is_resumed(
     changed: Any, tmp_path: Any, home_at: Any, postgres: Any
 ) -> None:
     backups = changed(set_to("runs.name", text(400)))
     home = home_at(tmp_path / "home", backups, postgres.create(f"v{uuid.uuid4().hex[:12]}"))
-    home.cut_off("database", "--shorten-text")
+    home.interrupt("load-database", "--shorten-text")
     with pytest.raises(ConfigurationError, match="--shorten-text"):
         home.restore()
     repository = open_repository(backups)
     source = dialects.DatabasePart.from_json(repository.snapshot("latest").database)
-    dialects.load(
-        source, repository.reader(), home.store, shorten=True
-    )  # as far as a run that is killed right after it comes
-    kept = home.restore("--shorten-text")["saved_copy"]
-    assert (kept, dialects.kept(home.store)) == (None, ())  # what is there is taken for what it loaded itself
-    assert home.unfinished() is None
+    dialects.load(source, repository.reader(), home.store, shorten=True)  # as a run that is killed right after it does
+    copy = home.restore("--shorten-text")["saved_copy"]
+    assert (copy, dialects.saved_names(home.store)) == (None, ())  # the rows count as its own
+    assert home.interrupted() is None
 
 
 @needed

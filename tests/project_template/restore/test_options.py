@@ -1,4 +1,4 @@
-"""The words of Backup, Restore and Drill: on the command line, or in the variable that a job is given."""
+"""The options of Backup, Restore and Drill: on the command line, or in the variable that a job is given."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import pytest
 from mlflow_ae5_server import cli
 from mlflow_ae5_server.common import arguments, settings
 from mlflow_ae5_server.common.errors import UsageError
+from mlflow_ae5_server.database import dialects
 
 
 @pytest.mark.parametrize(
@@ -17,7 +18,7 @@ from mlflow_ae5_server.common.errors import UsageError
         ("restore --dry-run --snapshot a-1", {"snapshot": "a-1", "dry_run": True}),
         ("restore --replace --no-upgrade", {"replace": True, "no_upgrade": True}),
         ("restore --undo", {"undo": True, "drop_saved": None}),
-        ("restore --drop-saved kept_1", {"undo": False, "drop_saved": "kept_1"}),
+        ("restore --drop-saved saved_1", {"undo": False, "drop_saved": "saved_1"}),
         ("drill", {"snapshot": "latest"}),
         ("drill --snapshot x", {"snapshot": "x"}),
         (
@@ -30,7 +31,7 @@ from mlflow_ae5_server.common.errors import UsageError
         ("database-upgrade --rehearse", {"rehearse": True, "dry_run": False}),
     ],
 )
-def test_words(given: str, expected: dict[str, Any]) -> None:
+def test_options_are_parsed(given: str, expected: dict[str, Any]) -> None:
     assert vars(cli.parse(given.split())).items() >= expected.items()
 
 
@@ -42,6 +43,9 @@ def test_words(given: str, expected: dict[str, Any]) -> None:
         "restore --undo --snapshot x",
         "restore --undo --drop-saved x",
         "restore --drop-saved x --replace",
+        "restore --list-saved --undo",
+        "restore --list-saved --replace",
+        "restore --list-saved --drop-saved x",
         "restore --snap x",
         "drill --yes",
         "backup",
@@ -49,7 +53,7 @@ def test_words(given: str, expected: dict[str, Any]) -> None:
         "backup prune --keep-last many",
     ],
 )
-def test_words_that_are_not_understood(given: str) -> None:
+def test_contradicting_and_unknown_options_are_refused(given: str) -> None:
     with pytest.raises(UsageError):
         cli.parse(given.split())
 
@@ -62,18 +66,29 @@ def test_words_that_are_not_understood(given: str) -> None:
         ("", ["--dry-run"]),
     ],
 )
-def test_words_of_a_variable(variable: str, words: list[str]) -> None:
+def test_a_variable_is_split_into_options(variable: str, words: list[str]) -> None:
     resolved = settings.resolve({"MLFLOW_TRACKING_RESTORE_ARGUMENTS": variable}, {}, {})
     assert arguments.words("restore", resolved) == words
 
 
-def test_quotation_marks_that_do_not_end() -> None:
+def test_an_open_quotation_mark_is_refused() -> None:
     resolved = settings.resolve({"MLFLOW_TRACKING_DRILL_ARGUMENTS": "--snapshot 'a"}, {}, {})
     with pytest.raises(UsageError, match="DRILL_ARGUMENTS"):
         arguments.words("drill", resolved)
 
 
-def test_a_job_reports_words_that_are_wrong(project: Any) -> None:
+def test_a_job_reports_wrong_options(project: Any) -> None:
     ended = project.run("Restore", MLFLOW_TRACKING_RESTORE_ARGUMENTS="--snapshot")
     assert ended.code == UsageError.exit_code
     assert (ended.last["command"], ended.last["outcome"]) == ("Restore", "failed")
+
+
+def test_a_job_takes_its_options_from_a_variable(project: Any, pilot: Any, home_at: Any) -> None:
+    """In a process of its own, as AE5 runs it. With a real server: see tests/project_template/test_jobs.py."""
+    variables = {"MLFLOW_TRACKING_BACKUP_DESTINATION": pilot.home.backups}
+    variables["MLFLOW_TRACKING_RESTORE_ARGUMENTS"] = "--snapshot latest"
+    ended = project.run("Restore", **variables)
+    assert (ended.code, ended.last["command"], ended.last["outcome"]) == (0, "Restore", "done"), ended.output
+    home = home_at(project.folder / "data/mlflow/standalone", pilot.home.backups)
+    assert dialects.digests(home.store) == pilot.digests
+    assert home.files() == pilot.files

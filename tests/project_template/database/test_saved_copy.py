@@ -26,11 +26,11 @@ def database(request: pytest.FixtureRequest, filled: Callable[[str], Database]) 
 def test_kept_aside_and_brought_back(database: Database, native: dict[str, Database]) -> None:
     before, objects = dialects.digests(database), Objects()
     part = dialects.dump(native["sqlite"], objects)
-    assert dialects.kept(database) == ()
+    assert dialects.saved_names(database) == ()
     if database.file is None:
         execute(database, "CREATE TABLE zebra (a int)")
     dialects.save_copy(database, "2024-05-06T07-08-09Z-a1b2c3")
-    assert dialects.kept(database) == ("2024-05-06T07-08-09Z-a1b2c3",)
+    assert dialects.saved_names(database) == ("2024-05-06T07-08-09Z-a1b2c3",)
     assert dialects.state(database) == dialects.DatabaseState(
         "empty", others=("zebra",) if database.file is None else ()
     )
@@ -42,12 +42,12 @@ def test_kept_aside_and_brought_back(database: Database, native: dict[str, Datab
         dialects.save_copy(database, "2024-05-06T07-08-09Z-a1b2c3")
     dialects.bring_back(database, "2024-05-06T07-08-09Z-a1b2c3")
     assert dialects.digests(database) == before
-    assert dialects.kept(database) == ()
+    assert dialects.saved_names(database) == ()
 
     dialects.save_copy(database, "again")
     dialects.drop_saved(database, "again")
     dialects.drop_saved(database, "again")
-    assert dialects.kept(database) == ()
+    assert dialects.saved_names(database) == ()
     with pytest.raises(ConfigurationError):
         dialects.bring_back(database, "again")
     assert dialects.state(database).kind == "empty"

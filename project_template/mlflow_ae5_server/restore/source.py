@@ -1,0 +1,115 @@
+"""The snapshot that a restore or a drill brings back."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+from mlflow_ae5_server.common import keys
+from mlflow_ae5_server.common.errors import DamagedError, ProjectError
+from mlflow_ae5_server.common.report import Report, say
+from mlflow_ae5_server.database import character_sets, dialects
+from mlflow_ae5_server.database.connection import Database
+from mlflow_ae5_server.database.dialects import DatabasePart
+from mlflow_ae5_server.repository.manifest import Manifest
+from mlflow_ae5_server.repository.repository import Repository, open_repository
+from mlflow_ae5_server.restore import files
+from mlflow_ae5_server.restore.files import RestoreCounts
+from mlflow_ae5_server.restore.target import ArtifactTarget
+
+_REPORTED = 500  # values in the report; the log has all
+
+
+@dataclass(frozen=True)
+class RestoreSource:
+    repository: Repository
+    snapshot: Manifest
+    part: DatabasePart
+    shorten: bool = False  # free text that another kind of database cannot hold
+
+    def write_artifacts(self, target: ArtifactTarget, *, again: bool) -> RestoreCounts:
+        """Write every file to `target`. Raises DamagedError where they are not those that the manifest counts."""
+        return files.restore(
+            lambda: self.repository.files(self.snapshot), self.repository.reader(), target, again=again
+        )
+
+    def matching_artifacts(self, target: ArtifactTarget) -> RestoreCounts | None:
+        """Count the files where all are in `target`, unchanged; None where one is not."""
+        return files.matching(self.repository.files(self.snapshot), target)
+
+    def refuse_names(self, target: ArtifactTarget) -> None:
+        """Raise ConfigurationError for a name that `target` cannot hold."""
+        files.refuse_names(self.repository.files(self.snapshot), target)
+
+    def load_database(self, store: Database) -> None:
+        """Load the empty `store`. Raises DamagedError where the rows then read from it are not the snapshot's."""
+        expected = dialects.load(self.part, self.repository.reader(), store, shorten=self.shorten)
+        if different := differences(expected, store):
+            raise DamagedError(
+                f"{', '.join(different[:5])} in {store.shown} differs from the snapshot {self.snapshot.id}",
+                "use another snapshot, and verify this one",
+            )
+
+    def is_loaded(self, store: Database) -> bool:
+        """Whether `store` has the rows of the snapshot, and no others."""
+        try:
+            expected = dialects.expected(self.part, self.repository.reader(), store, shorten=self.shorten)
+            return not differences(expected, store)
+        except ProjectError:  # an interrupted migration leaves tables of no revision
+            return False
+
+    def describe(self, store: Database) -> dict[str, Any]:
+        """The fields about the snapshot that every report has."""
+        return {
+            "snapshot": self.snapshot.id,
+            "dialect": {"source": self.part.dialect, "target": store.dialect},
+            "rows": self.part.rows,
+            "tables": len(self.part.tables),
+            "artifacts": self.snapshot.artifacts.files,
+            "artifact_bytes": self.snapshot.artifacts.bytes,
+        }
+
+    def refuse_values(self, store: Database, report: Report) -> int:
+        """Log and report all values that `store` cannot hold; return how many a restore shortens.
+
+        Raises ConfigurationError where there are others.
+        """
+        character_sets.require_database(store)  # else it cannot be asked which texts it takes for the same
+        values = dialects.refused(self.part, self.repository.reader(), store)
+        shortened = [value for value in values if self.shorten and value.free]
+        refused = [value for value in values if not (self.shorten and value.free)]
+        for value in shortened:
+            say(f"shortened: {value}")
+        for value in refused:
+            say(f"refused: {value}{' (free text: --shorten-text)' if value.free else ''}")
+        report.add(
+            refused_values=[value.to_json() for value in refused[:_REPORTED]],
+            refused_total=len(refused),
+            shortened_values=[value.to_json() for value in shortened[:_REPORTED]],
+            shortened_total=len(shortened),
+        )
+        if refused:
+            raise dialects.refusal(refused, store)
+        return len(shortened)
+
+    def report_keys(self, report: Report) -> None:
+        """Report the keys of the snapshot, with a warning for each that differs from the present one."""
+        compared = keys.told(self.snapshot.keys, os.environ)
+        warnings = keys.in_words(compared)
+        for warning in warnings:
+            say(f"warning: {warning}")
+        report.add(keys=compared, other_keys=warnings)
+
+
+def find_source(backups: str, which: str, *, shorten: bool = False) -> RestoreSource:
+    """Return the snapshot `which` ("latest" or an id). Raises ConfigurationError, StorageError, DamagedError."""
+    repository = open_repository(backups)
+    snapshot = repository.snapshot(which)
+    return RestoreSource(repository, snapshot, DatabasePart.from_json(snapshot.database), shorten)
+
+
+def differences(expected: dict[str, tuple[int, str]], store: Database) -> list[str]:
+    """The tables of `store` that differ in rows or digest."""
+    observed = dialects.digests(store)
+    return sorted(name for name in expected.keys() | observed.keys() if expected.get(name) != observed.get(name))

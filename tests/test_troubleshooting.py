@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import ast
 import functools
-import importlib.util
+import importlib
 import re
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 from mlflow_ae5_deploy.common import errors
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "project_template"))
 PAGE = ROOT / "runbooks" / "troubleshooting.md"
 # Errors that are passed on under another exit code: by a stage, with the deployment's log; by `upgrade --roll-back`.
 WRAPPED = {
@@ -24,20 +26,9 @@ WRAPPED = {
 SHORTEST = 6  # characters of a part between two … that must be found
 
 
-def load_server_errors() -> object:
-    spec = importlib.util.spec_from_file_location(
-        "server_errors", ROOT / "project_template/mlflow_ae5_server/common/errors.py"
-    )
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 CODES = {
     name: cls.exit_code
-    for module in (errors, load_server_errors())
+    for module in (errors, importlib.import_module("mlflow_ae5_server.common.errors"))
     for name, cls in vars(module).items()
     if isinstance(cls, type) and hasattr(cls, "exit_code")
 } | {"Trouble": errors.Unreachable.exit_code, "failure": errors.StageFailed.exit_code}

@@ -1,4 +1,4 @@
-"""Values of options about snapshots, checked before anything is asked of the platform."""
+"""Values of options about snapshots, checked before anything is sent to the platform."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 from mlflow_ae5_deploy.common.errors import Usage
 
 LATEST = "latest"
-_ID = re.compile(r"[0-9A-Za-z][0-9A-Za-z._-]{0,127}\Z")  # begins with no '-': the job would read an option
+_ID = re.compile(r"[0-9A-Za-z][0-9A-Za-z._-]{0,127}\Z")  # no '-' at the start: the job would read an option
 _SHARE = re.compile(r"(\d{1,3})(\.\d+)?%\Z")
 
 
@@ -19,12 +19,11 @@ def checked_snapshot(value: str | None, option: str = "--snapshot") -> str:
 
 
 def checked_damaged(value: str) -> str:
-    return _checked(value, "--drop-damaged", "the id of a damaged snapshot", "`backup list` calls them DAMAGED.")
+    return _checked(value, "--drop-damaged", "the id of a damaged snapshot", "`backup list` marks them DAMAGED.")
 
 
-def checked_kept(value: str, option: str = "--drop-saved") -> str:
-    what = "the name of what a restore kept aside"
-    return _checked(value, option, what, "`restore --list-saved` shows the names.")
+def checked_saved_copy(value: str, option: str = "--drop-saved") -> str:
+    return _checked(value, option, "the name of a saved copy", "`restore --list-saved` shows the names.")
 
 
 def _checked(value: str, option: str, what: str, remedy: str) -> str:
@@ -34,7 +33,7 @@ def _checked(value: str, option: str, what: str, remedy: str) -> str:
 
 
 def checked_share(value: str) -> str:
-    found = _SHARE.match(value)
-    if not found or not 0 < float(value[:-1]) <= 100:
+    match = _SHARE.match(value)
+    if not match or not 0 < float(value[:-1]) <= 100:
         raise Usage("--sample takes a share such as 1% or 25%.", where="--sample", remedy="--all checks everything.")
     return value

@@ -113,12 +113,11 @@ def finish(
 
 
 def recovery_data(context: Context, verification: Verification | None) -> dict[str, Any]:
-    """recovery: the job's report; null where nothing was left to restore."""
+    """recovery: the restore job's report; null where nothing was left to restore."""
     from mlflow_ae5_deploy.render.verify import checks_data
 
-    job_result = context.outputs.recovered
     return {
-        "recovery": {"message": job_result.message, "report": dict(job_result.report)} if job_result else None,
+        "recovery": context.outputs.recovered,
         "verification": {"passed": verification.passed} | checks_data(verification) if verification else None,
     }
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from mlflow_ae5_deploy.ae5.cache import PlatformCache
 from mlflow_ae5_deploy.ae5.client import Client
@@ -22,7 +22,6 @@ from mlflow_ae5_deploy.engine.journal import Journal
 from mlflow_ae5_deploy.engine.state import SavedState
 
 if TYPE_CHECKING:
-    from mlflow_ae5_deploy.engine.job_result import JobResult
     from mlflow_ae5_deploy.release.models import BuiltArchive, Release
 
 
@@ -73,7 +72,7 @@ class StageOutputs:
     token: Secret | None = None
     token_deployment: str | None = None
     kept_archives: list[Path] = field(default_factory=list)
-    recovered: JobResult | None = None
+    recovered: Mapping[str, Any] | None = None  # message and report of the restore job
     taken_down: bool = False  # a server, for a restore
     no_server: str = ""  # a sentence for an interrupted run that leaves no server; empty while one may run
     token_issued: datetime | None = None

@@ -1,1 +1,1 @@
-"""Runs of the project's commands on the platform: started, followed, read."""
+"""Runs of the project's commands on the platform: contract, requests, runs, logs, results."""

@@ -1,4 +1,4 @@
-"""Following a log that the platform only hands out whole: what is new since the last look, line by line."""
+"""Follow logs that the platform only returns whole: print the new lines of each read."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from mlflow_ae5_deploy.common.clock import Deadline, poll_until
 from mlflow_ae5_deploy.common.errors import NotFound, Refused
 from mlflow_ae5_deploy.engine.context import Context
 
-CUT = "[... some lines of the log are not handed out any more ...]"
+CUT = "[... the platform no longer returns some lines of the log ...]"
 _log = logging.getLogger(__name__)
-_ANCHOR = 20  # lines by which the end of what was shown is found again in a log that lost its beginning
-_VISIBLE = 60.0  # seconds until a run that was just started must show
-_SETTINGS = "settings ("  # how that table begins
-_LAGGING = 3  # reads after a run's end, for a log that comes later than the state
+_ANCHOR = 20  # lines that locate the end of what was shown, in a log that lost its beginning
+_VISIBLE = 60.0  # seconds until a run that was just started must be listed
+_SETTINGS = "settings ("  # the start of a job's table of settings
+_LAGGING = 3  # more reads after a run's end: the log may come later than the state
 
 OnLine = Callable[[str], None]
 
 
 def lines_of(text: str) -> list[str]:
-    """Like `splitlines`, but at line feeds only: a log may have any other character within its lines."""
+    """Split at line feeds only: a log may have any other character within its lines."""
     return text.removesuffix("\n").split("\n") if text else []
 
 
 class LogTail:
-    """Remembers what was shown. A last line without its line break is kept back until it is whole.
+    """The part of a growing log that was shown. A last line without a line break waits until it is complete.
 
-    last: how many lines of what the first look finds are returned; 0 means all.
+    last: how many lines of the first read are returned; 0 means all.
     """
 
     def __init__(self, last: int = 0) -> None:
@@ -57,24 +57,23 @@ class LogTail:
 
 
 class WithoutSettings:
-    """Shows a job's log without the table of settings that it begins with: that is worth its lines only when something
-    went wrong, and then only where the log is not kept to be looked up."""
+    """Shows a job's log without its table of settings, which matters only after a failure whose log was not saved."""
 
     def __init__(self, show: OnLine) -> None:
         self._show = show
-        self._held: list[str] = []
+        self._settings: list[str] = []
         self._within = False
 
     def __call__(self, line: str) -> None:
         self._within = line.startswith(_SETTINGS) or (self._within and line.startswith("  "))
         if self._within:
-            self._held.append(line)
+            self._settings.append(line)
         else:
             self._show(line)
 
-    def tell_the_rest(self) -> None:
-        held, self._held = self._held, []
-        for line in held:
+    def show_settings(self) -> None:
+        settings, self._settings = self._settings, []
+        for line in settings:
             self._show(line)
 
 
@@ -91,7 +90,7 @@ def follow_run(context: Context, run_id: str, show: OnLine, *, seconds: float, l
         run = context.platform.run(run_id)  # first the state, then the log: an ended run's log is whole
         if run is None:
             if context.clock.monotonic() - began >= _VISIBLE:
-                raise NotFound(f"The run {run_id} has disappeared: somebody has deleted it, or its job.", where=run_id)
+                raise NotFound(f"The run {run_id} has disappeared: somebody deleted it or its job.", where=run_id)
             return None
         for line in tail.feed(read_log(context, run), ended=not run.is_active):
             show(line)
@@ -103,7 +102,7 @@ def follow_run(context: Context, run_id: str, show: OnLine, *, seconds: float, l
         deadline=Deadline(context.clock, seconds),
         longest=3.0,
         on_wait=context.progress.waiting,
-        remedy="It goes on at the platform: `logs --follow --run latest` shows it.",
+        remedy="It continues on the platform: `logs --follow --run latest` shows it.",
     )
     _log.info("run %s of %s: %s", ended.id, ended.name, ended.state)
     text = read_log(context, ended)
@@ -120,7 +119,7 @@ def follow_run(context: Context, run_id: str, show: OnLine, *, seconds: float, l
 def follow_deployment(
     context: Context, deployment_id: str, read: Callable[[], str], show: OnLine, *, last: int = 0
 ) -> None:
-    """Show a deployment's log while it grows, until the deployment is gone. Ends otherwise by Ctrl-C only.
+    """Show a deployment's log while it grows, until the deployment is gone or Ctrl-C.
 
     last: see LogTail.
     """
@@ -132,16 +131,16 @@ def follow_deployment(
             show(line)
         if context.platform.deployment(deployment_id) is None:
             raise NotFound(
-                f"The deployment {deployment_id} is gone; a restart makes a new one.",
+                f"The deployment {deployment_id} is gone; a restart creates a new one.",
                 where=deployment_id,
-                remedy="Run `logs --follow` again for the one that is there now.",
+                remedy="Run `logs --follow` again for the current one.",
             )
         pause = 0.5 if new else min(pause * 1.5, 5.0)
         context.clock.sleep(pause)
 
 
 def read_log(context: Context, run: Run) -> str:
-    """The log as it is now; empty while a run at work has none yet (how a platform says so is not documented)."""
+    """The log as it is now; empty while an active run has none yet (that answer is not documented)."""
     try:
         return context.platform.run_log(run.id)
     except (NotFound, Refused):

@@ -1,4 +1,4 @@
-"""Running a command of the project once, as a job that is taken away again, and what runs leave behind."""
+"""Run a command of the project once, as a job that is deleted afterwards; stop and delete runs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable, Sequence
 from mlflow_ae5_deploy.ae5.models import Job, Project, Run
 from mlflow_ae5_deploy.common.clock import Deadline, poll_until
 from mlflow_ae5_deploy.common.errors import Conflict, DeadlineExceeded, PlatformError
-from mlflow_ae5_deploy.common.redaction import scrub
 from mlflow_ae5_deploy.common.text import counted
 from mlflow_ae5_deploy.engine.change import Change
 from mlflow_ae5_deploy.engine.context import Context
@@ -17,7 +16,6 @@ from mlflow_ae5_deploy.jobs import other_machines, saved_logs
 from mlflow_ae5_deploy.jobs.logs import OnLine, follow_run
 from mlflow_ae5_deploy.jobs.spec import JobSpec
 
-_SHOWN = 200  # characters of a log's last line
 _VISIBLE = 60.0  # seconds until a run that was just started must be listed
 _STOPPED = 120.0  # seconds until a run that was told to stop must have ended
 
@@ -26,13 +24,6 @@ class CreateOneOff(Change):
     """A job that runs once and is deleted again."""
 
     verb, resource = "create", "job"
-
-
-def unreported(log: str) -> str:
-    """What was seen of a run that is completed and has left no report."""
-    last = next((line.strip() for line in reversed(log.splitlines()) if line.strip()), "")
-    end = f"it ends with `{scrub(last[:_SHOWN])}`" if last else "it is empty"
-    return f"the run is completed, and its log has no report; {end}"
 
 
 def run_once(
@@ -47,46 +38,49 @@ def run_once(
     leave_late: bool = False,
     on_end: Callable[[Run, str], None] | None = None,
 ) -> tuple[Run, str]:
-    """Run a command of the project once, as a job that is taken away again: the ended run and its whole log.
+    """Create the job, follow its run, delete it. Returns the ended run and its whole log.
 
-    The job's name must be for this purpose alone: whatever has it is removed, before and after. wanted.schedule does
-    not matter. take_up: a run of just this job that is at work already, left by a call that was cut off, is followed
-    instead of a new one; with take_ended also one that has ended while nobody watched. leave_late: one that takes
-    longer than `seconds` is left at work instead of being stopped. on_end is given the result before the job's record,
-    which also tells it, is taken away. Raises what follow_run raises, and Locked where another machine runs it.
+    The job's name must be for this purpose alone: any job that has it is deleted, before and after.
+
+    take_up: follow a run of just this job that an interrupted call left, instead of a new one.
+    take_ended: also one that has ended meanwhile.
+    leave_late: let a run that takes longer than `seconds` continue, instead of stopping it.
+    on_end: is given the result before the job's record, the other witness of it, is deleted.
+
+    Raises what follow_run raises, and Locked where another machine runs it.
     """
     name = desired.name
     other_machines.refuse_meanwhile(context, project, name)
-    job = _left(context, project, desired, ended=take_ended) if take_up else None
+    job = _interrupted(context, project, desired, ended=take_ended) if take_up else None
     if job is None:
-        clear(context, project, name)  # what one that was cut off has left
+        clear(context, project, name)
         with applying(CreateOneOff(name=name, reason=f"to run {desired.command} once"), context.journal):
-            job = _create_once(context, project, desired)
+            job = create_or_adopt(context, project, desired, lambda _job: _recreate(context, project, desired))
             context.journal.effect("create", "job", name, id=job.id)
-    known, runs = job, list[Run]()
+    job_id, runs = job.id, list[Run]()
     try:
         runs = poll_until(
-            lambda: context.platform.runs(known.id) or None,
+            lambda: context.platform.runs(job_id) or None,
             waiting_for=f"the run of {name} to be listed",
             deadline=Deadline(context.clock, _VISIBLE),
             on_wait=context.progress.waiting,
         )
         ended = follow_run(context, runs[0].id, show, seconds=seconds)
-    except BaseException as trouble:
-        if leave_late and isinstance(trouble, DeadlineExceeded) and runs:
+    except BaseException as error:
+        if leave_late and isinstance(error, DeadlineExceeded) and runs:
             raise
-        with contextlib.suppress(PlatformError):  # the first trouble is the one to tell; the next one cleans up
+        with contextlib.suppress(PlatformError):  # report the first error; the next call cleans up
             clear(context, project, name, job, runs)
         raise
-    saved_logs.keep(context, *ended)
+    saved_logs.save(context, *ended)
     if on_end is not None:
         on_end(*ended)
     clear(context, project, name, job, [ended[0]])
     return ended
 
 
-def _left(context: Context, project: Project, desired: JobSpec, *, ended: bool) -> Job | None:
-    """The job of a call that was cut off which is doing exactly this, or, with `ended`, has done it."""
+def _interrupted(context: Context, project: Project, desired: JobSpec, *, ended: bool) -> Job | None:
+    """The job of an interrupted call that is doing exactly this or, with `ended`, has done it."""
     for job in context.platform.jobs():
         same = job.name == desired.name and job.project_id == project.id and job.command == desired.command
         if same and job.variables == desired.revealed():
@@ -96,88 +90,47 @@ def _left(context: Context, project: Project, desired: JobSpec, *, ended: bool) 
     return None
 
 
-def _create_once(context: Context, project: Project, desired: JobSpec) -> Job:
-    def create() -> Job:
-        return context.platform.create_job(
-            project=project,
-            revision=context.cached.revisions(project)[0],
-            revision_name="latest",
-            name=desired.name,
-            command=desired.command,
-            schedule=None,
-            variables=desired.revealed(),
-            resource_profile=desired.resource_profile,
-            run=True,
-        )
+def _recreate(context: Context, project: Project, desired: JobSpec) -> Job:
+    clear(context, project, desired.name)
+    return _create(context, project, desired)
 
+
+# creating ---------------------------------------------------------------------------------------------------------
+
+
+def create_or_adopt(context: Context, project: Project, desired: JobSpec, adopt: Callable[[Job], Job | None]) -> Job:
+    """Create the job; one without a schedule starts at once.
+
+    An interrupted call may have created it a moment ago, and the list not show it yet. So where the name is taken,
+    wait until that job is listed and take what `adopt` makes of it. None: raise the Conflict.
+    """
     try:
-        return create()
+        return _create(context, project, desired)
     except Conflict as error:
         clash = error
-    if shows_up(desired.name, project, context) is None:
+    listed = _await_listed(context, project, desired.name)
+    job = adopt(listed) if listed is not None else None
+    if job is None:
         raise clash
-    clear(context, project, desired.name)  # made by a run that was cut off a moment ago, and not listed until now
-    return create()
+    return job
 
 
-def clear(
-    context: Context, project: Project, name: str, known: Job | None = None, known_runs: Sequence[Run] = ()
-) -> None:
-    """Take this run-once job away, with its runs, those at work too. What is known need not be listed yet."""
-    jobs = {job.id: job for job in context.platform.jobs() if job.name == name and job.project_id == project.id}
-    if known is not None:
-        jobs[known.id] = known
-    for job in jobs.values():
-        stop(context, [*context.platform.runs(job.id), *(known_runs if job is known else ())])
-        context.platform.delete_job(job.id)
-        context.journal.effect("delete", "job", name, id=job.id)
-    listed = [run for run in context.platform.runs() if run.name == name and run.owner == context.account]
-    for run in {run.id: run for run in (*known_runs, *listed)}.values():
-        stop(context, [run])
-        context.platform.delete_run(run.id)
-    context.cached.forget("jobs")
+def _create(context: Context, project: Project, desired: JobSpec) -> Job:
+    return context.platform.create_job(
+        project=project,
+        revision=context.cached.revisions(project)[0],
+        revision_name="latest",
+        name=desired.name,
+        command=desired.command,
+        schedule=desired.schedule or None,
+        variables=desired.revealed(),
+        resource_profile=desired.resource_profile,
+        run=not desired.schedule,
+    )
 
 
-def stop(context: Context, runs: Iterable[Run]) -> None:
-    """Stop those at work, and see them end."""
-
-    def over(run_id: str) -> bool | None:
-        now = context.platform.run(run_id)
-        return True if now is None or not now.is_active else None
-
-    for run in [r for r in runs if r.is_active]:
-        context.platform.stop_run(run.id)
-        poll_until(
-            lambda run=run: over(run.id),  # type: ignore[misc]
-            waiting_for=f"the run of {run.name} to stop",
-            deadline=Deadline(context.clock, _STOPPED),
-            on_wait=context.progress.waiting,
-        )
-        context.journal.effect("stop", f"run of {run.name}", id=run.id)
-
-
-def surplus(runs: Iterable[Run], keep: int) -> list[Run]:
-    """Pure: the ended runs behind the newest `keep`. One whose age is not known counts as new."""
-    ended = [run for run in runs if not run.is_active and run.created is not None]
-    ended.sort(key=lambda run: (run.created, run.id), reverse=True)
-    return ended[keep:]
-
-
-def prune(context: Context, name: str, *, keep: int) -> int:
-    """Delete the records of all but the newest `keep` ended runs of the job called `name`. Returns how many."""
-    ours = [run for run in context.platform.runs() if run.name == name and run.owner == context.account]
-    old = surplus(ours, keep)
-    for number, run in enumerate(old, 1):
-        context.platform.delete_run(run.id)
-        if number % 10 == 0:
-            context.progress.waiting(f"{counted(len(old) - number, 'old run records')} to be deleted", 0.0)
-    if old:
-        context.journal.effect("delete", f"{counted(len(old), 'old run records')} of job {name}")
-    return len(old)
-
-
-def shows_up(name: str, project: Project, context: Context) -> Job | None:
-    """Wait for a job that must be there, because its name is taken, and is not listed. None when it stays out."""
+def _await_listed(context: Context, project: Project, name: str) -> Job | None:
+    """None where the job does not show in time."""
 
     def probe() -> Job | None:
         return next((j for j in context.platform.jobs() if j.name == name and j.project_id == project.id), None)
@@ -191,3 +144,64 @@ def shows_up(name: str, project: Project, context: Context) -> Job | None:
         )
     except DeadlineExceeded:
         return None
+
+
+# stopping and deleting --------------------------------------------------------------------------------------------
+
+
+def clear(
+    context: Context, project: Project, name: str, created: Job | None = None, started: Sequence[Run] = ()
+) -> None:
+    """Delete this one-off job and its runs, active ones included. `created` and `started` need not be listed yet."""
+    jobs = {job.id: job for job in context.platform.jobs() if job.name == name and job.project_id == project.id}
+    if created is not None:
+        jobs[created.id] = created
+    for job in jobs.values():
+        stop(context, [*context.platform.runs(job.id), *(started if job is created else ())])
+        context.platform.delete_job(job.id)
+        context.journal.effect("delete", "job", name, id=job.id)
+    for run in {run.id: run for run in (*started, *_own_runs(context, name))}.values():
+        stop(context, [run])
+        context.platform.delete_run(run.id)
+    context.cached.forget("jobs")
+
+
+def _own_runs(context: Context, name: str) -> list[Run]:
+    return [run for run in context.platform.runs() if run.name == name and run.owner == context.account]
+
+
+def stop(context: Context, runs: Iterable[Run]) -> None:
+    """Stop the active ones and wait until they have ended."""
+
+    def ended(run_id: str) -> bool | None:
+        now = context.platform.run(run_id)
+        return True if now is None or not now.is_active else None
+
+    for run in [r for r in runs if r.is_active]:
+        context.platform.stop_run(run.id)
+        poll_until(
+            lambda run=run: ended(run.id),  # type: ignore[misc]
+            waiting_for=f"the run of {run.name} to stop",
+            deadline=Deadline(context.clock, _STOPPED),
+            on_wait=context.progress.waiting,
+        )
+        context.journal.effect("stop", f"run of {run.name}", id=run.id)
+
+
+def surplus(runs: Iterable[Run], keep: int) -> list[Run]:
+    """Pure: the ended runs except the newest `keep`. One without a date counts as new."""
+    ended = [run for run in runs if not run.is_active and run.created is not None]
+    ended.sort(key=lambda run: (run.created, run.id), reverse=True)
+    return ended[keep:]
+
+
+def prune(context: Context, name: str, *, keep: int) -> int:
+    """Delete the records of all but the newest `keep` ended runs of the job `name`. Returns how many."""
+    old = surplus(_own_runs(context, name), keep)
+    for number, run in enumerate(old, 1):
+        context.platform.delete_run(run.id)
+        if number % 10 == 0:
+            context.progress.waiting(f"{counted(len(old) - number, 'old run records')} to be deleted", 0.0)
+    if old:
+        context.journal.effect("delete", f"{counted(len(old), 'old run records')} of job {name}")
+    return len(old)

@@ -1,7 +1,7 @@
-"""What the platform shows of an operation that another machine has begun and not ended.
+"""Operations of other machines that have not ended, as far as the platform shows them.
 
-A job or project that this machine has made is in its journal: what is there and is not in the journal is somebody
-else's. The lock of an installation does not reach beyond this machine.
+The lock of an installation does not reach beyond this machine. Jobs and projects that this machine created are in its
+journal; all others are another machine's.
 """
 
 from __future__ import annotations
@@ -14,58 +14,58 @@ from mlflow_ae5_deploy.ae5.models import Deployment, Job, Project, Run
 from mlflow_ae5_deploy.common.errors import Locked
 from mlflow_ae5_deploy.engine.context import Context
 
-ONCE = "mlflow-ae5-deploy "  # how the names of jobs begin that run a command of the project once
-REHEARSAL = ".rehearsal"  # how the name ends of the project beside, with the new release
+ONCE = "mlflow-ae5-deploy "  # start of the names of one-off jobs
+REHEARSAL = ".rehearsal"  # end of the name of the project in which an upgrade is rehearsed
 _UP_AND_DOWN = ("start", "stop", "restart", "roll back", "upload", "delete")
-_REMEDY = "Nothing was changed. Ask who else administers this installation, and wait for the end of theirs."
+_REMEDY = "Nothing was changed. Ask who else administers this installation, and wait until they have finished."
 
 
 def refuse_meanwhile(context: Context, project: Project, name: str = "") -> None:
-    """Raises Locked while a job of another machine's operation is at work. name: only a job of that name counts."""
-    found = [message for job, message in _at_work(context, project) if name in ("", job.name)]
-    if found:
+    """Raise Locked while a job of another machine runs. name: only a job of that name counts."""
+    running = [message for job, message in _running(context, project) if name in ("", job.name)]
+    if running:
         raise Locked(
-            f"Another machine works on this installation: {'; '.join(found)}.",
+            f"Another machine works on this installation: {'; '.join(running)}.",
             where=f"project {project.name}",
             remedy=_REMEDY,
         )
 
 
 def refuse_unfinished(context: Context, project: Project, deployments: Sequence[Deployment]) -> None:
-    """Raises Locked where an operation of another machine has not ended: at work, cut off or between two steps."""
-    found = [message for _, message in _at_work(context, project)]
-    found += [f"its job `{job.name}` is there" for job in _jobs(context, project) if not _runs_at_work(context, job)]
+    """Raise Locked where an operation of another machine has not ended: running, interrupted or between two steps."""
+    signs = [message for _, message in _running(context, project)]
+    signs += [f"its job `{job.name}` exists" for job in _jobs(context, project) if not _active_runs(context, job)]
     side = context.cached.project(project.name + REHEARSAL)
     if side is not None and not _ours(context, "project", side.name):
-        found.append(f"project `{side.name}` is there, in which an upgrade is rehearsed")
+        signs.append(f"project `{side.name}` exists, in which an upgrade is rehearsed")
     if not _pending(context) and not _left_down(context):
         starting = [item for item in deployments if item.is_starting and not _knows(context, item.id)]
-        found += [f"deployment `{item.name}` ({item.id}) is being started" for item in starting]
+        signs += [f"deployment `{item.name}` ({item.id}) is being started" for item in starting]
         if not deployments:
-            found.append(
-                "no server runs, and it was not stopped from here: an upgrade, a restore or a restart may do that"
+            signs.append(
+                "no server runs, and this machine did not stop it; an upgrade, restore or restart may be running"
             )
-    if found:
+    if signs:
         raise Locked(
-            f"An operation of another machine seems unfinished: {'; '.join(found)}.",
+            f"An operation of another machine seems unfinished: {'; '.join(signs)}.",
             where=f"project {project.name}",
-            remedy=f"{_REMEDY} Where nobody will finish it, add --force.",
+            remedy=f"{_REMEDY} If nobody will finish it, add --force.",
         )
 
 
-def _at_work(context: Context, project: Project) -> Iterator[tuple[Job, str]]:
+def _running(context: Context, project: Project) -> Iterator[tuple[Job, str]]:
     for job in _jobs(context, project):
-        for run in _runs_at_work(context, job):
+        for run in _active_runs(context, job):
             since = f" since {run.created:%Y-%m-%d %H:%M} UTC" if run.created else ""
             yield job, f"its job `{job.name}` has been running{since} (run {run.id})"
 
 
-def _runs_at_work(context: Context, job: Job) -> list[Run]:
+def _active_runs(context: Context, job: Job) -> list[Run]:
     return [run for run in context.platform.runs(job.id) if run.is_active]
 
 
 def _jobs(context: Context, project: Project) -> list[Job]:
-    """Those that run once, and that this machine has not made."""
+    """One-off jobs that this machine did not create."""
     names = (ONCE, f"{context.settings.gc.name} dry run")
     return [
         job
@@ -83,13 +83,13 @@ def _pending(context: Context) -> bool:
 
 
 def _ours(context: Context, resource: str, name: str) -> bool:
-    """The last thing that this machine has done to it, or begun to do, was not to delete it."""
+    """Whether this machine created it: its last effect or intent on it was not a deletion."""
     last = _last(context, lambda line: (line.get("resource"), line.get("name")) == (resource, name))
     return last is not None and (last["event"], last.get("action")) != ("effect", "delete")
 
 
 def _left_down(context: Context) -> bool:
-    """The last thing that this machine has done to the server, or begun to do, was not to start one."""
+    """Whether this machine stopped the server: its last effect or intent on it was not a start."""
     name = context.settings.project.name
 
     def about_it(line: dict[str, Any]) -> bool:
@@ -104,23 +104,23 @@ def _knows(context: Context, identity: str) -> bool:
     return _last(context, lambda line: line.get("id") == identity) is not None
 
 
-def _last(context: Context, desired: Callable[[dict[str, Any]], bool]) -> dict[str, Any] | None:
-    """The last line of the journal about an effect that is wanted, or the intent of one that may have come to it."""
+def _last(context: Context, matches: Callable[[dict[str, Any]], bool]) -> dict[str, Any] | None:
+    """The last line of the journal that matches: an effect, or an intent that may have become one."""
     try:
         lines = context.journal.path.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         return None
-    refused = False  # or done: what was meant then is an effect, or was not even begun
+    refused = False  # or done: every intent of that run became an effect, or was not started
     for text in reversed(lines):
         try:
             line = json.loads(text)
         except ValueError:
-            continue  # cut off by a full disk or a crash
+            continue  # truncated by a full disk or a crash
         if not isinstance(line, dict):
             continue
         event = line.get("event")
         if event in ("begin", "end"):
             refused = event == "end" and line.get("outcome") in ("done", Locked.__name__)
-        elif (event == "effect" or (event == "intent" and not refused)) and desired(line):
+        elif (event == "effect" or (event == "intent" and not refused)) and matches(line):
             return line
     return None

@@ -1,100 +1,99 @@
-"""How the last backup, check of a snapshot, drill, thinning out and look at the backups ended.
+"""How the last backup, check, drill, prune and listing of the repository ended.
 
-Only what was seen is noted, and it stands until a later one of the same kind was seen to end well. Pure but for `note`.
+Only observed runs count; a failure stands until a later run of the same kind was seen to succeed. Pure but for `note`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from mlflow_ae5_deploy.common.errors import NotFound, PartlyDone, RepositoryFailed, SnapshotDamaged
 from mlflow_ae5_deploy.common.redaction import scrub
 from mlflow_ae5_deploy.engine.records import Outcome, Sample, SnapshotRecord
-
-if TYPE_CHECKING:
-    from mlflow_ae5_deploy.engine.job_result import JobResult
-    from mlflow_ae5_deploy.engine.state import SavedState
-    from mlflow_ae5_deploy.jobs.tasks import JobRequest
+from mlflow_ae5_deploy.engine.state import SavedState
+from mlflow_ae5_deploy.jobs.contract import (
+    ABSENT,
+    DAMAGED,
+    INCOMPLETE,
+    REPOSITORY_FAILED,
+    BackupReport,
+    Report,
+    RestoreReport,
+)
+from mlflow_ae5_deploy.jobs.result import JobResult
+from mlflow_ae5_deploy.jobs.tasks import JobRequest
 
 BACKUP, CHECK, DRILL, PRUNE, REPOSITORY = "backup", "check", "drill", "prune", "repository"
-DAMAGED, NO_REPOSITORY = SnapshotDamaged.exit_code, RepositoryFailed.exit_code
-NO_SNAPSHOT, INCOMPLETE = NotFound.exit_code, PartlyDone.exit_code
+_ACTIONS = {"create": BACKUP, "verify": CHECK, "prune": PRUNE}
+_OWN_OPTIONS = {"--undo", "--list-saved", "--drop-saved"}  # a restore with one of these reads no snapshot
 
 
-def kind_of(task: JobRequest) -> str | None:
+def kind_of(task: JobRequest[Any]) -> str | None:
     if task.command == "Drill":
         return DRILL
     if task.command == "Backup":
-        return {"create": BACKUP, "verify": CHECK, "prune": PRUNE}.get(
-            task.words[0] if task.words else "create", REPOSITORY
-        )
-    reads = task.command == "Restore" and not {"--undo", "--list-saved", "--drop-saved"} & set(task.words)
-    return CHECK if reads else None
+        return _ACTIONS.get(task.words[0] if task.words else "create", REPOSITORY)
+    return CHECK if task.command == "Restore" and not _OWN_OPTIONS & set(task.words) else None
 
 
-def learned(task: JobRequest, job_result: JobResult, when: datetime, *, good: bool, newest: str) -> list[Outcome]:
-    """What one run tells. good: it did its work. newest: the id of the newest snapshot known here, or empty."""
-    kind, report, asked = kind_of(task), job_result.report, _asked(task)
+def learned(task: JobRequest[Any], job_result: JobResult[Report], when: datetime, *, newest: str) -> list[Outcome]:
+    """What one run shows. newest: the id of the newest snapshot known on this machine, or empty."""
+    kind, report, requested = kind_of(task), job_result.report, _requested(task)
     if kind is None:
         return []
-    snapshot = str(report.get("snapshot") or (asked if asked != "latest" else ""))
-    is_newest = asked == "latest" or (snapshot != "" and snapshot == newest)
-    if kind == PRUNE:  # what it is told to drop is not what it is about
+    snapshot = report.snapshot or (requested if requested != "latest" else "")
+    is_newest = requested == "latest" or (snapshot != "" and snapshot == newest)
+    if kind == PRUNE:  # the snapshot it names is the one to drop
         snapshot, is_newest = "", True
-    if good or (kind == BACKUP and job_result.exit_code == INCOMPLETE):
+    if job_result.succeeded or (kind == BACKUP and job_result.exit_code == INCOMPLETE):
         own = Outcome(kind, when, True, snapshot=snapshot, newest=is_newest)
         return [*([own] if kind != REPOSITORY else []), *_newest_damaged(report, when), Outcome(REPOSITORY, when, True)]
-    failed = _failed(task, kind, job_result, missed=asked == "latest" and newest != "")
-    hint = scrub(str(report.get("hint") or ""))
+    failed = _failed(task, kind, job_result, missed=requested == "latest" and newest != "")
+    if failed is None:
+        return []
     ran = failed != CHECK or job_result.exit_code == DAMAGED
-    return (
-        [Outcome(failed, when, False, job_result.message, hint, snapshot, is_newest, ran, job_result.reported)]
-        if failed
-        else []
-    )
+    message, hint = job_result.message, scrub(report.hint)
+    return [Outcome(failed, when, False, message, hint, snapshot, is_newest, ran, job_result.reported)]
 
 
-def _failed(task: JobRequest, kind: str, job_result: JobResult, *, missed: bool) -> str | None:
-    """What its failure is one of. missed: there was a snapshot, and none was asked for by its name."""
+def _failed(task: JobRequest[Any], kind: str, job_result: JobResult[Report], *, missed: bool) -> str | None:
+    """The kind of outcome that this failure counts as. missed: there was a snapshot, and none was requested by id."""
     code = job_result.exit_code
-    if code == NO_SNAPSHOT and not missed:
+    if code == ABSENT and not missed:
         return None
-    if kind == PRUNE:  # else it was refused for a reason of its own, and nothing is the matter
-        return {DAMAGED: PRUNE, NO_REPOSITORY: PRUNE, NO_SNAPSHOT: REPOSITORY}.get(code or 0)
+    if kind == PRUNE:  # with another code it was refused, and nothing is wrong with the repository
+        return {DAMAGED: PRUNE, REPOSITORY_FAILED: PRUNE, ABSENT: REPOSITORY}.get(code or 0)
     if task.command != "Restore" and kind != REPOSITORY:
         return kind
-    if code == DAMAGED:  # a restore that names no snapshot means its ledger
-        return CHECK if kind == REPOSITORY or job_result.report.get("snapshot") else None
-    # what a restore finds full or not writable may be the place of the data
-    return REPOSITORY if code == NO_SNAPSHOT or (code == NO_REPOSITORY and kind == REPOSITORY) else None
+    if code == DAMAGED:  # without a snapshot, a restore means its own journal
+        return CHECK if kind == REPOSITORY or job_result.report.snapshot else None
+    # What a restore finds full or not writable may be the location of the data.
+    return REPOSITORY if code == ABSENT or (code == REPOSITORY_FAILED and kind == REPOSITORY) else None
 
 
-def _asked(task: JobRequest) -> str:
+def _requested(task: JobRequest[Any]) -> str:
     """The snapshot that was named, or `latest`."""
     named = [word for option, word in pairwise(task.words) if option in ("--snapshot", "--drop-damaged")]
     return named[0] if named else "latest"
 
 
-def _newest_damaged(report: Mapping[str, Any], when: datetime) -> list[Outcome]:
-    """A list names what is damaged, a prune what turned out to lack something, and both end well all the same."""
-    listed, lacking = report.get("snapshots"), report.get("incomplete")
-    last = listed[-1] if isinstance(listed, list) and listed else None
-    if isinstance(last, dict) and last.get("damaged"):
-        return [Outcome(CHECK, when, False, scrub(str(last["damaged"])), snapshot=str(last.get("snapshot") or ""))]
-    newest = (report.get("kept") or [None])[-1] if isinstance(report.get("kept"), list) else None
-    for item in lacking if isinstance(lacking, list) else []:
-        if isinstance(item, dict) and newest is not None and item.get("snapshot") == newest:
-            return [Outcome(CHECK, when, False, scrub(str(item.get("what"))), snapshot=str(newest))]
-    return []
+def _newest_damaged(report: Report, when: datetime) -> list[Outcome]:
+    """A list shows damaged snapshots, a prune incomplete ones; both succeed all the same."""
+    if not isinstance(report, BackupReport):
+        return []
+    damage = {line.snapshot: line.damaged for line in report.snapshots[-1:] if line.damaged}
+    damage |= {item.snapshot: item.what for item in report.incomplete if item.snapshot in report.kept[-1:]}
+    return [Outcome(CHECK, when, False, scrub(what), snapshot=snapshot) for snapshot, what in damage.items()][:1]
 
 
 def latest(outcomes: Iterable[Outcome]) -> dict[str, Outcome]:
-    """What stands, by kind. That an older snapshot is right does not make up for what is wrong with another, and a
-    check that came to no verdict does not hide one that has found something."""
+    """The outcome that stands, by kind.
+
+    A good older snapshot does not clear a failure of another one, and a check without a result hides no damage.
+    """
     standing: dict[str, Outcome] = {}
     for outcome in sorted(outcomes, key=lambda item: item.when):
         before = standing.get(outcome.of)
@@ -109,30 +108,28 @@ def latest(outcomes: Iterable[Outcome]) -> dict[str, Outcome]:
 # state ------------------------------------------------------------------------------------------------------------
 
 
-def note(state: SavedState, task: JobRequest, job_result: JobResult, when: datetime, *, good: bool) -> None:
-    """Record what was learned, also of the newest snapshot that is known here."""
-    known = state.snapshot
-    newest = known.id if known else ""
-    found = learned(task, job_result, when, good=good, newest=newest)
-    if found:
-        state.outcomes = latest([*state.outcomes.values(), *found])
-    about_newest = newest != "" and job_result.report.get("snapshot") == newest
-    if known is not None and about_newest and good and kind_of(task) == CHECK:
-        state.snapshot = checked(known, job_result.report, when)
-    elif known is not None and (
-        (about_newest and job_result.exit_code == DAMAGED) or (good and any(_failed_of(newest, item) for item in found))
-    ):
-        state.snapshot = replace(known, verified=None, sampled=None, damaged=True)
+def note(state: SavedState, task: JobRequest[Any], job_result: JobResult[Report], when: datetime) -> None:
+    """Record what was learned, also about the newest snapshot known on this machine."""
+    snapshot = state.snapshot
+    newest = snapshot.id if snapshot else ""
+    outcomes = learned(task, job_result, when, newest=newest)
+    if outcomes:
+        state.outcomes = latest([*state.outcomes.values(), *outcomes])
+    succeeded = job_result.succeeded
+    about_newest = newest != "" and job_result.report.snapshot == newest
+    damaged = any(not item.passed and item.snapshot == newest for item in outcomes)
+    if snapshot is not None and about_newest and succeeded and kind_of(task) == CHECK:
+        state.snapshot = checked(snapshot, job_result.report, when)
+    elif snapshot is not None and ((about_newest and job_result.exit_code == DAMAGED) or (succeeded and damaged)):
+        state.snapshot = replace(snapshot, verified=None, sampled=None, damaged=True)
     state.save()
 
 
-def checked(known: SnapshotRecord, report: Mapping[str, Any], now: datetime) -> SnapshotRecord:
-    """What a successful check shows. After one that read a part only, an earlier complete one still counts."""
-    read, of = report.get("checked_objects"), report.get("of_objects")
+def checked(snapshot: SnapshotRecord, report: Report, now: datetime) -> SnapshotRecord:
+    """The record after a check that passed. After a sample, an earlier full verification still counts."""
+    read, of = None, None
+    if isinstance(report, BackupReport | RestoreReport):
+        read, of = report.checked_objects, report.of_objects
     if read == of:
-        return replace(known, verified=now, sampled=None, damaged=False)
-    return replace(known, sampled=Sample(now, read, of), damaged=False)
-
-
-def _failed_of(snapshot: str, outcome: Outcome) -> bool:
-    return not outcome.passed and outcome.snapshot == snapshot
+        return replace(snapshot, verified=now, sampled=None, damaged=False)
+    return replace(snapshot, sampled=Sample(now, read, of), damaged=False)

@@ -1,4 +1,4 @@
-"""The last run of each kind that was asked for from here, with its log: its record at the platform goes with its job.
+"""The last run of each kind that was started here, with its log: the platform's record goes with its job.
 
 One file for each name of a job, in the folder `runs` of the installation.
 """
@@ -28,8 +28,8 @@ class SavedRun:
     log: str
 
 
-def keep(context: Context, run: Run, log: str) -> None:
-    """A full disk here is no reason to fail what was done there."""
+def save(context: Context, run: Run, log: str) -> None:
+    """A full disk on this machine is no reason to fail what was done on the platform."""
     name = re.sub(r"[^a-z0-9]+", "-", run.name.lower()).strip("-") or "unnamed"
     record = {
         "id": run.id,
@@ -44,17 +44,17 @@ def keep(context: Context, run: Run, log: str) -> None:
         write_private_json(context.folders.state / _FOLDER / f"{name}.json", record)
 
 
-def kept(context: Context) -> list[SavedRun]:
-    """In no order, without those that cannot be read."""
-    found = []
+def saved(context: Context) -> list[SavedRun]:
+    """In no order, without files that cannot be read."""
+    runs = []
     for file in (context.folders.state / _FOLDER).glob("*.json"):
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-            found.append(_read(json.loads(file.read_text(encoding="utf-8"))))
-    return found
+            runs.append(_read(json.loads(file.read_text(encoding="utf-8"))))
+    return runs
 
 
 def find(context: Context, run_id: str) -> SavedRun | None:
-    return next((item for item in kept(context) if item.run.id == run_id), None)
+    return next((item for item in saved(context) if item.run.id == run_id), None)
 
 
 def _read(data: dict[str, Any]) -> SavedRun:

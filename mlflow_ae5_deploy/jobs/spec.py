@@ -1,12 +1,10 @@
-"""What a job should be: command, schedule, variables, resource profile."""
+"""The spec of a job: command, schedule, variables, resource profile."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mlflow_ae5_deploy.common.errors import (
-    Configuration,
-)
+from mlflow_ae5_deploy.common.errors import Configuration
 from mlflow_ae5_deploy.common.redaction import Secret
 from mlflow_ae5_deploy.engine.context import Context
 
@@ -31,7 +29,7 @@ class JobSpec:
     alone: bool = True
 
     def revealed(self) -> dict[str, str]:
-        """All variables as the platform must be given them."""
+        """All variables, as the platform needs them."""
         return {**dict(self.variables), **{name: value.reveal() for name, value in self.hidden}}
 
 

@@ -1,59 +1,66 @@
-"""One call of a command of the project: its name, arguments and variables."""
+"""What a job is asked: one call of a command of the project, with its options and variables."""
 
 from __future__ import annotations
 
 import shlex
 from dataclasses import dataclass
+from typing import Generic
 
-ARGUMENTS = {
-    "Backup": "MLFLOW_TRACKING_BACKUP_ARGUMENTS",
-    "Restore": "MLFLOW_TRACKING_RESTORE_ARGUMENTS",
-    "Drill": "MLFLOW_TRACKING_DRILL_ARGUMENTS",
-}
-REHEARSE = "MLFLOW_TRACKING_UPGRADE_REHEARSE"
+from mlflow_ae5_deploy.jobs.contract import (
+    ARGUMENTS,
+    REHEARSE,
+    BackupReport,
+    DrillReport,
+    R_co,
+    RestoreReport,
+    UpgradeReport,
+)
 
 
 @dataclass(frozen=True)
-class JobRequest:
-    """One call of a command. command: its name without `Minimum`. words: its arguments. purpose: for people."""
-
+class JobRequest(Generic[R_co]):
     command: str
+    """The command's name without `Minimum`."""
+    report: type[R_co]
     words: tuple[str, ...]
+    """Action and options, as on the command's command line."""
     purpose: str
+    """For people; part of the job's name."""
     variables: tuple[tuple[str, str], ...] = ()
 
     def all_variables(self) -> tuple[tuple[str, str], ...]:
-        given = ((ARGUMENTS[self.command], shlex.join(self.words)),) if self.words else ()
-        return tuple(sorted((*given, *self.variables)))
+        arguments = ((ARGUMENTS[self.command], shlex.join(self.words)),) if self.words else ()
+        return tuple(sorted((*arguments, *self.variables)))
 
 
-def backup(action: str, *words: str) -> JobRequest:
-    return JobRequest("Backup", (action, *words), "backup" if action == "create" else f"backup {action}")
+def backup(action: str, *words: str) -> JobRequest[BackupReport]:
+    purpose = "backup" if action == "create" else f"backup {action}"
+    return JobRequest("Backup", BackupReport, (action, *words), purpose)
 
 
-def restore(*words: str) -> JobRequest:
-    return JobRequest("Restore", words, "restore dry run" if "--dry-run" in words else "restore")
+def restore(*words: str) -> JobRequest[RestoreReport]:
+    return JobRequest("Restore", RestoreReport, words, "restore dry run" if "--dry-run" in words else "restore")
 
 
-def list_saved() -> JobRequest:
-    return JobRequest("Restore", ("--list-saved",), "list of what restores kept aside")
+def list_saved() -> JobRequest[RestoreReport]:
+    return JobRequest("Restore", RestoreReport, ("--list-saved",), "list of saved copies")
 
 
-def drop_saved(name: str, *, act: bool) -> JobRequest:
-    """Without `act` it only says what would go."""
+def drop_saved(name: str, *, act: bool) -> JobRequest[RestoreReport]:
+    """Delete a saved copy; without `act` only describe it."""
     words = ("--drop-saved", name)
     if act:
-        return JobRequest("Restore", words, "removal of what a restore kept aside")
-    return JobRequest("Restore", (*words, "--dry-run"), "look at what a restore kept aside")
+        return JobRequest("Restore", RestoreReport, words, "deletion of a saved copy")
+    return JobRequest("Restore", RestoreReport, (*words, "--dry-run"), "preview of a saved copy")
 
 
-def drill(snapshot: str) -> JobRequest:
-    return JobRequest("Drill", ("--snapshot", snapshot), "drill")
+def drill(snapshot: str) -> JobRequest[DrillReport]:
+    return JobRequest("Drill", DrillReport, ("--snapshot", snapshot), "drill")
 
 
-def database_upgrade() -> JobRequest:
-    return JobRequest("DatabaseUpgrade", (), "upgrade of the database schema")
+def database_upgrade() -> JobRequest[UpgradeReport]:
+    return JobRequest("DatabaseUpgrade", UpgradeReport, (), "upgrade of the database schema")
 
 
-def rehearsal() -> JobRequest:
-    return JobRequest("DatabaseUpgrade", (), "rehearsal of the upgrade", ((REHEARSE, "true"),))
+def rehearsal() -> JobRequest[UpgradeReport]:
+    return JobRequest("DatabaseUpgrade", UpgradeReport, (), "rehearsal of the upgrade", ((REHEARSE, "true"),))

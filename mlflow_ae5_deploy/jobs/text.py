@@ -1,205 +1,194 @@
-"""What a maintenance job's last line says, as one sentence for a person. Pure; no field of it need be there."""
+"""One sentence for each kind of report. Pure; any field may be absent."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from datetime import timedelta
-from typing import Any
 
 from mlflow_ae5_deploy.common.durations import duration
 from mlflow_ae5_deploy.common.text import counted, size
-
-Report = Mapping[str, Any]
+from mlflow_ae5_deploy.jobs.contract import (
+    BackupReport,
+    DrillReport,
+    GcReport,
+    Report,
+    RestoreReport,
+    SavedCopy,
+    UpgradeReport,
+)
 
 
 def sentence(report: Report) -> str:
-    command, action = str(report.get("command") or ""), str(report.get("action") or "create")
-    key = f"{command.removeprefix('Minimum')} {action}" if command.endswith("Backup") else command
-    words = _WORDS.get(key.removeprefix("Minimum"))
-    message = words(report) if words else ""
-    return message or str(report.get("outcome") or "done")
+    """What a job did that succeeded, or did most of its work."""
+    match report:
+        case GcReport():
+            message = _collected(report)
+        case BackupReport():
+            message = _backup(report)
+        case RestoreReport():
+            message = _restore(report)
+        case DrillReport():
+            message = _drill(report)
+        case UpgradeReport():
+            message = _upgrade(report)
+        case _:
+            message = ""
+    return message or report.outcome or "done"
 
 
-def lasting(seconds: Any) -> str:
-    if not isinstance(seconds, int | float) or isinstance(seconds, bool):
+def lasting(seconds: float | None) -> str:
+    if seconds is None:
         return "an unknown time"
     return f"{seconds:.1f} s" if seconds < 100 else duration(timedelta(seconds=seconds))
 
 
-def count(report: Report, key: str, noun: str = "") -> str:
-    value = report.get(key)
-    things = noun or key.replace("_", " ")
-    if value == 1:
-        return counted(1, things)
-    return f"{value:,} {things}" if isinstance(value, int) else f"an unknown number of {things}"
+def count(value: int | None, noun: str) -> str:
+    if value is None:
+        return f"an unknown number of {noun}"
+    return counted(1, noun) if value == 1 else f"{value:,} {noun}"
 
 
-def external(report: Report) -> list[str]:
-    """Places of artifacts that are not in a snapshot."""
-    found = report.get("external")
-    return [str(item.get("root", item) if isinstance(item, dict) else item) for item in found or []]
+# garbage collection -----------------------------------------------------------------------------------------------
 
 
-def unreadable(report: Report) -> list[str]:
-    """Artifacts that the store has and that are not in a snapshot, each with why."""
-    return [str(item) for item in report.get("unreadable") or []]
-
-
-def is_whole(report: Report) -> bool:
-    """Whether a backup left nothing out."""
-    return not external(report) and not unreadable(report)
-
-
-def gone_since(report: Report) -> str:
-    """That many runs or artifacts of the snapshot before are missing, where the job says so; else nothing."""
-    found = []
-    for what in ("runs", "artifacts"):
-        gone, before = report.get(f"missing_{what}"), report.get(f"previous_{what}")
-        if isinstance(gone, int) and isinstance(before, int) and gone:
-            found.append(f"{gone:,} of the {before:,} {what}")
-    if not found:
+def _collected(report: GcReport) -> str:
+    kinds = {"runs": report.runs, "experiments": report.experiments, "logged models": report.logged_models}
+    counts = {name: number for name, number in kinds.items() if number is not None}
+    freed = f"; {size(report.bytes)} of artifacts" if report.bytes else ""
+    skipped = _skipped(report)
+    if report.outcome == "skipped":
+        return "skipped: another collection is running"
+    if report.outcome == "dry-run":
+        due = ", ".join(counted(number.due - number.remaining, name) for name, number in counts.items())
+        return f"would remove {due or 'nothing known'}{freed}{skipped}"
+    if not counts:
         return ""
-    return f"{' and '.join(found)} of the snapshot before it are not in snapshot {report.get('snapshot')}"
+    removed = ", ".join(f"{number.removed} of {number.due} {name}" for name, number in counts.items())
+    # A collection may do without the server; the reason may be an invalid token.
+    alone = "" if report.server in ("", "ok") else f"; without the server: {report.server}"
+    return f"removed {removed}{freed}{skipped}{alone}"
 
 
-def _create(report: Report) -> str:
-    message = (
-        f"snapshot {report.get('snapshot')}: {count(report, 'runs')}, {count(report, 'rows')} in "
-        f"{count(report, 'tables')}, {count(report, 'artifacts')} ({size(report.get('artifact_bytes'))}); "
-        f"{count(report, 'new_objects')}, {size(report.get('stored_bytes'))} written"
+def _skipped(report: GcReport) -> str:
+    """How many due items stay, and the first reason; the report lists failures first."""
+    if not report.skipped_total or report.skipped_total < 0:
+        return ""
+    first = f" ({item.kind} {item.id}: {item.why})" if (item := next(iter(report.skipped), None)) else ""
+    return f"; {report.skipped_total} skipped{first}"
+
+
+# backups ----------------------------------------------------------------------------------------------------------
+
+
+def missing_since(report: BackupReport) -> str:
+    """A sentence where many runs or artifacts of the previous snapshot are missing; else empty."""
+    numbers = (
+        ("runs", report.missing_runs, report.previous_runs),
+        ("artifacts", report.missing_artifacts, report.previous_artifacts),
     )
-    flight = report.get("in_flight") or {}
-    running = flight.get("running_runs") if isinstance(flight, dict) else None
-    number = len(running) if isinstance(running, list) else running
-    return f"{message}; {counted(number, 'runs')} {'was' if number == 1 else 'were'} going on" if number else message
+    missing = [f"{gone:,} of the {before:,} {what}" for what, gone, before in numbers if gone and before is not None]
+    if not missing:
+        return ""
+    return f"{' and '.join(missing)} of the previous snapshot are not in snapshot {report.snapshot}"
 
 
-def _verify(report: Report) -> str:
-    checked, of = report.get("checked_objects"), count(report, "of_objects", "objects")
-    read = size(report.get("checked_bytes"))
-    return f"snapshot {report.get('snapshot')}: {checked} of {of} read back and right ({read})"
-
-
-def _list(report: Report) -> str:
-    found, left = report.get("snapshots") or [], report.get("unfinished") or []
-    message = counted(len(found), "snapshots")
-    return f"{message}, {len(left)} unfinished" if left else message
-
-
-def _show(report: Report) -> str:
-    manifest = report.get("manifest")
-    if not isinstance(manifest, dict):
-        return "the manifest is not told"
-    return f"snapshot {manifest.get('id') or manifest.get('snapshot')}"
-
-
-def _prune(report: Report) -> str:
-    kept = report.get("kept") or []
-    held = f"; {report['guard']}" if report.get("guard") else ""
-    if "would_remove" in report:
-        going = report.get("would_remove") or []
-        return f"would remove {len(going)} of {len(going) + len(kept)} snapshots{held}"
-    gone = report.get("removed") or []
-    freed = size(report.get("freed_bytes"))
-    return f"removed {counted(len(gone), 'snapshots')}, {freed} freed; {len(kept)} kept{held}"
-
-
-def _restore(report: Report) -> str:
-    if report.get("action") in ("list-saved", "drop-saved"):
-        return _kept(report)
-    if report.get("outcome") == "undone":
-        return f"{report.get('restored_copy') or 'what was kept aside'} is back in its place{_aside(report)}"
-    if report.get("would_restore"):
-        return f"would bring back {report['would_restore']}"
-    what = (
-        f"snapshot {report.get('snapshot')}: {count(report, 'rows')} in {count(report, 'tables')}, "
-        f"{count(report, 'artifacts')} ({size(report.get('artifact_bytes'))})"
-    )
-    dialects = report.get("dialect")
-    if isinstance(dialects, dict) and dialects.get("source") != dialects.get("target"):
-        what += f", from {dialects.get('source')} to {dialects.get('target')}"
-    if report.get("outcome") == "dry-run":
-        what += _shortened(report)
-        message = f"would restore {what}; every object is right, and it would take about "
-        return message + lasting(report.get("estimated_seconds")) + _keys(report)
-    proof = [word for word in ("database", "artifacts") if report.get(f"{word}_identical") is True]
-    message = f"restored {what}{_shortened(report)}"
-    if proof:
-        message += f"; {' and '.join(proof)} identical to the manifest"
-    upgraded = report.get("upgraded")
-    if isinstance(upgraded, dict):
-        message += f"; schema upgraded from {upgraded.get('revision')} to {upgraded.get('new_revision')}"
-    return message + _aside(report) + _keys(report)
-
-
-def _shortened(report: Report) -> str:
-    number = report.get("shortened_total")
-    return f", {counted(number, 'texts')} shortened" if isinstance(number, int) and number else ""
-
-
-def _kept(report: Report) -> str:
-    if report.get("action") == "list-saved":
-        number = len(report.get("saved_copies") or [])
-        return f"{number or 'nothing'} {'are' if number > 1 else 'is'} kept aside"
-    if report.get("outcome") == "dry-run":
-        return f"would remove {kept_thing(report.get('would_delete'))}"
-    return f"removed {kept_thing(report.get('deleted'))}"
-
-
-def kept_thing(item: Any) -> str:
-    """One entry of what restores kept aside."""
-    if not isinstance(item, dict):
-        return "what was kept aside"
-    files = f"{'more than ' if item.get('more') else ''}{count(item, 'files')} ({size(item.get('bytes'))})"
-    what = f"a database and {files}" if item.get("database") else files
-    return f"{item.get('name')}: {what}, kept aside {item.get('time')} for snapshot {item.get('snapshot')}"
-
-
-def _aside(report: Report) -> str:
-    return f"; what was there is kept aside as {report['saved_copy']}" if report.get("saved_copy") else ""
-
-
-def _keys(report: Report) -> str:
-    """That the keys at hand are not those of the snapshot."""
-    other = report.get("other_keys")
-    message = "; ".join(str(item) for item in other) if isinstance(other, list) else ""
+def _backup(report: BackupReport) -> str:
+    match report.action:
+        case "verify":
+            objects = f"{report.checked_objects} of {count(report.of_objects, 'objects')}"
+            return f"snapshot {report.snapshot}: {objects} read and verified ({size(report.checked_bytes)})"
+        case "list":
+            snapshots, unfinished = counted(len(report.snapshots), "snapshots"), len(report.unfinished)
+            return f"{snapshots}, {unfinished} unfinished" if unfinished else snapshots
+        case "show":
+            if report.manifest is None:
+                return "the job reported no manifest"
+            return f"snapshot {report.manifest.get('id') or report.manifest.get('snapshot')}"
+        case "prune":
+            guard = f"; {report.guard}" if report.guard else ""
+            if report.outcome == "dry-run":
+                removed = len(report.would_remove)
+                return f"would remove {removed} of {removed + len(report.kept)} snapshots{guard}"
+            removed_snapshots = counted(len(report.removed), "snapshots")
+            return f"removed {removed_snapshots}, {size(report.freed_bytes)} freed; {len(report.kept)} kept{guard}"
+    running = report.in_flight.running_runs if report.in_flight else 0
     return (
-        f"; warning: {message}; put the saved key file in its place, then `install --replace-keys`" if message else ""
+        f"snapshot {report.snapshot}: {count(report.runs, 'runs')}, {_contents(report)}; "
+        f"{count(report.new_objects, 'new objects')}, {size(report.stored_bytes)} written"
+        + (f"; {counted(running, 'runs')} {'was' if running == 1 else 'were'} in progress" if running else "")
     )
 
 
-def _drill(report: Report) -> str:
-    checks = report.get("checks") or []
+def _contents(report: BackupReport | RestoreReport) -> str:
     return (
-        f"snapshot {report.get('snapshot')} was restored into a scratch place and served from there in "
-        f"{lasting(report.get('recovery_seconds'))}; {counted(len(checks), 'checks')} passed, "
-        f"{count(report, 'models_read', 'models')} read back" + _keys(report)
+        f"{count(report.rows, 'rows')} in {count(report.tables, 'tables')}, "
+        f"{count(report.artifacts, 'artifacts')} ({size(report.artifact_bytes)})"
     )
 
 
-def _upgrade(report: Report) -> str:
-    outcome = report.get("outcome")
-    if outcome == "unchanged":
-        return f"the schema is current ({report.get('new_revision') or report.get('revision')})"
-    if outcome == "rehearsed":
-        number = len(report.get("migrations") or [])
-        if not number:
-            return f"the schema stays as it is ({report.get('expected_revision') or report.get('revision')})"
-        return (
-            f"the schema would go from {report.get('revision')} to {report.get('expected_revision')}: "
-            f"{counted(number, 'migrations')} in "
-            f"{lasting(report.get('migration_seconds'))} on a copy"
-        )
-    return f"the schema went from {report.get('revision')} to {report.get('new_revision')}"
+# restores ---------------------------------------------------------------------------------------------------------
 
 
-_WORDS: Mapping[str, Callable[[Report], str]] = {
-    "Backup create": _create,
-    "Backup verify": _verify,
-    "Backup list": _list,
-    "Backup show": _show,
-    "Backup prune": _prune,
-    "Restore": _restore,
-    "Drill": _drill,
-    "DatabaseUpgrade": _upgrade,
-}
+def _restore(report: RestoreReport) -> str:
+    if report.action == "list-saved":
+        number = len(report.saved_copies)
+        return f"{number or 'no'} saved {'copy' if number == 1 else 'copies'}"
+    if report.action == "drop-saved":
+        if report.outcome == "dry-run":
+            return f"would delete {saved_copy(report.would_delete)}"
+        return f"deleted {saved_copy(report.deleted)}"
+    saved = f"; the replaced data is saved as {report.saved_copy}" if report.saved_copy else ""
+    if report.outcome == "undone":
+        return f"brought back {report.restored_copy or 'the saved copy'}{saved}"
+    if report.would_restore:
+        return f"would bring back {report.would_restore}"
+    what = f"snapshot {report.snapshot}: {_contents(report)}"
+    if report.dialect and report.dialect.source != report.dialect.target:
+        what += f", from {report.dialect.source} to {report.dialect.target}"
+    if report.shortened_total:
+        what += f", {counted(report.shortened_total, 'texts')} shortened"
+    if report.outcome == "dry-run":
+        estimate = f"estimated time {lasting(report.estimated_seconds)}"
+        return f"would restore {what}; all objects verified; {estimate}{_other_keys(report)}"
+    equal = {"database": report.database_identical, "artifacts": report.artifacts_identical}
+    identical = " and ".join(name for name, verified in equal.items() if verified)
+    message = f"restored {what}" + (f"; {identical} identical to the manifest" if identical else "")
+    if report.upgraded:
+        message += f"; schema upgraded from {report.upgraded.revision} to {report.upgraded.new_revision}"
+    return message + saved + _other_keys(report)
+
+
+def saved_copy(item: SavedCopy | None) -> str:
+    if item is None:
+        return "a saved copy"
+    files = f"{'more than ' if item.more else ''}{count(item.files, 'files')} ({size(item.bytes)})"
+    what = f"a database and {files}" if item.database else files
+    return f"{item.name}: {what}, saved {item.time} by the restore of snapshot {item.snapshot}"
+
+
+def _other_keys(report: RestoreReport | DrillReport) -> str:
+    if not report.other_keys:
+        return ""
+    fix = "put the saved key file in its place, then run `install --replace-keys`"
+    return f"; warning: {'; '.join(report.other_keys)}; {fix}"
+
+
+def _drill(report: DrillReport) -> str:
+    return (
+        f"snapshot {report.snapshot} restored to a temporary location and served from there in "
+        f"{lasting(report.recovery_seconds)}; {counted(len(report.checks), 'checks')} passed, "
+        f"{count(report.models_read, 'models')} read back" + _other_keys(report)
+    )
+
+
+def _upgrade(report: UpgradeReport) -> str:
+    match report.outcome:
+        case "unchanged":
+            return f"the schema is current ({report.new_revision or report.revision})"
+        case "rehearsed" if not report.migrations:
+            return f"the schema does not change ({report.expected_revision or report.revision})"
+        case "rehearsed":
+            return (
+                f"the schema would change from {report.revision} to {report.expected_revision}: "
+                f"{counted(len(report.migrations), 'migrations')} in {lasting(report.migration_seconds)} on a copy"
+            )
+    return f"schema upgraded from {report.revision} to {report.new_revision}"

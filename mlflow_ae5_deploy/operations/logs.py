@@ -10,8 +10,9 @@ from typing import Any
 from mlflow_ae5_deploy.ae5.models import Deployment, DeploymentLogs, Project, Run
 from mlflow_ae5_deploy.common.errors import NotFound
 from mlflow_ae5_deploy.engine.context import Context
-from mlflow_ae5_deploy.jobs import gc, saved_logs
+from mlflow_ae5_deploy.jobs import saved_logs
 from mlflow_ae5_deploy.jobs.logs import OnLine, follow_deployment, follow_run, read_log
+from mlflow_ae5_deploy.jobs.result import read_any_result
 from mlflow_ae5_deploy.jobs.saved_logs import SavedRun
 from mlflow_ae5_deploy.resources.current_deployment import chosen_of
 
@@ -69,7 +70,7 @@ def follow(context: Context, source: LogSource, show: OnLine, *, last: int) -> s
     item = source.item
     if isinstance(item, Run):
         ended, text = follow_run(context, item.id, show, seconds=_FOLLOWED, last=last)
-        return f"run {item.id}: {gc.judge(ended, text).message}"
+        return f"run {item.id}: {read_any_result(ended, text).message}"
     follow_deployment(context, item.id, lambda: part_of(context.platform.logs(item.id), source.part), show, last=last)
     return ""
 
@@ -99,7 +100,7 @@ def run_of(context: Context, desired: str) -> Run | SavedRun:
         return run
     project = context.cached.project(context.settings.project.name)
     latest = newest(context.platform.runs(), project, context.settings.gc.name)
-    saved = max(saved_logs.kept(context), key=lambda item: item.run.created or _NEVER, default=None)
+    saved = max(saved_logs.saved(context), key=lambda item: item.run.created or _NEVER, default=None)
     if saved is not None and (latest is None or (saved.run.created or _NEVER) > (latest.created or _NEVER)):
         return saved
     if latest is None:

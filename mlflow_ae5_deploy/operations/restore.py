@@ -1,4 +1,4 @@
-"""Asking what a restore would do, without doing it. The restore itself is stage 7 of the runbook."""
+"""Run a restore as a dry run. The restore itself is stage 7 of the runbook."""
 
 from __future__ import annotations
 
@@ -7,15 +7,16 @@ from collections.abc import Callable, Sequence
 from mlflow_ae5_deploy.ae5.models import Project
 from mlflow_ae5_deploy.common.errors import Conflict, NotFound
 from mlflow_ae5_deploy.engine.context import Context, RestoreRequest
-from mlflow_ae5_deploy.engine.job_result import JobResult
 from mlflow_ae5_deploy.engine.stage import AnyStage, RunResult
 from mlflow_ae5_deploy.jobs import runner, tasks
+from mlflow_ae5_deploy.jobs.contract import RestoreReport
+from mlflow_ae5_deploy.jobs.result import JobResult
 from mlflow_ae5_deploy.resources import backup_destination, server_secrets
 from mlflow_ae5_deploy.resources.current_deployment import chosen_of
 from mlflow_ae5_deploy.resources.restore import learn
 from mlflow_ae5_deploy.resources.secrets import MADE
 
-UPLOAD = 6  # the stage after which the job can be run
+UPLOAD = 6  # the stage after which the job can run
 
 
 def rehearse(
@@ -23,10 +24,10 @@ def rehearse(
     desired: RestoreRequest,
     stages: Sequence[AnyStage],
     run: Callable[[Sequence[AnyStage]], RunResult],
-) -> JobResult:
-    """What `restore` would write or bring back, and whether every object is right. Touches no data.
+) -> JobResult[RestoreReport]:
+    """Report what `restore` would write or bring back, and whether every object is undamaged. Touches no data.
 
-    The job that looks is part of the project, so where there is none it is uploaded first: stages 1 to 6, by `run`.
+    The job is part of the project, so a missing project is uploaded first: `run` runs stages 1 to 6.
     """
     project = _project(context)
     if project is None:
@@ -36,7 +37,7 @@ def rehearse(
             raise result.error
         project = runner.required_project(context)
     runner.require_command(context, project, "Restore")
-    _tell_where(context)
+    _store_missing_secrets(context)
     task = tasks.restore(*desired.job_words, "--dry-run")
     job_result = runner.attempt(context, project, task, seconds=desired.wait)
     learn(context, project, job_result)
@@ -51,7 +52,7 @@ def _project(context: Context) -> Project | None:
 
 
 def refuse_empty_undo(context: Context, desired: RestoreRequest) -> None:
-    """Raise NotFound for an undo without a project, and without any restore noted: nothing is uploaded to find out."""
+    """Raise NotFound for an undo without project and recorded restore: nothing is uploaded to find out."""
     if desired.undo and context.state.restore is None and _project(context) is None:
         raise NotFound(
             f"There is no restore to undo: `{context.account}` has no project `{context.settings.project.name}`, and "
@@ -61,16 +62,16 @@ def refuse_empty_undo(context: Context, desired: RestoreRequest) -> None:
         )
 
 
-def _tell_where(context: Context) -> None:
-    """The secrets the job reads, where they are not set. Those of a running server stay as they are."""
-    report = server_secrets.observe(context)
+def _store_missing_secrets(context: Context) -> None:
+    """The secrets the job reads. Those of a running server stay as they are."""
+    secrets = server_secrets.observe(context)
     if chosen_of(context).current is None:
-        server_secrets.store(context, [secret for secret in report if secret.state != MADE], server_runs=False)
-    elif different := sorted(secret.name for secret in report if secret.state == "different"):
+        server_secrets.store(context, [secret for secret in secrets if secret.state != MADE], server_runs=False)
+    elif different := sorted(secret.name for secret in secrets if secret.state == "different"):
         raise Conflict(
-            f"The configuration says another {', '.join(different)} than what the running server uses, and its other "
-            "jobs would follow a dry run there.",
+            f"The configured {', '.join(different)} differs from the running server's, and a dry run would change it "
+            "for the server's other jobs.",
             where=", ".join(different),
-            remedy="Ask with the configuration that the server runs with, or stop the server first.",
+            remedy="Use the configuration that the server runs with, or stop the server first.",
         )
     backup_destination.store(context)

@@ -18,7 +18,7 @@ from mlflow_ae5_deploy.common.errors import DeployError, StageFailed, Verificati
 from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.engine.executor import applying, recorded, require_consent
 from mlflow_ae5_deploy.engine.records import InterruptedRotation
-from mlflow_ae5_deploy.operations.gc_check import GcCheck, prove_gc
+from mlflow_ae5_deploy.operations.gc_check import GcCheck, check_gc
 from mlflow_ae5_deploy.operations.restart import (
     RestartResult,
     nothing_runs,
@@ -257,8 +257,8 @@ def _gc(
         return None, None, rotation  # nothing has changed since the job was last tested
     on_step("test the gc job")
     try:
-        proof = prove_gc(context, context.outputs.token if own else None)
-        if proof.state == "refused":
+        proof = check_gc(context, context.outputs.token if own else None)
+        if proof.state == "rejected":
             # The earlier tokens are invalid after all: everybody needs the new one.
             rotation = replace(rotation, invalid_since=None)
             if not issued:
@@ -266,13 +266,13 @@ def _gc(
             everyone = tuple(recipients(context))
             _start_rotation(context, rotation, everyone)
             _store(context, rotation, _sign_in(context, everyone, served, on_step), served, on_step)
-            proof = prove_gc(context, context.outputs.token)
+            proof = check_gc(context, context.outputs.token)
     except DeployError as error:
         context.journal.write("failed", action="test gc job", kind=error.kind, what=error.what)
         return None, error, rotation
     if context.state.rotation is not None:
         context.state.rotation = replace(context.state.rotation, gc_tested=True)
-    if proof.state == "proved":
+    if proof.state == "passed":
         context.state.gc_tested = context.clock.now()
     context.state.save()
     context.journal.write("note", action="test gc job", outcome=proof.state, what=proof.message)

@@ -1,4 +1,4 @@
-"""What the verbs that schedule a job have in common: exactly one job as desired, or none."""
+"""Converge to exactly one scheduled job, or to none."""
 
 from __future__ import annotations
 
@@ -18,35 +18,32 @@ from mlflow_ae5_deploy.resources.scheduled_job import CreateJob, DeleteJob
 
 @dataclass(frozen=True)
 class ScheduleResult:
-    """What was done to the schedule. outcome: changed | unchanged | paused | resumed | removed.
-
-    job: the one there is now; None after its removal. message: one sentence.
-    """
-
     outcome: str
+    """changed | unchanged | paused | resumed | removed."""
     message: str
     job: Job | None = None
+    """The present one; None after its removal."""
     changes: tuple[Change, ...] = ()
     warnings: tuple[str, ...] = ()
 
 
 def converge(context: Context, desired: JobSpec, *, wait: float, to_pause: str = "") -> ScheduleResult:
-    """Exactly this one job, whatever was there before. to_pause: a sentence that says how to pause it."""
+    """Exactly this one job, whatever was there before. to_pause: a sentence on how to pause it."""
     state = scheduled_job.observe(context, desired)
     scheduled_job.check(state, context)
     diff = scheduled_job.diff(state)
     execute(diff.changes, lambda one: scheduled_job.apply(one, state, context, wait=wait), context.journal)
     if isinstance(diff, NoChange):
-        context.state.end_job_change(desired.purpose)  # of a run that was cut off; what is asked for now is there
+        context.state.end_job_change(desired.purpose)  # of an interrupted run
         return ScheduleResult("unchanged", diff.reason, _current(context, desired), warnings=diff.warnings)
     message, warnings = scheduled_job.confirm(context, desired), diff.warnings
     if state.was_paused and any(isinstance(change, CreateJob) for change in diff.changes):
-        warnings = (*warnings, f"The former job was paused; the new one is not. {to_pause}".rstrip())
+        warnings = (*warnings, f"The previous job was paused; the new one is not. {to_pause}".rstrip())
     return ScheduleResult("changed", message, _current(context, desired), diff.changes, warnings)
 
 
 def remove(context: Context, desired: JobSpec, *, wait: float) -> ScheduleResult:
-    """Every job that does this work, after its running run has ended, and the records of its runs."""
+    """Delete every job that does this work, after its active run has ended, and the records of its runs."""
     jobs = scheduled_job.jobs_for(context.cached.jobs(), runner.required_project(context), desired)
     by_id = {job.id: job for job in jobs}
     changes = tuple(DeleteJob(name=job.name, id=job.id, purpose=desired.purpose, reason="asked for") for job in jobs)

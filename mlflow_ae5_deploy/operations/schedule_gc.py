@@ -1,83 +1,200 @@
-"""The schedule of garbage collection after the install: make it so, pause it, resume it, run it, remove it.
+"""Set, pause, resume, run or delete the garbage collection schedule after the install.
 
-What is wanted is the configuration with the command line laid over it. The command line is not remembered: the next
-`install` goes by the configuration alone, so every departure from it is told, with the lines that would keep it.
+The desired job is the configured one plus the options. Options are not remembered: the next `install` uses the
+configuration alone, so the result lists every difference from it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Literal, Protocol
 
 from mlflow_ae5_deploy.ae5.models import Job, Project
-from mlflow_ae5_deploy.common.errors import Conflict, DeadlineExceeded, JobFailed, NotFound, PartlyDone, StageFailed
-from mlflow_ae5_deploy.common.redaction import MASK, Secret
+from mlflow_ae5_deploy.common.errors import (
+    Configuration,
+    Conflict,
+    DeadlineExceeded,
+    JobFailed,
+    NotFound,
+    PartlyDone,
+    StageFailed,
+)
+from mlflow_ae5_deploy.common.redaction import MASK, Secret, scrub
+from mlflow_ae5_deploy.common.text import as_sentence
+from mlflow_ae5_deploy.config.database_uri import parse_store_uri
+from mlflow_ae5_deploy.config.secret_refs import SecretRef
 from mlflow_ae5_deploy.engine.context import Context
-from mlflow_ae5_deploy.engine.executor import applying, execute
-from mlflow_ae5_deploy.engine.job_result import JobResult
-from mlflow_ae5_deploy.jobs import gc, runner
-from mlflow_ae5_deploy.jobs.logs import OnLine
+from mlflow_ae5_deploy.engine.executor import execute
+from mlflow_ae5_deploy.jobs import gc, one_off, runner
+from mlflow_ae5_deploy.jobs.contract import GC_DRY_RUN, INCOMPLETE, GcReport
+from mlflow_ae5_deploy.jobs.logs import WithoutSettings
+from mlflow_ae5_deploy.jobs.result import JobResult
 from mlflow_ae5_deploy.jobs.spec import JobSpec
 from mlflow_ae5_deploy.operations import schedule
 from mlflow_ae5_deploy.operations.schedule import ScheduleResult
 from mlflow_ae5_deploy.resources import current_deployment, scheduled_job
+from mlflow_ae5_deploy.resources.job_specs import gc_job
 from mlflow_ae5_deploy.resources.scheduled_job import PauseJob, ResumeJob
 
 DATABASE = "MLFLOW_BACKEND_STORE_URI"
+Action = Literal["set", "run", "rehearse", "pause", "resume", "remove"]
+
+
+@dataclass(frozen=True)
+class GcRequest:
+    action: Action = "set"
+    database: SecretRef | None = None
+    """Reference to the URI of another database for this job; no setting, because it may hide a password."""
+    changes: bool = False
+    """An option changes the job."""
+    keep_runs: int = 50
+    wait: float = scheduled_job.RUN_DEADLINE
 
 
 @dataclass(frozen=True)
 class ScheduleDifference:
-    """Something wanted by the command line that the configuration says otherwise. Texts are fit to be shown."""
+    """A setting whose desired value is not the configured one. Values are fit to be shown."""
 
     setting: str
-    asked: str
+    desired: str
     configured: str
     hidden: bool = False
 
 
+@dataclass(frozen=True)
+class ScheduleGcResult:
+    desired: JobSpec
+    schedule: ScheduleResult | None
+    """None where only a run was requested."""
+    differences: tuple[ScheduleDifference, ...]
+    now: datetime
+    """The next times count from here."""
+    run: JobResult[GcReport] | None = None
+    pruned: int = 0
+    """Run records that were deleted."""
+
+
+class GcProgress(Protocol):
+    def scheduled(self, result: ScheduleGcResult) -> None: ...
+    def run_starts(self, *, dry: bool) -> None: ...
+    def log(self, line: str) -> None: ...
+    def run_ends(self, result: ScheduleGcResult) -> None: ...
+
+
+def carry_out(context: Context, request: GcRequest, configured: JobSpec, progress: GcProgress) -> ScheduleGcResult:
+    """Change the schedule, run the job, delete old run records: each as far as requested. See `require` for the run."""
+    desired = gc_job(context.settings)
+    if request.database is not None:
+        desired = with_database(desired, context, _resolve(context, request.database))
+    changed = _change_schedule(context, request, desired)
+    different = tuple(differences(desired, configured)) if request.action in ("set", "run") else ()
+    result = ScheduleGcResult(desired, changed, different, context.clock.now())
+    progress.scheduled(result)
+    result = replace(result, run=_run(context, request, desired, progress))
+    if request.action in ("set", "run"):
+        result = replace(result, pruned=one_off.prune(context, desired.name, keep=request.keep_runs))
+    progress.run_ends(result)
+    return result
+
+
+def require(job_result: JobResult[GcReport]) -> None:
+    """Raise PartlyDone where the run left some of its work, JobFailed where it failed or left no report."""
+    log, where = f"`logs --run {job_result.run_id}`", f"run {job_result.run_id}"
+    if job_result.exit_code == INCOMPLETE:
+        raise PartlyDone(
+            f"The garbage collection skipped some of its work: {job_result.message}.",
+            where=where,
+            remedy=f"Its log says what was skipped, and why: {log}. Fix that; the next run does the rest.",
+        )
+    if not job_result.reported:
+        raise JobFailed(
+            f"The garbage collection finished, result unknown: {job_result.message}.",
+            where=where,
+            remedy=f"Read its log: `logs --run {job_result.run_id} --lines 0`. If the release's job writes no report, "
+            "use the bundled release, which does (`--release bundled`).",
+        )
+    if not job_result.succeeded:
+        hint = as_sentence(scrub(job_result.report.hint))
+        raise JobFailed(
+            f"The garbage collection failed: {job_result.message}.",
+            where=where,
+            remedy=f"{hint} See its log: {log}. Fix the cause, then run it again.".lstrip(),
+        )
+
+
+# the desired job --------------------------------------------------------------------------------------------------
+
+
+def _resolve(context: Context, reference: SecretRef) -> Secret:
+    """Raises Configuration, without any part of the URI."""
+    secret = context.values.secret(reference, "database URI of the garbage collection")
+    try:
+        parse_store_uri(secret.reveal())
+    except ValueError as error:
+        problem = str(error)
+    else:
+        return secret
+    raise Configuration(f"The database URI {problem}.", where=f"--backend-store-uri ({reference})")
+
+
 def with_database(desired: JobSpec, context: Context, uri: Secret) -> JobSpec:
-    """The job with a database of its own, out of sight; unchanged where it reads that one from the secret anyway."""
+    """The job with a hidden variable for its database; unchanged where the job gets that one from the secret anyway."""
     stored = DATABASE in context.cached.secret_names() and DATABASE not in dict(desired.variables)
     if stored and context.state.compare_secret(context.account, DATABASE, uri) == "same":
         return desired
     variables = tuple(pair for pair in desired.variables if pair[0] != DATABASE)
-    return JobSpec(
-        desired.name, desired.command, desired.schedule, variables, desired.resource_profile, ((DATABASE, uri),)
-    )
+    return replace(desired, variables=variables, hidden=((DATABASE, uri),))
 
 
-def departures(asked: JobSpec, configured: JobSpec) -> list[ScheduleDifference]:
-    """Pure: how what was asked for differs from the configuration."""
-    found = []
-    if asked.schedule != configured.schedule:
-        found.append(ScheduleDifference("gc.schedule", asked.schedule, configured.schedule))
+def differences(desired: JobSpec, configured: JobSpec) -> list[ScheduleDifference]:
+    """Pure."""
+    different = []
+    if desired.schedule != configured.schedule:
+        different.append(ScheduleDifference("gc.schedule", desired.schedule, configured.schedule))
     before = dict(configured.variables)
-    for name, value in asked.variables:
+    for name, value in desired.variables:
         if before.get(name) != value:
-            found.append(ScheduleDifference(f"gc.variables.{name}", value, before.get(name, "not set")))
-    for name, _secret in asked.hidden:
-        found.append(ScheduleDifference(f"gc.variables.{name}", MASK, before.get(name, "not set"), hidden=True))
-    return found
+            different.append(ScheduleDifference(f"gc.variables.{name}", value, before.get(name, "not set")))
+    for name, _secret in desired.hidden:
+        different.append(ScheduleDifference(f"gc.variables.{name}", MASK, before.get(name, "not set"), hidden=True))
+    return different
+
+
+# the schedule -----------------------------------------------------------------------------------------------------
+
+
+def _change_schedule(context: Context, request: GcRequest, desired: JobSpec) -> ScheduleResult | None:
+    match request.action:
+        case "pause":
+            return pause(context, desired)
+        case "resume":
+            return resume(context, desired)
+        case "remove":
+            return schedule.remove(context, desired, wait=request.wait)
+        case "set":
+            return converge(context, desired, wait=request.wait)
+        case "run" if request.changes:
+            return converge(context, desired, wait=request.wait)
+    return None
 
 
 def converge(context: Context, desired: JobSpec, *, wait: float) -> ScheduleResult:
     """Exactly this one schedule, whatever was there before."""
     project = current_deployment.required_installation(context)
     _check_command(context, project, desired)
-    if dict(desired.variables).get(gc.DRY_RUN, "false").lower() == "true":
+    if dict(desired.variables).get(GC_DRY_RUN, "false").lower() == "true":
         _check_dry_run(context, project, desired)
-    to_pause = "`schedule-gc --pause` pauses it."
-    return schedule.converge(context, desired, wait=wait, to_pause=to_pause)
+    return schedule.converge(context, desired, wait=wait, to_pause="`schedule-gc --pause` pauses it.")
 
 
 def pause(context: Context, desired: JobSpec) -> ScheduleResult:
-    """No run starts any more; one at work goes on. `install` leaves a paused job as it is."""
+    """No run starts any more; an active one continues. `install` keeps a paused job paused."""
     jobs = required_jobs(context, desired)
-    context.state.end_job_change(desired.purpose)  # from here on the platform tells what was asked for
+    context.state.end_job_change(desired.purpose)  # from here on the platform shows what was requested
     active = [job for job in jobs if not scheduled_job.is_paused(job)]
     if not active:
-        return ScheduleResult("unchanged", f"job `{jobs[0].name}` is paused already", jobs[0])
+        return ScheduleResult("unchanged", f"job `{jobs[0].name}` is already paused", jobs[0])
     changes = tuple(PauseJob(name=job.name, id=job.id, purpose=desired.purpose, reason="asked for") for job in active)
     by_id = {job.id: job for job in active}
     execute(changes, lambda one: scheduled_job.pause(by_id[one.id], context, desired.purpose), context.journal)
@@ -88,7 +205,7 @@ def resume(context: Context, desired: JobSpec) -> ScheduleResult:
     jobs = required_jobs(context, desired)
     if len(jobs) > 1:
         raise Conflict(
-            f"There are {len(jobs)} garbage collection jobs; resuming them would be too many.",
+            f"There are {len(jobs)} garbage collection jobs; only one may run.",
             where=", ".join(job.id for job in jobs),
             remedy="Run `schedule-gc` first: it leaves one.",
         )
@@ -97,87 +214,58 @@ def resume(context: Context, desired: JobSpec) -> ScheduleResult:
     if not scheduled_job.is_paused(job):
         return ScheduleResult("unchanged", f"job `{job.name}` is not paused", job)
     change = ResumeJob(name=job.name, id=job.id, purpose=desired.purpose, reason="asked for")
-    with applying(change, context.journal):
-        scheduled_job.resume(job, context)
-    return ScheduleResult("resumed", f"job `{job.name}` runs again", job, (change,))
+    execute((change,), lambda _one: scheduled_job.resume(job, context), context.journal)
+    return ScheduleResult("resumed", f"job `{job.name}` is scheduled again", job, (change,))
 
 
-def run_now(context: Context, desired: JobSpec, show: OnLine, *, seconds: float) -> JobResult:
-    """Run the scheduled job at once. Raises NotFound when there is none."""
-    job = required_jobs(context, desired)[0]
-    return _followed(lambda: gc.run_now(context, job, show, seconds=seconds))
-
-
-def rehearse(context: Context, desired: JobSpec, show: OnLine, *, seconds: float) -> JobResult:
-    """The dry run as a job of its own; the schedule stays as it is."""
-    project = runner.required_project(context)
-    _check_command(context, project, desired)
-    _check_dry_run(context, project, desired)
-    return _followed(lambda: gc.rehearse(context, project, desired, show, seconds=seconds))
-
-
-def require(job_result: JobResult) -> None:
-    """Raises PartlyDone when the run left some of its work, JobFailed when it did not do it or left no report."""
-    if job_result.outcome == gc.INCOMPLETE:
-        raise PartlyDone(
-            f"The garbage collection left some of its work: {job_result.message}.",
-            where=f"run {job_result.run_id}",
-            remedy=f"Its log says what was skipped, and why: `logs --run {job_result.run_id}`. Mend that; the next run "
-            "takes it up.",
+def required_jobs(context: Context, desired: JobSpec) -> list[Job]:
+    """The one with the desired name, if any, first. Raises NotFound when there is none."""
+    jobs = scheduled_job.jobs_for(context.cached.jobs(), runner.required_project(context), desired)
+    if not jobs:
+        raise NotFound(
+            "There is no garbage collection job.",
+            where=f"job {desired.name}",
+            remedy="Run `schedule-gc` without --run-now, --pause or --resume to create it.",
         )
-    if not job_result.reported:
-        raise JobFailed(
-            f"The garbage collection has finished, result unknown: {job_result.message}.",
-            where=f"run {job_result.run_id}",
-            remedy=f"Read its log: `logs --run {job_result.run_id} --lines 0`. A release whose job writes no report "
-            "cannot be judged; the bundled release writes one (`--release bundled`).",
-        )
-    if not job_result.passed:
-        raise JobFailed(
-            f"The garbage collection did not do its work: {job_result.message}.",
-            where=f"run {job_result.run_id}",
-            remedy=f"Its log says why: `logs --run {job_result.run_id}`. Mend the cause, then run it again.",
-        )
-
-
-def _followed(run: Callable[[], JobResult]) -> JobResult:
-    try:
-        return run()
-    except DeadlineExceeded as error:
-        raise DeadlineExceeded(
-            error.what, where=error.where, remedy="Allow more with --wait, or look at it with `logs --run latest`."
-        ) from None
+    return sorted(jobs, key=lambda job: job.name != desired.name)
 
 
 def _check_command(context: Context, project: Project, desired: JobSpec) -> None:
     revision = context.cached.revisions(project)[0]
-    known = [command.id for command in revision.commands]
-    if desired.command not in known:
+    commands = [command.id for command in revision.commands]
+    if desired.command not in commands:
         raise StageFailed(
             f"Revision {revision.name} of the project has no command `{desired.command}`.",
             stage=scheduled_job.STAGE,
             where="gc.command",
-            remedy=f"It has: {', '.join(known)}.",
+            remedy=f"It has: {', '.join(commands)}.",
         )
 
 
 def _check_dry_run(context: Context, project: Project, desired: JobSpec) -> None:
     if problem := gc.cannot_rehearse(context, project, desired):
         raise StageFailed(
-            f"A dry run is not possible, and its job would collect in earnest: {problem}.",
+            f"A dry run is not possible, its job would really collect: {problem}.",
             stage=scheduled_job.STAGE,
             where=f"project {project.name}",
             remedy="Leave --dry-run out, or install a release that knows it (`--release bundled`).",
         )
 
 
-def required_jobs(context: Context, desired: JobSpec) -> list[Job]:
-    """The one that is as wanted, if any, first. Raises NotFound when there is none."""
-    jobs = scheduled_job.jobs_for(context.cached.jobs(), runner.required_project(context), desired)
-    if not jobs:
-        raise NotFound(
-            "There is no garbage collection job.",
-            where=f"job {desired.name}",
-            remedy="Run `schedule-gc` without --run-now, --pause or --resume: it makes one.",
-        )
-    return sorted(jobs, key=lambda job: job.name != desired.name)
+def _run(context: Context, request: GcRequest, desired: JobSpec, progress: GcProgress) -> JobResult[GcReport] | None:
+    quiet = WithoutSettings(progress.log)
+    try:
+        if request.action == "run":
+            job = required_jobs(context, desired)[0]
+            progress.run_starts(dry=False)
+            return gc.run_now(context, job, quiet, seconds=request.wait)
+        if request.action == "rehearse":
+            project = runner.required_project(context)
+            _check_command(context, project, desired)
+            _check_dry_run(context, project, desired)
+            progress.run_starts(dry=True)
+            return gc.rehearse(context, project, desired, quiet, seconds=request.wait)
+    except DeadlineExceeded as error:
+        remedy = "Use a longer --wait, or see its log with `logs --run latest`."
+        raise DeadlineExceeded(error.what, where=error.where, remedy=remedy) from None
+    return None

@@ -1,36 +1,24 @@
-"""What `schedule-gc` has to say, for people and as JSON. Values of variables are shown where they cannot be secrets."""
+"""Render `schedule-gc`, for people and as JSON. Values of variables are shown where they cannot be secrets."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import datetime, tzinfo
 from typing import Any
 
 from mlflow_ae5_deploy.common.cron import Schedule, parse_cron
 from mlflow_ae5_deploy.common.redaction import MASK
-from mlflow_ae5_deploy.engine.job_result import JobResult
-from mlflow_ae5_deploy.jobs.gc import DRY_RUN
-from mlflow_ae5_deploy.jobs.spec import JobSpec
+from mlflow_ae5_deploy.common.text import counted
+from mlflow_ae5_deploy.jobs.contract import GC_DRY_RUN
 from mlflow_ae5_deploy.operations.schedule import ScheduleResult
-from mlflow_ae5_deploy.operations.schedule_gc import ScheduleDifference
+from mlflow_ae5_deploy.operations.schedule_gc import GcRequest, ScheduleDifference, ScheduleGcResult
+from mlflow_ae5_deploy.render.backup import run_record
 from mlflow_ae5_deploy.render.console import Reporter
 from mlflow_ae5_deploy.render.install import SCHEMA
 from mlflow_ae5_deploy.resources.scheduled_job import is_paused
 
 _TIMES = 3
-
-
-@dataclass(frozen=True)
-class ScheduleView:
-    """One call of the verb. done: None where only a run was asked for. now: when the next times were counted from."""
-
-    desired: JobSpec
-    done: ScheduleResult | None
-    departures: tuple[ScheduleDifference, ...]
-    now: datetime
-    job_result: JobResult | None = None
-    pruned: int = 0
 
 
 def next_times(schedule: Schedule, now: datetime, zone: tzinfo | None = None) -> list[tuple[str, str]]:
@@ -41,30 +29,60 @@ def next_times(schedule: Schedule, now: datetime, zone: tzinfo | None = None) ->
     ]
 
 
-def variables(result: ScheduleView) -> dict[str, str]:
-    """What is plain in the configuration or on the command line is shown; anything else may hold a password."""
+def variables(result: ScheduleGcResult) -> dict[str, str]:
+    """Plain where the configuration or the command line has the value; any other may hold a password."""
     plain = dict(result.desired.variables)
-    there = result.done.job.variables if result.done and result.done.job else {}
-    return {name: value if plain.get(name) == value else MASK for name, value in sorted(there.items())}
+    present = result.schedule.job.variables if result.schedule and result.schedule.job else {}
+    return {name: value if plain.get(name) == value else MASK for name, value in sorted(present.items())}
 
 
-def warnings(result: ScheduleView) -> list[str]:
-    found = list(result.done.warnings) if result.done else []
-    job = result.done.job if result.done else None
-    if job is not None and job.variables.get(DRY_RUN, "").lower() in ("true", "1", "yes"):
-        found.append("The job only lists what it would remove. Run `schedule-gc` without --dry-run to let it collect.")
+def warnings(result: ScheduleGcResult) -> list[str]:
+    messages = list(result.schedule.warnings) if result.schedule else []
+    job = result.schedule.job if result.schedule else None
+    if job is not None and job.variables.get(GC_DRY_RUN, "").lower() in ("true", "1", "yes"):
+        messages.append("The job only lists what it would remove. Run `schedule-gc` without --dry-run to collect.")
     if result.desired.hidden:
-        found.append(
-            "The job's record on the platform holds the database URI: whoever may see the account's jobs can read it. "
-            "Where it is the server's own database, the secret MLFLOW_BACKEND_STORE_URI is enough."
+        messages.append(
+            "The job's record on the platform holds the database URI: everybody who may see the account's jobs can "
+            "read it. For the server's own database, the secret MLFLOW_BACKEND_STORE_URI is enough."
         )
-    return found
+    return messages
 
 
-# for people -------------------------------------------------------------------------------------------------------
+class GcReporter:
+    """Shows the progress of `schedule-gc`."""
+
+    def __init__(self, reporter: Reporter, request: GcRequest, profile: str | None) -> None:
+        self._reporter = reporter
+        self._request = request
+        self._profile = profile
+
+    def scheduled(self, result: ScheduleGcResult) -> None:
+        if result.schedule is None:
+            return
+        _show_schedule(self._reporter, result.schedule)
+        if result.schedule.job is not None and self._request.action != "pause":
+            _show_job(self._reporter, result)
+            _show_differences(self._reporter, result.differences, self._profile)
+        if self._request.action == "remove":
+            hint = "The next `install` creates it again. To stop it, use `--pause`: `install` keeps that."
+            self._reporter.hanging("", hint)
+
+    def run_starts(self, *, dry: bool) -> None:
+        self._reporter.line("One dry run, as a temporary job; the schedule does not change" if dry else "One run, now")
+
+    def log(self, line: str) -> None:
+        self._reporter.foreign(line, "  | ")
+
+    def run_ends(self, result: ScheduleGcResult) -> None:
+        if result.pruned:
+            records = counted(result.pruned, "old run records")
+            self._reporter.line(f"{records} deleted, the newest {self._request.keep_runs} kept")
+        if result.run is not None and result.run.succeeded:
+            self._reporter.hanging("= ", result.run.message, "green")
 
 
-def show_done(reporter: Reporter, done: ScheduleResult) -> None:
+def _show_schedule(reporter: Reporter, done: ScheduleResult) -> None:
     for change in done.changes:
         reporter.hanging("+ ", f"{change.phrase}, because {change.reason}", "cyan")
     if not done.changes or done.outcome != "changed":
@@ -72,46 +90,44 @@ def show_done(reporter: Reporter, done: ScheduleResult) -> None:
         reporter.hanging(f"{mark} ", done.message, style)
 
 
-def show_job(reporter: Reporter, result: ScheduleView) -> None:
-    job = result.done.job if result.done else None
-    if job is None or job.schedule is None:
+def _show_job(reporter: Reporter, result: ScheduleGcResult) -> None:
+    done = result.schedule
+    if done is None or done.job is None or done.job.schedule is None:
         return
-    schedule = parse_cron(job.schedule)
-    rows = [("Job", f"{job.name} ({job.id})"), ("Schedule", f"{schedule.expression}: {schedule.words}")]
-    if is_paused(job) and result.done is not None and result.done.outcome != "resumed":
+    schedule = parse_cron(done.job.schedule)
+    rows = [("Job", f"{done.job.name} ({done.job.id})"), ("Schedule", f"{schedule.expression}: {schedule.words}")]
+    if is_paused(done.job) and done.outcome != "resumed":
         rows.append(("Next", "none, it is paused"))
     else:
         times = next_times(schedule, result.now)
         rows += [("Next" if number == 0 else "", f"{utc}   {local}") for number, (utc, local) in enumerate(times)]
-    shown = variables(result)
-    rows.append(("Variables", ", ".join(f"{name}={value}" for name, value in shown.items()) or "none of its own"))
+    shown = ", ".join(f"{name}={value}" for name, value in variables(result).items())
     reporter.line()
-    for title, text in rows:
+    for title, text in (*rows, ("Variables", shown or "none of its own")):
         reporter.hanging(f"  {title:<10} ", text)
     for warning in warnings(result):
         reporter.note(f"warning: {warning}", style="yellow")
 
 
-def show_departures(reporter: Reporter, departures: Sequence[ScheduleDifference], *, profile: str | None) -> None:
-    if not departures:
+def _show_differences(reporter: Reporter, different: Sequence[ScheduleDifference], profile: str | None) -> None:
+    if not different:
         return
     reporter.line()
-    reporter.hanging("", "The configuration says otherwise, and the next `install` goes by it:", "yellow")
-    for item in departures:
-        reporter.hanging("  ", f"{item.setting} is {item.asked} now; configured: {item.configured}")
-    lines = to_keep(departures, profile)
+    reporter.hanging("", "Differs from your configuration; the next `install` will revert it:", "yellow")
+    for item in different:
+        reporter.hanging("  ", f"{item.setting}: {item.configured} → {item.desired}")
+    lines = to_keep(different, profile)
     if lines:
-        reporter.line("To keep it, put this into the configuration:")
+        reporter.line("To keep it, add this to the configuration:")
         for line in lines:
             reporter.line(f"  {line}")
-    if any(item.hidden for item in departures):
-        told = "A variable with a password in it cannot stand there; set server.backend_store_uri instead."
-        reporter.hanging("", told)
+    if any(item.hidden for item in different):
+        reporter.hanging("", "A variable with a password cannot stand there; set server.backend_store_uri instead.")
 
 
-def to_keep(departures: Sequence[ScheduleDifference], profile: str | None) -> list[str]:
-    """Pure: the YAML lines that make the configuration say what was asked for."""
-    plain = {item.setting.removeprefix("gc."): item.asked for item in departures if not item.hidden}
+def to_keep(different: Sequence[ScheduleDifference], profile: str | None) -> list[str]:
+    """Pure: the YAML lines that make the configuration equal."""
+    plain = {item.setting.removeprefix("gc."): item.desired for item in different if not item.hidden}
     if not plain:
         return []
     inner = [f"schedule: {_quoted(plain['schedule'])}"] if "schedule" in plain else []
@@ -128,17 +144,12 @@ def _quoted(value: str) -> str:
     return "'" + value.replace("'", "''") + "'"
 
 
-def show_job_result(reporter: Reporter, job_result: JobResult) -> None:
-    if job_result.passed:
-        reporter.hanging("= ", job_result.message, "green")
-
-
 # as JSON ----------------------------------------------------------------------------------------------------------
 
 
-def schedule_data(verb: str, result: ScheduleView) -> dict[str, Any]:
-    """outcome: changed | unchanged | paused | resumed | removed | ran. (failed is laid over it.)"""
-    done = result.done
+def schedule_data(verb: str, result: ScheduleGcResult) -> dict[str, Any]:
+    """outcome: changed | unchanged | paused | resumed | removed | ran. (A failure replaces it.)"""
+    done = result.schedule
     job = done.job if done else None
     return {
         "schema": SCHEMA,
@@ -147,9 +158,9 @@ def schedule_data(verb: str, result: ScheduleView) -> dict[str, Any]:
         "changes": [change.data() for change in done.changes] if done else [],
         "job": {"id": job.id, "name": job.name, "variables": variables(result)} if job else None,
         "schedule": _schedule_data(job.schedule, result.now) if job and job.schedule else None,
-        "configuration_says_otherwise": [asdict(item) for item in result.departures],
+        "differences": [asdict(item) for item in result.differences],
         "pruned_runs": result.pruned,
-        "run": _run_data(result.job_result) if result.job_result else None,
+        "run": {**run_record(result.run), "exit_code": result.run.exit_code} if result.run else None,
         "warnings": warnings(result),
         "error": None,
     }
@@ -161,16 +172,4 @@ def _schedule_data(cron: str, now: datetime) -> dict[str, Any]:
         "cron": schedule.expression,
         "words": schedule.words,
         "next": [{"utc": utc, "local": local} for utc, local in next_times(schedule, now)],
-    }
-
-
-def _run_data(job_result: JobResult) -> dict[str, Any]:
-    return {
-        "id": job_result.run_id,
-        "state": job_result.state,
-        "outcome": job_result.outcome,
-        "exit_code": job_result.exit_code,
-        "passed": job_result.judged,
-        "message": job_result.message,
-        "report": dict(job_result.report),
     }

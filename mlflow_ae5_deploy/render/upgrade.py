@@ -5,7 +5,8 @@ from __future__ import annotations
 import shlex
 from typing import Any
 
-from mlflow_ae5_deploy.engine.job_result import JobResult
+from mlflow_ae5_deploy.jobs.contract import UpgradeReport
+from mlflow_ae5_deploy.jobs.result import JobResult
 from mlflow_ae5_deploy.operations.upgrade.apply import UpgradeResult
 from mlflow_ae5_deploy.operations.upgrade.plan import UpgradePlan, schema
 from mlflow_ae5_deploy.render.console import Reporter
@@ -17,11 +18,10 @@ def show_changes(reporter: Reporter, planned: UpgradePlan) -> None:
         reporter.line(f"  {title:<9} {now}" + (f" → {then}" if now != then else ", unchanged"))
 
 
-def show_rehearsal(reporter: Reporter, job_result: JobResult) -> None:
+def show_rehearsal(reporter: Reporter, job_result: JobResult[UpgradeReport]) -> None:
     reporter.line(f"  {'Schema':<9} {job_result.message}")
-    for step in job_result.report.get("migrations") or []:
-        words = f"{step.get('revision')}  {step.get('what') or ''}".rstrip() if isinstance(step, dict) else step
-        reporter.hanging("            ", str(words))
+    for step in job_result.report.migrations:
+        reporter.hanging("            ", f"{step.revision}  {step.what}".rstrip())
 
 
 def show_upgraded(reporter: Reporter, done: UpgradeResult, release: str) -> None:
@@ -37,7 +37,7 @@ def show_upgraded(reporter: Reporter, done: UpgradeResult, release: str) -> None
 
 
 def upgrade_data(
-    outcome: str, planned: UpgradePlan | None, rehearsed: JobResult | None, done: UpgradeResult | None
+    outcome: str, planned: UpgradePlan | None, rehearsed: JobResult[UpgradeReport] | None, done: UpgradeResult | None
 ) -> dict[str, Any]:
     """outcome: upgraded, unchanged, rehearsed, rolled back or failed."""
     checks = done.verification.checks if done and done.verification else ()
@@ -48,7 +48,7 @@ def upgrade_data(
         "changes": planned.data() if planned else None,
         "rehearsal": schema(rehearsed),
         "snapshot": done.snapshot if done else None,
-        "migration": dict(done.migration.report) if done and done.migration else None,
+        "migration": dict(done.migration.report.data) if done and done.migration else None,
         "kept_archive": done.kept_archive if done else None,
         "downtime_seconds": round(done.downtime, 1) if done and done.downtime is not None else None,
         "checks": [{"name": c.name, "passed": c.passed, "message": c.message} for c in checks],

@@ -1,6 +1,6 @@
-"""Where snapshots are kept, as the jobs are told it: by a secret, because its URI may be nobody else's business.
+"""The backup destination, which the jobs get as a secret: its URI may hold credentials.
 
-A job's variables stand in its record, readable by whoever may see the account's jobs. So the destination is never one
+A job's variables stand in its record, readable by whoever may see the account's jobs, so the destination is never one
 of them. The project's own default needs no secret.
 """
 
@@ -13,14 +13,15 @@ from mlflow_ae5_deploy.config.database_uri import login_in
 from mlflow_ae5_deploy.config.secret_refs import SecretRef
 from mlflow_ae5_deploy.config.settings import BackupSettings
 from mlflow_ae5_deploy.engine.context import Context
+from mlflow_ae5_deploy.jobs.contract import BACKUP_DESTINATION
 from mlflow_ae5_deploy.resources.secrets import SecretState, observe_secret
 
-VARIABLE = "MLFLOW_TRACKING_BACKUP_DESTINATION"
+VARIABLE = BACKUP_DESTINATION
 DEFAULT: str = BackupSettings.model_fields["destination"].default
 
 
 def destination(context: Context) -> Secret:
-    """Raises Configuration when a reference leads nowhere, or to something that is no place."""
+    """Raise Configuration for a reference that cannot be resolved, and for a value that is no destination."""
     desired = context.settings.backup.destination
     if not isinstance(desired, SecretRef):
         return Secret.public(desired)
@@ -29,7 +30,7 @@ def destination(context: Context) -> Secret:
     for part in login_in(value):
         register(part)
     try:
-        # a signature in its query is what a reference may be for; the rest must be right all the same
+        # A signature in the query is allowed behind a reference; the rest must be valid all the same.
         check_destination(value.partition("?")[0] if "://" in value else value)
     except ValueError as error:
         problem = str(error)
@@ -46,16 +47,14 @@ def observe(context: Context) -> SecretState | None:
     return observe_secret(context, VARIABLE, desired)
 
 
-def store(context: Context) -> bool:
-    """Make sure that the jobs are told the configured place. True when a secret was written for it."""
+def store(context: Context) -> None:
+    """Store the configured destination for the jobs, where they do not have it."""
     state = observe(context)
-    if state is None or state.right:
-        return False
-    context.store_secrets(context.platform, context.account, {VARIABLE: destination(context)})
-    return True
+    if state is not None and not state.right:
+        context.store_secrets(context.platform, context.account, {VARIABLE: destination(context)})
 
 
 def shown(context: Context) -> str:
-    """The place in words that may be shown."""
+    """The destination, in words without secrets."""
     desired = context.settings.backup.destination
-    return f"the place that {desired} says" if isinstance(desired, SecretRef) else desired
+    return f"the destination in {desired}" if isinstance(desired, SecretRef) else desired

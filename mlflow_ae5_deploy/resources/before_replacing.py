@@ -18,7 +18,7 @@ from mlflow_ae5_deploy.resources.interrupted import (
     refuse_partly_migrated,
     servers_of,
 )
-from mlflow_ae5_deploy.resources.restore import checking, look_first, refuse_in_use
+from mlflow_ae5_deploy.resources.restore import check_change, check_first, refuse_in_use
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class DataState:
         """Changes that come before the project's replacement."""
         restore = self.restore
         in_use = restore is not None and (bool(self.servers) or restore.undo)
-        return (checking(restore),) if restore is not None and in_use and self.checkable else ()
+        return (check_change(restore),) if restore is not None and in_use and self.checkable else ()
 
 
 def observe(context: Context, project: Project | None) -> DataState:
@@ -68,7 +68,7 @@ def check(state: DataState, stage: int) -> None:
 def check_restore(context: Context, project: Project, state: DataState) -> None:
     """Have a job of the project report whether the restore would work."""
     if state.restore is not None:
-        look_first(context, project, state.restore, replaced=True)
+        check_first(context, project, state.restore, replaced=True)
 
 
 def note_removal(context: Context, state: DataState) -> None:

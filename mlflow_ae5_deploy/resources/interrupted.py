@@ -11,8 +11,8 @@ from mlflow_ae5_deploy.common.redaction import scrub
 from mlflow_ae5_deploy.engine.context import Context, RestoreRequest
 from mlflow_ae5_deploy.engine.records import RestoreRecord
 from mlflow_ae5_deploy.engine.state import SavedState
-from mlflow_ae5_deploy.jobs import runner, tasks
-from mlflow_ae5_deploy.jobs.interrupted import left
+from mlflow_ae5_deploy.jobs import tasks
+from mlflow_ae5_deploy.jobs.interrupted import interrupted_run
 from mlflow_ae5_deploy.jobs.tasks import JobRequest
 from mlflow_ae5_deploy.resources.current_deployment import chosen_of
 
@@ -75,7 +75,7 @@ def refuse_partly_migrated(upgrade: InterruptedUpgrade | None, restore: RestoreR
     )
 
 
-def refuse_backup_during_upgrade(context: Context, task: JobRequest) -> None:
+def refuse_backup_during_upgrade(context: Context, task: JobRequest[Any]) -> None:
     """Raise Locked for a new snapshot or a pruning while an upgrade is interrupted."""
     upgrade = interrupted_upgrade(context.state)
     reason = _MUST_WAIT.get(task.words[0]) if task.command == "Backup" and task.words else None
@@ -127,13 +127,13 @@ def interrupted_restore(context: Context, project: Project | None) -> Interrupte
         return None
     record = started_restore(context.state)
     when = f" started at {record.when:%Y-%m-%d %H:%M} UTC" if record is not None else ""
-    run = left(context, project, tasks.restore())
+    run = interrupted_run(context, project, tasks.restore())
     if run is not None and run.run.is_active:
         remedy = "Wait until it ends, or run the same `restore` again to follow it."
         return InterruptedRestore(f"A restore{when} is still running on the platform.", remedy)
     if run is not None and run.job_result is not None:
-        if "interrupted_restore" in run.job_result.report or runner.succeeded(run.job_result):
-            return _reported(run.job_result.report.get("interrupted_restore"))
+        if run.job_result.report.has_interrupted_restore or run.job_result.succeeded:
+            return _reported(run.job_result.report.interrupted_restore)
         return InterruptedRestore(f"A restore{when} was interrupted: {run.job_result.message}.")
     if record is None and run is None:
         return None
@@ -141,8 +141,8 @@ def interrupted_restore(context: Context, project: Project | None) -> Interrupte
     return _reported(message) or InterruptedRestore(f"A restore{when} was interrupted; its result is unknown.")
 
 
-def _reported(by_job: Any) -> InterruptedRestore | None:
-    return InterruptedRestore(f"Database and artifacts are incomplete: {scrub(str(by_job))}.") if by_job else None
+def _reported(by_job: str) -> InterruptedRestore | None:
+    return InterruptedRestore(f"Database and artifacts are incomplete: {scrub(by_job)}.") if by_job else None
 
 
 def refuse_interrupted_restore(restore: InterruptedRestore | None, stage: int) -> None:

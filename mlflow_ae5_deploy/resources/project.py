@@ -14,8 +14,8 @@ from mlflow_ae5_deploy.engine.change import Change, Consequence, Impact
 from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.jobs import one_off, other_machines
 from mlflow_ae5_deploy.resources import scheduled_job
-from mlflow_ae5_deploy.resources.backup_job import scheduled_jobs
 from mlflow_ae5_deploy.resources.deployment import DOWN, STOPPED, TOKENS, stop
+from mlflow_ae5_deploy.resources.job_specs import scheduled_jobs
 
 _GONE = 120.0  # seconds until a deleted project must be off the list
 
@@ -92,7 +92,7 @@ def _remember_paused(context: Context) -> None:
     """Stage 14 recreates the jobs, and one that somebody has paused stays paused."""
     for desired in scheduled_jobs(context.settings):
         state = scheduled_job.observe(context, desired, keep_paused=True)
-        if state.held and state.jobs:
+        if state.stays_paused and state.jobs:
             context.state.record_job_change(desired.purpose, paused=True, jobs=[job.id for job in state.jobs])
 
 

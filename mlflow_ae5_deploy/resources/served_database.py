@@ -1,7 +1,7 @@
-"""Which database a server works on, as far as its log shows it, and whether that is the configured one.
+"""Compare the database that a server uses, according to its log, with the configured one.
 
-The bundled server names its database in a line of its own. Of other releases the command line may be in the log, as
-upstream's launcher prints it, or else what MLflow's migrations say of the kind of database.
+The bundled server names its database in a line of its own. The logs of other releases may show the command line, as
+upstream's launcher prints it, or the kind of database, in the output of MLflow's migrations.
 """
 
 from __future__ import annotations
@@ -24,10 +24,11 @@ _MASK = "***"
 
 @dataclass(frozen=True)
 class Database:
-    """host: with its port. host and name are empty where they are not known."""
+    """host and name are empty where the log does not show them."""
 
     dialect: str
     host: str = ""
+    """With the port."""
     name: str = ""
 
     def __str__(self) -> str:
@@ -44,9 +45,8 @@ class Database:
 
 @dataclass(frozen=True)
 class Observation:
-    """served: what the log shows."""
-
     served: Database
+    """The one in the log."""
     configured: Database
 
     @property
@@ -55,11 +55,11 @@ class Observation:
 
     @property
     def difference(self) -> str:
-        return f"by its log it works on {self.served}; configured is {self.configured}"
+        return f"database in its log: {self.served}; configured: {self.configured}"
 
 
 def observe(context: Context, deployment_id: str) -> Observation | None:
-    """None where nothing can be seen: not in the log, or the configured one is not known here without asking."""
+    """None where the log shows no database, or the configured one is not available without asking a person."""
     uri = context.settings.server.backend_store_uri
     if getattr(uri, "kind", "") == "prompt" and not context.values.knows(uri):
         return None
@@ -70,28 +70,28 @@ def observe(context: Context, deployment_id: str) -> Observation | None:
         return None
     if configured is None:
         return None
-    seen = served_by(log)
-    if not seen:
+    served = served_by(log)
+    if not served:
         return None
-    # The log of one server may speak of several, such as that of its users: it is wrong if none is the configured one.
-    return Observation(next((one for one in seen if one.may_be(configured)), seen[-1]), configured)
+    # The log of one server may show several, such as that of its users: it is wrong if none is the configured one.
+    return Observation(next((one for one in served if one.may_be(configured)), served[-1]), configured)
 
 
 def served_by(log: str) -> list[Database]:
-    """The databases that a log speaks of, by the best evidence there is: of the last start, where that can be told."""
+    """The databases in a log, by the best evidence; that of the last start where it can be told apart."""
     for evidence in (_NAMED, _COMMAND_LINE):
-        if found := [database for uri in evidence.findall(log) if (database := parse(uri)) is not None]:
-            return found[-1:]
+        if databases := [database for uri in evidence.findall(log) if (database := parse(uri)) is not None]:
+            return databases[-1:]
     return [Database(_dialect(name)) for name in _MIGRATIONS.findall(log)]
 
 
 def parse(uri: str) -> Database | None:
-    """None for what is no URI. What a log has masked is unknown."""
-    found = _URI.match(uri.strip())
-    if found is None:
+    """None for a text that is no URI. Masked parts are empty."""
+    match = _URI.match(uri.strip())
+    if match is None:
         return None
-    dialect = _dialect(found["dialect"])
-    host, name = found["host"].lower(), unquote(found["name"] or "")
+    dialect = _dialect(match["dialect"])
+    host, name = match["host"].lower(), unquote(match["name"] or "")
     if host and dialect in _PORTS and not re.search(r":\d+\Z", host):
         host = f"{host}:{_PORTS[dialect]}"
     if dialect == "sqlite":

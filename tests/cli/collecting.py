@@ -1,4 +1,4 @@
-"""A release for the bench whose collection tells what it was given, as the real one does, and does as it is told."""
+"""A release for the bench whose collection prints its settings, as the real one does, and fails on request."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from tests.sandbox.support import make_project_archive
 COLLECTION = r"""
 import json, os, pathlib, sys, time
 
-known = pathlib.Path(os.environ["MLFLOW_AE5_SECRETS_DIR"], "MLFLOW_BACKEND_STORE_URI")
-database = os.environ.get("MLFLOW_BACKEND_STORE_URI") or (known.read_text() if known.exists() else "")
+secret = pathlib.Path(os.environ["MLFLOW_AE5_SECRETS_DIR"], "MLFLOW_BACKEND_STORE_URI")
+database = os.environ.get("MLFLOW_BACKEND_STORE_URI") or (secret.read_text() if secret.exists() else "")
 print("settings (a variable beats a secret):\n  A_SETTING  default  its value")
 print("collecting older than", os.environ["MLFLOW_TRACKING_GC_TTL"], flush=True)
 print("the database ends in", database[-6:], flush=True)
@@ -26,15 +26,17 @@ if os.environ.get("BREAK") in ("crash", "silence"):
 if os.environ.get("BREAK") == "state":
     sys.exit(4)
 if os.environ.get("BREAK") == "report":
-    print(json.dumps({"outcome": "failed", "error": "no server", "exit_code": 3}))
+    print(json.dumps({"command": "GarbageCollection", "outcome": "failed", "error": "no server", "exit_code": 3}))
     sys.exit(0)
 if os.environ.get("BREAK") == "part":
     skipped = [{"id": "r1", "kind": "run", "why": "a link leads out"}]
-    facts = {"runs": {"due": 2, "removed": 1, "remaining": 1}, "skipped": skipped, "skipped_total": 1}
-    print(json.dumps({"outcome": "incomplete", **facts, "exit_code": 23}))
+    report = {"command": "GarbageCollection", "outcome": "incomplete", "exit_code": 23}
+    report |= {"runs": {"due": 2, "removed": 1, "remaining": 1}, "skipped": skipped, "skipped_total": 1}
+    print(json.dumps(report))
     sys.exit(23)
-found = {"due": 2} if dry else {"due": 2, "removed": 2, "remaining": 0}
-print(json.dumps({"outcome": "dry-run" if dry else "done", "runs": found, "exit_code": 0}))
+runs = {"due": 2} if dry else {"due": 2, "removed": 2, "remaining": 0}
+report = {"command": "GarbageCollection", "outcome": "dry-run" if dry else "done", "runs": runs, "exit_code": 0}
+print(json.dumps(report))
 """
 
 

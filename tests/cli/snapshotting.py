@@ -1,8 +1,8 @@
 """Releases for the bench that keep data in a file, and snapshot, restore and upgrade it as the real commands do.
 
-`data/db` is the database: its first line is the schema, the rest is what users logged. A command can be told what to do
-by a file beside it: `data/break-Restore` (an exit code, or `kill`, or `mute` for no last line), `data/gate-Restore`
-(wait while it is there). Every call is written to `data/calls`.
+`data/db` is the database: its first line is the schema, the rest is user data. Files beside it control a command:
+`data/break-Restore` (an exit code, or `kill`, or `mute` for no last line), `data/gate-Restore` (wait while it exists).
+Every call is written to `data/calls`.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from tests.sandbox.support import APP, COLLECT, PROJECT_FILE, make_project_archi
 
 SERVER = r"""
 import itertools, pathlib, sys, uuid
-WANTED = "@SCHEMA@"
+SCHEMA = "@SCHEMA@"
 db = pathlib.Path("data/db")
 if not db.exists():
-    db.write_text(WANTED + "\n")
-if db.read_text().splitlines()[0] != WANTED:
-    sys.exit("the database is of another version than " + WANTED)
+    db.write_text(SCHEMA + "\n")
+if db.read_text().splitlines()[0] != SCHEMA:
+    sys.exit("the database is of another version than " + SCHEMA)
 if pathlib.Path("data/break-server-@SCHEMA@").exists():
     sys.exit("the server cannot start")
 store, files, numbers = {}, {}, itertools.count(1)
@@ -76,18 +76,18 @@ SCHEMA = "@SCHEMA@"
 words = shlex.split(given)
 data = pathlib.Path("data")
 db, kept, calls = data / "db", data / "kept", data / "calls"
-place = pathlib.Path(os.environ["MLFLOW_AE5_SECRETS_DIR"], "MLFLOW_TRACKING_BACKUP_DESTINATION")
+destination = pathlib.Path(os.environ["MLFLOW_AE5_SECRETS_DIR"], "MLFLOW_TRACKING_BACKUP_DESTINATION")
 backups = data / "backups"
 with calls.open("a") as file:
     file.write(" ".join([command, *words]) + "\n")
 print("settings (a variable beats a secret):\n  A_SETTING  default  its value")
-print(command, "begins;", "to", "a place given by a secret" if place.exists() else "the usual place", flush=True)
+print(command, "starts;", "destination:", "from a secret" if destination.exists() else "default", flush=True)
 
 
-def end(code=0, **facts):
-    told = {"interrupted_restore": None} if command == "Restore" else {}
-    told |= {"command": command, "outcome": "done", **facts, "exit_code": code, "seconds": 0.1}
-    print(json.dumps(told), flush=True)
+def end(code=0, **fields):
+    report = {"interrupted_restore": None} if command == "Restore" else {}
+    report |= {"command": command, "outcome": "done", **fields, "exit_code": code, "seconds": 0.1}
+    print(json.dumps(report), flush=True)
     sys.exit(code)
 
 
@@ -101,12 +101,12 @@ if broken.exists():
     if how == "kill":
         os.kill(os.getpid(), 9)
     more = json.loads(rest[0]) if rest else {}
-    end(int(how), **{"outcome": "failed", "error": "something broke in " + command, "hint": "mend it", **more})
+    end(int(how), **{"outcome": "failed", "error": "something broke in " + command, "hint": "fix it", **more})
 
 
-known = data / "break-option"
-if known.exists() and known.read_text() in words:
-    end(2, outcome="failed", error="unrecognized arguments: " + known.read_text(), hint="see --help")
+option = data / "break-option"
+if option.exists() and option.read_text() in words:
+    end(2, outcome="failed", error="unrecognized arguments: " + option.read_text(), hint="see --help")
 
 
 def ids():
@@ -143,59 +143,59 @@ if command == "Backup":
         keep = int(words[words.index("--keep-last") + 1]) if "--keep-last" in words else 1
         old = ids()[:-keep]
         if "--yes" not in words:
-            end(action=action, kept=ids()[-keep:], would_remove=old, freed_bytes=0)
+            end(action=action, outcome="dry-run", kept=ids()[-keep:], would_remove=old, freed_bytes=0)
         for name in old:
             (backups / name).unlink()
         end(action=action, kept=ids(), removed=old, freed_bytes=10)
 if command == "Restore":
-    held = [{"name": "kept-1", "snapshot": "s", "time": "2026-11-22T00:00:00+00:00", "database": True, "files": 5,
+    copies = [{"name": "kept-1", "snapshot": "s", "time": "2026-11-22T00:00:00+00:00", "database": True, "files": 5,
              "bytes": 5000, "more": False}] if kept.exists() else []
     if "--list-saved" in words:
-        end(action="list-saved", saved_copies=held)
+        end(action="list-saved", saved_copies=copies)
     if "--drop-saved" in words:
         name = words[words.index("--drop-saved") + 1]
-        if name not in [item["name"] for item in held]:
-            end(15, outcome="failed", error="nothing is kept aside as " + name, hint="there is: nothing")
+        if name not in [item["name"] for item in copies]:
+            end(15, outcome="failed", error="there is no saved copy " + name, hint="there is none")
         if "--dry-run" in words:
-            end(action="drop-saved", outcome="dry-run", dry_run=True, would_delete=held[0])
+            end(action="drop-saved", outcome="dry-run", dry_run=True, would_delete=copies[0])
         kept.unlink()
-        end(action="drop-saved", dry_run=False, deleted=held[0])
+        end(action="drop-saved", dry_run=False, deleted=copies[0])
     if "--undo" in words:
         if not kept.exists():
-            end(15, outcome="failed", error="nothing is kept aside", hint="")
+            end(15, outcome="failed", error="there is no saved copy", hint="")
         if "--dry-run" in words:
             end(outcome="dry-run", would_restore="kept-1", would_refuse=[])
         kept.replace(db)
         end(outcome="undone", restored_copy="kept-1", saved_copy=None)
-    facts = {"snapshot": chosen(), "rows": 12, "tables": 4, "artifacts": 5, "artifact_bytes": 5000,
+    fields = {"snapshot": chosen(), "rows": 12, "tables": 4, "artifacts": 5, "artifact_bytes": 5000,
              "dialect": {"source": "sqlite", "target": "sqlite"}}
     if "--dry-run" in words:
         occupied = db.exists() and "--replace" not in words
-        held = [{"exit_code": 26, "error": "the database holds 12 rows", "hint": ""}] if occupied else []
-        end(outcome="dry-run", estimated_seconds=3.5, would_refuse=held, **facts)
-    aside = None
+        refusals = [{"exit_code": 26, "error": "the database holds 12 rows", "hint": ""}] if occupied else []
+        end(outcome="dry-run", estimated_seconds=3.5, would_refuse=refusals, **fields)
+    saved = None
     if db.exists() and db.read_text():
         if "--replace" not in words:
-            end(26, outcome="failed", error="the database holds 12 rows", hint="", **facts)
+            end(26, outcome="failed", error="the database holds 12 rows", hint="", **fields)
         db.replace(kept)
-        aside = "kept-1"
-    db.write_text((backups / facts["snapshot"]).read_text())
-    end(written_files=5, database_identical=True, artifacts_identical=True, saved_copy=aside, upgraded=None, **facts)
+        saved = "kept-1"
+    db.write_text((backups / fields["snapshot"]).read_text())
+    end(written_files=5, database_identical=True, artifacts_identical=True, saved_copy=saved, upgraded=None, **fields)
 if command == "Drill":
     print("ok    the API answers: it does")
     end(snapshot=chosen(), recovery_seconds=4.2, models_read=1,
         checks=[{"name": "the API answers", "passed": True, "detail": "it does"}])
 if command == "DatabaseUpgrade":
-    found, *rest = db.read_text().splitlines()
+    revision, *rest = db.read_text().splitlines()
     if os.environ.get("MLFLOW_TRACKING_UPGRADE_REHEARSE") == "true":
-        steps = [] if found == SCHEMA else [{"revision": SCHEMA, "what": "to " + SCHEMA}]
-        end(outcome="rehearsed", revision=found, expected_revision=SCHEMA, migrations=steps, migration_seconds=0.2)
-    if found == SCHEMA:
-        end(outcome="unchanged", revision=found, new_revision=found)
+        steps = [] if revision == SCHEMA else [{"revision": SCHEMA, "what": "to " + SCHEMA}]
+        end(outcome="rehearsed", revision=revision, expected_revision=SCHEMA, migrations=steps, migration_seconds=0.2)
+    if revision == SCHEMA:
+        end(outcome="unchanged", revision=revision, new_revision=revision)
     db.write_text("\n".join([SCHEMA, *rest]) + "\n")
     if (data / "break-after-upgrade").exists():
         end(1, outcome="failed", error="the last migration failed", hint="restore the backup")
-    end(outcome="upgraded", revision=found, new_revision=SCHEMA)
+    end(outcome="upgraded", revision=revision, new_revision=SCHEMA)
 if command == "GarbageCollection":
     end(outcome="done", runs={"due": 0, "removed": 0, "remaining": 0})
 """
@@ -223,8 +223,8 @@ def make_snapshotting_release(
     rehearses: bool = True,
     jobs_run: bool = True,
 ) -> Path:
-    """schema: what its server asks of the database. without: commands it does not have. jobs_run: else they end at once
-    and report nothing, as where their environment cannot be made."""
+    """schema: the one its server needs. without: commands it does not have. jobs_run: else they end at once without a
+    report, as where their environment cannot be created."""
     app = APP.replace('        elif path == "/about":\n', GETS)
     a, b = app.index("    def do_POST"), app.index("    do_HEAD")
     app = SERVER + app[:a] + API.lstrip("\n") + "\n" + app[b:]

@@ -1,4 +1,4 @@
-"""What `backup prune` has its job do, from options and configuration."""
+"""The options that `backup prune` passes to its job, and how its report is shown."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ import pytest
 from mlflow_ae5_deploy.cli.commands import backup
 from mlflow_ae5_deploy.common.errors import Usage
 from mlflow_ae5_deploy.config.settings import BackupSettings
-from mlflow_ae5_deploy.engine.job_result import JobResult
+from mlflow_ae5_deploy.jobs.contract import BackupReport, read
+from mlflow_ae5_deploy.jobs.result import JobResult
 from mlflow_ae5_deploy.jobs.text import sentence
-from mlflow_ae5_deploy.render import backup as snapshots
+from mlflow_ae5_deploy.render.backup import show
 from mlflow_ae5_deploy.render.console import Reporter
 
 OPTIONS = ("--keep-last", "--keep-daily", "--keep-weekly", "--drop-damaged")
@@ -27,13 +28,13 @@ CONFIGURED = BackupSettings(keep_last=2)
         ({}, ["--keep-last", "2"]),
     ],
 )
-def test_the_words_of_the_job(given, words):
+def test_options_and_configuration_become_options_of_the_job(given, words):
     task = backup._task("prune", {option: given.get(option) for option in OPTIONS}, CONFIGURED, yes="--yes" in given)
 
     assert list(task.words) == ["prune", *words]
 
 
-def test_an_id_that_is_none_is_refused():
+def test_a_value_that_is_no_id_is_refused():
     with pytest.raises(Usage, match="--drop-damaged"):
         backup._task("prune", {**dict.fromkeys(OPTIONS), "--drop-damaged": "--yes"}, None, yes=False)
 
@@ -41,30 +42,25 @@ def test_an_id_that_is_none_is_refused():
 @pytest.mark.parametrize(
     ("report", "message"),
     [
-        ({"action": "list", "unfinished": ["u"]}, "u  unfinished: the next backup takes it up or cleans it away"),
-        ({"action": "prune", "would_remove": [], "unfinished": ["u"]}, "u  unfinished: would go"),
-        ({"action": "prune", "removed": [], "unfinished": ["u"]}, "u  unfinished: gone"),
+        ({"action": "list", "unfinished": ["u"]}, "u  unfinished: the next backup resumes it or removes it"),
+        ({"action": "prune", "outcome": "dry-run", "unfinished": ["u"]}, "u  unfinished: would be removed"),
+        ({"action": "prune", "unfinished": ["u"]}, "u  unfinished: removed"),
         (
-            {"action": "prune", "removed": [], "incomplete": [{"snapshot": "s", "what": "1 object missing"}]},
+            {"action": "prune", "incomplete": [{"snapshot": "s", "what": "1 object missing"}]},
             "Snapshot s cannot be restored as it is: 1 object missing.",
         ),
-        (
-            {"action": "verify", "not_recorded": "no space left"},
-            "! That could not be noted in the place of the backups: no",
-        ),
+        ({"action": "verify", "not_recorded": "no space left"}, "! The result could not be recorded in the repository"),
     ],
 )
-def test_what_is_told_at_the_end(report, message, capsys):
+def test_the_report_is_shown(report, message, capsys):
     reporter = Reporter()
-    snapshots.show(reporter, JobResult("r", "completed", "done", 0, "", report))
+    show(reporter, JobResult("r", "completed", read(BackupReport, {"outcome": "done", **report})))
     reporter.close()
 
     assert message in capsys.readouterr().out
 
 
-def test_why_no_object_goes_is_said():
-    message = sentence(
-        {"command": "Backup", "action": "prune", "removed": ["a"], "kept": ["b"], "guard": "no object goes"}
-    )
+def test_the_sentence_has_the_reason_why_no_object_was_removed():
+    report = {"action": "prune", "outcome": "done", "removed": ["a"], "kept": ["b"], "guard": "no object goes"}
 
-    assert message.endswith("1 kept; no object goes")
+    assert sentence(read(BackupReport, report)).endswith("1 kept; no object goes")

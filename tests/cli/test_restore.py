@@ -1,6 +1,6 @@
 """`restore` and `install --restore` through `main(argv)`, on a release whose commands restore a file.
 
-Every test begins with a snapshot of the data `before`, and the server taken down.
+Every test starts with a snapshot of the data `before`, and without a server.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def outcomes(done):
 
 
 class TestAfterADisaster:
-    def test_everything_comes_back_and_is_proved(self, site, capsys):
+    def test_everything_is_restored_and_verified(self, site, capsys):
         done = restore(site, capsys)
 
         assert done.code == 0, done.err
@@ -73,17 +73,17 @@ class TestAfterADisaster:
         assert calls(site) == ["Restore --snapshot latest"]
         assert state_file(site).stat().st_mode & 0o077 == 0
 
-    def test_install_can_do_it_and_a_person_can_read_it(self, site, capsys):
+    def test_install_can_restore_and_shows_the_result(self, site, capsys):
         snapshot = sorted(p.name for p in (volume(site) / "backups").iterdir())[0]
 
         done = site.run(capsys, "install", "--sandbox", "--release", str(site.release), "--restore", snapshot)
 
         assert done.code == 0, done.err
-        assert "  | Restore begins; " in done.out
+        assert "  | Restore starts; " in done.out
         assert f"restored snapshot {snapshot}: 12 rows in 4 tables" in done.out
         assert "checks passed." in done.out
 
-    def test_done_again_it_restores_nothing_and_changes_nothing(self, site, capsys):
+    def test_a_second_restore_changes_nothing(self, site, capsys):
         assert restore(site, capsys).code == 0
 
         again = restore(site, capsys)
@@ -94,41 +94,41 @@ class TestAfterADisaster:
         assert again.data["verification"]["passed"] is True
         assert len(calls(site)) == 1
 
-    def test_on_a_platform_built_anew_memory_does_not_keep_it_from_restoring(self, site, capsys):
+    def test_an_earlier_record_does_not_prevent_a_restore_into_a_new_project(self, site, capsys):
         assert restore(site, capsys).code == 0
         gone(site, capsys)
 
         assert restore(site, capsys).code == 0
         assert data(site) == "schema-1\nbefore\n"
 
-    def test_dry_run_checks_where_nothing_is_installed_and_writes_no_data(self, site, capsys):
-        told = site.run(capsys, "restore", "--sandbox", "--release", str(site.release), "--dry-run")
+    def test_a_dry_run_works_without_an_installation_and_writes_no_data(self, site, capsys):
+        shown = site.run(capsys, "restore", "--sandbox", "--release", str(site.release), "--dry-run")
 
-        assert told.code == 0, told.err
-        assert "would restore snapshot" in told.out
-        assert "it would take about 3.5 s" in told.out
-        assert "no project whose job could look" in told.out
+        assert shown.code == 0, shown.err
+        assert "would restore snapshot" in shown.out
+        assert "estimated time 3.5 s" in shown.out
+        assert "There is no project to run the job in" in shown.out
         assert data(site) == ""
         assert site.owner().get("deployments") == []
         again = restore(site, capsys, "--dry-run")
         assert again.data["run"]["outcome"] == "dry-run"
         assert restore(site, capsys).code == 0
         served = site.run(capsys, "restore", "--sandbox", "--release", str(site.release), "--dry-run")
-        assert "As things are now it would be refused: the database holds 12 rows" in served.out
+        assert "Would be refused now: the database holds 12 rows" in served.out
 
 
 class TestRefused:
-    def test_a_running_server_is_named_and_nothing_is_done(self, site, capsys):
+    def test_a_running_server_is_named_and_nothing_is_changed(self, site, capsys):
         assert site.install(capsys).code == 0
         site.forget_calls()
 
         refused = restore(site, capsys)
 
-        assert_tells(refused, 27, "dev.mlflow.tracking.server", "started", "--stop-server", "add --replace, too")
+        assert_tells(refused, 27, "dev.mlflow.tracking.server", "started", "--stop-server", "also add --replace")
         assert calls(site) == []
         assert not [path for path in site.writes() if "deployments" in path or "jobs" in path]
 
-    def test_stopping_it_is_asked_for(self, site, capsys):
+    def test_stopping_the_server_needs_consent(self, site, capsys):
         assert site.install(capsys).code == 0
 
         refused = restore(site, capsys, "--stop-server", "--replace")
@@ -138,8 +138,7 @@ class TestRefused:
         assert agreed.code == 0, agreed.err
         assert data(site) == "schema-1\nbefore\n"
 
-    def test_the_server_is_not_stopped_in_vain(self, site, capsys):
-        """What would be refused after the stop is found out before it."""
+    def test_the_server_is_not_stopped_for_a_restore_that_would_be_refused(self, site, capsys):
         assert site.install(capsys).code == 0
         before = site.owner().get("deployments")
 
@@ -153,29 +152,29 @@ class TestRefused:
 
         assert_tells(unwritable, 26, "would be refused: the folder cannot be written.", "a folder of its own")
         assert_tells(occupied, 26, "not empty", "--replace")
-        assert_tells(damaged, 25, "The restore dry run did not do its work")
+        assert_tells(damaged, 25, "The restore dry run failed")
         assert [d["id"] for d in site.owner().get("deployments")] == [d["id"] for d in before]
 
-    def test_every_value_that_the_database_cannot_keep_is_shown(self, site, capsys):
+    def test_values_that_the_database_cannot_keep_are_listed(self, site, capsys):
         value = {"table": "runs", "column": "name", "what": "is longer than 250 characters (it has 300)"}
         value |= {"row": {"run_uuid": "r1"}, "length": 300, "limit": 250, "unit": "characters", "free_text": True}
         refused = {"refused_values": [value], "refused_total": 3}
         taken = {"refused_values": [], "refused_total": 0, "shortened_values": [value], "shortened_total": 1}
-        told = []
+        shown = []
         for report in (refused, taken):
             given = json.dumps({"outcome": "dry-run", "would_refuse": [], **report})
             (volume(site) / "break-Restore").write_text(f"0 {given}")
             words = ("--dry-run", "--shorten-text", "--release", str(site.release))
-            told.append(site.run(capsys, "restore", "--sandbox", *words).out)
+            shown.append(site.run(capsys, "restore", "--sandbox", *words).out)
 
         message = "runs.name is longer than 250 characters (it has 300); run_uuid r1"
-        assert f"cannot be kept: {message} (free text)" in " ".join(told[0].split())
-        assert "2 more, which are in the job's log" in told[0]
-        assert f"shortened: {message}" in " ".join(told[1].split())
-        assert "1 text shortened" in told[1]
+        assert f"refused: {message} (free text)" in " ".join(shown[0].split())
+        assert "2 more, see the job's log" in shown[0]
+        assert f"shortened: {message}" in " ".join(shown[1].split())
+        assert "1 text shortened" in shown[1]
         assert calls(site)[-1] == "Restore --snapshot latest --shorten-text --dry-run"
 
-    def test_no_other_release_is_put_in_for_it_in_vain(self, site, capsys):
+    def test_no_other_release_is_installed_for_a_restore_that_would_be_refused(self, site, capsys):
         assert site.install(capsys).code == 0
         newer = make_snapshotting_release(site.folder / "newer.tar.gz", version="3.18.0")
         there = ("--release", str(newer), "--stop-server", "--yes")
@@ -188,12 +187,12 @@ class TestRefused:
         (volume(site) / "break-Restore").write_text("33")  # a newer schema than the installed release knows
         tried = restore(site, capsys, "--replace", *there)
 
-        assert_tells(nothing_kept, 15, "nothing is kept aside", "stage 6 (upload)")
-        assert_tells(damaged, 25, "The restore dry run did not do its work", "stage 6 (upload)")
+        assert_tells(nothing_kept, 15, "there is no saved copy", "stage 6 (upload)")
+        assert_tells(damaged, 25, "The restore dry run failed", "stage 6 (upload)")
         assert kept == before
         assert_tells(tried, 33, "stage 7 (recovery)", "The server was stopped for this")
 
-    def test_data_that_is_there_is_not_written_over(self, site, capsys):
+    def test_present_data_is_not_overwritten(self, site, capsys):
         (volume(site) / "db").write_text("schema-1\nprecious\n")
 
         refused = restore(site, capsys)
@@ -201,18 +200,18 @@ class TestRefused:
         assert_tells(refused, 26, "the database holds 12 rows", "--replace")
         assert data(site) == "schema-1\nprecious\n"
         assert site.owner().get("deployments") == []
-        assert site.install(capsys).code == 0, "nothing was begun"
+        assert site.install(capsys).code == 0, "nothing was started"
 
     @pytest.mark.parametrize(("how", "code"), [("25", 25), ("kill", 24)])
-    def test_a_restore_that_fails_starts_no_server(self, site, capsys, how, code):
+    def test_a_failed_restore_starts_no_server(self, site, capsys, how, code):
         (volume(site) / "break-Restore").write_text(how)
 
         failed = restore(site, capsys)
 
-        assert_tells(failed, code, "The restore did not do its work", "stage 7 (recovery)")
+        assert_tells(failed, code, "The restore failed", "stage 7 (recovery)")
         assert site.owner().get("deployments") == []
 
-    def test_a_release_that_cannot_restore_is_told_so(self, site, capsys):
+    def test_a_release_without_the_command_is_refused(self, site, capsys):
         old = make_snapshotting_release(site.folder / "cannot.tar.gz", without=("Restore",))
 
         refused = site.run(capsys, "restore", "--sandbox", "--json", "--release", str(old))
@@ -222,14 +221,14 @@ class TestRefused:
 
 
 class TestReplaceAndUndo:
-    def test_what_was_there_comes_back(self, site, capsys):
+    def test_undo_brings_back_the_replaced_data(self, site, capsys):
         assert restore(site, capsys).code == 0
         (volume(site) / "db").write_text("schema-1\nafter\n")
 
         replaced = restore(site, capsys, "--replace", "--stop-server", "--yes")
         kept = data(site)
-        foretold = restore(site, capsys, "--undo", "--dry-run")
-        assert (foretold.code, data(site)) == (0, kept)
+        preview = restore(site, capsys, "--undo", "--dry-run")
+        assert (preview.code, data(site)) == (0, kept)
         assert restore(site, capsys, "--undo", "--saved", "kept-1", "--dry-run").code == 0
         assert (volume(site) / "calls").read_text().splitlines()[-1] == "Restore --undo --saved kept-1 --dry-run"
         undone = restore(site, capsys, "--undo", "--stop-server", "--yes")
@@ -237,25 +236,25 @@ class TestReplaceAndUndo:
         assert (replaced.code, undone.code) == (0, 0), undone.err
         assert kept == "schema-1\nbefore\n"
         assert data(site) == "schema-1\nafter\n"
-        assert "would bring back kept-1" in foretold.data["run"]["message"]
-        assert "kept aside as kept-1" in replaced.data["recovery"]["message"]
-        assert undone.data["recovery"]["message"] == "kept-1 is back in its place"
+        assert "would bring back kept-1" in preview.data["run"]["message"]
+        assert "saved as kept-1" in replaced.data["recovery"]["message"]
+        assert undone.data["recovery"]["message"] == "brought back kept-1"
         assert undone.data["verification"]["passed"] is True
 
-    def test_where_nothing_is_kept_the_server_runs_on(self, site, capsys):
+    def test_without_a_saved_copy_the_server_keeps_running(self, site, capsys):
         site.install(capsys)
         before = site.owner().get("deployments")
 
         refused = restore(site, capsys, "--undo", "--stop-server", "--yes")
-        asked = restore(site, capsys, "--undo", "--dry-run")
+        dry_run = restore(site, capsys, "--undo", "--dry-run")
 
-        assert_tells(refused, 15, "nothing is kept aside")
-        assert_tells(asked, 15, "nothing is kept aside")
+        assert_tells(refused, 15, "there is no saved copy")
+        assert_tells(dry_run, 15, "there is no saved copy")
         assert [d["id"] for d in site.owner().get("deployments")] == [d["id"] for d in before]
 
 
-class TestCutOff:
-    def test_a_run_killed_after_the_restore_goes_on_without_restoring_again(self, site, capsys):
+class TestInterrupted:
+    def test_a_run_interrupted_after_the_restore_resumes_without_restoring_again(self, site, capsys):
         site.control("POST", "/faults", {"method": "POST", "path": "/deployments$", "status": 400, "reason": "no"})
 
         failed = restore(site, capsys)
@@ -269,10 +268,10 @@ class TestCutOff:
         assert again.data["verification"]["passed"] is True
         assert len(calls(site)) == 1
 
-    def test_no_server_is_started_on_what_a_killed_job_has_left(self, site, capsys):
+    def test_no_server_is_started_on_the_data_of_a_killed_job(self, site, capsys):
         (volume(site) / "break-Restore").write_text("kill")
         assert restore(site, capsys).code == 24
-        told = {"interrupted_restore": "a restore of the snapshot S has not ended"}
+        report = {"interrupted_restore": "a restore of the snapshot S has not ended"}
         site.forget_calls()
 
         planned = site.run(capsys, "plan", "--sandbox", "--release", str(site.release))
@@ -281,9 +280,9 @@ class TestCutOff:
         replaced = site.install(capsys, "--replace", "--release", str(other))
         unhealthy = site.run(capsys, "status", "--sandbox", "--json")
         assert site.writes() == []
-        (volume(site) / "break-Restore").write_text(f"0 {json.dumps({**told, 'outcome': 'dry-run'})}")
-        looked = site.run(capsys, "restore", "--sandbox", "--dry-run")
-        known = site.install(capsys)
+        (volume(site) / "break-Restore").write_text(f"0 {json.dumps({**report, 'outcome': 'dry-run'})}")
+        dry_run = site.run(capsys, "restore", "--sandbox", "--dry-run")
+        refused_again = site.install(capsys)
         (volume(site) / "break-Restore").unlink()
         whole = restore(site, capsys, "--dry-run")
         done = site.install(capsys)
@@ -298,8 +297,8 @@ class TestCutOff:
             assert "its result is unknown" in outcome.err
             assert "Run the same `restore" in outcome.err
         assert "its result is unknown" in unhealthy.data["problems"][0]
-        assert "! As things are now: a restore of the snapshot S has not ended" in looked.out
-        assert_tells(known, 20, "are incomplete: a restore of the snapshot S has not ended")
+        assert "! Interrupted restore: a restore of the snapshot S has not ended" in dry_run.out
+        assert_tells(refused_again, 20, "are incomplete: a restore of the snapshot S has not ended")
         assert (whole.code, done.code, renewed.code) == (0, 0, 0), done.err + renewed.err
 
     def kill_while_the_job_runs(self, site):
@@ -307,7 +306,7 @@ class TestCutOff:
         volume(site).mkdir(parents=True, exist_ok=True)
         gate.touch()
         with site.spawn("restore", "--sandbox", "--json", "--release", str(site.release)) as process:
-            wait_for(lambda: calls(site), "the job to begin")
+            wait_for(lambda: calls(site), "the job to start")
             wait_for(lambda: '"status": "started"' in state_file(site).read_text(), "the record of it")
             process.kill()
         return gate
@@ -317,8 +316,8 @@ class TestCutOff:
         wait_for(lambda: data(site), "the restore to end")
         wait_for(lambda: all(r["state"] == "completed" for r in site.owner().get("runs")), "the run to end")
 
-    @pytest.mark.parametrize("ended", [False, True], ids=["at work", "ended meanwhile"])
-    def test_killed_while_the_job_runs_its_result_is_taken_up(self, site, capsys, ended):
+    @pytest.mark.parametrize("ended", [False, True], ids=["active", "ended meanwhile"])
+    def test_a_run_killed_while_the_job_was_active_takes_its_result(self, site, capsys, ended):
         gate = self.kill_while_the_job_runs(site)
         if ended:
             self.let_the_job_end(site, gate)
@@ -327,7 +326,7 @@ class TestCutOff:
             assert_tells(site.install(capsys), 20, "is still running on the platform", "to follow it")
             site.forget_calls()
             with site.spawn("restore", "--sandbox", "--json", "--release", str(site.release)) as process:
-                wait_for(lambda: [c for c in site.calls() if c["path"].endswith("/logs")][1:], "the run to be seen")
+                wait_for(lambda: [c for c in site.calls() if c["path"].endswith("/logs")][1:], "the run to be read")
                 gate.unlink()
                 out, err = process.communicate(timeout=90)
             assert process.returncode == 0, err
@@ -339,7 +338,7 @@ class TestCutOff:
         assert data(site) == "schema-1\nbefore\n"
         assert [job["command"] for job in site.owner().get("jobs")] == ["GarbageCollection"]
 
-    def test_once_it_has_ended_while_nobody_watched_a_server_may_be_started(self, site, capsys):
+    def test_a_server_may_start_once_an_unattended_restore_has_ended(self, site, capsys):
         self.let_the_job_end(site, self.kill_while_the_job_runs(site))
 
         assert site.install(capsys).code == 0

@@ -70,7 +70,7 @@ class TestRestart:
         assert done.data["token_downtime_seconds"] > 0
         assert opens(special, old) == 401
         assert opens(special, stored(special, "dev-user")) == 200
-        assert done.data["gc"]["state"] == "proved"
+        assert done.data["gc"]["state"] == "passed"
 
     def test_the_measured_token_downtime_is_printed(self, rotatable, capsys):
         done = rotatable.run(capsys, "rotate-token", "--sandbox", "--restart", "--yes")

@@ -39,7 +39,7 @@ class TestRotation:
         assert done.code == 0, done.err
         assert (done.data["outcome"], done.data["token_downtime_seconds"]) == ("rotated", None)
         assert outcomes(done) == {ACCOUNT: "stored", "dev-user": "stored"}
-        assert done.data["gc"]["state"] == "proved"
+        assert done.data["gc"]["state"] == "passed"
         assert done.data["token"]["expires"] > "2030"
         assert stored(rotatable) == stored(rotatable, "dev-user") != old[ACCOUNT]
         assert opens(rotatable, stored(rotatable)) == 200
@@ -88,7 +88,7 @@ class TestRotation:
         done = rotatable.run(capsys, "rotate-token", "--sandbox")
 
         assert done.code == 0, done.err
-        for words in ("The token was rotated.", f"{ACCOUNT}, dev-user", "proved", running(rotatable)["id"]):
+        for words in ("The token was rotated.", f"{ACCOUNT}, dev-user", "passed", running(rotatable)["id"]):
             assert words in done.out
         assert done.err == ""
 
@@ -270,7 +270,7 @@ class TestConsumers:
         second = rotation(rotatable, capsys, *config)
 
         assert outcomes(second) == {ACCOUNT: "stored", "dev-user": "stored", "nobody-yet": "stored"}
-        assert second.data["gc"]["state"] == "proved"
+        assert second.data["gc"]["state"] == "passed"
         assert second.data["token_downtime_seconds"] is None
         assert opens(rotatable, stored(rotatable)) == 200
 
@@ -285,7 +285,7 @@ class TestConsumers:
         plain = rotation(rotatable, capsys)  # without that consumer in the configuration
         after = rotation(rotatable, capsys, "--if-needed")
 
-        assert (first.code, first.data["gc"]["state"]) == (23, "proved")
+        assert (first.code, first.data["gc"]["state"]) == (23, "passed")
         assert (again.code, again.data["left"], again.data["gc"]) == (23, ["nobody-here"], None)
         assert (issued, made, same) == (0, 0, True)
         assert (plain.code, plain.data["outcome"], plain.data["reason"]) == (0, "rotated", "a new token was requested")
@@ -378,7 +378,7 @@ class TestGarbageCollection:
         second = rotation(rotatable, capsys, "--if-needed")
 
         assert (second.code, second.data["outcome"]) == (0, "finished"), second.err
-        assert second.data["gc"]["state"] == "proved"
+        assert second.data["gc"]["state"] == "passed"
         assert (tokens_issued(rotatable), token_writes(rotatable)) == (0, [])
 
     def test_a_secret_that_reaches_the_job_late_is_waited_for(self, rotatable, capsys):
@@ -388,7 +388,7 @@ class TestGarbageCollection:
         finally:
             rotatable.control("PATCH", "/settings", {"secret_mount_seconds": 0})
 
-        assert (done.code, done.data["gc"]["state"]) == (0, "proved"), done.err
+        assert (done.code, done.data["gc"]["state"]) == (0, "passed"), done.err
         assert jobs_made(rotatable) == 2
 
     @pytest.mark.parametrize("missing", ["command", "dry run"])
@@ -406,6 +406,6 @@ class TestGarbageCollection:
         if missing != "command":
             rotatable.install(capsys, "--replace")
 
-        assert (done.code, done.data["gc"]["state"]) == (0, "unproved"), done.err
+        assert (done.code, done.data["gc"]["state"]) == (0, "untested"), done.err
         assert ("Elsewhere" if missing == "command" else "GC_DRY_RUN") in done.data["gc"]["message"]
         assert made == 0

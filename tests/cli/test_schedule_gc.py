@@ -1,4 +1,4 @@
-"""The schedule of garbage collection through `main(argv)`. Every test begins with the schedule as configured."""
+"""The schedule of garbage collection through `main(argv)`. Every test starts with the configured schedule."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def owner(bench, gc):
     return bench.owner()
 
 
-class TestMakeItSo:
-    def test_what_is_as_configured_is_left_alone(self, bench, gc, owner):
+class TestConverge:
+    def test_a_configured_schedule_is_unchanged(self, bench, gc, owner):
         before = owner.get("jobs")
         bench.forget_calls()
 
@@ -42,7 +42,7 @@ class TestMakeItSo:
         assert bench.writes() == []
         assert owner.get("jobs") == before
 
-    def test_cron_and_ttl_are_set_and_told_in_words_and_times(self, gc, owner):
+    def test_cron_and_ttl_are_set_and_shown_with_the_next_times(self, gc, owner):
         done = gc("--cron", "30 3 * * 0", "--ttl", "7d0h0m0s", "--variable", "GREETING=hi")
 
         assert done.code == 0, done.err
@@ -55,20 +55,20 @@ class TestMakeItSo:
         again = gc("--cron", "30 3 * * 0", "--ttl", "7d0h0m0s", "--variable", "GREETING=hi")
         assert again.data["outcome"] == "unchanged"
 
-    def test_what_install_would_undo_is_said_with_the_lines_that_keep_it(self, bench, capsys, gc, owner):
-        told = bench.run(capsys, "schedule-gc", "--sandbox", "--cron", "0 4 * * *", "--ttl", "1d")
+    def test_a_difference_from_the_configuration_is_shown_with_the_lines_that_keep_it(self, bench, capsys, gc, owner):
+        shown = bench.run(capsys, "schedule-gc", "--sandbox", "--cron", "0 4 * * *", "--ttl", "1d")
 
-        assert "the next `install --sandbox` goes by it" in told.out
-        lines = told.out.partition("put this into the configuration:\n")[2]
+        assert "the next `install --sandbox` will revert it" in shown.out
+        lines = shown.out.partition("add this to the configuration:\n")[2]
         path = bench.configure("\n".join(line[2:] for line in lines.splitlines()))
         kept = bench.install(capsys, "--config", str(path))
         assert kept.data["stages"][13]["outcome"] == "unchanged", kept.out
         undone = bench.install(capsys)
-        assert "its schedule is 0 4 * * *, wanted is */10 * * * *" in undone.data["stages"][13]["changes"][0]["reason"]
+        assert "schedule: 0 4 * * * → */10 * * * *" in undone.data["stages"][13]["changes"][0]["reason"]
         (job,) = owner.get("jobs")
         assert (job["schedule"], job["variables"]) == ("*/10 * * * *", {})
 
-    def test_exactly_one_remains_whatever_was_there(self, bench, gc, owner):
+    def test_exactly_one_job_remains(self, bench, gc, owner):
         (project,) = [p for p in owner.get("projects") if p["owner"] == ACCOUNT]
         (job,) = owner.get("jobs")
         run = owner.post(f"jobs/{job['id']}/runs")
@@ -91,19 +91,19 @@ class TestMakeItSo:
             if job["schedule"] is None:
                 owner.call("DELETE", f"jobs/{job['id']}")
 
-    def test_a_run_at_work_is_waited_for(self, bench, gc, owner):
+    def test_an_active_run_is_waited_for(self, bench, gc, owner):
         gate = bench.folder / "gate"
         assert gc("--variable", f"GATE={gate}").code == 0
         (job,) = owner.get("jobs")
         run = owner.post(f"jobs/{job['id']}/runs")
-        wait_for(lambda: owner.get(f"runs/{run['id']}")["state"] == "running", "the run to begin")
+        wait_for(lambda: owner.get(f"runs/{run['id']}")["state"] == "running", "the run to start")
         bench.forget_calls()
 
         impatient = gc("--wait", "1")
         assert owner.get("jobs")[0]["state"] == "scheduled"
         with bench.spawn("schedule-gc", "--sandbox", "--json") as process:
             path = f"/api/v2/jobs/{job['id']}/runs"
-            wait_for(lambda: [c for c in bench.calls() if c["path"] == path][3:], "the run to be looked at")
+            wait_for(lambda: [c for c in bench.calls() if c["path"] == path][3:], "the run to be read")
             assert [j["id"] for j in owner.get("jobs")] == [job["id"]]
             gate.touch()
             process.communicate(timeout=60)
@@ -113,7 +113,7 @@ class TestMakeItSo:
         assert [j["variables"] for j in owner.get("jobs")] == [{}]
 
     @pytest.mark.parametrize(("setting", "value", "usual"), [("list_visibility_polls", 3, 0), ("state_polls", 2, 0)])
-    def test_a_platform_that_takes_its_time_changes_nothing(self, bench, gc, owner, setting, value, usual):
+    def test_a_slow_platform_makes_no_difference(self, bench, gc, owner, setting, value, usual):
         bench.control("PATCH", "/settings", {setting: value})
         try:
             done = gc("--cron", "0 5 * * *", "--run-now")
@@ -123,7 +123,7 @@ class TestMakeItSo:
         assert done.code == 0, done.err
         wait_for(lambda: [j["schedule"] for j in owner.get("jobs")] == ["0 5 * * *"], "one job")
 
-    def test_a_job_that_is_there_but_not_listed_yet_is_taken_for_the_one(self, bench, gc, owner):
+    def test_a_job_that_is_not_listed_yet_is_adopted(self, bench, gc, owner):
         assert gc("--remove").code == 0
         (project,) = [p for p in owner.get("projects") if p["owner"] == ACCOUNT]
         bench.control("PATCH", "/settings", {"list_visibility_polls": 3})
@@ -139,7 +139,7 @@ class TestMakeItSo:
 
 
 class TestSwitches:
-    def test_pause_and_resume_are_seen_by_install_and_kept(self, bench, capsys, gc, owner):
+    def test_install_keeps_a_paused_job_paused(self, bench, capsys, gc, owner):
         paused = gc("--pause")
         again = gc("--pause")
         installed = bench.install(capsys)
@@ -152,7 +152,7 @@ class TestSwitches:
         assert resumed.data["outcome"] == "resumed"
         assert owner.get("jobs")[0]["state"] == "scheduled"
 
-    def test_install_that_has_to_make_a_paused_job_anew_pauses_it_again_and_says_so(self, bench, capsys, gc, owner):
+    def test_a_paused_job_that_install_recreates_stays_paused(self, bench, capsys, gc, owner):
         config = ["--config", str(bench.configure("gc: {schedule: '0 3 * * *'}\n"))]
         assert gc("--pause").code == 0
         (previous,) = owner.get("jobs")
@@ -161,7 +161,7 @@ class TestSwitches:
         fault = {"method": "POST", "path": "/pause$", "skip": 1, "times": None, "status": 500}
         bench.control("POST", "/faults", fault)
         try:
-            cut_off = bench.install(capsys, *config)  # made anew, and not paused yet
+            interrupted = bench.install(capsys, *config)  # recreated, and not paused yet
         finally:
             bench.control("DELETE", "/faults")
         done = bench.install(capsys, *config)
@@ -169,9 +169,9 @@ class TestSwitches:
         (job,) = owner.get("jobs")
         plain = gc()
 
-        for told in (planned, done):
-            assert "is paused: the garbage collection rests until" in told.data["stages"][13]["warnings"][0]
-        assert cut_off.code != 0
+        for outcome in (planned, done):
+            assert "is paused: no garbage collection runs until" in outcome.data["stages"][13]["warnings"][0]
+        assert interrupted.code != 0
         assert (done.code, job["schedule"], job["state"]) == (0, "0 3 * * *", "paused"), done.err
         assert job["id"] != previous["id"]
         assert "PAUSED" in done.data["stages"][13]["reason"]
@@ -179,7 +179,7 @@ class TestSwitches:
         assert owner.get("jobs")[0]["state"] == "scheduled"
         assert "the new one is not" in plain.data["warnings"][0]
 
-    def test_remove_takes_jobs_and_run_records_and_is_done_twice_in_peace(self, bench, capsys, gc, owner):
+    def test_remove_deletes_jobs_and_run_records_and_is_safe_to_repeat(self, bench, capsys, gc, owner):
         assert gc("--run-now").code == 0
 
         removed = gc("--remove")
@@ -192,11 +192,11 @@ class TestSwitches:
         assert_tells(refused, 15, "no garbage collection job", "schedule-gc")
 
 
-UNREPORTED = "has finished, result unknown: the run is completed, and its log has no report"
+UNREPORTED = "finished, result unknown: the run is completed, and its log has no report"
 
 
 class TestRuns:
-    def test_run_now_shows_the_log_and_ends_with_the_verdict(self, bench, capsys, gc, owner):
+    def test_run_now_shows_the_log_and_exits_with_the_result(self, bench, capsys, gc, owner):
         done = bench.run(capsys, "schedule-gc", "--sandbox", "--run-now", "--ttl", "3d")
         as_data = gc("--run-now")
 
@@ -211,23 +211,23 @@ class TestRuns:
     @pytest.mark.parametrize(
         ("how", "code", "words"),
         [
-            ("state", 24, ("did not do its work: the run is failed",)),
-            ("report", 24, ("the job says failed", "exit code 3", "no server")),
+            ("state", 24, ("failed: the run is failed",)),
+            ("report", 24, ("failed: no server.",)),
             ("crash", 24, (UNREPORTED, "; it ends with `sqlite3.OperationalError: disk I/O error`")),
             ("silence", 24, (UNREPORTED, "; it ends with `the database ends in ")),
-            ("part", 23, ("left some of its work: removed 1 of 2 runs; 1 skipped (run r1: a link leads out).",)),
+            ("part", 23, ("skipped some of its work: removed 1 of 2 runs; 1 skipped (run r1: a link leads out).",)),
         ],
     )
-    def test_a_run_that_fails_fails_the_verb(self, bench, capsys, gc, how, code, words):
+    def test_a_failed_run_fails_the_verb(self, bench, capsys, gc, how, code, words):
         done = gc("--variable", f"BREAK={how}", "--run-now")
-        told = bench.run(capsys, "schedule-gc", "--sandbox", "--run-now")
+        shown = bench.run(capsys, "schedule-gc", "--sandbox", "--run-now")
 
         assert_tells(done, code, *words, "logs --run")
         assert done.data["run"]["passed"] is (None if UNREPORTED in words else False)
-        assert told.code == code
-        assert "Traceback" not in told.err
+        assert shown.code == code
+        assert "Traceback" not in shown.err
 
-    def test_a_dry_run_is_a_job_of_its_own_that_is_gone_afterwards(self, gc, owner):
+    def test_a_dry_run_is_a_temporary_job(self, gc, owner):
         before = owner.get("jobs")
         runs = {run["id"] for run in owner.get("runs")}
 
@@ -240,7 +240,7 @@ class TestRuns:
         assert owner.get("jobs") == before
         assert {run["id"] for run in owner.get("runs")} == runs
 
-    def test_a_release_that_would_collect_in_earnest_is_not_asked_for_a_dry_run(self, bench, capsys, gc, owner):
+    def test_a_release_that_would_really_collect_runs_no_dry_run(self, bench, capsys, gc, owner):
         release = make_collecting_release(bench.folder / "older.tar.gz", knows_dry_run=False)
         assert bench.install(capsys, "--release", str(release), "--replace").code == 0
         runs = owner.get("runs")
@@ -248,17 +248,17 @@ class TestRuns:
         refused = [gc("--run-now", "--dry-run"), gc("--dry-run"), gc("--variable", "MLFLOW_TRACKING_GC_DRY_RUN=true")]
 
         for outcome in refused:
-            assert_tells(outcome, 20, "would collect in earnest", "MLFLOW_TRACKING_GC_DRY_RUN")
+            assert_tells(outcome, 20, "would really collect", "MLFLOW_TRACKING_GC_DRY_RUN")
         assert (owner.get("runs"), [j["variables"] for j in owner.get("jobs")]) == (runs, [{}])
         assert bench.install(capsys, "--replace").code == 0
 
-    def test_a_schedule_of_dry_runs_is_warned_of(self, gc, owner):
+    def test_a_schedule_of_dry_runs_is_a_warning(self, gc, owner):
         done = gc("--dry-run")
 
         assert owner.get("jobs")[0]["variables"] == {"MLFLOW_TRACKING_GC_DRY_RUN": "true"}
         assert "only lists" in done.data["warnings"][0]
 
-    def test_old_run_records_go_and_the_newest_stay(self, gc, owner):
+    def test_all_but_the_newest_run_records_are_deleted(self, gc, owner):
         for _ in range(4):
             (job,) = owner.get("jobs")
             owner.finished(owner.post(f"jobs/{job['id']}/runs")["id"])
@@ -294,15 +294,15 @@ class TestSecrets:
         file.chmod(0o600)
         reference = {"env": "env:GC_DATABASE", "file": f"file:{file}"}[kind]
 
-        told = bench.run(capsys, "schedule-gc", "--sandbox", "--backend-store-uri", reference, "--run-now")
+        shown = bench.run(capsys, "schedule-gc", "--sandbox", "--backend-store-uri", reference, "--run-now")
         again = gc("--backend-store-uri", reference)
 
-        assert told.code == 0, told.err
-        assert "the database ends in mlflow" in told.out
+        assert shown.code == 0, shown.err
+        assert "the database ends in mlflow" in shown.out
         assert owner.get("jobs")[0]["variables"] == {"MLFLOW_BACKEND_STORE_URI": SECRET_URI}
         assert again.data["outcome"] == "unchanged"
         state = "".join(f.read_text() for f in (bench.folder / "state").glob("localhost*/*.json*"))
-        assert "planted" not in told.out + told.err + again.out + again.err + state
+        assert "planted" not in shown.out + shown.err + again.out + again.err + state
 
     def test_the_servers_own_database_needs_no_variable(self, gc, owner, monkeypatch):
         monkeypatch.setenv("GC_DATABASE", "sqlite:///data/mlflow/standalone/store/mydb.sqlite")
@@ -327,7 +327,7 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("options", "code", "word"), WRONG, ids=[" ".join(row[0]) for row in WRONG])
-def test_what_is_wrong_is_told_before_anything_is_done(bench, capsys, options, code, word):
+def test_wrong_options_are_refused_before_any_write(bench, capsys, options, code, word):
     bench.forget_calls()
 
     refused = bench.run(capsys, "schedule-gc", "--sandbox", "--json", *options)
@@ -337,13 +337,13 @@ def test_what_is_wrong_is_told_before_anything_is_done(bench, capsys, options, c
     assert bench.writes() == []
 
 
-def test_without_an_installation_it_says_what_to_do(bench, capsys, gc):
+def test_without_an_installation_the_remedy_is_named(bench, capsys, gc):
     refused = gc("--config", str(bench.configure("project: {name: another}\n")))
 
     assert_tells(refused, 15, "no project `another`", "install")
 
 
-def test_writes_that_are_lost_on_their_way_end_in_the_same_schedule(bench, gc, owner):
+def test_lost_writes_converge_to_the_same_schedule(bench, gc, owner):
     """Lost answers, refusals and kills at each request: tests/convergence."""
     writes = (("POST", "/pause$"), ("DELETE", "/jobs/[^/]+$"), ("POST", "/jobs$"))
     for method, path in writes:

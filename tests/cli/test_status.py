@@ -61,7 +61,7 @@ class TestHealthy:
         assert (told["problems"], told["drift"]) == ([], [])
         unreported, backup = told["warnings"]  # of a release whose jobs write no report
         assert "The last garbage collection has finished, result unknown: the run is completed" in unreported
-        assert "No backup is known here" in backup
+        assert "No backup recorded on this machine" in backup
         assert told["collection"]["last"]["passed"] is None
         assert told["deployment"]["id"] == record["id"]
         assert told["deployment"]["url"] == record["url"]
@@ -107,7 +107,7 @@ class TestHealthy:
 class TestTheCollectionsOwnWord:
     @pytest.mark.parametrize(
         ("outcome", "code", "exit_code", "message"),
-        [("done", 0, 0, "removed 3 of 3 runs"), ("failed", 10, 20, "the job says failed, exit code 10")],
+        [("done", 0, 0, "removed 3 of 3 runs"), ("failed", 10, 20, "the job reports failed, exit code 10")],
     )
     def test_the_last_line_of_the_log_decides(self, bench, capsys, outcome, code, exit_code, message):
         line = f"unix: 'echo {REPORT % (outcome, code)}; exit {code}'".replace('"', '\\"').replace("'", '"')
@@ -248,7 +248,7 @@ class TestDrift:
         assert seen.code == 0, seen.out
         (row,) = seen.data["drift"]
         assert (row["stage"], row["name"]) == (14, "gc-schedule")
-        assert "its schedule is */10 * * * *, wanted is 0 3 * * *" in row["changes"][0]["reason"]
+        assert "schedule: */10 * * * * → 0 3 * * *" in row["changes"][0]["reason"]
 
     def test_another_release_is_drift(self, bench, capsys):
         bench.install(capsys, "--yes")

@@ -160,7 +160,7 @@ class TestForward:
 
         assert_tells(shown, 14, "was not agreed to", "--yes")
         assert "MLflow    3.17.2 → 3.18.0" in shown.out
-        assert "the schema would go from schema-1 to schema-2: 1 migration in 0.2 s on a copy" in shown.out
+        assert "the schema would change from schema-1 to schema-2: 1 migration in 0.2 s on a copy" in shown.out
         assert "every token issued so far is invalidated" in shown.err
         assert running(site)["id"] == before
         assert_is_first(site, capsys)
@@ -232,7 +232,7 @@ class TestBack:
         (run,) = re.findall(r"`logs --run (\S+) --lines 0 --sandbox`", failed.err)
         assert "Restore the backup" not in failed.err
         log = site.run(capsys, "logs", "--run", run, "--lines", "0", "--sandbox")
-        assert "DatabaseUpgrade begins" in log.out
+        assert "DatabaseUpgrade starts" in log.out
         assert any(line.startswith("Restore --snapshot") and "--replace --no-upgrade" in line for line in calls(site))
         assert_is_first(site, capsys)
 
@@ -282,7 +282,7 @@ class TestBack:
 
         failed = upgrade(site, capsys, "--yes")
 
-        assert_tells(failed, 28, "The backup did not do its work")
+        assert_tells(failed, 28, "The backup failed")
         assert running(site)["id"] == before
         assert_is_first(site, capsys)
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from mlflow_ae5_deploy.engine.job_result import last_report
+from mlflow_ae5_deploy.jobs.contract import last_line
 from tests.cli.snapshotting import make_snapshotting_release
 from tests.e2e.site import Site
 
@@ -68,7 +68,7 @@ def test_what_fails_after_the_migration_goes_back_by_itself(installed: Site, dat
     assert "Rolled back to release old.tar.gz: its data and its endpoint are as before, verified." in failed.err
     assert "It cannot serve" in failed.err
     (migrated,) = installed.state.glob("localhost*/runs/*upgrade-of-the-database-schema.json")
-    told = last_report(json.loads(migrated.read_text())["log"])
+    told = last_line(json.loads(migrated.read_text())["log"])
     assert (told["outcome"], told["revision"]) == ("upgraded", REVISION)
     assert "database and artifacts identical to the manifest" in failed.out
     assert (revision(database), asked(database, "SELECT count(*) FROM metrics")) == (REVISION, data)

@@ -13,6 +13,7 @@ from mlflow_ae5_deploy.ae5.probe import Certificate, Handshake
 from mlflow_ae5_deploy.common.mlflow_api import Health, judge
 from mlflow_ae5_deploy.common.redaction import scrub
 from mlflow_ae5_deploy.config.database_uri import DRIVERS, parse_store_uri
+from mlflow_ae5_deploy.jobs.contract import CheckReport, read
 from mlflow_ae5_deploy.operations.doctor import connection, release, storage
 from mlflow_ae5_deploy.operations.doctor.findings import ERROR, INFO, OK, SKIPPED, WARNING
 from mlflow_ae5_deploy.operations.doctor.from_platform import CHECKS, read_report
@@ -294,7 +295,7 @@ REPORTS = [
 
 @pytest.mark.parametrize(("case", "report", "severities"), REPORTS, ids=[row[0] for row in REPORTS])
 def test_the_jobs_last_line_becomes_findings(case, report, severities):
-    found = read_report("failed", report)
+    found = read_report("failed", read(CheckReport, report))
     assert [finding.check for finding in found] == list(CHECKS)
     assert [finding.severity for finding in found] == severities
     assert all(finding.remedy for finding in found if finding.severity == ERROR)

@@ -16,15 +16,15 @@ from mlflow_ae5_deploy.common.errors import DeadlineExceeded
 from mlflow_ae5_deploy.common.redaction import Secret
 from mlflow_ae5_deploy.config.settings import Settings
 from mlflow_ae5_deploy.engine.context import NoProgress
-from mlflow_ae5_deploy.engine.job_result import last_report
-from mlflow_ae5_deploy.jobs.gc import judge
+from mlflow_ae5_deploy.jobs.contract import GcReport, last_line
 from mlflow_ae5_deploy.jobs.logs import CUT, LogTail, follow_run
 from mlflow_ae5_deploy.jobs.one_off import surplus
+from mlflow_ae5_deploy.jobs.result import read_result
 from mlflow_ae5_deploy.operations.logs import newest
-from mlflow_ae5_deploy.operations.schedule_gc import departures
+from mlflow_ae5_deploy.operations.schedule_gc import differences
 from mlflow_ae5_deploy.operations.share import kept_by_install, undone_by_install
 from mlflow_ae5_deploy.render.schedule_gc import next_times, to_keep
-from mlflow_ae5_deploy.resources.gc_job import desired_job
+from mlflow_ae5_deploy.resources.job_specs import gc_job
 from tests.json_bombs import BOMBS
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -43,7 +43,7 @@ def report(**report: Any) -> str:
 
 RUNS = {"runs": {"due": 3, "removed": 3, "remaining": 0}}
 SKIPPED = {"skipped": [{"id": "r1", "kind": "run", "why": "a link leads out"}], "skipped_total": 4}
-VERDICTS = [
+RESULTS = [
     (
         "what it freed",
         "completed",
@@ -81,7 +81,7 @@ VERDICTS = [
         True,
         "would remove 2 runs",
     ),
-    ("another at work", "completed", report(outcome="skipped", exit_code=0), True, "another collection"),
+    ("another one is running", "completed", report(outcome="skipped", exit_code=0), True, "another collection"),
     ("a release that does not report", "completed", "collecting\n", False, "no report; it ends with `collecting`"),
     (
         "crashed, its exit code lost",
@@ -101,11 +101,11 @@ VERDICTS = [
     ("an exit code against the words", "completed", report(outcome="done", exit_code=5), False, "code 5"),
     ("failed with its reason", "failed", report(outcome="failed", exit_code=3, error="no token"), False, "no token"),
     (
-        "a restore was cut off",
+        "a restore was interrupted",
         "failed",
         report(outcome="failed", exit_code=75, error="a restore has not ended", hint="run Restore again"),
         False,
-        "a restore has not ended, run Restore again",
+        "a restore has not ended",
     ),
     ("killed without a word", "failed", "collecting\n", False, "the run is failed"),
     ("stopped", "stopped", report(outcome="interrupted", exit_code=143), False, "interrupted"),
@@ -114,11 +114,11 @@ VERDICTS = [
 ]
 
 
-@pytest.mark.parametrize(("case", "state", "log", "passed", "words"), VERDICTS, ids=[row[0] for row in VERDICTS])
-def test_the_verdict_on_a_run(case, state, log, passed, words):
-    job_result = judge(run(state=state), log)
+@pytest.mark.parametrize(("case", "state", "log", "succeeded", "words"), RESULTS, ids=[row[0] for row in RESULTS])
+def test_a_run_has_a_result_and_a_sentence(case, state, log, succeeded, words):
+    job_result = read_result(GcReport, run(state=state), log)
 
-    assert job_result.passed is passed
+    assert job_result.succeeded is succeeded
     assert words in job_result.message
 
 
@@ -126,7 +126,7 @@ REPORTS = [
     ("the last one counts", '{"outcome": "failed"}\n{"outcome": "done"}\n', "done"),
     ("text behind it", '{"outcome": "done"}\nbye\n', "done"),
     ("JSON of somebody else", '{"outcome": "done"}\n{"level": "info"}\n', "done"),
-    ("cut off", '{"outcome": "done"}\n{"outcome": "fai', "done"),
+    ("truncated", '{"outcome": "done"}\n{"outcome": "fai', "done"),
     ("broken", "{not json}\n", None),
     ("a list", "[1]\n", None),
     *((case, '{"outcome": "done"}\n' + bomb.decode(), "done") for case, bomb in BOMBS.items()),
@@ -135,7 +135,7 @@ REPORTS = [
 
 @pytest.mark.parametrize(("case", "log", "outcome"), REPORTS, ids=[row[0] for row in REPORTS])
 def test_the_report_is_the_last_line_that_is_one(case, log, outcome):
-    assert last_report(log).get("outcome") == outcome
+    assert last_line(log).get("outcome") == outcome
 
 
 TAILS = [
@@ -170,12 +170,12 @@ def test_an_unfinished_last_line_is_shown_at_the_end():
     assert [tail.feed("a\nb"), tail.feed("a\nb", ended=True)] == [["a"], ["b"]]
 
 
-def test_the_first_look_at_a_log_is_cut_to_the_last_lines():
+def test_the_first_read_of_a_log_returns_the_last_lines():
     tail = LogTail(2)
     assert [tail.feed("a\nb\nc\n"), tail.feed("a\nb\nc\nd\ne\nf\n")] == [["b", "c"], ["d", "e", "f"]]
 
 
-def test_a_log_that_begins_after_the_first_look_is_shown_whole():
+def test_a_log_that_starts_after_the_first_read_is_shown_whole():
     tail = LogTail(1)
     assert [tail.feed(""), tail.feed("a\nb\n")] == [[], ["a", "b"]]
 
@@ -189,14 +189,14 @@ KEEP = [
     ("fewer than kept", [run(1), run(2)], 3, []),
     ("the newest stay, in whatever order they come", [run(2), run(3), run(1)], 1, [2, 1]),
     ("none kept", [run(1), run(2)], 0, [2, 1]),
-    ("those at work stay and do not count", [run(1), run(2, state="running"), run(3)], 1, [1]),
+    ("active ones stay and do not count", [run(1), run(2, state="running"), run(3)], 1, [1]),
     ("those of unknown age stay and do not count", [run(1), run(2, created=None), run(3)], 1, [1]),
     ("failed and stopped ones are records too", [run(1, state="failed"), run(2, state="stopped")], 0, [2, 1]),
 ]
 
 
 @pytest.mark.parametrize(("case", "runs", "keep", "gone"), KEEP, ids=[row[0] for row in KEEP])
-def test_which_records_go(case, runs, keep, gone):
+def test_all_but_the_newest_records_are_surplus(case, runs, keep, gone):
     assert [item.id for item in surplus(runs, keep)] == [run(number).id for number in gone]
 
 
@@ -218,37 +218,37 @@ def test_which_run_is_the_latest(case, runs, number):
 
 
 class TestAgainstTheConfiguration:
-    def asked(self, **gc):
-        return desired_job(Settings.model_validate({"gc": gc}))
+    def job(self, **gc):
+        return gc_job(Settings.model_validate({"gc": gc}))
 
-    def test_nothing_to_say_when_it_is_the_same(self):
-        assert departures(self.asked(schedule="*/10  * * * *"), self.asked()) == []
+    def test_an_equal_job_has_no_differences(self):
+        assert differences(self.job(schedule="*/10  * * * *"), self.job()) == []
         assert to_keep([], None) == []
 
-    def test_every_difference_is_told_and_can_be_kept(self):
-        found = departures(
-            self.asked(schedule="0 3 * * *", variables={"A": "it's", "B": "1"}), self.asked(variables={"B": "1"})
+    def test_every_difference_is_listed_with_the_lines_that_keep_it(self):
+        found = differences(
+            self.job(schedule="0 3 * * *", variables={"A": "it's", "B": "1"}), self.job(variables={"B": "1"})
         )
 
-        assert [(item.setting, item.asked, item.configured) for item in found] == [
+        assert [(item.setting, item.desired, item.configured) for item in found] == [
             ("gc.schedule", "0 3 * * *", "*/10 * * * *"),
             ("gc.variables.A", "it's", "not set"),
         ]
         assert to_keep(found, None) == ["gc:", "  schedule: '0 3 * * *'", "  variables:", "    A: 'it''s'"]
         assert to_keep(found, "prod")[:3] == ["profiles:", "  prod:", "    gc:"]
 
-    def test_a_hidden_value_is_told_of_and_never_shown(self):
+    def test_a_hidden_value_is_listed_and_never_shown(self):
         uri = Secret("postgresql://u:planted-password@h/d")
-        asked = replace(self.asked(), hidden=(("MLFLOW_BACKEND_STORE_URI", uri),))
+        desired = replace(self.job(), hidden=(("MLFLOW_BACKEND_STORE_URI", uri),))
 
-        found = departures(asked, self.asked())
+        found = differences(desired, self.job())
 
         assert [item.hidden for item in found] == [True]
         assert to_keep(found, None) == []
-        assert "planted" not in repr(found) + repr(asked)
+        assert "planted" not in repr(found) + repr(desired)
 
 
-def test_the_next_times_are_told_in_both_clocks():
+def test_the_next_times_are_shown_in_both_time_zones():
     zone = timezone(timedelta(hours=5, minutes=30), "IST")
 
     assert next_times(parse_cron("30 20 * * *"), NOON, zone)[0] == ("2026-01-01 20:30 UTC", "2026-01-02 02:00 IST")

@@ -1,4 +1,4 @@
-"""How far a snapshot was read back: what is remembered of a check, and how `backup list` and `status` say it."""
+"""How far a snapshot was verified: the record of a check, and how `backup list` and `status` show it."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from mlflow_ae5_deploy.engine.job_result import JobResult
 from mlflow_ae5_deploy.engine.records import Sample, SnapshotRecord
 from mlflow_ae5_deploy.engine.state import SavedState
 from mlflow_ae5_deploy.jobs import tasks
-from mlflow_ae5_deploy.jobs.outcomes import DAMAGED, note
+from mlflow_ae5_deploy.jobs.contract import DAMAGED, BackupReport, read
+from mlflow_ae5_deploy.jobs.outcomes import note
+from mlflow_ae5_deploy.jobs.result import JobResult
 from mlflow_ae5_deploy.operations.status_backups import BackupStatus, data, words
 from mlflow_ae5_deploy.render.backup import show
 from mlflow_ae5_deploy.render.console import Reporter
@@ -21,26 +22,26 @@ NOW = datetime(2026, 11, 23, 9, 0, tzinfo=UTC)
 BEFORE, THEN = NOW - timedelta(days=1), NOW - timedelta(hours=1)
 SAMPLE = {"at": THEN.isoformat(), "checked": 1, "of": 4}
 SAMPLED = Sample(THEN, 1, 4)
-KNOWN = SnapshotRecord("S1", BEFORE)
+RECORDED = SnapshotRecord("S1", BEFORE)
 
 
 @pytest.mark.parametrize(
-    ("known", "read", "passed", "verified", "sampled", "message"),
+    ("recorded", "counts", "passed", "verified", "sampled", "message"),
     [
-        (KNOWN, (4, 4), True, THEN, None, "verified 60 minutes ago"),
-        (KNOWN, (1, 4), True, None, SAMPLE, "sampled, 1 of 4 read, not verified"),
-        (replace(KNOWN, verified=BEFORE), (1, 4), True, BEFORE, SAMPLE, "verified 24 hours ago"),
-        (replace(KNOWN, sampled=SAMPLED), (4, 4), True, THEN, None, "verified 60 minutes ago"),
-        (replace(KNOWN, verified=BEFORE, sampled=SAMPLED), (4, 4), False, None, None, "DAMAGED"),
+        (RECORDED, (4, 4), True, THEN, None, "verified 60 minutes ago"),
+        (RECORDED, (1, 4), True, None, SAMPLE, "sampled, 1 of 4 read, not verified"),
+        (replace(RECORDED, verified=BEFORE), (1, 4), True, BEFORE, SAMPLE, "verified 24 hours ago"),
+        (replace(RECORDED, sampled=SAMPLED), (4, 4), True, THEN, None, "verified 60 minutes ago"),
+        (replace(RECORDED, verified=BEFORE, sampled=SAMPLED), (4, 4), False, None, None, "DAMAGED"),
     ],
 )
-def test_what_a_check_records(tmp_path, known, read, passed, verified, sampled, message):
-    report = {"snapshot": "S1", "checked_objects": read[0], "of_objects": read[1]}
-    result = JobResult("a2-1", "completed", "done", 0 if passed else DAMAGED, "", report)
+def test_a_check_updates_the_record(tmp_path, recorded, counts, passed, verified, sampled, message):
+    line = {"snapshot": "S1", "outcome": "done", "exit_code": 0 if passed else DAMAGED}
+    report = read(BackupReport, {**line, "checked_objects": counts[0], "of_objects": counts[1]})
     state = SavedState.load(tmp_path)
-    state.snapshot = known
+    state.snapshot = recorded
 
-    note(state, tasks.backup("verify", "--snapshot", "S1"), result, THEN, good=passed)
+    note(state, tasks.backup("verify", "--snapshot", "S1"), JobResult("a2-1", "completed", report), THEN)
 
     document = data(BackupStatus(state.snapshot))
     assert (document["verified"], document["sampled"]) == (verified and verified.isoformat(), sampled)
@@ -49,7 +50,7 @@ def test_what_a_check_records(tmp_path, known, read, passed, verified, sampled, 
 
 
 @pytest.mark.parametrize(
-    ("line", "told"),
+    ("line", "shown"),
     [
         (
             {"rows": 1200, "artifacts": 0, "artifact_bytes": 0, "verified": THEN.isoformat()},
@@ -60,9 +61,10 @@ def test_what_a_check_records(tmp_path, known, read, passed, verified, sampled, 
         ({"damaged": "its manifest is damaged"}, "? ? ? DAMAGED: its manifest is damaged"),
     ],
 )
-def test_a_line_of_the_list(line, told):
+def test_a_line_of_the_list_shows_how_far_it_was_verified(line, shown):
     out = io.StringIO()
+    report = read(BackupReport, {"action": "list", "snapshots": [line]})
 
-    show(Reporter(out=out, err=out), JobResult("a2-1", "completed", "done", 0, "1 snapshot", {"snapshots": [line]}))
+    show(Reporter(out=out, err=out), JobResult("a2-1", "completed", report, "1 snapshot"))
 
-    assert told in " ".join(out.getvalue().splitlines()[-1].split())
+    assert shown in " ".join(out.getvalue().splitlines()[-1].split())

@@ -34,7 +34,7 @@ from mlflow_ae5_deploy.operations.status.state import (
     TokenStatus,
     UnfinishedOperation,
 )
-from mlflow_ae5_deploy.operations.status_backups import BackupStatus, look_at_backups
+from mlflow_ae5_deploy.operations.status_backups import BackupStatus, observe_backups
 from mlflow_ae5_deploy.release.provenance import BuildRecord
 from mlflow_ae5_deploy.resources.deployment import StartDeployment
 from mlflow_ae5_deploy.resources.interrupted import InterruptedRestore
@@ -107,11 +107,11 @@ PROBLEMS = [
     ("not shared", {"shared": ()}, "Not shared with group everyone"),
     ("expired token", stored(expires=NOW - HOUR), "mlflow-service has expired"),
     ("no gc", {"collection": GcStatus(jobs=0)}, "no garbage collection job"),
-    ("no run for long", collected(missed=replace(LATE, again=True)), "nor when the next was"),
+    ("no run for long", collected(missed=replace(LATE, again=True)), "the next one was missed too"),
     (
         "no drill for long",
         {"backups": replace(WELL.backups, missed=(replace(LATE, what="drill", again=True),))},
-        "No drill has begun since one was due at 2026-03-01 09:00 UTC, nor when the next was.",
+        "No drill has started since the one due at 2026-03-01 09:00 UTC; the next one was missed too.",
     ),
     ("two gc", collected(jobs=2), "There are 2 garbage collection jobs"),
     (
@@ -137,29 +137,28 @@ PROBLEMS = [
     (
         "backup left no report",
         failed(BACKUP, "no report", reported=False),
-        "The last backup that is known here has finished, result unknown (2026-03-01 12:00 UTC): no report. "
-        "Read its log. Then run `backup`.",
+        "The last backup finished, result unknown (2026-03-01 12:00 UTC): no report. Read its log. Then run `backup`.",
     ),
-    ("backup was killed", failed(BACKUP, "it was killed"), "it was killed. Mend that. Then run `backup`."),
-    ("damaged snapshot", failed(CHECK, "a bit", snapshot="S1"), "check of snapshot S1 that is known here failed"),
+    ("backup was killed", failed(BACKUP, "it was killed"), "it was killed. Fix that. Then run `backup`."),
+    ("damaged snapshot", failed(CHECK, "a bit", snapshot="S1"), "check of snapshot S1 failed"),
     ("damaged, which one is not told", failed(CHECK, "a bit"), "a bit. Make another snapshot with `backup`"),
     (
         "a check that could not be made",
         failed(CHECK, "no answer", "wait", snapshot="S1", ran=False),
-        "check of snapshot S1 that is known here did not come to its end (2026-03-01 12:00 UTC): no answer. Wait. Then",
+        "check of snapshot S1 did not finish (2026-03-01 12:00 UTC): no answer. Wait. Then",
     ),
     (
         "prune failed",
         failed(PRUNE, "no list", "bring it back"),
-        "The last prune of the backups that is known here failed",
+        "The last prune of backups failed",
     ),
     ("a hint that asks", failed(BACKUP, "no bucket", "does it exist?"), "no bucket. Does it exist? Then run `backup`."),
-    ("drill failed", failed(DRILL, "no model"), "no model. Mend that, then prove it with `drill`."),
-    ("backups gone", failed(REPOSITORY, "nothing is there"), "were not found when they were last looked for"),
+    ("drill failed", failed(DRILL, "no model"), "no model. Fix that, then run `drill`."),
+    ("backups gone", failed(REPOSITORY, "nothing is there"), "backup repository was not found"),
     (
-        "backups began anew",
-        {"backups": replace(WELL.backups, recreated="The backups in X began anew.")},
-        "in X began anew.",
+        "new repository",
+        {"backups": replace(WELL.backups, recreated="There is a new backup repository in X.")},
+        "repository in X.",
     ),
     (
         "rollback failed",
@@ -225,22 +224,22 @@ WARNINGS = [
     ("token ends soon", stored(expires=NOW + 3 * HOUR), "in 3 hours (mlflow-service)"),
     ("token ends later", stored(expires=NOW + timedelta(days=90)), None),
     ("token has expired", stored(expires=NOW - HOUR), None),  # a problem, reported once
-    ("no run for long", collected(missed=LATE), "since one was due at 2026-03-01 09:00 UTC."),
+    ("no run for long", collected(missed=LATE), "since the one due at 2026-03-01 09:00 UTC."),
     (
         "no backup for long",
         {"backups": replace(WELL.backups, missed=(replace(LATE, what="backup"),))},
-        "No backup has begun",
+        "No backup has started",
     ),
-    ("no backup", {"backups": BackupStatus()}, "No backup is known here"),
+    ("no backup", {"backups": BackupStatus()}, "No backup recorded on this machine"),
     ("old, and not due", backed_up(finished=NOW - timedelta(days=25)), None),  # as it may be on a monthly schedule
     ("old, no schedule", {"backups": BackupStatus(SnapshotRecord("S1", NOW - timedelta(days=8)))}, "is 8 days old"),
     ("young, no schedule", {"backups": BackupStatus(SnapshotRecord("S1", NOW - timedelta(days=7)))}, None),
-    ("incomplete backup", backed_up(complete=False), "kept outside"),
+    ("incomplete backup", backed_up(complete=False), "outside the store"),
     ("many artifacts gone", backed_up(gone="25 of the 30 artifacts"), "25 of the 30 artifacts: are the database"),
     (
         "log gone",
         {"backups": replace(WELL.backups, unreadable=("drill",))},
-        "How the last scheduled drill ended is not",
+        "The result of the last scheduled drill is unknown",
     ),
     ("backup paused", {"backups": replace(WELL.backups, paused=True)}, "is paused"),
     ("restarted by somebody else", stored(deployment_id="a2-old"), "of an earlier deployment; whether it was replaced"),
@@ -420,6 +419,6 @@ def test_every_scheduled_job_of_the_project_is_observed(tmp_path):
     platform = Runs(backup=now - timedelta(days=1, hours=12), check=now, drill=now - timedelta(days=9))
     run = context(tmp_path, lists=Lists(jobs_=jobs), doors=Doors(platform_=platform))
 
-    found = look_at_backups(run, OURS).missed
+    found = observe_backups(run, OURS).missed
 
     assert [(item.what, item.again) for item in found] == [("backup", False), ("drill", True)]

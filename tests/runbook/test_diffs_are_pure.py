@@ -23,7 +23,7 @@ from mlflow_ae5_deploy.operations import uninstall_plan
 from mlflow_ae5_deploy.operations.rotate_token_plan import RotationOptions, RotationState, decide
 from mlflow_ae5_deploy.operations.uninstall_plan import UninstallState
 from mlflow_ae5_deploy.resources import scheduled_job
-from mlflow_ae5_deploy.resources.gc_job import desired_job
+from mlflow_ae5_deploy.resources.job_specs import gc_job
 from mlflow_ae5_deploy.runbook.stages.registry import STAGES
 
 HTML = SimpleNamespace(status=302, content_type="text/html", text="", url="https://ae5.example.com/login")
@@ -134,7 +134,7 @@ def test_the_diff_of_every_stage_sends_nothing(tmp_path, world):
 
 def test_other_diffs_send_nothing(tmp_path):
     where = context(tmp_path, lists=Lists(jobs_=[job(schedule="0 * * * *")]))
-    state = scheduled_job.observe(where, desired_job(where.settings))
+    state = scheduled_job.observe(where, gc_job(where.settings))
     there = UninstallState(OURS, (deployment(),), (job(),), (), ("A",))
 
     with untouched():

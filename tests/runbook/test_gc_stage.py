@@ -7,7 +7,7 @@ from runbook_support import OTHER, Lists, context, job
 
 from mlflow_ae5_deploy.config.settings import BackupSettings
 from mlflow_ae5_deploy.engine.records import PendingJobChange
-from mlflow_ae5_deploy.resources.scheduled_job import CreateJob, DeleteJob, PauseJob, is_held
+from mlflow_ae5_deploy.resources.scheduled_job import CreateJob, DeleteJob, PauseJob, paused_by_somebody
 from mlflow_ae5_deploy.runbook.stages.s14_gc_schedule import GcScheduleStage
 
 SECOND = "a2-" + "c" * 32
@@ -63,12 +63,12 @@ def test_a_paused_job_is_left_alone_and_warned_of(tmp_path):
 def test_a_recreated_job_stays_paused_and_the_plan_shows_it(tmp_path):
     diff = diff_of(context(tmp_path, lists=Lists(jobs_=[job(state="paused", schedule="0 * * * *")])))
 
-    assert "paused again" in diff.changes[-1].reason
-    assert "the garbage collection rests until" in diff.warnings[0]
+    assert "stays paused" in diff.changes[-1].reason
+    assert "no garbage collection runs until" in diff.warnings[0]
 
 
 PAUSED, RUNS, SECOND_PAUSED = job(state="paused"), job(), job(id=SECOND, state="paused")
-HELD = [
+PAUSED_BY_SOMEBODY = [
     ("none", [], None, False),
     ("it runs", [RUNS], None, False),
     ("somebody paused it", [PAUSED], None, True),
@@ -80,9 +80,11 @@ HELD = [
 ]
 
 
-@pytest.mark.parametrize(("case", "jobs", "change", "held"), HELD, ids=[row[0] for row in HELD])
-def test_whether_somebody_paused_the_collection(case, jobs, change, held):
-    assert is_held(jobs, change) is held
+@pytest.mark.parametrize(
+    ("case", "jobs", "change", "by_somebody"), PAUSED_BY_SOMEBODY, ids=[row[0] for row in PAUSED_BY_SOMEBODY]
+)
+def test_a_pause_counts_unless_it_is_this_tools_own(case, jobs, change, by_somebody):
+    assert paused_by_somebody(jobs, change) is by_somebody
 
 
 def test_a_job_recreated_by_an_interrupted_run_is_paused_by_the_next(tmp_path):
@@ -103,7 +105,7 @@ def backup_job(command, cron, **changes):
 
 
 @pytest.mark.parametrize(("command", "other"), [("Backup", "Drill"), ("Drill", "Backup")])
-def test_a_paused_backup_or_drill_stays_paused_too_and_the_others_go_on(tmp_path, command, other):
+def test_a_paused_backup_or_drill_stays_paused_and_the_others_do_not_change(tmp_path, command, other):
     crons = {"Backup": BACKUPS["schedule"], "Drill": BACKUPS["drill_schedule"]}
     jobs = [job(), backup_job(other, crons[other]), backup_job(command, "0 9 * * *", state="paused")]
     where = context(tmp_path, lists=Lists(jobs_=jobs), backup=BACKUPS)
@@ -112,13 +114,13 @@ def test_a_paused_backup_or_drill_stays_paused_too_and_the_others_go_on(tmp_path
 
     assert [type(change) for change in diff.changes] == [DeleteJob, CreateJob]
     assert diff.changes[-1].name == NAMES[command]
-    assert "paused again" in diff.changes[-1].reason
+    assert "stays paused" in diff.changes[-1].reason
     (warning,) = diff.warnings
-    assert f"the {command.lower()} rests until" in warning
+    assert f"no {command.lower()} runs until" in warning
 
 
 @pytest.mark.parametrize("purpose", ["garbage collection", "backup", "drill"])
-def test_what_a_cut_off_run_has_noted_of_one_job_says_nothing_of_another(tmp_path, purpose):
+def test_the_record_of_one_interrupted_job_change_says_nothing_of_another(tmp_path, purpose):
     jobs = [job(), backup_job("Backup", BACKUPS["schedule"]), backup_job("Drill", BACKUPS["drill_schedule"])]
     where = context(tmp_path, lists=Lists(jobs_=jobs), backup=BACKUPS)
     where.state.record_job_change(purpose, paused=True, jobs=["a2-previous"])

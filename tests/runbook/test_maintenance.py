@@ -1,4 +1,4 @@
-"""What a maintenance job's end means: its sentence, its error, and the line that asked for it."""
+"""The result of a maintenance job: its sentence, its error, and the variables that request it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from mlflow_ae5_deploy.ae5.models import Run
 from mlflow_ae5_deploy.common import errors
 from mlflow_ae5_deploy.common.text import size
 from mlflow_ae5_deploy.jobs import runner, tasks
+from mlflow_ae5_deploy.jobs.contract import REPORTS, BackupReport, Report, read
 from mlflow_ae5_deploy.jobs.logs import follow_run
+from mlflow_ae5_deploy.jobs.result import read_result
 from mlflow_ae5_deploy.jobs.text import lasting, sentence
 
 
@@ -19,14 +21,14 @@ def run(state="completed"):
     return Run("a2-1", "job", "mlflow-service", OURS.id, state)
 
 
-def judged(state="completed", **report):
-    return runner.judge(run(state), "working\n" + (json.dumps(report) + "\n" if report else ""))
+def result(state="completed", **report):
+    return read_result(BackupReport, run(state), "working\n" + (json.dumps(report) + "\n" if report else ""))
 
 
 GOOD = ["done", "dry-run", "undone", "rehearsed", "upgraded", "unchanged", "initialised"]
 BAD = [
-    ("failed by its own word", "completed", {"outcome": "failed", "exit_code": 0}),
-    ("failed by the platform's word", "failed", {"outcome": "done", "exit_code": 0}),
+    ("failed by its own report", "completed", {"outcome": "failed", "exit_code": 0}),
+    ("failed on the platform", "failed", {"outcome": "done", "exit_code": 0}),
     ("with a code", "completed", {"outcome": "done", "exit_code": 4}),
     ("skipped", "completed", {"outcome": "skipped", "exit_code": 22}),
     ("stopped", "stopped", {"outcome": "interrupted", "exit_code": 130}),
@@ -35,14 +37,14 @@ BAD = [
 
 
 @pytest.mark.parametrize("outcome", GOOD)
-def test_what_counts_as_done(outcome):
-    assert runner.succeeded(judged(outcome=outcome, exit_code=0))
+def test_a_success_is_an_outcome_of_success_without_an_exit_code(outcome):
+    assert result(outcome=outcome, exit_code=0).succeeded
 
 
 @pytest.mark.parametrize(("case", "state", "report"), BAD, ids=[row[0] for row in BAD])
-def test_what_does_not(case, state, report):
-    job_result = judged(state, **report)
-    assert not runner.succeeded(job_result)
+def test_anything_else_raises(case, state, report):
+    job_result = result(state, **report)
+    assert not job_result.succeeded
     with pytest.raises(errors.DeployError):
         runner.require(tasks.backup("create"), job_result)
 
@@ -59,17 +61,16 @@ LOST = [
 @pytest.mark.parametrize(("purpose", "task"), LOST, ids=[row[0] for row in LOST])
 def test_a_completed_run_without_a_report_is_neither_success_nor_failure(purpose, task):
     log = 'Traceback (most recent call last):\n{"level": "info"}\nOperationalError: disk I/O error\n'
-    job_result = runner.judge(run(), log)
+    job_result = read_result(task.report, run(), log)
 
     with pytest.raises(errors.JobFailed) as raised:
         runner.require(task, job_result)
 
     assert raised.value.what == (
-        f"The {purpose} has finished, result unknown: the run is completed, and its log has no report; it ends with "
+        f"The {purpose} finished, result unknown: the run is completed, and its log has no report; it ends with "
         "`OperationalError: disk I/O error`."
     )
-    assert job_result.reported is False
-    assert job_result.judged is None
+    assert (job_result.reported, job_result.passed) == (False, None)
 
 
 KINDS = {
@@ -87,28 +88,28 @@ KINDS = {
 
 
 @pytest.mark.parametrize(("code", "kind"), KINDS.items())
-def test_an_exit_code_of_the_project_has_an_error_here_with_the_jobs_own_words(code, kind):
-    job_result = judged(outcome="failed", exit_code=code, error="it broke", hint="mend it")
+def test_an_exit_code_raises_its_error_with_the_jobs_message(code, kind):
+    job_result = result(outcome="failed", exit_code=code, error="it broke", hint="fix it")
 
     with pytest.raises(errors.DeployError) as raised:
         runner.require(tasks.restore("--snapshot", "S1"), job_result)
 
     assert type(raised.value) is kind
-    assert (raised.value.where, raised.value.remedy) == ("run a2-1", "Mend it.")
+    assert (raised.value.where, raised.value.remedy) == ("run a2-1", "Fix it.")
     if code != 23:
-        assert "The restore did not do its work: it broke." in raised.value.what
+        assert "The restore failed: it broke." in raised.value.what
 
 
 @pytest.mark.parametrize(
     ("hint", "remedy"),
     [
-        ("mend it.", "Mend it."),
+        ("fix it.", "Fix it."),
         ("is the volume mounted?", "Is the volume mounted?"),
         ("", errors.JobFailed.usual_remedy),
     ],
 )
 def test_a_hint_is_a_sentence(hint, remedy):
-    job_result = judged(outcome="failed", exit_code=3, error="it broke", hint=hint)
+    job_result = result(outcome="failed", exit_code=3, error="it broke", hint=hint)
 
     with pytest.raises(errors.JobFailed) as raised:
         runner.require(tasks.drill("latest"), job_result)
@@ -122,35 +123,37 @@ WORDS = [
          "artifacts": 3, "artifact_bytes": 1_500_000, "new_objects": 4, "stored_bytes": 700},
         "snapshot S1: 1,200 runs, 5 rows in 2 tables, 3 artifacts (1.5 MB); 4 new objects, 700 bytes written",
     ),
-    ({"command": "Backup", "action": "list", "snapshots": [1], "unfinished": []}, "1 snapshot"),
-    ({"command": "Backup", "action": "prune", "would_remove": [1], "kept": [1, 2]}, "would remove 1 of 3 snapshots"),
-    ({"command": "Backup", "action": "prune", "would_remove": [], "kept": [1]}, "would remove 0 of 1 snapshots"),
+    ({"command": "Backup", "action": "list", "snapshots": [{}], "unfinished": []}, "1 snapshot"),
+    ({"command": "Backup", "action": "prune", "outcome": "dry-run", "would_remove": ["a"], "kept": ["b", "c"]},
+     "would remove 1 of 3 snapshots"),
+    ({"command": "Backup", "action": "prune", "outcome": "dry-run", "would_remove": [], "kept": ["a"]},
+     "would remove 0 of 1 snapshots"),
     (
         {"command": "Restore", "outcome": "done", "snapshot": "S1", "rows": 5, "tables": 2, "artifacts": 3,
          "artifact_bytes": 10, "dialect": {"source": "sqlite", "target": "postgresql"}, "database_identical": True,
          "artifacts_identical": True, "saved_copy": "K", "upgraded": {"revision": "a", "new_revision": "b"}},
         "restored snapshot S1: 5 rows in 2 tables, 3 artifacts (10 bytes), from sqlite to postgresql; database and "
-        "artifacts identical to the manifest; schema upgraded from a to b; what was there is kept aside as K",
+        "artifacts identical to the manifest; schema upgraded from a to b; the replaced data is saved as K",
     ),
     ({"command": "DatabaseUpgrade", "outcome": "rehearsed", "revision": "a", "expected_revision": "a",
-      "migrations": []}, "the schema stays as it is (a)"),
+      "migrations": []}, "the schema does not change (a)"),
     ({"command": "DatabaseUpgrade", "outcome": "unchanged", "new_revision": "a"}, "the schema is current (a)"),
     ({"command": "DatabaseUpgrade", "outcome": "upgraded", "revision": "a", "new_revision": "b"},
-     "the schema went from a to b"),
+     "schema upgraded from a to b"),
     ({"command": "Something", "outcome": "done"}, "done"),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize(("report", "message"), WORDS, ids=[row[1][:30] for row in WORDS])
-def test_a_sentence_for_a_person(report, message):
-    assert sentence(report) == message
+def test_a_report_has_a_sentence(report, message):
+    assert sentence(read(REPORTS.get(report["command"], Report), report)) == message
 
 
-@pytest.mark.parametrize("command", ["Backup", "Restore", "Drill", "DatabaseUpgrade", ""])
-@pytest.mark.parametrize("action", ["create", "verify", "list", "show", "prune", "unheard-of"])
-@pytest.mark.parametrize("outcome", ["done", "dry-run", "rehearsed", "unchanged"])
-def test_no_field_need_be_there(command, action, outcome):
-    assert sentence({"command": command, "action": action, "outcome": outcome})
+@pytest.mark.parametrize("form", REPORTS.values())
+@pytest.mark.parametrize("action", ["create", "verify", "list", "show", "prune", "drop-saved", "unheard-of"])
+@pytest.mark.parametrize("outcome", ["done", "dry-run", "rehearsed", "unchanged", "skipped"])
+def test_a_sentence_needs_no_field(form, action, outcome):
+    assert sentence(read(form, {"action": action, "outcome": outcome}))
 
 
 @pytest.mark.parametrize(
@@ -163,11 +166,11 @@ def test_no_field_need_be_there(command, action, outcome):
         (tasks.database_upgrade(), {}),
     ],
 )
-def test_a_job_is_asked_by_variables(task, variables):
+def test_a_request_becomes_variables(task, variables):
     assert dict(task.all_variables()) == variables
 
 
-def test_sizes_and_times():
+def test_sizes_and_durations_are_shown_in_units():
     assert [size(value) for value in (0, 999, 1000, 2_500_000_000, None, True)] == [
         "0 bytes", "999 bytes", "1.0 kB", "2.5 GB", "an unknown size", "an unknown size",
     ]  # fmt: skip
@@ -175,21 +178,21 @@ def test_sizes_and_times():
 
 
 class Vanishing:
-    """A platform on which a run is at work, and gone at the next look."""
+    """A platform on which a run is active at the first read, and gone at the second."""
 
     def __init__(self):
-        self.looks = 0
+        self.reads = 0
 
     def run(self, _run_id):
-        self.looks += 1
-        return run("running") if self.looks == 1 else None
+        self.reads += 1
+        return run("running") if self.reads == 1 else None
 
     def run_log(self, _run_id):
         return "working\n"
 
 
-def test_a_run_that_is_gone_was_deleted_by_somebody(tmp_path):
+def test_a_followed_run_that_disappears_was_deleted_by_somebody(tmp_path):
     followed = context(tmp_path, doors=Doors(platform_=Vanishing()))
-    with pytest.raises(errors.NotFound, match="somebody has deleted it, or its job") as caught:
+    with pytest.raises(errors.NotFound, match="somebody deleted it or its job") as caught:
         follow_run(followed, "a2-1", lambda _line: None, seconds=600)
     assert "another administrator" in caught.value.remedy

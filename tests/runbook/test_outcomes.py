@@ -1,4 +1,4 @@
-"""What stands of backups, checks, drills and the place of the backups: rows of data."""
+"""Which outcomes of backups, checks, drills and the repository stand."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from runbook_support import OURS
 from mlflow_ae5_deploy.ae5.models import Run
 from mlflow_ae5_deploy.engine.records import Outcome, SnapshotRecord
 from mlflow_ae5_deploy.engine.state import SavedState
-from mlflow_ae5_deploy.jobs import outcomes, runner, tasks
-from mlflow_ae5_deploy.jobs.outcomes import BACKUP, CHECK, DRILL, PRUNE, REPOSITORY, latest, learned
+from mlflow_ae5_deploy.jobs import tasks
+from mlflow_ae5_deploy.jobs.outcomes import BACKUP, CHECK, DRILL, PRUNE, REPOSITORY, latest, learned, note
+from mlflow_ae5_deploy.jobs.result import read_result
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 CREATE, VERIFY = tasks.backup("create"), tasks.backup("verify", "--snapshot", "latest")
@@ -32,14 +33,14 @@ def broken(code, **report):
     return {"outcome": "failed", "exit_code": code, "error": "it broke", **report}
 
 
-def job_result(report):
+def job_result(task, report):
     log = json.dumps(report) if report else ""
-    return runner.judge(Run("r", "job", "mlflow-service", OURS.id, "completed" if report else "failed"), log)
+    state = "completed" if report else "failed"
+    return read_result(task.report, Run("r", "job", "mlflow-service", OURS.id, state), log)
 
 
 def learn(task, report, newest="S2"):
-    seen = job_result(report)
-    return learned(task, seen, NOW, good=runner.succeeded(seen), newest=newest)
+    return learned(task, job_result(task, report), NOW, newest=newest)
 
 
 # S2 is the newest snapshot that is known. A failure begins with `!`.
@@ -78,7 +79,7 @@ ROWS = [
     ("drill, a check of it", DRILLED, broken(1), {"!drill"}),
     ("dry run", TRIAL, {**WELL, "outcome": "dry-run"}, {CHECK, REPOSITORY}),
     ("dry run, damaged", TRIAL, broken(25, snapshot="S2"), {"!check"}),
-    ("dry run, its ledger damaged", TRIAL, broken(25), set()),
+    ("dry run, its journal damaged", TRIAL, broken(25), set()),
     ("dry run, folder gone", TRIAL, broken(15), {"!repository"}),
     ("dry run, no room for the data", TRIAL, broken(28), set()),
     ("dry run, no database", TRIAL, broken(10), set()),
@@ -88,23 +89,23 @@ ROWS = [
 ]
 
 
-@pytest.mark.parametrize(("case", "task", "report", "told"), ROWS, ids=[row[0] for row in ROWS])
-def test_what_one_run_tells(case, task, report, told):
-    assert {("" if item.passed else "!") + item.of for item in learn(task, report)} == told
+@pytest.mark.parametrize(("case", "task", "report", "outcomes"), ROWS, ids=[row[0] for row in ROWS])
+def test_a_run_has_outcomes(case, task, report, outcomes):
+    assert {("" if item.passed else "!") + item.of for item in learn(task, report)} == outcomes
 
 
-@pytest.mark.parametrize(("state", "known"), [("completed", False), ("failed", True)])
-def test_a_run_that_finished_without_a_report_is_remembered_as_that(tmp_path, state, known):
-    seen = runner.judge(Run("r", "job", "mlflow-service", OURS.id, state), "Traceback\n")
-    state = SavedState.load(tmp_path)
+@pytest.mark.parametrize(("state", "reported"), [("completed", False), ("failed", True)])
+def test_a_run_that_completed_without_a_report_is_recorded_as_unreported(tmp_path, state, reported):
+    ended = read_result(CREATE.report, Run("r", "job", "mlflow-service", OURS.id, state), "Traceback\n")
+    saved = SavedState.load(tmp_path)
 
-    outcomes.note(state, CREATE, seen, NOW, good=runner.succeeded(seen))
+    note(saved, CREATE, ended, NOW)
 
-    (outcome,) = state.outcomes.values()
-    assert (outcome.passed, outcome.reported) == (False, known)
+    (outcome,) = saved.outcomes.values()
+    assert (outcome.passed, outcome.reported) == (False, reported)
 
 
-def test_where_no_snapshot_was_ever_known_nothing_is_missed():
+def test_without_any_recorded_snapshot_a_missing_one_is_no_failure():
     for task in (VERIFY, LIST, SHOW, TRIAL, DRILLED):
         assert learn(task, broken(15), newest="") == []
 
@@ -117,50 +118,49 @@ GOOD_OLD = replace(GOOD, snapshot="S1", newest=False)
 STANDING = [
     ("nothing", [], None),
     ("failed", [BAD], False),
-    ("made good", [BAD, GOOD], True),
-    ("told in another order", [GOOD, BAD], True),
+    ("cleared", [BAD, GOOD], True),
+    ("in another order", [GOOD, BAD], True),
     ("failed after that", [GOOD, replace(BAD, when=GOOD.when + timedelta(hours=1))], False),
     ("an older snapshot is right", [BAD, GOOD_OLD], False),
     ("the older one itself is right", [BAD_OLD, GOOD_OLD], True),
     ("the newest is right, and it was an older one", [BAD_OLD, GOOD], True),
-    ("one that did not come to its end hides no damage", [BAD, UNRUN], False),
+    ("one without a result hides no damage", [BAD, UNRUN], False),
     ("another kind", [BAD, Outcome(DRILL, GOOD.when, True)], False),
 ]
 
 
 @pytest.mark.parametrize(("case", "seen", "passed"), STANDING, ids=[row[0] for row in STANDING])
-def test_a_failure_stands_until_one_of_its_kind_ends_well(case, seen, passed):
-    found = latest(seen).get(CHECK)
-    assert (found and found.passed) == passed
-    assert found is None or found.ran
+def test_a_failure_stands_until_a_run_of_its_kind_succeeds(case, seen, passed):
+    standing = latest(seen).get(CHECK)
+    assert (standing and standing.passed) == passed
+    assert standing is None or standing.ran
 
 
-def test_a_check_that_did_not_come_to_its_end_says_nothing_of_the_snapshot():
+def test_a_check_without_a_result_says_nothing_of_the_snapshot():
     for report, ran in ((broken(25), True), (broken(28), False), ({}, False), (broken(22), False)):
         assert [item.ran for item in learn(VERIFY, report)] == [ran]
     assert latest([GOOD, replace(UNRUN, when=GOOD.when + timedelta(hours=1))])[CHECK].message == "no room"
 
 
-def test_a_prune_that_drops_a_named_one_makes_good_what_failed_before():
+def test_a_prune_that_drops_a_damaged_snapshot_clears_the_failure():
     failed, dropped = learn(PRUNED, broken(25)), learn(DROPPED, WELL)
     later = [replace(item, when=item.when + timedelta(hours=1)) for item in dropped]
     assert latest([*failed, *later])[PRUNE].passed
 
 
-def test_it_is_remembered_and_so_is_what_it_says_of_the_newest_snapshot(tmp_path):
+def test_outcomes_and_the_state_of_the_newest_snapshot_are_recorded(tmp_path):
     state = SavedState.load(tmp_path)
     state.snapshot = SnapshotRecord("S2", NOW)
 
     def noted(task, report):
-        seen = job_result(report)
-        outcomes.note(state, task, seen, NOW, good=runner.succeeded(seen))
+        note(state, task, job_result(task, report), NOW)
         saved = SavedState.load(tmp_path)
         return saved.outcomes, saved.snapshot.verified, saved.snapshot.damaged
 
-    found, verified, damaged = noted(SHOW, broken(25, snapshot="S2", hint="take another"))
-    assert found == {CHECK: Outcome(CHECK, NOW, False, "it broke", "take another", "S2")}
+    outcomes, verified, damaged = noted(SHOW, broken(25, snapshot="S2", hint="take another"))
+    assert outcomes == {CHECK: Outcome(CHECK, NOW, False, "it broke", "take another", "S2")}
     assert (verified, damaged) == (None, True)
-    found, verified, damaged = noted(VERIFY, {**WELL, "snapshot": "S2"})
-    assert (found[CHECK].passed, verified, damaged) == (True, NOW, False)
-    found, verified, damaged = noted(LIST, {**WELL, "snapshots": [{"snapshot": "S2", "damaged": "half of it"}]})
-    assert (found[CHECK].message, verified, damaged) == ("half of it", None, True)
+    outcomes, verified, damaged = noted(VERIFY, {**WELL, "snapshot": "S2"})
+    assert (outcomes[CHECK].passed, verified, damaged) == (True, NOW, False)
+    outcomes, verified, damaged = noted(LIST, {**WELL, "snapshots": [{"snapshot": "S2", "damaged": "half of it"}]})
+    assert (outcomes[CHECK].message, verified, damaged) == ("half of it", None, True)

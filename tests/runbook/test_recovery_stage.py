@@ -15,13 +15,14 @@ from mlflow_ae5_deploy.common.errors import Configuration, ReleaseRefused, Stage
 from mlflow_ae5_deploy.common.redaction import MASK, Secret, scrub
 from mlflow_ae5_deploy.config.secret_values import SecretResolver
 from mlflow_ae5_deploy.engine.context import RestoreRequest
-from mlflow_ae5_deploy.engine.job_result import JobResult
 from mlflow_ae5_deploy.engine.records import RestoreRecord
 from mlflow_ae5_deploy.engine.stage import compare
+from mlflow_ae5_deploy.jobs.contract import RestoreReport, read
+from mlflow_ae5_deploy.jobs.result import JobResult
 from mlflow_ae5_deploy.resources import backup_destination, server_secrets
 from mlflow_ae5_deploy.resources.deployment import StopDeployment
 from mlflow_ae5_deploy.resources.interrupted import end_started_restore
-from mlflow_ae5_deploy.resources.restore import CheckRestore, RestoreSnapshot, UndoRestore, learn, require_repository
+from mlflow_ae5_deploy.resources.restore import CheckRestore, RestoreSnapshot, UndoRestore, learn, require_database
 from mlflow_ae5_deploy.resources.secrets import SetSecrets
 from mlflow_ae5_deploy.runbook.stages.s07_recovery import RecoveryStage
 
@@ -199,7 +200,8 @@ RUNS_SEEN = [  # the record before, the report of the job, an earlier run: statu
 )
 def test_the_report_of_a_job_is_recorded(tmp_path, case, record, report, left, state, gone):
     where = with_records(context_for(tmp_path, None, record=record), left)
-    learn(where, OURS, JobResult("a2-1", "completed", "failed", 24, "", report or {}))
+    line = {"outcome": "failed", "exit_code": 24, **(report or {})}
+    learn(where, OURS, JobResult("a2-1", "completed", read(RestoreReport, line)))
     now = where.state.restore
     assert (now and now.status) == state
     assert ((now and now.message) or None) == (REPORTED if report is HALF else None)
@@ -253,12 +255,12 @@ def test_a_release_without_the_command_is_refused(tmp_path):
 @pytest.mark.parametrize(("used", "wrong"), [("sqlite", False), ("postgresql", True), (None, False)])
 def test_a_job_that_still_had_the_previous_secret_is_detected(tmp_path, used, wrong):
     where = context_for(tmp_path, RestoreRequest("S1"))
-    job_result = JobResult("a2-1", "completed", "done", 0, "", {"dialect": {"source": "sqlite", "target": used}})
+    job_result = JobResult("a2-1", "completed", read(RestoreReport, {"dialect": {"source": "sqlite", "target": used}}))
     if not wrong:
-        require_repository(where, job_result)
+        require_database(where, job_result)
         return
-    with pytest.raises(StageFailed, match="restored into postgresql, and sqlite is configured"):
-        require_repository(where, job_result)
+    with pytest.raises(StageFailed, match="restored into postgresql, but sqlite is configured"):
+        require_database(where, job_result)
 
 
 # the backup destination ---------------------------------------------------------------------------------------------
@@ -291,5 +293,5 @@ def test_credentials_go_into_the_secret_and_the_destination_is_shown_without_the
 
     assert backup_destination.destination(where).reveal() == URI
     assert isinstance(backup_destination.destination(where), Secret)
-    assert backup_destination.shown(where) == "the place that env:BACKUPS says"
+    assert backup_destination.shown(where) == "the destination in env:BACKUPS"
     assert not backup_destination.observe(where).is_news_to_the_server

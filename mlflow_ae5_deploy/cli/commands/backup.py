@@ -1,4 +1,4 @@
-"""backup: snapshots of database and artifacts, made, checked, listed and thinned out by a job on the platform."""
+"""backup: snapshots of database and artifacts, by a job on the platform."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from mlflow_ae5_deploy.jobs import tasks
 
 if TYPE_CHECKING:
     from mlflow_ae5_deploy.config.settings import BackupSettings
+    from mlflow_ae5_deploy.jobs.contract import BackupReport
     from mlflow_ae5_deploy.jobs.tasks import JobRequest
 
 NAME = "backup"
@@ -32,8 +33,8 @@ class ActionName(StrEnum):
     prune = "prune"
 
 
-# option -> the actions it goes with
-_FITS = {
+# option -> the actions that take it
+_ACTIONS = {
     "--rehash": ("create",),
     "--allow-external": ("create",),
     "--allow-empty": ("create",),
@@ -52,38 +53,26 @@ _FITS = {
 Action = Annotated[
     ActionName, typer.Argument(help="create a snapshot, verify, list, show or prune.", show_default=True)
 ]
-Rehash = Annotated[
-    bool, typer.Option("--rehash", help="create: read every artifact again, also those that look unchanged.")
-]
+Rehash = Annotated[bool, typer.Option("--rehash", help="create: read every artifact again, also unchanged ones.")]
 AllowExternal = Annotated[
     bool,
-    typer.Option("--allow-external", help="create: artifacts kept outside the server's own place may be left out."),
+    typer.Option("--allow-external", help="create: succeed although artifacts outside the store are not backed up."),
 ]
 AllowEmpty = Annotated[
-    bool,
-    typer.Option(
-        "--allow-empty", help="create: take a snapshot without any artifact, or any run, where there should be some."
-    ),
+    bool, typer.Option("--allow-empty", help="create: accept that all artifacts, or all runs, have disappeared.")
 ]
 NewRepository = Annotated[
-    bool,
-    typer.Option(
-        "--new-repository", help="create, list: the backups are in a new place on purpose; forget the former one."
-    ),
+    bool, typer.Option("--new-repository", help="create, list: accept the destination as a new repository.")
 ]
-Sample = Annotated[str | None, typer.Option("--sample", help="verify: check a share of the objects, such as 1%.")]
-All = Annotated[bool, typer.Option("--all", help="verify: check every object (the default).")]
-KeepLast = Annotated[int | None, typer.Option("--keep-last", min=1, help="prune: keep the newest so many.")]
-KeepDaily = Annotated[int | None, typer.Option("--keep-daily", min=1, help="prune: keep one of each of so many days.")]
-KeepWeekly = Annotated[
-    int | None, typer.Option("--keep-weekly", min=1, help="prune: keep one of each of so many weeks.")
-]
+Sample = Annotated[str | None, typer.Option("--sample", help="verify: read a share of the objects, such as 1%.")]
+All = Annotated[bool, typer.Option("--all", help="verify: read every object (the default).")]
+KeepLast = Annotated[int | None, typer.Option("--keep-last", min=1, help="prune: keep the N most recent snapshots.")]
+KeepDaily = Annotated[int | None, typer.Option("--keep-daily", min=1, help="prune: keep one per day for N days.")]
+KeepWeekly = Annotated[int | None, typer.Option("--keep-weekly", min=1, help="prune: keep one per week for N weeks.")]
 DropDamaged = Annotated[
     str | None,
     typer.Option(
-        "--drop-damaged",
-        metavar="ID",
-        help="prune: have a damaged snapshot go, named by its id; with --keep-… those that are not kept, too.",
+        "--drop-damaged", metavar="ID", help="prune: also remove this damaged snapshot; alone, only this one."
     ),
 ]
 
@@ -106,7 +95,7 @@ def command(
     remove_schedule: RemoveSchedule = False,
     wait: Wait = 3600.0,
 ) -> int:
-    """Without an action: make a snapshot."""
+    """Without an action: create a snapshot."""
     given = {
         "--rehash": rehash,
         "--allow-external": allow_external,
@@ -133,17 +122,19 @@ def command(
 def _check(action: str, given: Mapping[str, Any]) -> None:
     used = [option for option, value in given.items() if value not in (None, False)]
     for option in used:
-        if action not in _FITS[option]:
-            fitting = " and ".join(f"`backup {name}`" for name in _FITS[option])
-            raise Usage(f"{option} goes with {fitting}, not with `backup {action}`.", where=option)
+        if action not in _ACTIONS[option]:
+            actions = " and ".join(f"`backup {name}`" for name in _ACTIONS[option])
+            raise Usage(f"{option} is an option of {actions}, not of `backup {action}`.", where=option)
     for one, other in (("--sample", "--all"), ("--schedule", "--remove-schedule")):
         if one in used and other in used:
             raise Usage(f"{one} and {other} exclude each other.", remedy="Leave one out.")
     if "--schedule" in used and len(used) > 1:
-        raise Usage("--schedule makes a job that takes plain backups.", remedy="Leave the other options out.")
+        raise Usage("--schedule creates a job for plain backups.", remedy="Leave the other options out.")
 
 
-def _task(action: str, given: Mapping[str, Any], keeps: BackupSettings | None, *, yes: bool) -> JobRequest:
+def _task(
+    action: str, given: Mapping[str, Any], keeps: BackupSettings | None, *, yes: bool
+) -> JobRequest[BackupReport]:
     words: list[str] = []
     if action == "create":
         words = [option for option in ("--rehash", "--allow-external", "--allow-empty") if given[option]]
@@ -159,18 +150,18 @@ def _task(action: str, given: Mapping[str, Any], keeps: BackupSettings | None, *
 
 
 def _keeps(given: Mapping[str, Any], keeps: BackupSettings | None) -> list[str]:
-    """What is to be kept: as the options say, else as the configuration does; with --drop-damaged alone, the others."""
+    """Options of a prune: the given ones, else the configured ones; --drop-damaged alone keeps all others."""
     named = ("--keep-last", "--keep-daily", "--keep-weekly")
     desired = {option: given[option] for option in named if given[option] is not None}
     dropped = given["--drop-damaged"]
     if not desired and keeps is not None and dropped is None:
-        found = {"--keep-last": keeps.keep_last, "--keep-daily": keeps.keep_daily, "--keep-weekly": keeps.keep_weekly}
-        desired = {option: value for option, value in found.items() if value is not None}
+        values = (keeps.keep_last, keeps.keep_daily, keeps.keep_weekly)
+        desired = {option: value for option, value in zip(named, values, strict=True) if value is not None}
     if not desired and dropped is None:
         raise Usage(
-            "What is to be kept is not said.",
+            "No retention is given.",
             where="backup prune",
-            remedy="Give --keep-last, --keep-daily or --keep-weekly, or set backup.keep_last and the like.",
+            remedy="Add --keep-last, --keep-daily or --keep-weekly, or set backup.keep_last and the like.",
         )
     words = [word for option, value in desired.items() for word in (option, str(value))]
     if dropped is not None:

@@ -1,4 +1,4 @@
-"""drill: restore a snapshot into a scratch place on the platform, prove it there, remove it."""
+"""drill: test a snapshot on the platform, by restoring it to a temporary location."""
 
 from __future__ import annotations
 

@@ -2,82 +2,108 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
 
-from mlflow_ae5_deploy.cli import gc_options
+import typer
+
 from mlflow_ae5_deploy.cli.context import load_settings, writing
-from mlflow_ae5_deploy.cli.gc_options import GcOptions
 from mlflow_ae5_deploy.cli.options import WriteOptions
-from mlflow_ae5_deploy.common.errors import EXIT_DONE, JobFailed, PartlyDone, StageFailed
-from mlflow_ae5_deploy.common.text import counted
+from mlflow_ae5_deploy.common.errors import EXIT_DONE, Configuration, DeployError, Usage
 
 if TYPE_CHECKING:
-    from mlflow_ae5_deploy.engine.context import Context
-    from mlflow_ae5_deploy.engine.job_result import JobResult
-    from mlflow_ae5_deploy.jobs.spec import JobSpec
-    from mlflow_ae5_deploy.operations.schedule import ScheduleResult
-    from mlflow_ae5_deploy.render.console import Reporter
-    from mlflow_ae5_deploy.render.schedule_gc import ScheduleView
+    from mlflow_ae5_deploy.config.secret_refs import SecretRef
+    from mlflow_ae5_deploy.operations.schedule_gc import GcRequest, ScheduleGcResult
 
 NAME = "schedule-gc"
+DATABASE, TTL, DRY_RUN = "MLFLOW_BACKEND_STORE_URI", "MLFLOW_TRACKING_GC_TTL", "MLFLOW_TRACKING_GC_DRY_RUN"
+_REFERENCES = ("env:", "file:")
+
+Cron = Annotated[str | None, typer.Option("--cron", help="Schedule in UTC: minute hour day month weekday.")]
+Ttl = Annotated[
+    str | None, typer.Option("--ttl", help="How long deleted items are kept, such as 30d0h0m0s; for this job only.")
+]
+BackendStoreUri = Annotated[
+    str | None,
+    typer.Option(
+        "--backend-store-uri",
+        help="Another database for this job than the server's. With a password in it: env:NAME or file:PATH.",
+    ),
+]
+Variable = Annotated[
+    list[str] | None, typer.Option("--variable", help="NAME=VALUE, a variable of the job; repeatable.")
+]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="The job only lists what it would remove. With --run-now: one such run.")
+]
+RunNow = Annotated[bool, typer.Option("--run-now", help="Start a run now, stream its log, exit with its result.")]
+Pause = Annotated[bool, typer.Option("--pause", help="Pause the job; `install` keeps it paused.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Resume a paused job.")]
+Remove = Annotated[bool, typer.Option("--remove", help="Delete the job and the records of its runs.")]
+KeepRuns = Annotated[int, typer.Option("--keep-runs", min=0, help="Keep the N most recent run records.")]
+WaitForRun = Annotated[
+    float, typer.Option("--wait", min=1, help="Seconds to wait for a run: an active one, or --run-now.")
+]
 
 
 def command(
     options: WriteOptions,
-    cron: gc_options.Cron = None,
-    ttl: gc_options.Ttl = None,
-    backend_store_uri: gc_options.BackendStoreUri = None,
-    variable: gc_options.Variable = None,
-    dry_run: gc_options.DryRun = False,
-    run_now: gc_options.RunNow = False,
-    pause: gc_options.Pause = False,
-    resume: gc_options.Resume = False,
-    remove: gc_options.Remove = False,
-    keep_runs: gc_options.KeepRuns = 50,
-    wait: gc_options.Wait = 900.0,
+    cron: Cron = None,
+    ttl: Ttl = None,
+    backend_store_uri: BackendStoreUri = None,
+    variable: Variable = None,
+    dry_run: DryRun = False,
+    run_now: RunNow = False,
+    pause: Pause = False,
+    resume: Resume = False,
+    remove: Remove = False,
+    keep_runs: KeepRuns = 50,
+    wait: WaitForRun = 900.0,
 ) -> int:
-    """Without options: exactly one schedule, as the configuration says. Options are laid over the configuration."""
-    gc = gc_options.read(
-        cron=cron,
-        ttl=ttl,
-        uri=backend_store_uri,
-        variables=variable or [],
-        dry_run=dry_run,
-        switches={"pause": pause, "resume": resume, "remove": remove, "run-now": run_now},
-        keep_runs=keep_runs,
-        wait=wait,
-    )
-    return _schedule(options, gc)
+    """Without options: exactly one schedule, as configured. Options override the configuration."""
+    from mlflow_ae5_deploy.operations.schedule_gc import GcRequest
+
+    _check(cron, ttl)
+    plain, database = _variables(ttl, backend_store_uri, variable or [])
+    switches = {"pause": pause, "resume": resume, "remove": remove, "run-now": run_now}
+    chosen = [name for name, given in switches.items() if given]
+    if len(chosen) > 1:
+        raise Usage(f"{' and '.join('--' + name for name in chosen)} exclude each other.", remedy="Leave one out.")
+    action = chosen[0] if chosen else "set"
+    changes = bool(cron is not None or plain or database)
+    if action in ("pause", "resume", "remove") and (changes or dry_run):
+        raise Usage(f"--{action} excludes options that change the job.", remedy="Leave them out.")
+    if action == "run-now" and dry_run:
+        if cron is not None:
+            raise Usage("--cron has no meaning for one dry run.", remedy="Leave --cron out, or --run-now.")
+        action = "rehearse"
+    elif dry_run:
+        plain[DRY_RUN], changes = "true", True
+    overrides: dict[str, Any] = {"gc.schedule": cron} if cron is not None else {}
+    if plain:
+        overrides["gc.variables"] = plain
+    action = "run" if action == "run-now" else action
+    return _run(options, GcRequest(action, database, changes, keep_runs, wait), overrides)  # type: ignore[arg-type]
 
 
-def _schedule(options: WriteOptions, gc: GcOptions) -> int:
+def _run(options: WriteOptions, request: GcRequest, overrides: Mapping[str, Any]) -> int:
     from mlflow_ae5_deploy.operations import schedule_gc
     from mlflow_ae5_deploy.render.install import error_data
-    from mlflow_ae5_deploy.render.schedule_gc import ScheduleView, schedule_data, show_job_result
-    from mlflow_ae5_deploy.resources.gc_job import desired_job
+    from mlflow_ae5_deploy.render.schedule_gc import GcReporter, schedule_data
+    from mlflow_ae5_deploy.resources.job_specs import gc_job
 
-    configured = desired_job(load_settings(options).settings)
-    result: ScheduleView | None = None
+    configured = gc_job(load_settings(options).settings)
     reporter = options.reporter
+    result: ScheduleGcResult | None = None
     try:
-        with writing(options, NAME, settings=gc.overrides) as context:
+        with writing(options, NAME, settings=overrides) as context:
             reporter.doing(NAME)
-            desired = _desired(gc, context)
-            result = ScheduleView(
-                desired=desired,
-                done=_set(gc, context, desired),
-                departures=tuple(schedule_gc.departures(desired, configured)) if gc.verb in ("set", "run") else (),
-                now=context.clock.now(),
-            )
-            _show(reporter, result, gc, options)
-            job_result = _run(gc, context, desired, reporter)
-            result = replace(result, job_result=job_result, pruned=_prune(gc, context, desired, reporter))
-            if job_result is not None:
-                show_job_result(reporter, job_result)
-                schedule_gc.require(job_result)
-    except (JobFailed, StageFailed, PartlyDone) as error:
-        if result is None or result.job_result is None or not options.json:
+            progress = GcReporter(reporter, request, options.profile)
+            result = schedule_gc.carry_out(context, request, configured, progress)
+            if result.run is not None:
+                schedule_gc.require(result.run)
+    except DeployError as error:
+        if result is None or not options.json:
             raise
         reporter.data(schedule_data(NAME, result) | {"outcome": "failed", "error": error_data(error)})
         reporter.error(error)
@@ -87,66 +113,63 @@ def _schedule(options: WriteOptions, gc: GcOptions) -> int:
     return EXIT_DONE
 
 
-def _desired(gc: GcOptions, context: Context) -> JobSpec:
-    from mlflow_ae5_deploy.operations.schedule_gc import with_database
-    from mlflow_ae5_deploy.resources.gc_job import desired_job
-
-    desired = desired_job(context.settings)
-    if gc.database is None:
-        return desired
-    return with_database(desired, context, gc_options.resolve(gc.database, context.values))
+# the options ------------------------------------------------------------------------------------------------------
 
 
-def _set(gc: GcOptions, context: Context, desired: JobSpec) -> ScheduleResult | None:
-    """What happens to the schedule; None where only a run was asked for."""
-    from mlflow_ae5_deploy.operations import schedule, schedule_gc
+def _check(cron: str | None, ttl: str | None) -> None:
+    """Raise Configuration here, where the option is known."""
+    from mlflow_ae5_deploy.common.cron import parse_cron
+    from mlflow_ae5_deploy.common.durations import parse_ttl
 
-    if gc.verb == "pause":
-        return schedule_gc.pause(context, desired)
-    if gc.verb == "resume":
-        return schedule_gc.resume(context, desired)
-    if gc.verb == "remove":
-        return schedule.remove(context, desired, wait=gc.wait)
-    if gc.verb == "set" or (gc.verb == "run" and gc.changes):
-        return schedule_gc.converge(context, desired, wait=gc.wait)
-    return None
-
-
-def _show(reporter: Reporter, result: ScheduleView, gc: GcOptions, options: WriteOptions) -> None:
-    from mlflow_ae5_deploy.render.schedule_gc import show_departures, show_done, show_job
-
-    if result.done is None:
-        return
-    show_done(reporter, result.done)
-    if result.done.job is not None and gc.verb != "pause":
-        show_job(reporter, result)
-        show_departures(reporter, result.departures, profile=options.profile)
-    if gc.verb == "remove":
-        hint = "The next `install` makes it again. To keep it from running, `--pause` it: install leaves that."
-        reporter.hanging("", hint)
+    if ttl is not None:
+        parse_ttl(ttl, where="--ttl")
+    if cron is not None:
+        try:
+            parse_cron(cron)
+        except Configuration as error:
+            error.where = "--cron"
+            raise
 
 
-def _run(gc: GcOptions, context: Context, desired: JobSpec, reporter: Reporter) -> JobResult | None:
-    from mlflow_ae5_deploy.jobs.logs import WithoutSettings
-    from mlflow_ae5_deploy.operations import schedule_gc
+def _variables(ttl: str | None, uri: str | None, pairs: Sequence[str]) -> tuple[dict[str, str], SecretRef | None]:
+    """The job's variables, and the reference to its database URI."""
+    given: list[tuple[str, str]] = []
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals or not name:
+            raise Usage("--variable takes NAME=VALUE.", where="--variable")
+        given.append((name, value))
+    given += [(name, value) for name, value in ((TTL, ttl), (DATABASE, uri)) if value is not None]
+    names = [name for name, _ in given]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise Usage(f"{', '.join(twice)} is given more than once.", where="--variable")
+    plain = dict(given)
+    text = plain.get(DATABASE, "")
+    if text.startswith(_REFERENCES):
+        del plain[DATABASE]
+        return plain, _reference(text)
+    _refuse_password(text)
+    return plain, None
 
-    show = WithoutSettings(lambda line: reporter.foreign(line, "  | "))
-    if gc.verb == "rehearse":
-        reporter.line("One dry run, as a job of its own; the schedule is not touched")
-        return schedule_gc.rehearse(context, desired, show, seconds=gc.wait)
-    if gc.verb == "run":
-        schedule_gc.required_jobs(context, desired)  # before anything is announced
-        reporter.line("One run, now")
-        return schedule_gc.run_now(context, desired, show, seconds=gc.wait)
-    return None
+
+def _reference(text: str) -> SecretRef:
+    from mlflow_ae5_deploy.config.secret_refs import SecretRef
+
+    try:
+        return SecretRef.parse(text)
+    except ValueError as error:
+        raise Usage(f"The database URI is not a valid reference: {error}.", where="--backend-store-uri") from None
 
 
-def _prune(gc: GcOptions, context: Context, desired: JobSpec, reporter: Reporter) -> int:
-    from mlflow_ae5_deploy.jobs import one_off
+def _refuse_password(text: str) -> None:
+    from mlflow_ae5_deploy.common.redaction import register
+    from mlflow_ae5_deploy.config.database_uri import holds_password
 
-    if gc.verb not in ("set", "run"):
-        return 0
-    pruned = one_off.prune(context, desired.name, keep=gc.keep_runs)
-    if pruned:
-        reporter.line(f"{counted(pruned, 'old run records')} deleted, the newest {gc.keep_runs} kept")
-    return pruned
+    if text and holds_password(text):
+        register(text)
+        raise Usage(
+            "The database URI contains a password, and everybody on this machine can read a command line.",
+            where="--backend-store-uri",
+            remedy="Put the whole URI into an environment variable or a file (chmod 600), and refer to it: "
+            "env:NAME or file:PATH. Then change the password, because it has been exposed.",
+        )

@@ -6,13 +6,13 @@ A temporary job runs the project's command `Check` once, with the stored secrets
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
 from mlflow_ae5_deploy.common.errors import DeployError
-from mlflow_ae5_deploy.engine import job_result
 from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.jobs import one_off
+from mlflow_ae5_deploy.jobs.contract import CHECK_VALUES, CheckPart, CheckReport, last_line, read
+from mlflow_ae5_deploy.jobs.runner import command_of
 from mlflow_ae5_deploy.jobs.spec import JobSpec
 from mlflow_ae5_deploy.operations.doctor.findings import Finding, error, of_error, ok, skipped, warning
 from mlflow_ae5_deploy.resources import encryption_keys
@@ -45,58 +45,54 @@ def _run(context: Context, show: Callable[[str], None]) -> list[Finding]:
     project = context.cached.project(settings.project.name)
     if project is None:
         return _all_skipped("the job runs in the installed project, and nothing is installed", "Run `install` first.")
-    command = "MinimumCheck" if settings.deployment.command.startswith("Minimum") else "Check"
+    command = command_of(settings, "Check")
     revision = context.cached.revisions(project)[0]
     if command not in {item.id for item in revision.commands}:
         return _all_skipped(
             f"the installed release has no command `{command}`", "The bundled release has it: `--release bundled`."
         )
     values = [] if encryption_keys.are_prompted(context) else encryption_keys.check_values(context)
-    checks = (("MLFLOW_TRACKING_CHECK_VALUES", json.dumps(values)),) if values else ()
+    checks = ((CHECK_VALUES, json.dumps(values)),) if values else ()
     desired = JobSpec(JOB, command, "", checks, settings.deployment.resource_profile)
     run, log = one_off.run_once(context, project, desired, show, seconds=settings.platform.deployment_deadline)
-    return read_report(run.state, job_result.last_report(log))
+    return read_report(run.state, read(CheckReport, last_line(log)))
 
 
-def read_report(state: str, report: Mapping[str, Any]) -> list[Finding]:
-    """Pure: findings from the job's last line. state: of the run, by the platform."""
-    findings = [_read_part(check, report.get(part)) for check, part in CHECKS.items()]
-    if all(finding is None for finding in findings):
-        why = str(report.get("error") or f"the run is {state}, and its log has no report")
-        return [error(check, why, str(report.get("hint") or _LOOK)) for check in CHECKS]
-    broke_off = report.get("error") or ("interrupted" if report.get("outcome") == "interrupted" else None)
+def read_report(state: str, report: CheckReport) -> list[Finding]:
+    """Pure: findings from the job's report. state: of the run, by the platform."""
+    parts: dict[str, CheckPart | None] = {check: getattr(report, part) for check, part in CHECKS.items()}
+    if all(part is None for part in parts.values()):
+        why = report.error or f"the run is {state}, and its log has no report"
+        return [error(check, why, report.hint or _LOOK) for check in CHECKS]
+    ended = report.error or ("interrupted" if report.outcome == "interrupted" else "")
 
-    def missing(check: str) -> Finding:
-        if broke_off is None:
-            return skipped(check, "the job did not report it")
-        return error(check, f"the job ended before this check: {broke_off}", str(report.get("hint") or _LOOK))
+    def finding(check: str, part: CheckPart | None) -> Finding:
+        if part is not None and part.message:
+            return _read_part(check, part)
+        if ended:
+            return error(check, f"the job ended before this check: {ended}", report.hint or _LOOK)
+        return skipped(check, "the job did not report it")
 
-    return [finding or missing(check) for check, finding in zip(CHECKS, findings, strict=True)]
+    return [finding(check, part) for check, part in parts.items()]
 
 
-def _read_part(check: str, part: Any) -> Finding | None:
-    if not isinstance(part, dict) or "message" not in part:
-        return None
-    message = str(part["message"])
-    if part.get("ok") is None:
-        return skipped(check, message)
-    if not part["ok"]:
-        return error(check, message, str(part.get("hint") or _LOOK))
-    asked = part.get("compared")
-    keys = [key for key in asked if isinstance(key, dict)] if isinstance(asked, list) else []
-    if other := sorted(str(key.get("name")) for key in keys if key.get("at_hand") != "same"):
+def _read_part(check: str, part: CheckPart) -> Finding:
+    if part.ok is None:
+        return skipped(check, part.message)
+    if not part.ok:
+        return error(check, part.message, part.hint or _LOOK)
+    if other := sorted(key.name for key in part.compared if key.at_hand != "same"):
         return error(
             check,
             f"the {' and '.join(other)} at hand on this machine is not what the platform has",
             "Put the key file of this installation in its place. `install --replace-keys` stores the key at hand "
             "instead; what users have entered then becomes unreadable.",
         )
-    warnings = part.get("warnings")
-    if isinstance(warnings, list) and warnings:
-        return warning(check, "; ".join(str(item) for item in warnings), "See runbooks/security.md, Keys.")
-    if part.get("warning"):
-        return warning(check, f"{message}. {part['warning']}", "Ask for persistent storage, or use another store.")
-    return ok(check, f"{message} (revision {part['revision']})" if part.get("revision") else message)
+    if part.warnings:
+        return warning(check, "; ".join(part.warnings), "See runbooks/security.md, Keys.")
+    if part.warning:
+        return warning(check, f"{part.message}. {part.warning}", "Ask for persistent storage, or use another store.")
+    return ok(check, f"{part.message} (revision {part.revision})" if part.revision else part.message)
 
 
 def _all_skipped(why: str, remedy: str) -> list[Finding]:

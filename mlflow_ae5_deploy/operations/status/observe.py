@@ -14,10 +14,10 @@ from mlflow_ae5_deploy.common.cron import parse_cron
 from mlflow_ae5_deploy.common.errors import Configuration, PlatformError
 from mlflow_ae5_deploy.common.mlflow_api import PROBE, Health, judge
 from mlflow_ae5_deploy.common.redaction import Secret
-from mlflow_ae5_deploy.engine import job_result
 from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.engine.lock import holder_of
-from mlflow_ae5_deploy.jobs import gc
+from mlflow_ae5_deploy.jobs.contract import UNKNOWN, GcReport
+from mlflow_ae5_deploy.jobs.result import read_result
 from mlflow_ae5_deploy.operations import history
 from mlflow_ae5_deploy.operations.missed import missed
 from mlflow_ae5_deploy.operations.status.state import (
@@ -27,11 +27,12 @@ from mlflow_ae5_deploy.operations.status.state import (
     TokenStatus,
     UnfinishedOperation,
 )
-from mlflow_ae5_deploy.operations.status_backups import look_at_backups
+from mlflow_ae5_deploy.operations.status_backups import observe_backups
 from mlflow_ae5_deploy.release.provenance import made_of
-from mlflow_ae5_deploy.resources import gc_job, scheduled_job
+from mlflow_ae5_deploy.resources import scheduled_job
 from mlflow_ae5_deploy.resources.current_deployment import chosen_of
 from mlflow_ae5_deploy.resources.interrupted import interrupted_restore
+from mlflow_ae5_deploy.resources.job_specs import gc_job
 from mlflow_ae5_deploy.resources.token import TOKEN, recipients
 
 _VERSION = re.compile(r"\s*([0-9]+\.[0-9]+[0-9A-Za-z.+\-]*)\s*\Z")
@@ -66,7 +67,7 @@ def observe(context: Context, token: Secret | None) -> InstallationState:
         desired_shared=tuple(
             sorted([*(("group", name) for name in sharing.groups), *(("user", name) for name in sharing.users)])
         ),
-        backups=look_at_backups(context, project),
+        backups=observe_backups(context, project),
         interrupted_upgrade=upgrade.release if upgrade else "",
         rollback_failed=upgrade.failure if upgrade else "",
         interrupted_restore=interrupted_restore(context, project),
@@ -156,7 +157,7 @@ def read_version(status: int, text: str, message: str) -> tuple[str | None, str]
 
 
 def _collection(context: Context, project: Project | None) -> GcStatus:
-    desired = gc_job.desired_job(context.settings)
+    desired = gc_job(context.settings)
     jobs = scheduled_job.jobs_for(context.cached.jobs(), project, desired)
     if not jobs:
         return GcStatus(jobs=0)
@@ -209,8 +210,8 @@ def _in_words(job: Job, now: datetime) -> tuple[str, datetime | None]:
 
 def _last_run(context: Context, run: Run) -> LastRun:
     try:
-        ended = gc.judge(run, context.platform.run_log(run.id))
+        ended = read_result(GcReport, run, context.platform.run_log(run.id))
     except PlatformError as error:
         passed = None if run.state == "completed" else False
-        return LastRun(run.id, run.state, run.created, job_result.UNKNOWN, passed, f"its log: {error.what}")
-    return LastRun(run.id, run.state, run.created, ended.outcome, ended.judged, ended.message)
+        return LastRun(run.id, run.state, run.created, UNKNOWN, passed, f"its log: {error.what}")
+    return LastRun(run.id, run.state, run.created, ended.outcome, ended.passed, ended.message)

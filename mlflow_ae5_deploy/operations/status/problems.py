@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from datetime import datetime
 
 from mlflow_ae5_deploy.engine.records import StoredToken
-from mlflow_ae5_deploy.jobs.gc import INCOMPLETE
+from mlflow_ae5_deploy.jobs.contract import OUTCOME_INCOMPLETE
 from mlflow_ae5_deploy.operations import missed, status_backups
 from mlflow_ae5_deploy.operations.status.drift import StageDrift
 from mlflow_ae5_deploy.operations.status.state import GcStatus, InstallationState, LastRun
@@ -172,7 +172,7 @@ def gc_problems(collection: GcStatus) -> list[str]:
 
 
 def _failure(last: LastRun) -> str:
-    return "is incomplete" if last.outcome == INCOMPLETE else "failed"
+    return "is incomplete" if last.outcome == OUTCOME_INCOMPLETE else "failed"
 
 
 def outdated_failure(collection: GcStatus, last: LastRun) -> str:

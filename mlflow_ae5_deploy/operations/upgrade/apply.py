@@ -15,9 +15,10 @@ from mlflow_ae5_deploy.common.errors import Conflict, DeployError
 from mlflow_ae5_deploy.engine.change import Change, Consequence, Impact
 from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.engine.executor import require_consent
-from mlflow_ae5_deploy.engine.job_result import JobResult
 from mlflow_ae5_deploy.engine.records import UpgradeRecord
 from mlflow_ae5_deploy.jobs import runner, tasks
+from mlflow_ae5_deploy.jobs.contract import REHEARSE, UpgradeReport
+from mlflow_ae5_deploy.jobs.result import JobResult
 from mlflow_ae5_deploy.operations import backup, restart
 from mlflow_ae5_deploy.operations.upgrade import plan, rollback
 from mlflow_ae5_deploy.operations.upgrade.plan import UpgradePlan
@@ -57,17 +58,17 @@ class UpgradeProject(Change):
 @dataclass(frozen=True)
 class UpgradeResult:
     snapshot: str
-    migration: JobResult | None
+    migration: JobResult[UpgradeReport] | None
     verification: Verification | None
     kept_archive: str
     downtime: float | None  # seconds from the stop of the previous server to the verified new one; None if none ran
 
 
-def rehearse(run: UpgradeRun, planned: UpgradePlan) -> JobResult:
+def rehearse(run: UpgradeRun, planned: UpgradePlan) -> JobResult[UpgradeReport]:
     """Run the new release's migrations on a copy of the data."""
     if not planned.rehearsable:
         raise Conflict(
-            f"The new release does not know {tasks.REHEARSE}: its job would migrate the real database.",
+            f"The new release does not know {REHEARSE}: its job would migrate the real database.",
             where=planned.release[1],
             remedy="Run `upgrade --no-rehearsal`. There is a snapshot to roll back to all the same.",
         )
@@ -76,7 +77,7 @@ def rehearse(run: UpgradeRun, planned: UpgradePlan) -> JobResult:
         return runner.run(run.context, project, tasks.rehearsal(), seconds=run.wait)
 
 
-def agree(context: Context, planned: UpgradePlan, rehearsed: JobResult | None) -> None:
+def agree(context: Context, planned: UpgradePlan, rehearsed: JobResult[UpgradeReport] | None) -> None:
     """Raise Conflict unless the person agrees."""
     schema = rehearsed.message if rehearsed else "the schema migration was not rehearsed"
     was, becomes = (plan.release_words(name) for name in planned.release)
@@ -173,8 +174,8 @@ def _migrate(run: UpgradeRun) -> None:
     run.report("migrate the schema to the new release")
     result = runner.attempt(run.context, run.required_project(), task, seconds=run.wait)
     # Only the job itself can tell: a migration that breaks off may leave exit code and revision alone.
-    unchanged = runner.succeeded(result) and result.outcome == "unchanged"
-    if (unchanged or result.report.get("touched") is False) and not touched_before:
+    unchanged = result.succeeded and result.outcome == "unchanged"
+    if (unchanged or result.report.touched is False) and not touched_before:
         run.note(schema_touched=False)
     runner.require(task, result)
     run.migration = result
@@ -194,7 +195,7 @@ def _make_snapshot(run: UpgradeRun, *extent: str) -> str:
     """Make a snapshot and read `extent` of it back; its id."""
     with _project_that_backs_up(run) as project:
         made = backup.create(run.context, "--allow-external", seconds=run.wait, project=project)
-        snapshot = str(made.report.get("snapshot"))
+        snapshot = made.report.snapshot
         backup.check(run.context, snapshot, *extent, seconds=run.wait, project=project)
     return snapshot
 

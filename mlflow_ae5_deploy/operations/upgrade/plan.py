@@ -9,9 +9,10 @@ from mlflow_ae5_deploy.ae5.models import Deployment, Project
 from mlflow_ae5_deploy.common.errors import Conflict, DeployError, ReleaseRefused, StageFailed
 from mlflow_ae5_deploy.config.database_uri import parse_store_uri
 from mlflow_ae5_deploy.engine.context import Context
-from mlflow_ae5_deploy.engine.job_result import JobResult
 from mlflow_ae5_deploy.engine.records import UpgradeRecord
-from mlflow_ae5_deploy.jobs import runner, tasks
+from mlflow_ae5_deploy.jobs import runner
+from mlflow_ae5_deploy.jobs.contract import REHEARSE, UpgradeReport
+from mlflow_ae5_deploy.jobs.result import JobResult
 from mlflow_ae5_deploy.jobs.spec import check_profile
 from mlflow_ae5_deploy.operations.status.observe import health_of
 from mlflow_ae5_deploy.release.archive import read_project_archive
@@ -56,7 +57,7 @@ def observe(context: Context) -> UpgradePlan:
         release=(_name(stored), _name(desired)),
         mlflow=(_mlflow(context, stored), _mlflow(context, desired)),
         same=same_content(stored, built).same,
-        rehearsable=tasks.REHEARSE in read_project_archive(built.path).variables,
+        rehearsable=REHEARSE in read_project_archive(built.path).variables,
     )
 
 
@@ -126,11 +127,11 @@ def require_same_release(context: Context, record: UpgradeRecord) -> None:
         )
 
 
-def schema(job_result: JobResult | None) -> dict[str, Any] | None:
+def schema(job_result: JobResult[UpgradeReport] | None) -> dict[str, Any] | None:
     """What the rehearsal reported of the schema."""
     if job_result is None:
         return None
-    report = job_result.report
+    report = job_result.report.data
     return {key: report.get(key) for key in ("revision", "expected_revision", "migrations", "migration_seconds")} | {
         "seconds": report.get("seconds")
     }

@@ -8,8 +8,9 @@ from pathlib import Path
 
 from mlflow_ae5_deploy.ae5.models import Project
 from mlflow_ae5_deploy.common.errors import NotFound, StageFailed
-from mlflow_ae5_deploy.engine.job_result import JobResult
-from mlflow_ae5_deploy.jobs import outcomes, runner, tasks
+from mlflow_ae5_deploy.jobs import runner, tasks
+from mlflow_ae5_deploy.jobs.contract import ABSENT, RestoreReport
+from mlflow_ae5_deploy.jobs.result import JobResult
 from mlflow_ae5_deploy.operations import backup
 from mlflow_ae5_deploy.operations.upgrade.run import UpgradeRun
 from mlflow_ae5_deploy.release.archive import read_project_archive
@@ -51,11 +52,11 @@ def _sees_snapshot(run: UpgradeRun, project: Project) -> bool:
         return False
     run.report(f"find snapshot {record.snapshot}")
     task = tasks.backup("show", "--snapshot", str(record.snapshot))
-    result = backup.carry_out(context, task, seconds=run.wait, project=project)
-    if not result.report:
+    result = backup.run(context, task, seconds=run.wait, project=project)
+    if not result.report.data:
         run.report(f"the jobs of the present project do not run ({result.message})")
         return False
-    if result.exit_code == outcomes.NO_SNAPSHOT:
+    if result.exit_code == ABSENT:
         raise NotFound(
             f"Snapshot {record.snapshot}, which the rollback needs, is not in the backup repository.",
             where=backup_destination.shown(context),
@@ -85,11 +86,11 @@ def restore(run: UpgradeRun, project: Project) -> None:
     context, snapshot = run.context, str(run.record.snapshot)
     run.report(f"restore snapshot {snapshot}")
 
-    def restored(result: JobResult) -> None:
-        run.note(restored=True, saved_copy=str(result.report.get("saved_copy") or ""))
+    def restored(result: JobResult[RestoreReport]) -> None:
+        run.note(restored=True, saved_copy=result.report.saved_copy)
         context.journal.effect("restore", "snapshot", snapshot)
 
-    def attempt(*more: str, take_ended: bool) -> tuple[tasks.JobRequest, JobResult]:
+    def attempt(*more: str, take_ended: bool) -> tuple[tasks.JobRequest[RestoreReport], JobResult[RestoreReport]]:
         task = tasks.restore("--snapshot", snapshot, "--replace", "--no-upgrade", *more)
         return task, runner.attempt(
             context, project, task, seconds=run.wait, on_success=restored, take_ended=take_ended

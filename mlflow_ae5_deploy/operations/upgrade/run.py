@@ -9,10 +9,11 @@ from typing import Any
 from mlflow_ae5_deploy.ae5.models import Project
 from mlflow_ae5_deploy.common.errors import NotFound, StageFailed
 from mlflow_ae5_deploy.engine.context import Context
-from mlflow_ae5_deploy.engine.job_result import JobResult
 from mlflow_ae5_deploy.engine.records import ScheduledJobRecord, UpgradeRecord
 from mlflow_ae5_deploy.engine.stage import AnyStage, RunResult
 from mlflow_ae5_deploy.jobs import other_machines
+from mlflow_ae5_deploy.jobs.contract import UpgradeReport
+from mlflow_ae5_deploy.jobs.result import JobResult
 from mlflow_ae5_deploy.jobs.runner import command_of
 from mlflow_ae5_deploy.jobs.spec import JobSpec
 from mlflow_ae5_deploy.operations import restart
@@ -34,7 +35,7 @@ class UpgradeRun:
 
     # what earlier steps have left for later ones
     project: Project | None = None  # that is installed by now
-    migration: JobResult | None = None
+    migration: JobResult[UpgradeReport] | None = None
     verification: Verification | None = None
 
     @property

@@ -12,10 +12,11 @@ from mlflow_ae5_deploy.ae5.models import Deployment, Project
 from mlflow_ae5_deploy.common.errors import DeployError, StageFailed
 from mlflow_ae5_deploy.engine.change import Change
 from mlflow_ae5_deploy.engine.context import Context, RestoreRequest
-from mlflow_ae5_deploy.engine.job_result import JobResult
 from mlflow_ae5_deploy.engine.records import RestoreRecord
 from mlflow_ae5_deploy.engine.stage import Changes, Diff, NoChange, Stage
 from mlflow_ae5_deploy.jobs import other_machines, runner, tasks
+from mlflow_ae5_deploy.jobs.contract import RestoreReport
+from mlflow_ae5_deploy.jobs.result import JobResult
 from mlflow_ae5_deploy.resources import backup_destination, server_secrets
 from mlflow_ae5_deploy.resources.deployment import STOPPED, StopDeployment, restart_consequences, stop
 from mlflow_ae5_deploy.resources.interrupted import (
@@ -30,13 +31,13 @@ from mlflow_ae5_deploy.resources.restore import (
     CheckRestore,
     RestoreSnapshot,
     UndoRestore,
-    checking,
+    check_change,
+    check_first,
     learn,
-    look_first,
     refuse_in_use,
     refuse_occupied,
-    require_repository,
-    restoring,
+    require_database,
+    restore_change,
 )
 from mlflow_ae5_deploy.resources.secrets import MADE, SecretState, SetSecrets, setting
 
@@ -101,8 +102,8 @@ class RecoveryStage(Stage[RestoreState]):
             )
             for item in state.servers
         ]
-        first = [checking(restore)] if stops else []
-        return Changes((*first, *stops, *setting(state.secrets), restoring(restore)))
+        first = [check_change(restore)] if stops else []
+        return Changes((*first, *stops, *setting(state.secrets), restore_change(restore)))
 
     def apply(self, change: Change, state: RestoreState, context: Context) -> None:
         restore, project = state.restore, state.project
@@ -114,7 +115,7 @@ class RecoveryStage(Stage[RestoreState]):
                 context.state.invalidate_tokens()
                 stop(context, next(server for server in state.servers if server.id == change.id))
             case CheckRestore():
-                look_first(context, project, restore)
+                check_first(context, project, restore)
             case SetSecrets():
                 of_server = [item for item in state.secrets if item.name != backup_destination.VARIABLE]
                 server_secrets.store(context, of_server, server_runs=False)
@@ -135,8 +136,8 @@ class RecoveryStage(Stage[RestoreState]):
         state.restore = started
         state.save()
 
-        def done(job_result: JobResult) -> None:
-            snapshot = str(job_result.report.get("snapshot") or desired.snapshot)
+        def done(job_result: JobResult[RestoreReport]) -> None:
+            snapshot = job_result.report.snapshot or desired.snapshot
             state.restore = replace(started, status="done", snapshot=snapshot)
             state.save()
             if desired.undo:
@@ -146,21 +147,21 @@ class RecoveryStage(Stage[RestoreState]):
 
         task = tasks.restore(*desired.job_words)
         job_result = runner.attempt(context, project, task, seconds=desired.wait, on_success=done, take_ended=resumed)
-        if not runner.succeeded(job_result):
+        if not job_result.succeeded:
             learn(context, project, job_result, before)
         runner.require(task, job_result)
         try:
-            require_repository(context, job_result)
+            require_database(context, job_result)
         except DeployError:
             state.restore = started  # it was not the requested one
             state.save()
             raise
-        context.outputs.recovered = job_result
+        context.outputs.recovered = {"message": job_result.message, "report": job_result.report.data}
         if not desired.undo:
             end_upgrade_by_restore(context)
 
     def verify(self, context: Context) -> str | None:
-        return context.outputs.recovered.message if context.outputs.recovered else None
+        return context.outputs.recovered["message"] if context.outputs.recovered else None
 
 
 def _already_done(restore: RestoreRequest, state: RestoreState) -> NoChange | None:

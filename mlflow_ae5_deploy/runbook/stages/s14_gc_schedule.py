@@ -11,7 +11,7 @@ from mlflow_ae5_deploy.engine.change import Change
 from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.engine.stage import Changes, Diff, NoChange, Stage
 from mlflow_ae5_deploy.resources import backup_destination, scheduled_job
-from mlflow_ae5_deploy.resources.backup_job import scheduled_jobs
+from mlflow_ae5_deploy.resources.job_specs import scheduled_jobs
 from mlflow_ae5_deploy.resources.scheduled_job import JobChange, ScheduledJobState
 from mlflow_ae5_deploy.resources.secrets import SecretState, SetSecrets, setting
 

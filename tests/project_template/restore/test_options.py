@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
 from mlflow_ae5_server import cli
 from mlflow_ae5_server.common import arguments, settings
+from mlflow_ae5_server.common.contract import CONTRACT
 from mlflow_ae5_server.common.errors import UsageError
 from mlflow_ae5_server.database import dialects
 
@@ -33,6 +35,17 @@ from mlflow_ae5_server.database import dialects
 )
 def test_options_are_parsed(given: str, expected: dict[str, Any]) -> None:
     assert vars(cli.parse(given.split())).items() >= expected.items()
+
+
+@pytest.mark.parametrize("command", sorted(CONTRACT["commands"]))
+def test_a_command_has_the_options_of_the_contract(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    agreed = CONTRACT["commands"][command]
+    for action, options in agreed.get("actions", {"": agreed.get("options")}).items():
+        with pytest.raises(SystemExit):
+            cli.parse([agreed["word"], *action.split(), "--help"])
+        usage = capsys.readouterr().out.partition("options:")[0]
+        listed = {option for option in re.findall(r"--[a-z-]+", usage) if "anaconda" not in option}
+        assert listed == set(options), action
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The scheduled backup and the scheduled drill, as the configuration or a command line wants them."""
+"""The specs of the scheduled jobs: garbage collection, backup and drill."""
 
 from __future__ import annotations
 
@@ -6,13 +6,18 @@ from mlflow_ae5_deploy.common.cron import parse_cron
 from mlflow_ae5_deploy.config.settings import Settings
 from mlflow_ae5_deploy.jobs.runner import command_of
 from mlflow_ae5_deploy.jobs.spec import JobSpec
-from mlflow_ae5_deploy.resources import gc_job
 
 BACKUP, DRILL = "Backup", "Drill"
 
 
-def desired_job(settings: Settings, command: str, schedule: str) -> JobSpec:
-    """Without variables: the project's defaults are to make a snapshot, and to try the newest one."""
+def gc_job(settings: Settings) -> JobSpec:
+    gc = settings.gc
+    schedule, variables = parse_cron(gc.schedule).expression, tuple(sorted(gc.variables.items()))
+    return JobSpec(gc.name, gc.command, schedule, variables, gc.resource_profile)
+
+
+def backup_job(settings: Settings, command: str, schedule: str) -> JobSpec:
+    """Of a backup or a drill, without variables: by default they create a snapshot, and test the latest one."""
     backup = settings.backup
     return JobSpec(
         backup.name if command == BACKUP else backup.drill_name,
@@ -27,10 +32,7 @@ def desired_job(settings: Settings, command: str, schedule: str) -> JobSpec:
 
 
 def scheduled_jobs(settings: Settings) -> list[JobSpec]:
-    """All that `install` makes sure of: the garbage collection, and what is configured of the others."""
-    return [gc_job.desired_job(settings), *configured_jobs(settings)]
-
-
-def configured_jobs(settings: Settings) -> list[JobSpec]:
+    """All that `install` schedules."""
     pairs = ((BACKUP, settings.backup.schedule), (DRILL, settings.backup.drill_schedule))
-    return [desired_job(settings, command, schedule) for command, schedule in pairs if schedule]
+    configured = [backup_job(settings, command, schedule) for command, schedule in pairs if schedule]
+    return [gc_job(settings), *configured]

@@ -1,0 +1,403 @@
+"""What the project's jobs are asked and what they report, typed. The source is contract.json of the project template.
+
+A report is the last line of a log, to which others may write: a field of another type than agreed counts as absent.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import UnionType
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+
+from mlflow_ae5_deploy.common import json_input
+from mlflow_ae5_deploy.common.errors import Locked, NotFound, PartlyDone, RepositoryFailed, SnapshotDamaged
+
+ARGUMENTS = {
+    "Backup": "MLFLOW_TRACKING_BACKUP_ARGUMENTS",
+    "Restore": "MLFLOW_TRACKING_RESTORE_ARGUMENTS",
+    "Drill": "MLFLOW_TRACKING_DRILL_ARGUMENTS",
+}
+"""The variable with a command's options."""
+REHEARSE = "MLFLOW_TRACKING_UPGRADE_REHEARSE"
+GC_DRY_RUN = "MLFLOW_TRACKING_GC_DRY_RUN"
+CHECK_VALUES = "MLFLOW_TRACKING_CHECK_VALUES"
+BACKUP_DESTINATION = "MLFLOW_TRACKING_BACKUP_DESTINATION"
+
+SUCCESS = frozenset(("done", "dry-run", "undone", "rehearsed", "upgraded", "unchanged", "initialised", "ok", "skipped"))
+"""Outcomes of a job that did its work; `skipped` is one of a collection that met another one."""
+OUTCOME_INCOMPLETE = "incomplete"
+UNKNOWN = "unknown"
+"""The outcome of a run that left no report."""
+INCOMPLETE, BUSY, ABSENT = PartlyDone.exit_code, Locked.exit_code, NotFound.exit_code
+DAMAGED, REPOSITORY_FAILED = SnapshotDamaged.exit_code, RepositoryFailed.exit_code
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """The fields that every command may report. An empty text, an empty tuple and None stand for absent."""
+
+    command: str = ""
+    outcome: str = ""
+    exit_code: int | None = None
+    seconds: float | None = None
+    error: str = ""
+    hint: str = ""
+    snapshot: str = ""
+    """The id of the snapshot that was made, read or restored."""
+    interrupted_restore: str = ""
+    """Why database and artifacts are not whole."""
+    data: Mapping[str, Any] = field(default_factory=dict)
+    """The whole line as it was read."""
+
+    @property
+    def has_interrupted_restore(self) -> bool:
+        """Whether the job looked for an interrupted restore, with whatever result."""
+        return "interrupted_restore" in self.data
+
+
+R = TypeVar("R", bound=Report)
+R_co = TypeVar("R_co", bound=Report, covariant=True)
+
+
+# garbage collection -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class GcCount:
+    """remaining: due, and could not be removed."""
+
+    due: int = 0
+    removed: int = 0
+    remaining: int = 0
+
+
+@dataclass(frozen=True)
+class SkippedItem:
+    id: str = ""
+    kind: str = ""
+    why: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GcReport(Report):
+    """server: `ok`, or why the job could not use it. token_sha256: the start of the digest of the token it used."""
+
+    dry_run: bool | None = None
+    token_sha256: str = ""
+    server: str = ""
+    runs: GcCount | None = None
+    experiments: GcCount | None = None
+    logged_models: GcCount | None = None
+    bytes: int | None = None
+    skipped: tuple[SkippedItem, ...] = ()
+    skipped_total: int | None = None
+
+
+# schema and checks of the platform --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Migration:
+    revision: str = ""
+    what: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class UpgradeReport(Report):
+    """revision: of the schema before. touched: whether a migration was started."""
+
+    touched: bool | None = None
+    revision: str = ""
+    expected_revision: str = ""
+    new_revision: str = ""
+    migrations: tuple[Migration, ...] = ()
+    migration_seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class KeyState:
+    """at_hand: how the key of this name compares: same, other or unset."""
+
+    name: str = ""
+    at_hand: str = ""
+
+
+@dataclass(frozen=True)
+class CheckPart:
+    """ok: None where there was nothing to check."""
+
+    ok: bool | None = None
+    message: str = ""
+    hint: str = ""
+    warning: str = ""
+    warnings: tuple[str, ...] = ()
+    revision: str = ""
+    compared: tuple[KeyState, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckReport(Report):
+    database: CheckPart | None = None
+    artifacts: CheckPart | None = None
+    keys: CheckPart | None = None
+    server: CheckPart | None = None
+
+
+# backups ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class InFlight:
+    running_runs: int = 0
+
+
+@dataclass(frozen=True)
+class DamagedObject:
+    """object: its digest; name: where it has none, such as a file list."""
+
+    object: str = ""
+    name: str = ""
+    what: str = ""
+
+
+@dataclass(frozen=True)
+class IncompleteSnapshot:
+    snapshot: str = ""
+    what: str = ""
+
+
+@dataclass(frozen=True)
+class CheckSample:
+    """The last check of a snapshot, where it read a part."""
+
+    at: str = ""
+    checked: int | None = None
+    of: int | None = None
+
+
+@dataclass(frozen=True)
+class SnapshotLine:
+    """One snapshot of `backup list`. verified: when all of it was read; damaged: what is wrong with it."""
+
+    snapshot: str = ""
+    finished: str = ""
+    mlflow_version: str = ""
+    rows: int | None = None
+    artifacts: int | None = None
+    artifact_bytes: int | None = None
+    verified: str = ""
+    sampled: CheckSample | None = None
+    damaged: str = ""
+    complete: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackupReport(Report):
+    action: str = ""
+    repository: str = ""
+    """The id of the repository, given when its first snapshot was made."""
+    snapshot_count: int | None = None
+
+    runs: int | None = None
+    rows: int | None = None
+    tables: int | None = None
+    artifacts: int | None = None
+    artifact_bytes: int | None = None
+    missing_runs: int | None = None
+    """Of the previous snapshot's, where they are many."""
+    previous_runs: int | None = None
+    missing_artifacts: int | None = None
+    previous_artifacts: int | None = None
+    new_objects: int | None = None
+    stored_bytes: int | None = None
+    in_flight: InFlight | None = None
+    external: tuple[str, ...] = ()
+    """Artifact locations outside the store, which are not in the snapshot."""
+    unreadable: tuple[str, ...] = ()
+    """Artifacts in the store that are not in the snapshot, each with the reason."""
+    unsafe_keys: tuple[str, ...] = ()
+
+    checked_objects: int | None = None
+    of_objects: int | None = None
+    checked_bytes: int | None = None
+    damaged: tuple[DamagedObject, ...] = ()
+    not_recorded: str = ""
+    """Why the result of a check could not be written to the repository."""
+
+    snapshots: tuple[SnapshotLine, ...] = ()
+    unfinished: tuple[str, ...] = ()
+    manifest: Mapping[str, Any] | None = None
+
+    kept: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+    would_remove: tuple[str, ...] = ()
+    freed_bytes: int | None = None
+    guard: str = ""
+    """Why no object was removed."""
+    incomplete: tuple[IncompleteSnapshot, ...] = ()
+    """Snapshots that a prune found to lack objects."""
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether a new snapshot has every artifact."""
+        return not self.external and not self.unreadable
+
+
+# restores ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Dialects:
+    source: str = ""
+    target: str = ""
+
+
+@dataclass(frozen=True)
+class SchemaChange:
+    revision: str = ""
+    new_revision: str = ""
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Why a restore would be refused now, and the exit code that it would end with."""
+
+    exit_code: int | None = None
+    error: str = ""
+    hint: str = ""
+
+
+@dataclass(frozen=True)
+class UnfitValue:
+    """A value of a snapshot that the target database cannot keep. row: its key. free_text: it may be shortened."""
+
+    table: str = ""
+    column: str = ""
+    row: Mapping[str, Any] | None = None
+    what: str = ""
+    free_text: bool = False
+
+
+@dataclass(frozen=True)
+class SavedCopy:
+    """Data that a restore moved away. more: the files were not counted to the end."""
+
+    name: str = ""
+    snapshot: str = ""
+    time: str = ""
+    database: bool = False
+    files: int | None = None
+    bytes: int | None = None
+    more: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class _SnapshotReport(Report):
+    """Fields of the commands that restore a snapshot."""
+
+    dialect: Dialects | None = None
+    rows: int | None = None
+    tables: int | None = None
+    artifacts: int | None = None
+    artifact_bytes: int | None = None
+    other_keys: tuple[str, ...] = ()
+    """A sentence for each key of the snapshot that is not the present one."""
+    damaged: tuple[DamagedObject, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class RestoreReport(_SnapshotReport):
+    action: str = ""
+    checked_objects: int | None = None
+    of_objects: int | None = None
+    estimated_seconds: float | None = None
+    would_refuse: tuple[Refusal, ...] = ()
+    refused_values: tuple[UnfitValue, ...] = ()
+    refused_total: int | None = None
+    shortened_values: tuple[UnfitValue, ...] = ()
+    shortened_total: int | None = None
+    artifacts_identical: bool = False
+    database_identical: bool = False
+    upgraded: SchemaChange | None = None
+    saved_copy: str = ""
+    """The name under which the replaced data is saved."""
+    would_restore: str = ""
+    """The saved copy that an undo would bring back, by name."""
+    restored_copy: str = ""
+    saved_copies: tuple[SavedCopy, ...] = ()
+    would_delete: SavedCopy | None = None
+    deleted: SavedCopy | None = None
+
+
+@dataclass(frozen=True)
+class DrillCheck:
+    name: str = ""
+    passed: bool = False
+    detail: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DrillReport(_SnapshotReport):
+    recovery_seconds: float | None = None
+    checks: tuple[DrillCheck, ...] = ()
+    models_read: int | None = None
+
+
+REPORTS: Mapping[str, type[Report]] = {
+    "GarbageCollection": GcReport,
+    "DatabaseUpgrade": UpgradeReport,
+    "Check": CheckReport,
+    "Backup": BackupReport,
+    "Restore": RestoreReport,
+    "Drill": DrillReport,
+}
+
+
+# reading ----------------------------------------------------------------------------------------------------------
+
+
+def last_line(log: str) -> dict[str, Any]:
+    """The JSON object on the last line that is a report; empty where there is none."""
+    for line in reversed(log.splitlines()):
+        text = line.strip()
+        if not (text.startswith("{") and text.endswith("}")):
+            continue
+        try:
+            value = json_input.parse(text)
+        except ValueError:
+            continue
+        if isinstance(value, dict) and "outcome" in value:
+            return value
+    return {}
+
+
+def read(form: type[R], line: Mapping[str, Any]) -> R:
+    """The report in a line. Never fails: what is not as agreed is left out."""
+    report: R = dataclasses.replace(_build(form, line), data=line)
+    return report
+
+
+_hints = functools.cache(get_type_hints)
+
+
+def _build(form: Any, values: Mapping[str, Any]) -> Any:
+    typed = {name: _typed(hint, values.get(name)) for name, hint in _hints(form).items() if name != "data"}
+    return form(**{name: value for name, value in typed.items() if value is not None})
+
+
+def _typed(hint: Any, value: Any) -> Any:
+    """`value` where it has the type, else None; of a list the items that have it."""
+    origin = get_origin(hint)
+    if origin is UnionType:
+        return _typed(get_args(hint)[0], value)
+    if origin is tuple:
+        items = value if isinstance(value, list) else ()
+        return tuple(item for one in items if (item := _typed(get_args(hint)[0], one)) is not None)
+    if dataclasses.is_dataclass(hint):
+        return _build(hint, value) if isinstance(value, dict) else None
+    if isinstance(value, bool) and hint is not bool:
+        return None
+    return value if isinstance(value, (int, float) if hint is float else origin or hint) else None

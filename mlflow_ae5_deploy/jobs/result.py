@@ -1,0 +1,82 @@
+"""How a job's run ended, according to the platform and to the job itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Generic
+
+from mlflow_ae5_deploy.ae5.models import Run
+from mlflow_ae5_deploy.common.redaction import scrub
+from mlflow_ae5_deploy.jobs import text
+from mlflow_ae5_deploy.jobs.contract import INCOMPLETE, REPORTS, SUCCESS, UNKNOWN, R_co, Report, last_line, read
+
+_SHOWN = 200  # characters of a log's last line
+
+
+@dataclass(frozen=True)
+class JobResult(Generic[R_co]):
+    """The result of one run."""
+
+    run_id: str
+    state: str
+    """How the run ended, in the platform's word."""
+    report: R_co
+    message: str = ""
+    """One sentence for a person."""
+    tail: str = ""
+    """The end of the log, where nobody has seen it."""
+    log_saved: bool = False
+    """The log is on this machine; `logs --run` shows it."""
+
+    @property
+    def outcome(self) -> str:
+        """In the job's own word; `unknown` where it left no report: an old release, or a run that was killed."""
+        return self.report.outcome or UNKNOWN
+
+    @property
+    def exit_code(self) -> int | None:
+        return self.report.exit_code
+
+    @property
+    def succeeded(self) -> bool:
+        """False as soon as the platform or the job calls it failed. Nothing may be built on a run without a report."""
+        return self.state == "completed" and self.outcome in SUCCESS and self.exit_code in (0, None)
+
+    @property
+    def reported(self) -> bool:
+        """False for a run that completed without a report: a launcher may lose the exit code."""
+        return self.state != "completed" or self.outcome != UNKNOWN
+
+    @property
+    def passed(self) -> bool | None:
+        """`succeeded`; None where the result is not known."""
+        return self.succeeded if self.reported else None
+
+
+def read_result(form: type[R_co], run: Run, log: str) -> JobResult[R_co]:
+    """Pure: the result of a run that has ended, from its log. form: the report of the command that was run."""
+    result = JobResult(run.id, run.state, read(form, last_line(log)))
+    return JobResult(run.id, run.state, result.report, scrub(_message(result, log)))
+
+
+def read_any_result(run: Run, log: str) -> JobResult[Report]:
+    """The same for a run of any command: its report names it."""
+    return read_result(REPORTS.get(str(last_line(log).get("command")), Report), run, log)
+
+
+def _message(result: JobResult[R_co], log: str) -> str:
+    if not result.reported:
+        return _unreported(log)
+    if result.succeeded or result.exit_code == INCOMPLETE:
+        return text.sentence(result.report)
+    if result.report.error:
+        return result.report.error.rstrip(".")
+    reported = "and its log has no report" if result.outcome == UNKNOWN else f"the job reports {result.outcome}"
+    code = f", exit code {result.exit_code}" if result.exit_code is not None else ""
+    return f"the run is {result.state}, {reported}{code}"
+
+
+def _unreported(log: str) -> str:
+    last = next((line.strip() for line in reversed(log.splitlines()) if line.strip()), "")
+    end = f"it ends with `{scrub(last[:_SHOWN])}`" if last else "it is empty"
+    return f"the run is completed, and its log has no report; {end}"

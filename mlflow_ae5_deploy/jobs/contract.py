@@ -195,17 +195,24 @@ class SnapshotLine:
 
 
 @dataclass(frozen=True, kw_only=True)
-class BackupReport(Report):
+class SnapshotReport(Report):
+    """Fields of the commands that write or read a snapshot."""
+
+    rows: int | None = None
+    tables: int | None = None
+    artifacts: int | None = None
+    artifact_bytes: int | None = None
+    damaged: tuple[DamagedObject, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackupReport(SnapshotReport):
     action: str = ""
     repository: str = ""
     """The id of the repository, given when its first snapshot was made."""
     snapshot_count: int | None = None
 
     runs: int | None = None
-    rows: int | None = None
-    tables: int | None = None
-    artifacts: int | None = None
-    artifact_bytes: int | None = None
     missing_runs: int | None = None
     """Of the previous snapshot's, where they are many."""
     previous_runs: int | None = None
@@ -223,7 +230,6 @@ class BackupReport(Report):
     checked_objects: int | None = None
     of_objects: int | None = None
     checked_bytes: int | None = None
-    damaged: tuple[DamagedObject, ...] = ()
     not_recorded: str = ""
     """Why the result of a check could not be written to the repository."""
 
@@ -295,22 +301,11 @@ class SavedCopy:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _SnapshotReport(Report):
-    """Fields of the commands that restore a snapshot."""
-
+class RestoreReport(SnapshotReport):
+    action: str = ""
     dialect: Dialects | None = None
-    rows: int | None = None
-    tables: int | None = None
-    artifacts: int | None = None
-    artifact_bytes: int | None = None
     other_keys: tuple[str, ...] = ()
     """A sentence for each key of the snapshot that is not the present one."""
-    damaged: tuple[DamagedObject, ...] = ()
-
-
-@dataclass(frozen=True, kw_only=True)
-class RestoreReport(_SnapshotReport):
-    action: str = ""
     checked_objects: int | None = None
     of_objects: int | None = None
     estimated_seconds: float | None = None
@@ -340,7 +335,8 @@ class DrillCheck:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DrillReport(_SnapshotReport):
+class DrillReport(SnapshotReport):
+    other_keys: tuple[str, ...] = ()
     recovery_seconds: float | None = None
     checks: tuple[DrillCheck, ...] = ()
     models_read: int | None = None

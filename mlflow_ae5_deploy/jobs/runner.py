@@ -34,10 +34,9 @@ from mlflow_ae5_deploy.jobs import other_machines, outcomes, saved_logs
 from mlflow_ae5_deploy.jobs.contract import (
     INCOMPLETE,
     BackupReport,
-    DrillReport,
     R,
     Report,
-    RestoreReport,
+    SnapshotReport,
     last_line,
 )
 from mlflow_ae5_deploy.jobs.logs import WithoutSettings
@@ -223,7 +222,7 @@ def _missing(report: Report) -> Iterator[tuple[str, tuple[str, ...], str]]:
 
 
 def _damage(report: Report) -> str:
-    if not isinstance(report, BackupReport | RestoreReport | DrillReport):
+    if not isinstance(report, SnapshotReport):
         return ""
     return scrub("\n".join(f"- {item.object or item.name}: {item.what}" for item in report.damaged[:_DAMAGED_SHOWN]))
 

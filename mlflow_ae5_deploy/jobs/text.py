@@ -13,6 +13,7 @@ from mlflow_ae5_deploy.jobs.contract import (
     Report,
     RestoreReport,
     SavedCopy,
+    SnapshotReport,
     UpgradeReport,
 )
 
@@ -118,7 +119,7 @@ def _backup(report: BackupReport) -> str:
     )
 
 
-def _contents(report: BackupReport | RestoreReport) -> str:
+def _contents(report: SnapshotReport) -> str:
     return (
         f"{count(report.rows, 'rows')} in {count(report.tables, 'tables')}, "
         f"{count(report.artifacts, 'artifacts')} ({size(report.artifact_bytes)})"

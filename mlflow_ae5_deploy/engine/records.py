@@ -59,14 +59,19 @@ def _without_credentials(variables: Mapping[str, str | None]) -> dict[str, str |
 
 
 @dataclass(frozen=True)
-class DeploymentDefinition:
-    """What it takes to start a deployment again."""
-
+class DeploymentSpec:
     name: str
     endpoint: str
     command: str
     resource_profile: str
     revision: str
+
+
+@dataclass(frozen=True)
+class DeploymentDefinition:
+    """What it takes to start a deployment again."""
+
+    spec: DeploymentSpec
     # None on disk for a value that looks like a credential
     variables: Annotated[Mapping[str, str | None], PlainSerializer(_without_credentials)]
     shared: tuple[tuple[str, str, str], ...]  # (type, id, permission) of each collaborator

@@ -14,7 +14,7 @@ from mlflow_ae5_deploy.ae5.models import Collaborator, Deployment, Revision
 from mlflow_ae5_deploy.common.errors import Conflict, DeployError, NotFound, StageFailed
 from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.engine.executor import applying
-from mlflow_ae5_deploy.engine.records import DeploymentDefinition, PendingRestart
+from mlflow_ae5_deploy.engine.records import DeploymentDefinition, DeploymentSpec, PendingRestart
 from mlflow_ae5_deploy.jobs import other_machines
 from mlflow_ae5_deploy.resources.current_deployment import chosen_of
 from mlflow_ae5_deploy.resources.deployment import (
@@ -28,7 +28,6 @@ from mlflow_ae5_deploy.resources.deployment import (
     start,
     stop,
 )
-from mlflow_ae5_deploy.resources.deployment_spec import DeploymentSpec
 
 
 @dataclass(frozen=True)
@@ -44,11 +43,13 @@ def define(
 ) -> DeploymentDefinition:
     """Pure. endpoint: the configured one, for a deployment that has none."""
     return DeploymentDefinition(
-        name=current.name,
-        endpoint=current.endpoint or endpoint,
-        command=current.command,
-        resource_profile=current.resource_profile,
-        revision=kept_revision(current, revisions),
+        DeploymentSpec(
+            name=current.name,
+            endpoint=current.endpoint or endpoint,
+            command=current.command,
+            resource_profile=current.resource_profile,
+            revision=kept_revision(current, revisions),
+        ),
         variables=dict(current.variables),
         shared=tuple((c.type, c.id, c.permission) for c in shared),
     )
@@ -75,14 +76,14 @@ def restart(context: Context, current: Deployment) -> RestartResult:
     revisions = context.cached.revisions(project) if project else []
     endpoint = context.settings.deployment.endpoint
     definition = define(current, context.cached.collaborators(current.id), revisions, endpoint)
-    check_before_start(context, desired_by(context, definition), project)
+    check_before_start(context, definition.spec, project)
     if project is not None:
         other_machines.refuse_meanwhile(context, project)
     notes = []
     if current.public:
         notes.append("The previous deployment was public; it is private now, because anyone could delete experiments.")
-    if definition.revision != current.revision:
-        notes.append(f"The revision stays {definition.revision}; a newer one was made since the previous start.")
+    if definition.spec.revision != current.revision:
+        notes.append(f"The revision stays {definition.spec.revision}; a newer one was made since the previous start.")
     with applying(restarting(current, "requested"), context.journal):
         pending = PendingRestart(current.id, context.clock.now(), definition)
         context.state.restart = pending
@@ -121,7 +122,7 @@ def _refuse_if_lost(definition: DeploymentDefinition) -> None:
         raise Conflict(
             f"A restart was interrupted after the stop, and the previous values of {', '.join(lost)} were not saved, "
             "because they look like credentials.",
-            where=f"deployment {definition.name}",
+            where=f"deployment {definition.spec.name}",
             remedy="Give them to the server as secrets (server.secrets) and run `install`, which starts it.",
         )
 
@@ -131,10 +132,9 @@ def _bring_up(
 ) -> RestartResult:
     project = context.cached.project(context.settings.project.name)
     definition, failed = pending.definition, None
-    desired = desired_by(context, definition)
     variables = {name: value for name, value in definition.variables.items() if value is not None}
     try:
-        started = current or start(context, desired, project, variables)
+        started = current or start(context, definition.spec, project, variables)
         deployment = await_serving(context, started)
     except DeployError as error:
         failed = error
@@ -150,12 +150,12 @@ def _roll_back(context: Context, definition: DeploymentDefinition, failed: Deplo
     project = context.cached.project(context.settings.project.name)
     variables = {name: value for name, value in definition.variables.items() if value is not None}
     try:
-        with applying(RollBackDeployment(name=definition.name, reason=failed.what), context.journal):
+        with applying(RollBackDeployment(name=definition.spec.name, reason=failed.what), context.journal):
             context.cached.forget("deployments", "endpoints")
             left = chosen_of(context).current
             if left is not None:
                 stop(context, left)
-            return await_serving(context, start(context, desired_by(context, definition), project, variables))
+            return await_serving(context, start(context, definition.spec, project, variables))
     except DeployError as error:
         again = error
     raise StageFailed(
@@ -184,17 +184,6 @@ def share_again(context: Context, deployment: Deployment, definition: Deployment
         names = sorted(f"{item.type} {item.id}" for item in missing)
         context.journal.effect("share", "deployment", id=deployment.id, added=names)
         context.cached.forget("collaborators")
-
-
-def desired_by(context: Context, definition: DeploymentDefinition) -> DeploymentSpec:
-    return DeploymentSpec(
-        account=context.account,
-        name=definition.name,
-        endpoint=definition.endpoint,
-        command=definition.command,
-        resource_profile=definition.resource_profile,
-        revision=definition.revision,
-    )
 
 
 def nothing_runs(context: Context) -> NotFound:

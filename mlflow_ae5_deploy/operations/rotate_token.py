@@ -87,14 +87,10 @@ def _restarted(context: Context, options: RotationOptions, on_step: OnStep) -> R
         return None
     if current is None:
         raise nothing_runs(context)
-    _agree(context, current)
-    on_step("restart")
-    return restart(context, current)
-
-
-def _agree(context: Context, current: Deployment) -> None:
     change = restarting(current, "--restart was given")
     require_consent(context, [change], where=f"deployment {current.name}")
+    on_step("restart")
+    return restart(context, current)
 
 
 def _rotation(context: Context, options: RotationOptions, restarted: RestartResult | None) -> RotationContext:
@@ -103,21 +99,12 @@ def _rotation(context: Context, options: RotationOptions, restarted: RestartResu
     if urlsplit(url).scheme != "https":
         raise StageFailed(f"The platform gives no https URL for the deployment: {url or 'none'}", stage=9)
     context.outputs.deployment, context.outputs.url = deployment, url
-    unfinished = _unfinished(context, deployment)
+    unfinished = context.state.rotation
+    if unfinished is not None and unfinished.deployment_id != deployment.id:
+        unfinished = None
     decision = decide(replace(options, restart=restarted is not None), _situation(context, deployment, unfinished))
-    return RotationContext(
-        deployment,
-        url,
-        decision,
-        _invalid_since(context, deployment, restarted, unfinished),
-        restarted,
-        unfinished,
-    )
-
-
-def _unfinished(context: Context, deployment: Deployment) -> InterruptedRotation | None:
-    rotation = context.state.rotation
-    return rotation if rotation is not None and rotation.deployment_id == deployment.id else None
+    invalid_since = _invalid_since(context, deployment, restarted, unfinished)
+    return RotationContext(deployment, url, decision, invalid_since, restarted, unfinished)
 
 
 def _running(context: Context) -> Deployment:

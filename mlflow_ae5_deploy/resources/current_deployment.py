@@ -7,14 +7,14 @@ from mlflow_ae5_deploy.common.errors import (
     NotFound,
 )
 from mlflow_ae5_deploy.engine.context import Context
+from mlflow_ae5_deploy.engine.records import DeploymentSpec
 from mlflow_ae5_deploy.jobs.runner import required_project
-from mlflow_ae5_deploy.resources.deployment_spec import DeploymentMatch, DeploymentSpec, select
+from mlflow_ae5_deploy.resources.deployment_spec import DeploymentMatch, select
 
 
 def desired_deployment(context: Context) -> DeploymentSpec:
     desired = context.settings.deployment
     return DeploymentSpec(
-        account=context.account,
         name=desired.name,
         endpoint=desired.endpoint,
         command=desired.command,

@@ -17,10 +17,11 @@ from mlflow_ae5_deploy.common.errors import (
 )
 from mlflow_ae5_deploy.engine.change import Change, Consequence, Impact
 from mlflow_ae5_deploy.engine.context import Context
+from mlflow_ae5_deploy.engine.records import DeploymentSpec
 from mlflow_ae5_deploy.jobs.spec import check_profile
 from mlflow_ae5_deploy.resources import interrupted
 from mlflow_ae5_deploy.resources.current_deployment import project_name
-from mlflow_ae5_deploy.resources.deployment_spec import DeploymentSpec, Drift, drift
+from mlflow_ae5_deploy.resources.deployment_spec import Drift, drift
 from mlflow_ae5_deploy.resources.health import await_health, failure
 
 STAGE = 8

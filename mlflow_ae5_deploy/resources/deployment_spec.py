@@ -7,17 +7,8 @@ from dataclasses import dataclass
 
 from mlflow_ae5_deploy.ae5.models import Deployment, Project
 from mlflow_ae5_deploy.common.mlflow_api import Health
+from mlflow_ae5_deploy.engine.records import DeploymentSpec
 from mlflow_ae5_deploy.resources.secrets import SecretState
-
-
-@dataclass(frozen=True)
-class DeploymentSpec:
-    account: str
-    name: str
-    endpoint: str
-    command: str
-    resource_profile: str
-    revision: str
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Whatever happens to one request of a run, the next run ends in the same installation, and the one after it rests."""
+"""Whatever happens to one request of a run, the next run converges, and the one after it changes nothing."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ import pytest
 from tests.convergence.conftest import POINTS
 from tests.convergence.points import BUSY, KILLED, KILLED_AFTER, LOST, Mode, every_point
 from tests.convergence.rows import ROWS, Row
-
-rows = pytest.mark.parametrize("row", ROWS, ids=[row.name for row in ROWS])
 
 
 def assert_converges(cells, row: Row, mode: Mode, record_property) -> None:
@@ -23,25 +21,7 @@ def assert_converges(cells, row: Row, mode: Mode, record_property) -> None:
         assert tally.reached >= 5
 
 
-@rows
-class TestKilled:
-    def test_before_a_request_takes_effect(self, cells, row, record_property):
-        assert_converges(cells, row, KILLED, record_property)
-
-
-@rows
-class TestKilledTooLate:
-    def test_while_a_change_takes_effect(self, cells, row, record_property):
-        assert_converges(cells, row, KILLED_AFTER, record_property)
-
-
-@rows
-class TestLost:
-    def test_the_answer_and_not_the_effect(self, cells, row, record_property):
-        assert_converges(cells, row, LOST, record_property)
-
-
-@rows
-class TestBusy:
-    def test_the_platform_answers_503_once(self, cells, row, record_property):
-        assert_converges(cells, row, BUSY, record_property)
+@pytest.mark.parametrize("row", ROWS, ids=[row.name for row in ROWS])
+@pytest.mark.parametrize("mode", [KILLED, KILLED_AFTER, LOST, BUSY], ids=lambda mode: mode.name)
+def test_a_run_converges_after_a_fault(cells, mode, row, record_property):
+    assert_converges(cells, row, mode, record_property)

@@ -61,8 +61,9 @@ def test_the_revision_that_ran_is_the_one_that_runs_again(case, current, revisio
 def test_the_definition_is_what_ran_and_not_what_is_configured():
     definition = define(deployment(), [Collaborator("everyone", "group")], [SECOND], "another")
 
-    assert (definition.name, definition.endpoint, definition.command) == ("dev.mlflow", "mlflow", "TrackingServer")
-    assert (definition.resource_profile, dict(definition.variables)) == ("large", {"MLFLOW_WORKERS": "2"})
+    spec = definition.spec
+    assert (spec.name, spec.endpoint, spec.command) == ("dev.mlflow", "mlflow", "TrackingServer")
+    assert (spec.resource_profile, dict(definition.variables)) == ("large", {"MLFLOW_WORKERS": "2"})
     assert definition.shared == (("group", "everyone", "r"),)
 
 

@@ -10,6 +10,7 @@ from runbook_support import OTHER, OURS, context, deployment
 from mlflow_ae5_deploy.common.errors import Conflict
 from mlflow_ae5_deploy.common.mlflow_api import Health
 from mlflow_ae5_deploy.engine.change import Impact
+from mlflow_ae5_deploy.engine.records import DeploymentSpec
 from mlflow_ae5_deploy.engine.stage import NoChange
 from mlflow_ae5_deploy.resources.deployment import (
     AwaitDeployment,
@@ -18,12 +19,11 @@ from mlflow_ae5_deploy.resources.deployment import (
     StartDeployment,
     StopDeployment,
 )
-from mlflow_ae5_deploy.resources.deployment_spec import DeploymentSpec, DeploymentState, drift, select
+from mlflow_ae5_deploy.resources.deployment_spec import DeploymentState, drift, select
 from mlflow_ae5_deploy.resources.secrets import SecretState, SetSecrets
 from mlflow_ae5_deploy.runbook.stages.s08_deploy import DeployStage
 
 DESIRED = DeploymentSpec(
-    account="mlflow-service",
     name="dev.mlflow.tracking.server",
     endpoint="dev-mlflow-tracking-server",
     command="TrackingServer",

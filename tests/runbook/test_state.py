@@ -12,6 +12,7 @@ from mlflow_ae5_deploy.common.errors import Configuration
 from mlflow_ae5_deploy.common.redaction import Secret
 from mlflow_ae5_deploy.engine.records import (
     DeploymentDefinition,
+    DeploymentSpec,
     InterruptedRotation,
     Outcome,
     PendingJobChange,
@@ -28,7 +29,8 @@ from mlflow_ae5_deploy.engine.state import VERSION, SavedState
 
 WHEN = datetime(2026, 1, 1, tzinfo=UTC)
 TOKEN = "MLFLOW_TRACKING_TOKEN"
-DEFINITION = DeploymentDefinition("n", "e", "c", "default", "latest", {"GREETING": "hello"}, (("user", "a", "rw"),))
+SPEC = DeploymentSpec("n", "e", "c", "default", "latest")
+DEFINITION = DeploymentDefinition(SPEC, {"GREETING": "hello"}, (("user", "a", "rw"),))
 RESTART = PendingRestart("a2-1", WHEN, DEFINITION)
 UPGRADE = UpgradeRecord(
     "digest",

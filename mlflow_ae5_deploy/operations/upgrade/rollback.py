@@ -20,7 +20,6 @@ from mlflow_ae5_deploy.engine.change import Change, Consequence, Impact
 from mlflow_ae5_deploy.engine.executor import applying, require_consent
 from mlflow_ae5_deploy.engine.records import DeploymentDefinition, UpgradeRecord
 from mlflow_ae5_deploy.jobs import runner
-from mlflow_ae5_deploy.operations import restart
 from mlflow_ae5_deploy.operations.upgrade import restore_data
 from mlflow_ae5_deploy.operations.upgrade.plan import release_words
 from mlflow_ae5_deploy.operations.upgrade.restore_data import RestoreSource
@@ -154,10 +153,10 @@ def _start(run: UpgradeRun, definition: DeploymentDefinition) -> None:
     if lost := sorted(name for name, value in definition.variables.items() if value is None):
         raise Conflict(
             f"The previous values of {', '.join(lost)} were not saved, because they look like credentials.",
-            where=f"deployment {definition.name}",
+            where=f"deployment {definition.spec.name}",
             remedy="Give them to the server as secrets (server.secrets) and run `install`, which starts it.",
         )
-    desired = restart.desired_by(context, definition)
+    desired = definition.spec
     if desired.revision not in {revision.name for revision in context.cached.revisions(project)}:
         desired = replace(desired, revision="latest")
     variables = {name: value for name, value in definition.variables.items() if value is not None}

@@ -14,6 +14,7 @@ from mlflow_ae5_deploy.common.errors import Conflict, PlatformError, StageFailed
 from mlflow_ae5_deploy.common.mlflow_api import PROBE, Health, judge
 from mlflow_ae5_deploy.engine.change import Change, Consequence, Impact
 from mlflow_ae5_deploy.engine.context import Context
+from mlflow_ae5_deploy.engine.records import DeploymentSpec
 from mlflow_ae5_deploy.engine.stage import Changes, Diff, NoChange, Stage
 from mlflow_ae5_deploy.resources import served_database, server_secrets
 from mlflow_ae5_deploy.resources.current_deployment import desired_deployment, project_name
@@ -29,7 +30,7 @@ from mlflow_ae5_deploy.resources.deployment import (
     start,
     stop,
 )
-from mlflow_ae5_deploy.resources.deployment_spec import DeploymentSpec, DeploymentState, drift, select
+from mlflow_ae5_deploy.resources.deployment_spec import DeploymentState, drift, select
 from mlflow_ae5_deploy.resources.secrets import SetSecrets, setting
 
 _PRIVATE = (Consequence(Impact.ACCESS, "clients without a token or a sign-in are rejected from then on"),)

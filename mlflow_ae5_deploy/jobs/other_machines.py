@@ -6,13 +6,12 @@ journal; all others are another machine's.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
 
 from mlflow_ae5_deploy.ae5.models import Deployment, Job, Project, Run
 from mlflow_ae5_deploy.common.errors import Locked
 from mlflow_ae5_deploy.engine.context import Context
+from mlflow_ae5_deploy.engine.journal import JournalEntry
 
 ONCE = "mlflow-ae5-deploy "  # start of the names of one-off jobs
 REHEARSAL = ".rehearsal"  # end of the name of the project in which an upgrade is rehearsed
@@ -84,43 +83,39 @@ def _pending(context: Context) -> bool:
 
 def _ours(context: Context, resource: str, name: str) -> bool:
     """Whether this machine created it: its last effect or intent on it was not a deletion."""
-    last = _last(context, lambda line: (line.get("resource"), line.get("name")) == (resource, name))
-    return last is not None and (last["event"], last.get("action")) != ("effect", "delete")
+    last = _last(context, lambda entry: (entry.resource, entry.name) == (resource, name))
+    return last is not None and (last.event, last.action) != ("effect", "delete")
 
 
 def _left_down(context: Context) -> bool:
     """Whether this machine stopped the server: its last effect or intent on it was not a start."""
     name = context.settings.project.name
 
-    def about_it(line: dict[str, Any]) -> bool:
-        resource, ours = line.get("resource"), line.get("name") == name
-        return line.get("action") in _UP_AND_DOWN and (resource == "deployment" or (resource == "project" and ours))
+    def about_it(entry: JournalEntry) -> bool:
+        ours = entry.resource == "deployment" or (entry.resource == "project" and entry.name == name)
+        return entry.action in _UP_AND_DOWN and ours
 
     last = _last(context, about_it)
-    return last is not None and (last["event"], last.get("action")) != ("effect", "start")
+    return last is not None and (last.event, last.action) != ("effect", "start")
 
 
 def _knows(context: Context, identity: str) -> bool:
-    return _last(context, lambda line: line.get("id") == identity) is not None
+    return _last(context, lambda entry: entry.id == identity) is not None
 
 
-def _last(context: Context, matches: Callable[[dict[str, Any]], bool]) -> dict[str, Any] | None:
-    """The last line of the journal that matches: an effect, or an intent that may have become one."""
+def _last(context: Context, matches: Callable[[JournalEntry], bool]) -> JournalEntry | None:
+    """The last entry of the journal that matches: an effect, or an intent that may have become one."""
     try:
         lines = context.journal.path.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         return None
     refused = False  # or done: every intent of that run became an effect, or was not started
-    for text in reversed(lines):
-        try:
-            line = json.loads(text)
-        except ValueError:
+    for line in reversed(lines):
+        entry = JournalEntry.parse(line)
+        if entry is None:
             continue  # truncated by a full disk or a crash
-        if not isinstance(line, dict):
-            continue
-        event = line.get("event")
-        if event in ("begin", "end"):
-            refused = event == "end" and line.get("outcome") in ("done", Locked.__name__)
-        elif (event == "effect" or (event == "intent" and not refused)) and matches(line):
-            return line
+        if entry.event in ("begin", "end"):
+            refused = entry.event == "end" and entry.outcome in ("done", Locked.__name__)
+        elif (entry.event == "effect" or (entry.event == "intent" and not refused)) and matches(entry):
+            return entry
     return None

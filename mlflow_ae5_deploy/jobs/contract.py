@@ -45,12 +45,9 @@ class Report:
     seconds: float | None = None
     error: str = ""
     hint: str = ""
-    snapshot: str = ""
-    """The id of the snapshot that was made, read or restored."""
-    interrupted_restore: str = ""
-    """Why database and artifacts are not whole."""
-    data: Mapping[str, Any] = field(default_factory=dict)
-    """The whole line as it was read."""
+    snapshot: str = ""  # the id of the snapshot that was made, read or restored
+    interrupted_restore: str = ""  # why database and artifacts are not whole
+    data: Mapping[str, Any] = field(default_factory=dict)  # the whole line as it was read
 
     @property
     def has_interrupted_restore(self) -> bool:
@@ -208,30 +205,25 @@ class SnapshotReport(Report):
 @dataclass(frozen=True, kw_only=True)
 class BackupReport(SnapshotReport):
     action: str = ""
-    repository: str = ""
-    """The id of the repository, given when its first snapshot was made."""
+    repository: str = ""  # the id of the repository, given when its first snapshot was made
     snapshot_count: int | None = None
 
     runs: int | None = None
-    missing_runs: int | None = None
-    """Of the previous snapshot's, where they are many."""
+    missing_runs: int | None = None  # of the previous snapshot's, where they are many
     previous_runs: int | None = None
     missing_artifacts: int | None = None
     previous_artifacts: int | None = None
     new_objects: int | None = None
     stored_bytes: int | None = None
     in_flight: InFlight | None = None
-    external: tuple[str, ...] = ()
-    """Artifact locations outside the store, which are not in the snapshot."""
-    unreadable: tuple[str, ...] = ()
-    """Artifacts in the store that are not in the snapshot, each with the reason."""
+    external: tuple[str, ...] = ()  # artifact locations outside the store, which are not in the snapshot
+    unreadable: tuple[str, ...] = ()  # artifacts in the store that are not in the snapshot, each with the reason
     unsafe_keys: tuple[str, ...] = ()
 
     checked_objects: int | None = None
     of_objects: int | None = None
     checked_bytes: int | None = None
-    not_recorded: str = ""
-    """Why the result of a check could not be written to the repository."""
+    not_recorded: str = ""  # why the result of a check could not be written to the repository
 
     snapshots: tuple[SnapshotLine, ...] = ()
     unfinished: tuple[str, ...] = ()
@@ -241,10 +233,8 @@ class BackupReport(SnapshotReport):
     removed: tuple[str, ...] = ()
     would_remove: tuple[str, ...] = ()
     freed_bytes: int | None = None
-    guard: str = ""
-    """Why no object was removed."""
-    incomplete: tuple[IncompleteSnapshot, ...] = ()
-    """Snapshots that a prune found to lack objects."""
+    guard: str = ""  # why no object was removed
+    incomplete: tuple[IncompleteSnapshot, ...] = ()  # snapshots that a prune found to lack objects
 
     @property
     def is_complete(self) -> bool:
@@ -304,8 +294,7 @@ class SavedCopy:
 class RestoreReport(SnapshotReport):
     action: str = ""
     dialect: Dialects | None = None
-    other_keys: tuple[str, ...] = ()
-    """A sentence for each key of the snapshot that is not the present one."""
+    other_keys: tuple[str, ...] = ()  # a sentence for each key of the snapshot that is not the present one
     checked_objects: int | None = None
     of_objects: int | None = None
     estimated_seconds: float | None = None
@@ -317,10 +306,8 @@ class RestoreReport(SnapshotReport):
     artifacts_identical: bool = False
     database_identical: bool = False
     upgraded: SchemaChange | None = None
-    saved_copy: str = ""
-    """The name under which the replaced data is saved."""
-    would_restore: str = ""
-    """The saved copy that an undo would bring back, by name."""
+    saved_copy: str = ""  # the name under which the replaced data is saved
+    would_restore: str = ""  # the saved copy that an undo would bring back, by name
     restored_copy: str = ""
     saved_copies: tuple[SavedCopy, ...] = ()
     would_delete: SavedCopy | None = None

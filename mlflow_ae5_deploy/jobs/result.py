@@ -18,15 +18,11 @@ class JobResult(Generic[R_co]):
     """The result of one run."""
 
     run_id: str
-    state: str
-    """How the run ended, in the platform's word."""
+    state: str  # how the run ended, in the platform's word
     report: R_co
-    message: str = ""
-    """One sentence for a person."""
-    tail: str = ""
-    """The end of the log, where nobody has seen it."""
-    log_saved: bool = False
-    """The log is on this machine; `logs --run` shows it."""
+    message: str = ""  # one sentence for a person
+    tail: str = ""  # the end of the log, where nobody has seen it
+    log_saved: bool = False  # the log is on this machine; `logs --run` shows it
 
     @property
     def outcome(self) -> str:

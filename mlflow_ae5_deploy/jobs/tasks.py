@@ -19,13 +19,10 @@ from mlflow_ae5_deploy.jobs.contract import (
 
 @dataclass(frozen=True)
 class JobRequest(Generic[R_co]):
-    command: str
-    """The command's name without `Minimum`."""
+    command: str  # the command's name without `Minimum`
     report: type[R_co]
-    words: tuple[str, ...]
-    """Action and options, as on the command's command line."""
-    purpose: str
-    """For people; part of the job's name."""
+    words: tuple[str, ...]  # action and options, as on the command's command line
+    purpose: str  # for people; part of the job's name
     variables: tuple[tuple[str, str], ...] = ()
 
     def all_variables(self) -> tuple[tuple[str, str], ...]:

@@ -16,12 +16,9 @@ _EARLY = timedelta(minutes=1)  # a run that started so early is the one that was
 
 @dataclass(frozen=True)
 class Missed:
-    what: str
-    """`backup`, for example."""
-    due: datetime
-    """Of the first run that did not start."""
-    again: bool
-    """So did the next one."""
+    what: str  # `backup`, for example
+    due: datetime  # of the first run that did not start
+    again: bool  # the next one did not start either
 
     @property
     def message(self) -> str:

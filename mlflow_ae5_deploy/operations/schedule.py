@@ -18,11 +18,9 @@ from mlflow_ae5_deploy.resources.scheduled_job import CreateJob, DeleteJob
 
 @dataclass(frozen=True)
 class ScheduleResult:
-    outcome: str
-    """changed | unchanged | paused | resumed | removed."""
+    outcome: str  # changed | unchanged | paused | resumed | removed
     message: str
-    job: Job | None = None
-    """The present one; None after its removal."""
+    job: Job | None = None  # the present one; None after its removal
     changes: tuple[Change, ...] = ()
     warnings: tuple[str, ...] = ()
 

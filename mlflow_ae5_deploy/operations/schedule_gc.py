@@ -46,8 +46,7 @@ class GcRequest:
     action: Action = "set"
     database: SecretRef | None = None
     """Reference to the URI of another database for this job; no setting, because it may hide a password."""
-    changes: bool = False
-    """An option changes the job."""
+    changes: bool = False  # an option changes the job
     keep_runs: int = 50
     wait: float = scheduled_job.RUN_DEADLINE
 
@@ -65,14 +64,11 @@ class ScheduleDifference:
 @dataclass(frozen=True)
 class ScheduleGcResult:
     desired: JobSpec
-    schedule: ScheduleResult | None
-    """None where only a run was requested."""
+    schedule: ScheduleResult | None  # None where only a run was requested
     differences: tuple[ScheduleDifference, ...]
-    now: datetime
-    """The next times count from here."""
+    now: datetime  # the next times count from here
     run: JobResult[GcReport] | None = None
-    pruned: int = 0
-    """Run records that were deleted."""
+    pruned: int = 0  # run records that were deleted
 
 
 class GcProgress(Protocol):

@@ -68,15 +68,11 @@ _FAILURES = {
 @dataclass(frozen=True)
 class BackupStatus:
     newest: SnapshotRecord | None = None
-    schedule: str = ""
-    """Cron of the backup job; empty where there is none."""
+    schedule: str = ""  # cron of the backup job; empty where there is none
     paused: bool = False
-    failed: tuple[Outcome, ...] = ()
-    """The last outcome of each kind, if it failed."""
-    unreadable: tuple[str, ...] = ()
-    """Scheduled jobs whose last run ended, with an unreadable log."""
-    recreated: str = ""
-    """A sentence where the destination holds another repository than before."""
+    failed: tuple[Outcome, ...] = ()  # the last outcome of each kind, if it failed
+    unreadable: tuple[str, ...] = ()  # scheduled jobs whose last run ended, with an unreadable log
+    recreated: str = ""  # a sentence where the destination holds another repository than before
     missed: tuple[Missed, ...] = ()
 
 

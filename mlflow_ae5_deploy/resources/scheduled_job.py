@@ -71,14 +71,10 @@ class DeleteRuns(Change):
 class ScheduledJobState:
     project: Project | None
     desired: JobSpec
-    jobs: tuple[Job, ...]
-    """All that do the work of the desired one."""
-    now: datetime
-    """When it was observed."""
-    stays_paused: bool = False
-    """Somebody has paused the job, so a recreated one is paused too."""
-    preview: bool = False
-    """The changes are only shown, with the times when the job would run."""
+    jobs: tuple[Job, ...]  # all that do the work of the desired one
+    now: datetime  # when it was observed
+    stays_paused: bool = False  # somebody has paused the job, so a recreated one is paused too
+    preview: bool = False  # the changes are only shown, with the times when the job would run
 
     @property
     def was_paused(self) -> bool:

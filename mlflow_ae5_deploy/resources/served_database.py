@@ -27,8 +27,7 @@ class Database:
     """host and name are empty where the log does not show them."""
 
     dialect: str
-    host: str = ""
-    """With the port."""
+    host: str = ""  # with the port
     name: str = ""
 
     def __str__(self) -> str:
@@ -45,8 +44,7 @@ class Database:
 
 @dataclass(frozen=True)
 class Observation:
-    served: Database
-    """The one in the log."""
+    served: Database  # the one in the log
     configured: Database
 
     @property

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import stat
@@ -192,20 +193,13 @@ def _next_chunk(descriptor: int, offset: int, size: int) -> bytes:
     """Up to CHUNK bytes; zeros without reading where the file has a hole."""
     if size - offset >= CHUNK:
         try:
-            if os.lseek(descriptor, offset, os.SEEK_DATA) >= offset + CHUNK:
-                return ZEROS
-        except OSError:  # ENXIO: a hole to the end; or a file system without support for holes
-            if _hole_to_end(descriptor, offset):
-                return ZEROS
+            data_at = os.lseek(descriptor, offset, os.SEEK_DATA)
+        except OSError as error:  # ENXIO: a hole to the end; else a file system without support for holes
+            data_at = size if error.errno == errno.ENXIO else offset
+        if data_at >= offset + CHUNK:
+            return ZEROS
     os.lseek(descriptor, offset, os.SEEK_SET)
     return _read(descriptor, min(CHUNK, size - offset))
-
-
-def _hole_to_end(descriptor: int, offset: int) -> bool:
-    try:
-        return os.lseek(descriptor, offset, os.SEEK_HOLE) == offset
-    except OSError:
-        return False
 
 
 def _read(descriptor: int, limit: int) -> bytes:

@@ -146,7 +146,7 @@ class _Backup:
         sequence, newest = self._repository.next_sequence(), self._unfinished[-1] if self._unfinished else None
         if newest is not None and newest.sequence == sequence - 1:
             self._options.say(f"resuming the unfinished snapshot {newest.id}")
-            return replace(newest, started=_time(newest.started) or started.isoformat(timespec="seconds"))
+            return replace(newest, started=newest.started or started.isoformat(timespec="seconds"))
         name = f"{started:%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
         own = UnfinishedSnapshot(sequence, name, started.isoformat(timespec="seconds"), 0.0, ())
         self._repository.write_unfinished(own)
@@ -285,14 +285,6 @@ class _Backup:
         gone = max(0, previous.artifacts.files - remaining)
         if expected.many_gone(gone, previous.artifacts.files):
             self._options.on_gone("artifacts", gone, previous.artifacts.files)
-
-
-def _time(text: str) -> str:
-    """`text` if it is a time, else nothing."""
-    try:
-        return text if datetime.fromisoformat(text).tzinfo else ""
-    except ValueError:
-        return ""
 
 
 def _slices(entries: Iterable[FileEntry]) -> Iterator[tuple[str, str, int, int, int]]:

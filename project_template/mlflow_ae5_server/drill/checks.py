@@ -6,8 +6,9 @@ import contextlib
 import hashlib
 import secrets
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from mlflow_ae5_server.common.errors import DamagedError, ProjectError, StorageError, UnreachableError
@@ -126,15 +127,6 @@ def attempt(name: str, step: Step) -> Check:
 # Models
 
 
-@dataclass(frozen=True)
-class DrillVersion:
-    """The newest version of a registered model."""
-
-    name: str
-    version: str
-    root: str | None  # None where its files are not behind this server
-
-
 @dataclass
 class ReadBack:
     """The result of reading registered models through the server."""
@@ -186,13 +178,8 @@ def each_workspace(api: MlflowApi) -> Iterator[str]:
 
 
 def _experiments(api: MlflowApi) -> Iterator[str]:
-    token = ""
-    while True:
-        page = api.post("experiments/search", max_results=1000, view_type="ALL", page_token=token)
+    for page in _pages(lambda **token: api.post("experiments/search", max_results=1000, view_type="ALL", **token)):
         yield from (entry["experiment_id"] for entry in page.get("experiments", []))
-        token = page.get("next_page_token", "")
-        if not token:
-            return
 
 
 def read_models(
@@ -204,18 +191,14 @@ def read_models(
     server as well. `files` is iterated once.
     """
     result = ReadBack()
-    by_root: dict[str, list[DrillVersion]] = {}
-    for version in newest_versions(api, destinations):
-        if version.root is None:
-            result.outside += 1
-        else:
-            by_root.setdefault(version.root, []).append(version)
+    roots = Counter(model_roots(api, destinations))
+    result.outside = roots.pop(None, 0)
     seen: set[str] = set()
     skipped: set[str] = set()
     for file in files:
         if file.kind != "file":
             continue
-        root = next((parent for parent in _parents(file.path) if parent in by_root), None)
+        root = next((parent for parent in _parents(file.path) if parent in roots), None)
         if root is None:
             continue
         seen.add(root)
@@ -223,9 +206,9 @@ def read_models(
             skipped.add(root)
             continue
         _compare(api, file, result)
-    result.models = sum(len(by_root[root]) for root in seen - skipped)
-    result.left_out = sum(len(by_root[root]) for root in skipped)
-    result.without_files = sum(len(versions) for root, versions in by_root.items() if root not in seen)
+    result.models = sum(roots[root] for root in seen - skipped)
+    result.left_out = sum(roots[root] for root in skipped)
+    result.without_files = sum(count for root, count in roots.items() if root not in seen)
     return result
 
 
@@ -241,30 +224,30 @@ def _compare(api: MlflowApi, file: FileEntry, result: ReadBack) -> None:
         result.wrong.append(f"{shown(file.path)} has {size} bytes that are not those of the snapshot")
 
 
-def newest_versions(api: MlflowApi, destinations: tuple[str, ...]) -> Iterator[DrillVersion]:
-    """The newest version of every registered model that has any, in every workspace."""
+def model_roots(api: MlflowApi, destinations: tuple[str, ...]) -> Iterator[str | None]:
+    """The path of the newest version of every registered model; None for files that are not behind this server."""
     for workspace in each_workspace(api):
-        for version in _versions(api, destinations):
-            root = version.root
+        for uri in _newest_uris(api):
+            root = relative(_resolved(api, uri), destinations)
             if root is not None and workspace not in ("", DEFAULT) and workspace_of(root) != workspace:
                 root = f"{WORKSPACES}/{workspace}/{root}"  # the server prepends it
-            yield replace(version, root=root)
+            yield root
 
 
-def _versions(api: MlflowApi, destinations: tuple[str, ...]) -> Iterator[DrillVersion]:
-    token = ""
-    while True:
-        page = api.get("registered-models/search", max_results=_PAGE, **({"page_token": token} if token else {}))
+def _newest_uris(api: MlflowApi) -> Iterator[str]:
+    for page in _pages(lambda **token: api.get("registered-models/search", max_results=_PAGE, **token)):
         for model in page.get("registered_models", []):
-            numbers = [int(version["version"]) for version in model.get("latest_versions", [])]
-            if not numbers:
-                continue
-            name, number = model["name"], str(max(numbers))
-            uri = api.get("model-versions/get-download-uri", name=name, version=number).get("artifact_uri", "")
-            yield DrillVersion(name, number, relative(_resolved(api, uri), destinations))
-        token = page.get("next_page_token", "")
-        if not token:
-            return
+            if numbers := [int(version["version"]) for version in model.get("latest_versions", [])]:
+                version = {"name": model["name"], "version": str(max(numbers))}
+                yield api.get("model-versions/get-download-uri", **version).get("artifact_uri", "")
+
+
+def _pages(call: Callable[..., dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    page = call()
+    yield page
+    while token := page.get("next_page_token"):
+        page = call(page_token=token)
+        yield page
 
 
 def _resolved(api: MlflowApi, uri: str) -> str:

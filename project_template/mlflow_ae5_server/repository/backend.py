@@ -48,18 +48,23 @@ class Backend(Protocol):
 
     def sync(self) -> None:
         """Return when all writes so far survive a power failure, and the address still leads to them."""
+        return
 
     def prepare(self) -> None:
         """Create the folder, where that is possible."""
+        return
 
     def clean(self) -> None:
         """Remove temporary files of killed writers. Only for the holder of the lock."""
+        return
 
     def reserve_space(self) -> None:
         """Where storage can be full, occupy a little, so that a prune can start there."""
+        return
 
     def release_space(self) -> None:
         """Free the space of `reserve_space`."""
+        return
 
 
 def decoded(data: bytes | None) -> dict[str, Any] | None:

@@ -6,7 +6,6 @@ import contextlib
 import hashlib
 import json
 from collections import deque
-from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -49,13 +48,7 @@ class CheckResult:
             self.damaged.append({kind: name, "what": what})
 
 
-def verify(
-    repository: Repository,
-    manifest: Manifest,
-    *,
-    fraction: float = 1.0,
-    progress: Callable[[int, int], None] = lambda _done, _of: None,
-) -> CheckResult:
+def verify(repository: Repository, manifest: Manifest, *, fraction: float = 1.0) -> CheckResult:
     """Check that every blob exists, and read a `fraction` of them with the small contents inside packs.
 
     Blobs recorded as damaged are read in any case: the record ends when they are right again.
@@ -75,7 +68,7 @@ def verify(
         result.of_objects = used.count()
         for sha256 in used.missing():
             result.add("object", sha256, MISSING)
-        _read(repository, used, result, fraction, before.digests | now.digests, progress)
+        _read(repository, used, result, fraction, before.digests | now.digests)
     lists = set(manifest.artifacts.lists)
     if unread and not any(entry.get("object") in lists for entry in result.damaged):
         result.add("name", manifest.id, unread)
@@ -83,12 +76,7 @@ def verify(
 
 
 def _read(
-    repository: Repository,
-    used: UsedBlobs,
-    result: CheckResult,
-    fraction: float,
-    suspects: frozenset[str],
-    progress: Callable[[int, int], None],
+    repository: Repository, used: UsedBlobs, result: CheckResult, fraction: float, suspects: frozenset[str]
 ) -> None:
     reader = BlobReader(repository.backend, cached=0)
     window: deque[tuple[str, Future[tuple[int, str]]]] = deque()
@@ -102,7 +90,6 @@ def _read(
             result.add("object", sha256, what)
         elif sha256 in suspects:
             result.intact_again.append(sha256)
-        progress(result.checked_objects, result.of_objects)
 
     with ThreadPoolExecutor(repository.backend.threads, "verify") as pool:
         for sha256 in used.stored(fraction, suspects):

@@ -162,7 +162,7 @@ def is_time(value: object) -> TypeGuard[float]:
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 1e11
 
 
-def is_moment(text: object) -> bool:
+def is_moment(text: object) -> TypeGuard[str]:
     """Whether `text` is a time in UTC, ISO 8601."""
     try:
         return isinstance(text, str) and datetime.fromisoformat(text).utcoffset() == timedelta(0)

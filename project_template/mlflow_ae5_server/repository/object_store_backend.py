@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING
 
 from mlflow_ae5_server.common import object_store, object_store_listing
 from mlflow_ae5_server.common.errors import DamagedError
-from mlflow_ae5_server.repository.backend import INTRUDER, MAX_FILE, BackendFile
+from mlflow_ae5_server.repository.backend import INTRUDER, MAX_FILE, Backend, BackendFile
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
 
 
-class ObjectStoreBackend:
-    """A Backend. The stores are strongly consistent: a file is listed and durable when `put` returns."""
+class ObjectStoreBackend(Backend):
+    """Needs none of the inherited methods: a file is listed and durable when `put` returns, a failed request leaves
+    nothing, the store is never full, and the administrator creates the bucket."""
 
     def __init__(self, store: ObjectStore, shown: str) -> None:
         self.shown = shown
@@ -76,18 +77,3 @@ class ObjectStoreBackend:
                 object_store.delete(self._store, chunk)
             except Exception as error:
                 raise object_store.translate(error, self.shown, "delete in") from None
-
-    def sync(self) -> None:
-        """Nothing to do: see the class."""
-
-    def prepare(self) -> None:
-        """Nothing to do: the administrator creates the bucket."""
-
-    def clean(self) -> None:
-        """Nothing to do: half a request leaves nothing."""
-
-    def reserve_space(self) -> None:
-        """Nothing to do: an object store is never full."""
-
-    def release_space(self) -> None:
-        """Nothing to do: see above."""

@@ -200,11 +200,11 @@ class Repository:
             if (named := manifest.parse_name(name)) is None:
                 continue
             content = decoded(self.backend.read(f"{UNFINISHED}/{name}")) or {}
-            lists, read_from = content.get("lists"), content.get("read_from")
+            started, lists, read_from = (content.get(key) for key in ("started", "lists", "read_from"))
             entries.append(
                 UnfinishedSnapshot(
                     *named,
-                    str(content.get("started", "")),
+                    started if manifest.is_moment(started) else "",
                     float(read_from) if manifest.is_time(read_from) else 0.0,
                     tuple(lists) if isinstance(lists, list) and all(map(is_digest, lists)) else (),
                 )

@@ -5,10 +5,11 @@ import gzip
 import json
 import os
 import shlex
+import shutil
 import signal
 import sqlite3
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from mlflow_ae5_server.database.connection import Database, check_uri
 from mlflow_ae5_server.database.dialects import DatabasePart, TablePart
 from mlflow_ae5_server.repository import blobs as contents
 from mlflow_ae5_server.repository import check
-from mlflow_ae5_server.repository.backend import Backend, BackendFile
+from mlflow_ae5_server.repository.backend import Backend
 from mlflow_ae5_server.repository.entries import FileEntry
 from mlflow_ae5_server.repository.interfaces import BlobSink
 from mlflow_ae5_server.repository.manifest import Manifest
@@ -150,7 +151,7 @@ def server(tmp_path: Path) -> Server:
 
 
 class Wrapped:
-    """A place that does something of its own before each operation. Also half-way through a write, where it can."""
+    """A backend that calls `before` with each operation that writes, and the name of the file."""
 
     def __init__(self, inner: Backend, before: Callable[[str, str], None]) -> None:
         self.inner = inner
@@ -158,8 +159,8 @@ class Wrapped:
         self.shown = inner.shown
         self.threads = 1  # the operations come in one order
 
-    def read(self, name: str) -> bytes | None:
-        return self.inner.read(name)
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.inner, name)
 
     def write(self, name: str, data: bytes) -> None:
         self.before("write", name)
@@ -169,9 +170,6 @@ class Wrapped:
         self.before("create", name)
         return self.inner.create(name, data)
 
-    def items(self, prefix: str) -> Iterator[BackendFile]:
-        return self.inner.items(prefix)
-
     def delete(self, names: Iterable[str]) -> None:
         for name in names:
             self.before("delete", name)
@@ -180,18 +178,6 @@ class Wrapped:
     def sync(self) -> None:
         self.before("sync", "")
         self.inner.sync()
-
-    def prepare(self) -> None:
-        self.inner.prepare()
-
-    def clean(self) -> None:
-        self.inner.clean()
-
-    def reserve_space(self) -> None:
-        self.inner.reserve_space()
-
-    def release_space(self) -> None:
-        self.inner.release_space()
 
 
 def in_child(work: Callable[[], None]) -> int:
@@ -229,3 +215,22 @@ def kill_at(number: int) -> Callable[[str, str], None]:
         left[0] -= 1
 
     return before
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A server with one snapshot, only to be copied."""
+    server = new_server(tmp_path_factory.mktemp("original"))
+    server.use_mlflow()
+    server.write("1/a", b"a" * 1000)
+    assert server.job("create --allow-external")[0] == 0
+    assert server.job("verify")[0] == 0
+    return server.folder
+
+
+@pytest.fixture
+def hostile(original: Path, tmp_path: Path) -> Any:
+    from tests.project_template.repository.hostile import Hostile
+
+    shutil.copytree(original, tmp_path / "server")
+    return Hostile(new_server(tmp_path / "server", made=True))

@@ -1,0 +1,187 @@
+"""A backup folder that others can write to, and what they may do to it. Each change is a function of a Hostile."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import zstandard
+from mlflow_ae5_server.common.errors import ProjectError
+
+from tests.project_template.repository.conftest import Server
+from tests.project_template.restore.conftest import Home, tree
+
+MARKER = "mlflow-ae5-backups.json"
+MiB = 1024 * 1024
+SHA = "a" * 64
+CREATE, PRUNE = "create --allow-external", "prune --keep-last 1 --yes"
+VERBS = ("list", "show", "verify", PRUNE, CREATE)
+
+
+class Hostile:
+    """`outside` is a folder of the server's account that a link in the backup folder may lead to."""
+
+    def __init__(self, server: Server) -> None:
+        self.server = server
+        self.backend = Path(server.backend)
+        self.outside = server.folder / "outside"
+        self.outside.mkdir()
+        (self.outside / "precious").write_text("precious")
+
+    @property
+    def manifest(self) -> Path:
+        (file,) = (self.backend / "snapshots").iterdir()
+        return file
+
+    def read(self) -> Any:
+        return json.loads(self.manifest.read_text())
+
+    def object(self, sha256: str) -> Path:
+        return self.backend / "objects" / sha256[:2] / sha256
+
+    def path(self, name: str) -> Path:
+        """A file of the backup folder. "manifest" and "object": of the snapshot; {manifest} is its name."""
+        if name in ("manifest", "object"):
+            return self.manifest if name == "manifest" else self.object(self.read()["database"]["file"][0])
+        return self.backend / (name.format(manifest=self.manifest.name) if "{" in name else name)
+
+    def link(self, path: Path) -> None:
+        """Replace a file by a link to its real content: to follow it would seem to work."""
+        path.parent.mkdir(exist_ok=True)
+        target = self.outside / path.name
+        if path.exists():
+            path.rename(target)
+        else:
+            target.mkdir()
+            (target / "precious").write_text("precious")
+        path.symlink_to(target)
+
+    def outside_state(self) -> Any:
+        return tree(self.outside), sorted(self.outside.rglob("*"))
+
+    def forge(self, **changes: Any) -> None:
+        """A manifest with other values, and the digest that it must have."""
+        data = {**self.read(), **changes}
+        data.pop("digest")
+        written = json.dumps(data, sort_keys=True, indent=1) + "\n"
+        data["digest"] = hashlib.sha256(written.encode("ascii")).hexdigest()
+        self.manifest.write_text(json.dumps(data, sort_keys=True, indent=1) + "\n")
+
+    def forge_lists(self, *blobs: bytes) -> None:
+        """A file list of these blobs, which are small as stored."""
+        digests = [hashlib.sha256(blob).hexdigest() for blob in blobs]
+        for blob, sha256 in zip(blobs, digests, strict=True):
+            self.object(sha256).parent.mkdir(exist_ok=True)
+            self.object(sha256).write_bytes(b"z" + zstandard.ZstdCompressor().compress(blob))
+        self.forge(artifacts={**self.read()["artifacts"], "lists": digests})
+
+    def restore(self) -> int:
+        try:
+            home = Home.at(self.server.folder / "home", self.server.backend)
+            return int(home.restore("--dry-run", "--no-upgrade")["exit_code"])
+        except ProjectError as error:
+            return error.exit_code
+
+    def use(self) -> dict[str, int]:
+        """The exit code of every verb. None reads or changes anything outside; a traceback has no exit code."""
+        before = self.outside_state()
+        codes = {"restore": self.restore(), **{verb: self.server.job(verb)[0] for verb in VERBS}}
+        assert self.outside_state() == before
+        return codes
+
+
+Change = Callable[[Hostile], object]
+Make = Callable[[Path], object]
+
+
+# Files
+
+
+def content(data: bytes) -> Make:
+    return lambda path: path.write_bytes(data)
+
+
+def sparse(size: int) -> Make:
+    return lambda path: (path.touch(), os.truncate(path, size))
+
+
+def socket_file(path: Path) -> None:
+    """Its path may be longer than a socket's can be."""
+    with socket.socket(socket.AF_UNIX) as created:
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            created.bind(f"/proc/self/fd/{folder}/{path.name}"[-100:])
+        finally:
+            os.close(folder)
+
+
+KINDS: dict[str, Make] = {
+    "a pipe": os.mkfifo,
+    "a socket": socket_file,
+    "an endless device": lambda path: path.symlink_to("/dev/zero"),
+    "a loop": lambda path: path.symlink_to(path.name),
+    "a folder": lambda path: (path.mkdir(), (path / "x").write_text("x")),
+    "huge": sparse(1 << 40),
+    "more than any": sparse(16 * MiB + 1),
+    "deep": content(b"[" * 200_000),
+    "deep within": content(b'{"damaged":' * 100_000),
+}
+
+
+def nested(levels: int, times: int) -> bytes:
+    """A small JSON file that is large with its indentation."""
+    return b'{"a":[' + b",".join([b"[" * levels + b"]" * levels] * times) + b'],"digest":"x"}'
+
+
+# Changes
+
+
+def replaced(name: str, make: Make) -> Change:
+    def change(hostile: Hostile) -> None:
+        path = hostile.path(name)
+        path.parent.mkdir(exist_ok=True)
+        path.unlink(missing_ok=True)
+        make(path)
+
+    return change
+
+
+def of_every_kind(*names: str) -> dict[str, Change]:
+    return {f"{name}: {kind}": replaced(name, make) for kind, make in KINDS.items() for name in names}
+
+
+def linked(name: str) -> Change:
+    return lambda hostile: hostile.link(hostile.path(name))
+
+
+def forged(**changes: Any) -> Change:
+    """Values of the manifest, or functions of the present values."""
+    return lambda hostile: hostile.forge(
+        **{name: value(hostile.read()[name]) if callable(value) else value for name, value in changes.items()}
+    )
+
+
+def forged_artifacts(**changes: Any) -> Change:
+    return forged(artifacts=lambda artifacts: {**artifacts, **changes})
+
+
+def listed(*blobs: bytes) -> Change:
+    return lambda hostile: hostile.forge_lists(*blobs)
+
+
+def entry(**changes: Any) -> Change:
+    line = {"p": "a", "s": 0, "d": hashlib.sha256().hexdigest(), "m": 1, **changes}
+    return listed(json.dumps(line).encode() + b"\n")
+
+
+def entry_part(**changes: Any) -> Change:
+    part = {"offset": 0, "length": 5, "total": 5, **changes}
+    return entry(s=part["length"], d=SHA, o=[["b" * 64, *part.values()]])
+
+
+LONG_LINE = listed(b'{"p":' + b"[" * 6, *[b"[[]]," * (8 * MiB // 5)] * 7)  # 56 MiB

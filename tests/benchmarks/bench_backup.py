@@ -55,8 +55,8 @@ def make_large(folder: Path, megabytes: int) -> None:
                 stream.write(content(number * 1_000_000 + piece, 1024 * 1024))
 
 
-def back_up(artifacts: str, place: str) -> None:
-    """The artifacts' part of a backup, from opening the place to the snapshot's last object on disk."""
+def back_up(artifacts: str, destination: str) -> None:
+    """The artifacts' part of a backup, from opening the repository to the last blob on disk."""
     sys.path.insert(0, str(TEMPLATE))
     from mlflow_ae5_server.backup.copy import Copier
     from mlflow_ae5_server.backup.open_artifacts import open_artifacts
@@ -65,18 +65,18 @@ def back_up(artifacts: str, place: str) -> None:
     from mlflow_ae5_server.repository.index import BlobIndex
     from mlflow_ae5_server.repository.repository import create_repository, open_backend
 
-    repository = create_repository(open_backend(place))
-    known = BlobIndex()
-    known.add(sha256 for sha256, _size in repository.blob_sizes())
-    noted = Path(place + ".lists")
-    before = noted.read_text().split() if noted.exists() else []
+    repository = create_repository(open_backend(destination))
+    index = BlobIndex()
+    index.add(sha256 for sha256, _size in repository.blob_sizes())
+    saved = Path(destination + ".lists")
+    before = saved.read_text().split() if saved.exists() else []
     with repository.lock("backup"):
-        writer = BlobWriter(repository.backend, known)
+        writer = BlobWriter(repository.backend, index)
         lists = FileListWriter(writer)
-        copier = Copier(open_artifacts(artifacts), writer, known, lists, store_threads=repository.backend.threads)
+        copier = Copier(open_artifacts(artifacts), writer, index, lists, store_threads=repository.backend.threads)
         totals = copier.run(read(BlobReader(repository.backend), before), time.time() + 10)
         repository.backend.sync()
-    noted.write_text("\n".join(lists.lists))
+    saved.write_text("\n".join(lists.lists))
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(totals.files, writer.new_objects, writer.stored_bytes, round(memory))
 
@@ -94,8 +94,8 @@ def measure(name: str, artifacts: Path, scratch: Path, rounds: int) -> list[str]
     memory = stored = 0
     listing = "\0".join(map(str, files))
     for number in range(rounds):
-        copied, place = scratch / f"copied-{number}", scratch / f"place-{number}"
-        own = [sys.executable, __file__, "--back-up", str(artifacts), str(place)]
+        copied, destination = scratch / f"copied-{number}", scratch / f"destination-{number}"
+        own = [sys.executable, __file__, "--back-up", str(artifacts), str(destination)]
         os.sync()
         results = {"cp -r": timed(["cp", "-r", str(artifacts), str(copied)])[0]}
         results["sha256sum"] = timed(["xargs", "-0", "sha256sum"], input=listing)[0]
@@ -107,7 +107,7 @@ def measure(name: str, artifacts: Path, scratch: Path, rounds: int) -> list[str]
             if seen != len(files) or (which == "again") != (new == 0):
                 raise SystemExit(f"{name}: {which} backup saw {seen} files and made {new} objects")
             memory, stored = max(memory, used), stored or new_stored
-        empty(place)
+        empty(destination)
         best = {key: min(value, best.get(key, value)) for key, value in results.items()}
     allowed = best["cp -r"] + best["sha256sum"]
     ratio = best["first"] / allowed

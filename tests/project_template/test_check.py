@@ -16,12 +16,12 @@ def test_before_anything_exists_it_makes_nothing_and_finds_nothing_wrong(project
 
     assert (ended.code, ended.last["outcome"]) == (0, "ok"), ended.output
     assert (ended.last["database"]["ok"], ended.last["database"]["schema"]) == (True, "absent")
-    assert "is not there yet and can be made" in ended.last["artifacts"]["message"]
+    assert "does not exist yet and can be created" in ended.last["artifacts"]["message"]
     assert ended.last["server"] == {"ok": None, "message": "MLFLOW_TRACKING_URI is not set"}
     assert not (project.folder / "data").exists()
 
 
-def test_beside_a_running_server_it_reads_the_schema_and_proves_an_object_store(on_sqlite: Any) -> None:
+def test_with_a_running_server_it_reads_the_schema_and_writes_to_an_object_store(on_sqlite: Any) -> None:
     # MLflow's own artifact proxy stands for a store that is reached over the network.
     store = f"{on_sqlite.server.uri}/api/2.0/mlflow-artifacts/artifacts"
 
@@ -53,7 +53,7 @@ def test_one_failure_does_not_hide_another(postgres: Any, project: Any) -> None:
     assert "wrong-pa55word" not in ended.output
 
 
-def test_an_unreachable_store_and_an_old_schema_are_told(project: Any) -> None:
+def test_an_unreachable_store_and_an_old_schema_are_reported(project: Any) -> None:
     uri = f"sqlite:///{project.folder}/old.sqlite"
     old_database(uri)
 

@@ -16,15 +16,13 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from pathlib import Path
 
 from mlflow_ae5_server import __version__
 from mlflow_ae5_server.backup import expected, external_artifacts
 from mlflow_ae5_server.backup.artifacts import ArtifactSource
 from mlflow_ae5_server.backup.copy import Copier, CopyTotals
-from mlflow_ae5_server.common.errors import ConfigurationError, DamagedError, StorageError
+from mlflow_ae5_server.common.errors import DamagedError, StorageError
 from mlflow_ae5_server.common.keys import KeyCheck
-from mlflow_ae5_server.common.redaction import scrub
 from mlflow_ae5_server.common.text import amount, counted, shown
 from mlflow_ae5_server.database import locks
 from mlflow_ae5_server.database.connection import Database
@@ -300,24 +298,3 @@ def _runs(database: DatabasePart) -> int:
 def _shortened(text: str) -> str:
     """`text`, in a length that `manifest.parse` accepts."""
     return text if len(text) <= MAX_TEXT else f"{text[: MAX_TEXT - 1]}…"
-
-
-def refuse_overlap(destination: str, location: str) -> None:
-    """Refuse backups among the artifacts, which would back themselves up, and artifacts among the backups.
-
-    Raises ConfigurationError.
-    """
-    if external_artifacts.is_inside(location, destination) or external_artifacts.is_inside(destination, location):
-        raise ConfigurationError(
-            f"the backups in {scrub(location)} and the artifacts in {scrub(destination)} lie in each other",
-            "use a MLFLOW_TRACKING_BACKUP_DESTINATION outside the artifacts, best on another volume",
-        )
-
-
-def database_files(store: Database) -> frozenset[Path]:
-    """The files of an SQLite database, which are no artifacts where they lie among them."""
-    if store.file is None:
-        return frozenset()
-    file = store.file.resolve()
-    suffixes = ("", "-wal", "-shm", "-journal", ".maintenance.lock")
-    return frozenset(file.with_name(file.name + suffix) for suffix in suffixes)

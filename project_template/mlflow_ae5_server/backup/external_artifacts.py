@@ -88,6 +88,18 @@ def is_inside(location: str, destination: str) -> bool:
     return inner == outer or inner.startswith(outer + "/")
 
 
+def refuse_overlap(destination: str, backups: str) -> None:
+    """Refuse backups among the artifacts, which would back themselves up, and artifacts among the backups.
+
+    Raises ConfigurationError.
+    """
+    if is_inside(backups, destination) or is_inside(destination, backups):
+        raise ConfigurationError(
+            f"the backups in {scrub(backups)} and the artifacts in {scrub(destination)} lie in each other",
+            "use a MLFLOW_TRACKING_BACKUP_DESTINATION outside the artifacts, best on another volume",
+        )
+
+
 def _root(location: str) -> str:
     """Remove the part for one run, model or trace: `s3://bucket/1/<run id>/artifacts` becomes `s3://bucket/1`."""
     own_part = r"/(?:traces/[^/]+|models/[^/]+|[0-9a-f]{32})(?:/artifacts)?(?:/.*)?\Z"

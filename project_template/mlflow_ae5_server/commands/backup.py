@@ -66,7 +66,8 @@ def _say(text: str) -> None:
 
 
 def _create(settings: Settings, report: Report, options: argparse.Namespace) -> int:
-    from mlflow_ae5_server.backup import create
+    from mlflow_ae5_server.backup.create import BackupOptions, create_snapshot
+    from mlflow_ae5_server.backup.external_artifacts import refuse_overlap
     from mlflow_ae5_server.backup.open_artifacts import open_artifacts
     from mlflow_ae5_server.database import dialects
     from mlflow_ae5_server.restore import journal
@@ -78,8 +79,8 @@ def _create(settings: Settings, report: Report, options: argparse.Namespace) -> 
         raise ConfigurationError(
             f"there is no database {store.shown}", "give this job the MLFLOW_BACKEND_STORE_URI of the server"
         )
-    create.refuse_overlap(artifacts, location)
-    source = open_artifacts(artifacts, create.database_files(store))
+    refuse_overlap(artifacts, location)
+    source = open_artifacts(artifacts, store)
     wait_until_ready(store, settings.seconds("MLFLOW_TRACKING_DATABASE_WAIT"))
     _require_tables(store)
     repository = create_repository(open_backend(location))
@@ -88,30 +89,18 @@ def _create(settings: Settings, report: Report, options: argparse.Namespace) -> 
         _say(f"warning: MLFLOW_TRACKING_BACKUP_DESTINATION: {warning}")
     encrypted = keys.examine(connect_engine(store), os.environ)
     gone: dict[str, tuple[int, int]] = {}
-    backup_options = create.BackupOptions(
+    backup_options = BackupOptions(
         rehash=options.rehash,
         allow_empty=options.allow_empty,
         on_gone=lambda what, missing, previous: gone.update({what: (missing, previous)}),
         say=_say,
         keys=tuple(keys.make_check(one.name, os.environ, one.rows) for one in encrypted),
     )
-    manifest = create.create_snapshot(repository, store, source, artifacts, dialects.dump, backup_options)
-    external = list(manifest.external)
-    if registry := _other_registry(settings, store.uri):
-        external.append(registry)
+    manifest = create_snapshot(repository, store, source, artifacts, dialects.dump, backup_options)
+    external = [*manifest.external, *_other_registry(settings, store.uri)]
     complete = not manifest.artifacts.unreadable and (not external or options.allow_external)
     unsafe = keys.warnings(encrypted, os.environ)
-    unchanged = "; nothing new had to be copied" if not manifest.new_objects else ""
-    _say(f"snapshot {manifest.id}: {manifest.rows} rows, {manifest.artifacts.files} artifacts{unchanged}")
-    for warning in (
-        *(f"not in the snapshot: {name}" for name in (*external, *manifest.artifacts.unreadable)),
-        *(
-            f"{missing} of the {previous} {what} of the previous snapshot are gone: were they removed on purpose?"
-            for what, (missing, previous) in gone.items()
-        ),
-        *unsafe,
-    ):
-        _say(f"warning: {warning}")
+    _say_created(manifest, external, gone, unsafe)
     report.add(
         outcome="done" if complete else "incomplete",
         **_created(manifest),
@@ -122,6 +111,20 @@ def _create(settings: Settings, report: Report, options: argparse.Namespace) -> 
         unsafe_keys=unsafe,
     )
     return 0 if complete else INCOMPLETE
+
+
+def _say_created(manifest: Manifest, external: list[str], gone: dict[str, tuple[int, int]], unsafe: list[str]) -> None:
+    unchanged = "; nothing new had to be copied" if not manifest.new_objects else ""
+    _say(f"snapshot {manifest.id}: {manifest.rows} rows, {manifest.artifacts.files} artifacts{unchanged}")
+    for name in (*external, *manifest.artifacts.unreadable):
+        _say(f"warning: not in the snapshot: {name}")
+    for what, (missing, previous) in gone.items():
+        _say(
+            f"warning: {missing} of the {previous} {what} of the previous snapshot are gone: "
+            "were they removed on purpose?"
+        )
+    for warning in unsafe:
+        _say(f"warning: {warning}")
 
 
 def _created(manifest: Manifest) -> dict[str, Any]:
@@ -157,13 +160,11 @@ def _require_tables(store: Database) -> None:
         )
 
 
-def _other_registry(settings: Settings, store: str) -> str | None:
+def _other_registry(settings: Settings, store: str) -> list[str]:
     """The model registry's own database, if it has one: it is not in the snapshot."""
     uri = settings.value("MLFLOW_REGISTRY_STORE_URI")
-    if not uri:
-        return None
-    registry = check_uri(uri, "MLFLOW_REGISTRY_STORE_URI")
-    return None if registry.uri == store else f"the model registry in {registry.shown}"
+    registry = check_uri(uri, "MLFLOW_REGISTRY_STORE_URI") if uri else None
+    return [f"the model registry in {registry.shown}"] if registry is not None and registry.uri != store else []
 
 
 # verify

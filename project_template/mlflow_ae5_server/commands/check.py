@@ -1,7 +1,7 @@
-"""Check: can this place do what the server needs? Database, its schema, the artifact store, the server's endpoint.
+"""Check what the server depends on: database, schema, artifact store, keys, and the endpoint of the server.
 
-Nothing is changed: no database and no folder is made, and the one small object that proves an artifact store writable
-is deleted again. Every part is tried, also after another one failed.
+Nothing is changed: no database and no folder is created, and the one small object that tests writing to an artifact
+store is deleted again. Every part is checked, also after another one failed.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from mlflow_ae5_server.repository.manifest import Manifest
 from mlflow_ae5_server.repository.repository import open_repository
 from mlflow_ae5_server.server.probe import Prober
 
-_DATABASE_WAIT = 20.0  # seconds at most; whoever checks wants an answer
-_CHECKS = "mlflow-ae5-check"
+_DATABASE_WAIT = 20.0  # seconds at most
+_PREFIX = "mlflow-ae5-check"  # of the names of temporary files
 
 
 def run(settings: Settings, report: Report, _dry_run: bool) -> int:
-    """Leave a finding per part in `report`: `{"ok": true, "message": ...}`. Returns the first failure's exit code.
+    """Report `{"ok": true, "message": ...}` for each part. Returns the exit code of the first failure.
 
-    ok is null where there was nothing to check.
+    "ok" is null where there was nothing to check.
     """
     import sqlalchemy
     from mlflow.version import VERSION
@@ -53,13 +53,13 @@ def run(settings: Settings, report: Report, _dry_run: bool) -> int:
 
 def _try(name: str, check: Callable[[Settings], dict[str, Any]], settings: Settings, report: Report) -> int:
     try:
-        found = check(settings)
+        fields = check(settings)
     except ProjectError as error:
         report.add(**{name: {"ok": False, "message": scrub(error.message), "hint": scrub(error.hint)}})
         print(f"{name}: {error}", file=sys.stderr, flush=True)
         return error.exit_code
-    report.add(**{name: found})
-    print(f"{name}: {found['message']}", file=sys.stderr, flush=True)
+    report.add(**{name: fields})
+    print(f"{name}: {fields['message']}", file=sys.stderr, flush=True)
     return 0
 
 
@@ -71,7 +71,7 @@ def _check_database(settings: Settings) -> dict[str, Any]:
         if warning := folders.persistence_warning(store.file.parent, os.environ):
             fields["warning"] = warning
         if not store.file.is_file():
-            return {**fields, "schema": "absent", "message": f"{store.shown} is not there yet; the server makes it"}
+            return {**fields, "schema": "absent", "message": f"{store.shown} does not exist yet; the server creates it"}
         if not os.access(store.file, os.W_OK):
             raise ConfigurationError(f"{store.shown} cannot be written to", "give this account write permission there")
     wait_until_ready(store, min(_DATABASE_WAIT, settings.seconds("MLFLOW_TRACKING_DATABASE_WAIT")))
@@ -99,9 +99,8 @@ def _check_artifacts(settings: Settings) -> dict[str, Any]:
     if folder is None:
         return _check_remote(destination)
     existing = _require_writable(folder, "MLFLOW_ARTIFACTS_DESTINATION")
-    message = (
-        f"{folder} is writable" if existing == folder else f"{folder} is not there yet and can be made in {existing}"
-    )
+    absent = f"{folder} does not exist yet and can be created in {existing}"
+    message = f"{folder} is writable" if existing == folder else absent
     fields: dict[str, Any] = {"ok": True, "kind": "folder", "message": message}
     if warning := folders.persistence_warning(folder, os.environ):
         fields["warning"] = warning
@@ -109,18 +108,18 @@ def _check_artifacts(settings: Settings) -> dict[str, Any]:
 
 
 def _check_remote(destination: str) -> dict[str, Any]:
-    # Their own defaults retry for minutes.
+    # The defaults of these clients retry for minutes.
     os.environ.setdefault("AWS_MAX_ATTEMPTS", "2")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
-    name, shown = f"{_CHECKS}-{secrets.token_hex(6)}.txt", scrub(destination)
+    name, shown = f"{_PREFIX}-{secrets.token_hex(6)}.txt", scrub(destination)
     step = "be opened"
     try:
         store: Any = get_artifact_repository(destination)
-        with tempfile.TemporaryDirectory(prefix=_CHECKS) as scratch:
+        with tempfile.TemporaryDirectory(prefix=_PREFIX) as scratch:
             file = Path(scratch) / name
-            file.write_text("Written to see whether this store is writable; it may be deleted.\n")
+            file.write_text("A test of write access; it may be deleted.\n")
             step = "be written to"
             store.log_artifact(str(file))
         step = "be deleted from (garbage collection needs that)"
@@ -134,19 +133,19 @@ def _check_remote(destination: str) -> dict[str, Any]:
     return {
         "ok": True,
         "kind": destination.partition(":")[0].lower(),
-        "message": f"{shown} takes and deletes an object",
+        "message": f"{shown} can be written to and deleted from",
     }
 
 
 def _require_writable(folder: Path, setting: str) -> Path:
-    """The folder itself, or the nearest one above it that exists; in it a file was made and deleted again."""
+    """The folder, or the nearest existing one above it, after creating and deleting a file in it."""
     existing = folder
     while not existing.exists() and existing != existing.parent:
         existing = existing.parent
     if not existing.is_dir():
         raise ConfigurationError(f"{existing} is a file, not a folder", f"point {setting} elsewhere")
     try:
-        with tempfile.TemporaryFile(prefix=_CHECKS, dir=existing):
+        with tempfile.TemporaryFile(prefix=_PREFIX, dir=existing):
             return existing
     except OSError as error:
         raise ConfigurationError(
@@ -156,16 +155,17 @@ def _require_writable(folder: Path, setting: str) -> Path:
 
 
 def _check_keys(settings: Settings) -> dict[str, Any]:
-    """Whether the keys at hand read what is encrypted, and are those of the newest snapshot, and of whoever asks
-    (MLFLOW_TRACKING_CHECK_VALUES, check values of the keys that he has)."""
+    """Check that the current keys decrypt the database, and compare them with those of the newest snapshot and with
+    MLFLOW_TRACKING_CHECK_VALUES, the check values of the administrator's keys."""
     keys.require_usable(os.environ)
-    asked = _asked_checks(settings)
-    # As a list: what stands behind the name of a key is masked in logs.
-    compared = [{"name": check.name, "at_hand": keys.compare(check, os.environ)} for check in asked]
+    # As a list: a value behind the name of a key is masked in logs.
+    compared = [{"name": check.name, "at_hand": keys.compare(check, os.environ)} for check in _check_values(settings)]
     fields: dict[str, Any] = {"ok": True, "compared": compared}
-    found = _encrypted(settings)
-    warnings = keys.warnings(found, os.environ)
-    read = [f"{one.rows - len(one.published) - len(one.lost)} of {one.rows} {keys.PROTECTS[one.name]}" for one in found]
+    encrypted = _encrypted(settings)
+    warnings = keys.warnings(encrypted, os.environ)
+    read = [
+        f"{one.rows - len(one.published) - len(one.lost)} of {one.rows} {keys.PROTECTS[one.name]}" for one in encrypted
+    ]
     newest = _newest(settings)
     if newest is not None:
         fields["snapshot"] = newest.id
@@ -173,11 +173,11 @@ def _check_keys(settings: Settings) -> dict[str, Any]:
         warnings += [f"snapshot {newest.id}: {text}" for text in keys.in_words(fields["keys"])]
     if warnings:
         fields["warnings"] = warnings
-    return {**fields, "message": f"the keys at hand read {' and '.join(read) or 'nothing yet'}"}
+    return {**fields, "message": f"the current keys decrypt {' and '.join(read) or 'nothing yet'}"}
 
 
 def _encrypted(settings: Settings) -> list[keys.Encrypted]:
-    """Empty where there is no database, or it does not answer, which `_check_database` tells."""
+    """Empty where there is no database, or it does not answer, which `_check_database` reports."""
     from sqlalchemy.exc import SQLAlchemyError
 
     try:
@@ -189,7 +189,7 @@ def _encrypted(settings: Settings) -> list[keys.Encrypted]:
         return []
 
 
-def _asked_checks(settings: Settings) -> tuple[keys.KeyCheck, ...]:
+def _check_values(settings: Settings) -> tuple[keys.KeyCheck, ...]:
     try:
         return keys.parse(json_input.parse(settings.value("MLFLOW_TRACKING_CHECK_VALUES") or "[]"))
     except (ValueError, TypeError):
@@ -197,7 +197,7 @@ def _asked_checks(settings: Settings) -> tuple[keys.KeyCheck, ...]:
 
 
 def _newest(settings: Settings) -> Manifest | None:
-    """The newest snapshot; None where there is none that can be read from here."""
+    """The newest snapshot; None where none can be read from here."""
     try:
         repository = open_repository(settings.value("MLFLOW_TRACKING_BACKUP_DESTINATION") or "")
         return repository.snapshot("latest")
@@ -210,4 +210,4 @@ def _check_server(settings: Settings) -> dict[str, Any]:
     if not uri:
         return {"ok": None, "message": "MLFLOW_TRACKING_URI is not set"}
     Prober(uri, os.environ).check()
-    return {"ok": True, "message": f"{scrub(uri)} lets this job in and answers from its database"}
+    return {"ok": True, "message": f"{scrub(uri)} accepts the token of this job and reaches its database"}

@@ -46,6 +46,8 @@ class Backend(Protocol):
     def delete(self, names: Iterable[str]) -> None:
         """Delete files; it is no error if some do not exist."""
 
+    # These do nothing where the storage needs nothing.
+
     def sync(self) -> None:
         """Return when all writes so far survive a power failure, and the address still leads to them."""
         return

@@ -8,15 +8,14 @@ import shlex
 import shutil
 import signal
 import sqlite3
-import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
-from mlflow_ae5_server.backup.artifacts import ArtifactSource
-from mlflow_ae5_server.backup.create import BackupOptions, create_snapshot, database_files
+from mlflow_ae5_server.backup.artifacts import Artifact, ArtifactSource, Content, FolderArtifacts
+from mlflow_ae5_server.backup.create import BackupOptions, create_snapshot
 from mlflow_ae5_server.backup.open_artifacts import open_artifacts
 from mlflow_ae5_server.database.connection import Database, check_uri
 from mlflow_ae5_server.database.dialects import DatabasePart, TablePart
@@ -78,7 +77,7 @@ class Server:
     ) -> Manifest:
         self.says.clear()
         destination = destination or str(self.artifacts)
-        source = source or open_artifacts(destination, database_files(self.database))
+        source = source or open_artifacts(destination, self.database)
         backup_options = BackupOptions(say=self.says.append, **options)
         return create_snapshot(self.repository(backend), self.database, source, destination, dump, backup_options)
 
@@ -180,6 +179,18 @@ class Wrapped:
         self.inner.sync()
 
 
+class Watched(FolderArtifacts):
+    """Artifacts that record which small files were read."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.read: list[str] = []
+
+    def whole(self, artifact: Artifact) -> Content | None:
+        self.read.append(artifact.path)
+        return super().whole(artifact)
+
+
 def in_child(work: Callable[[], None]) -> int:
     """Run `work` in a forked process; its exit code, negative for the signal that ended it."""
     child = os.fork()
@@ -197,6 +208,27 @@ def in_child(work: Callable[[], None]) -> int:
     return os.waitstatus_to_exitcode(status)
 
 
+def die_at(prefix: str, number: int = 1) -> Callable[[str, str], None]:
+    """End this process by SIGKILL before its operation of that number on a file whose name begins so."""
+    seen = [0]
+
+    def before(_verb: str, name: str) -> None:
+        seen[0] += name.startswith(prefix)
+        if seen[0] == number:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    return before
+
+
+def killed_backup(server: Server, backend: Backend, **options: Any) -> None:
+    """A backup in a process of its own that is killed."""
+
+    def work() -> None:
+        server.back_up(backend=backend, **options)
+
+    assert in_child(work) == -signal.SIGKILL
+
+
 def ends_of_kinds(operations: list[tuple[str, str]]) -> list[int]:
     """Of operations on a place the first and the last of each kind: what is done, and in which folder."""
     kinds = [(verb, name.partition("/")[0]) for verb, name in operations]
@@ -205,16 +237,8 @@ def ends_of_kinds(operations: list[tuple[str, str]]) -> list[int]:
 
 
 def kill_at(number: int) -> Callable[[str, str], None]:
-    """End this process by SIGKILL before its operation of that number."""
-    left = [number]
-
-    def before(_verb: str, _name: str) -> None:
-        if left[0] == 0:
-            sys.stdout.flush()
-            os.kill(os.getpid(), signal.SIGKILL)
-        left[0] -= 1
-
-    return before
+    """End this process by SIGKILL before its operation of that number, counted from 0."""
+    return die_at("", number + 1)
 
 
 @pytest.fixture(scope="module")

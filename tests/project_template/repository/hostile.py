@@ -72,13 +72,16 @@ class Hostile:
         data["digest"] = hashlib.sha256(written.encode("ascii")).hexdigest()
         self.manifest.write_text(json.dumps(data, sort_keys=True, indent=1) + "\n")
 
+    def forge_artifacts(self, **changes: Any) -> None:
+        self.forge(artifacts={**self.read()["artifacts"], **changes})
+
     def forge_lists(self, *blobs: bytes) -> None:
         """A file list of these blobs, which are small as stored."""
         digests = [hashlib.sha256(blob).hexdigest() for blob in blobs]
         for blob, sha256 in zip(blobs, digests, strict=True):
             self.object(sha256).parent.mkdir(exist_ok=True)
             self.object(sha256).write_bytes(b"z" + zstandard.ZstdCompressor().compress(blob))
-        self.forge(artifacts={**self.read()["artifacts"], "lists": digests})
+        self.forge_artifacts(lists=digests)
 
     def restore(self) -> int:
         try:
@@ -167,7 +170,7 @@ def forged(**changes: Any) -> Change:
 
 
 def forged_artifacts(**changes: Any) -> Change:
-    return forged(artifacts=lambda artifacts: {**artifacts, **changes})
+    return lambda hostile: hostile.forge_artifacts(**changes)
 
 
 def listed(*blobs: bytes) -> Change:

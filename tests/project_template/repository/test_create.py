@@ -16,7 +16,7 @@ from mlflow_ae5_server.backup import artifacts
 from mlflow_ae5_server.common.errors import BusyError, ConfigurationError, StorageError
 from mlflow_ae5_server.repository.repository import open_backend
 
-from tests.project_template.repository.conftest import Server, Wrapped
+from tests.project_template.repository.conftest import Server, Watched, Wrapped
 
 MANY = {
     "0/r1/artifacts/a.txt": b"hello",
@@ -66,46 +66,36 @@ def test_a_second_backup_of_an_unchanged_server_copies_nothing(server: Server) -
     assert server.contents(third) == MANY
 
 
-def test_content_is_kept_once_wherever_it_comes_back(server: Server) -> None:
+def test_content_is_stored_once_wherever_it_comes_back(server: Server) -> None:
     server.write("0/a/model", b"m" * 1000)
     server.write("0/a/large", os.urandom(artifacts.SMALL * 2))
     server.back_up()
     (server.artifacts / "0/a").rename(server.artifacts / "0/gone-and-come-back")
-    (server.artifacts / "0/gone-and-come-back").rename(server.folder / "aside")
+    (server.artifacts / "0/gone-and-come-back").rename(server.folder / "moved")
     server.back_up(allow_empty=True)
-    (server.folder / "aside").rename(server.artifacts / "0/b")
+    (server.folder / "moved").rename(server.artifacts / "0/b")
     moved = server.back_up()
     kept = {part.sha256 for entry in server.entries(moved).values() for part in entry.parts}
     assert kept <= server.objects()
     assert moved.new_objects == 1, "the list, and no content"
 
 
-def test_only_what_changed_is_read_again(server: Server) -> None:
+def test_only_changed_files_are_read_again(server: Server) -> None:
     for number in range(20):
         server.write(f"{number}", b"%d" % number)
-    first = server.back_up()
-    opened: list[str] = []
-
-    class Watching(artifacts.FolderArtifacts):
-        def whole(self, found: artifacts.Artifact) -> artifacts.Content | None:
-            opened.append(found.path)
-            return super().whole(found)
-
+    server.back_up()
     server.write("7", b"seven")
     server.write("new", b"new")
 
-    def back_up(**options: Any) -> None:
-        opened.clear()
-        server.back_up(source=Watching(server.artifacts), now=lambda: time.time() + 3600, **options)
+    def read_files(**options: Any) -> list[str]:
+        source = Watched(server.artifacts)
+        server.back_up(source=source, now=lambda: time.time() + 3600, **options)
+        return source.read
 
-    back_up()
-    assert len(opened) == 21, "files younger than the previous backup are not believed"
+    assert len(read_files()) == 21, "the marks of files younger than the previous backup are not trusted"
     server.write("8", b"eight")
-    back_up()
-    assert opened == ["8"]
-    back_up(rehash=True)
-    assert len(opened) == 21
-    assert first.sequence == 1
+    assert read_files() == ["8"]
+    assert len(read_files(rehash=True)) == 21
 
 
 def test_an_incompressible_file_takes_its_own_size_and_text_much_less(server: Server) -> None:
@@ -116,7 +106,7 @@ def test_an_incompressible_file_takes_its_own_size_and_text_much_less(server: Se
     assert 1_000_000 < manifest.stored_bytes < 1_030_000
 
 
-def test_links_are_named_and_not_followed(server: Server) -> None:
+def test_links_are_recorded_and_not_followed(server: Server) -> None:
     server.write("0/file", b"x")
     outside = server.folder / "outside"
     outside.mkdir()
@@ -135,7 +125,7 @@ def test_links_are_named_and_not_followed(server: Server) -> None:
     assert not manifest.complete
 
 
-def test_what_changes_and_vanishes_meanwhile_is_told(server: Server) -> None:
+def test_files_that_change_or_vanish_meanwhile_are_counted(server: Server) -> None:
     for name in ("changes", "vanishes", "stays"):
         server.write(name, name.encode() * 100_000)
 
@@ -177,7 +167,7 @@ def test_a_file_that_cannot_be_read_makes_the_snapshot_incomplete(server: Server
     assert server.contents(manifest) == {"open": b"y"}
 
 
-def test_nobody_else_can_read_what_is_kept(server: Server) -> None:
+def test_nobody_else_can_read_the_repository(server: Server) -> None:
     fill(server)
     server.back_up()
     for path in [Path(server.backend), *Path(server.backend).rglob("*")]:
@@ -201,7 +191,7 @@ def test_backups_among_the_artifacts_are_refused(server: Server, backend: str) -
     assert list(server.artifacts.iterdir()) == [server.artifacts / "a"]
 
 
-def test_a_place_that_holds_something_else_is_refused_and_left_alone(server: Server) -> None:
+def test_a_folder_with_other_files_is_refused_and_unchanged(server: Server) -> None:
     Path(server.backend).mkdir()
     (Path(server.backend) / "thesis.tex").write_text("mine")
     with pytest.raises(StorageError, match=r"holds something else: thesis\.tex"):
@@ -210,7 +200,7 @@ def test_a_place_that_holds_something_else_is_refused_and_left_alone(server: Ser
 
 
 @pytest.mark.parametrize("backend", ["ftp://host/x", "hdfs://host/x", "dbfs:/x"])
-def test_other_kinds_of_places_and_stores_are_refused_by_name(server: Server, backend: str) -> None:
+def test_other_kinds_of_stores_are_refused_with_their_address(server: Server, backend: str) -> None:
     for variable in ("MLFLOW_TRACKING_BACKUP_DESTINATION", "MLFLOW_ARTIFACTS_DESTINATION"):
         code, report = server.job("create", **{variable: backend})
         assert (code, backend in report["error"]) == (ConfigurationError.exit_code, True)
@@ -225,7 +215,7 @@ def test_order_comes_from_the_sequence_when_the_clock_goes_back(server: Server) 
     assert first.id > second.id, "by its name it would be the newer one"
 
 
-def test_two_at_once_and_one_of_them_waits_for_another_day(server: Server) -> None:
+def test_the_second_of_two_backups_is_refused(server: Server) -> None:
     server.write("a", b"a")
     inside, go_on = threading.Event(), threading.Event()
 
@@ -254,13 +244,13 @@ def test_a_store_without_anything_in_it_can_be_backed_up(server: Server) -> None
     assert server.damage_of(manifest) == []
 
 
-def test_small_files_share_objects(server: Server) -> None:
+def test_small_files_share_packs(server: Server) -> None:
     for number in range(700):
         server.write(f"{number % 50}/{number}", b"%d " % number * 40)
     assert server.back_up().new_objects < 12
 
 
-def test_long_and_many_names_are_told_in_part_and_can_be_read_again(server: Server) -> None:
+def test_long_and_many_names_are_shortened_and_the_manifest_is_readable(server: Server) -> None:
     server.sql("INSERT INTO experiments VALUES (1, 's3://bucket/' || hex(zeroblob(50000)))")
     server.write("a", b"a")
     for number in range(70):
@@ -270,7 +260,7 @@ def test_long_and_many_names_are_told_in_part_and_can_be_read_again(server: Serv
     assert server.repository().snapshot("latest") == manifest
 
 
-def test_a_file_that_no_list_can_name_is_left_out_and_named(server: Server) -> None:
+def test_a_file_too_large_for_a_snapshot_is_reported_as_unreadable(server: Server) -> None:
     server.write("a", b"a")
     with server.write("huge", b"").open("wb") as file:
         file.truncate(3 << 40)

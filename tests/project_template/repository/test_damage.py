@@ -1,4 +1,4 @@
-"""No snapshot is published that refers to an object known as damaged, whoever came to know it and when."""
+"""No snapshot is published that refers to a blob recorded as damaged, whichever verb found it."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def rot(file: Path, *, seen: bool) -> None:
         os.utime(file, ns=(state.st_atime_ns, state.st_mtime_ns))
 
 
-def noted(server: Server) -> frozenset[str]:
+def recorded(server: Server) -> frozenset[str]:
     return damage.recorded(open_backend(server.backend)).digests
 
 
@@ -65,12 +65,12 @@ def test_a_backup_after_a_flipped_bit_is_whole(taken: tuple[Server, Manifest], k
     assert server.job("verify --all")[0] == 0
     assert server.contents(again)["big"] == BIG
     assert server.damage_of(manifest) == [], "the older one is whole again as well"
-    assert noted(server) == frozenset()
+    assert recorded(server) == frozenset()
     assert server.back_up().new_objects == 0
 
 
 @pytest.mark.parametrize("kind", ["list", "database"])
-def test_what_the_backup_has_at_hand_proves_its_object(taken: tuple[Server, Manifest], kind: str) -> None:
+def test_a_backup_reads_the_blobs_of_database_and_file_list(taken: tuple[Server, Manifest], kind: str) -> None:
     server, manifest = taken
     rot(server.object_file(object_of(server, manifest, kind)), seen=False)
     assert server.back_up().new_objects == 1
@@ -79,7 +79,7 @@ def test_what_the_backup_has_at_hand_proves_its_object(taken: tuple[Server, Mani
 
 @pytest.mark.parametrize("kind", ["shared", "own"])
 @pytest.mark.parametrize("how", ["rehash", "touched", "verified"])
-def test_what_no_clock_tells_is_found_by_whoever_reads(taken: tuple[Server, Manifest], kind: str, how: str) -> None:
+def test_silent_damage_is_found_by_every_reader(taken: tuple[Server, Manifest], kind: str, how: str) -> None:
     server, manifest = taken
     rot(server.object_file(object_of(server, manifest, kind)), seen=False)
     if how == "touched":
@@ -91,7 +91,7 @@ def test_what_no_clock_tells_is_found_by_whoever_reads(taken: tuple[Server, Mani
     assert server.job("verify --all")[0] == 0
 
 
-def test_a_check_of_others_does_not_unsay_the_damage(taken: tuple[Server, Manifest]) -> None:
+def test_recorded_damage_is_read_again_by_every_sample(taken: tuple[Server, Manifest]) -> None:
     server, manifest = taken
     for number in range(60):
         server.write(f"more/{number}", os.urandom(artifacts.SMALL + 1))
@@ -102,12 +102,12 @@ def test_a_check_of_others_does_not_unsay_the_damage(taken: tuple[Server, Manife
     for _ in range(3):
         code, report = server.job("verify --sample 1%")
         assert (code, [found["object"] for found in report["damaged"]]) == (DamagedError.exit_code, [bad])
-    assert noted(server) == {bad}
+    assert recorded(server) == {bad}
     assert server.damage_of(server.back_up()) == []
     assert server.job("verify --sample 1%")[0] == 0
 
 
-def test_damage_found_in_one_snapshot_is_known_to_the_next_backup(taken: tuple[Server, Manifest]) -> None:
+def test_damage_found_in_one_snapshot_is_repaired_by_the_next_backup(taken: tuple[Server, Manifest]) -> None:
     server, manifest = taken
     rot(server.object_file(object_of(server, manifest, "shared")), seen=False)
     server.job("verify")
@@ -116,7 +116,7 @@ def test_damage_found_in_one_snapshot_is_known_to_the_next_backup(taken: tuple[S
     assert server.damage_of(server.back_up()) == []
 
 
-def test_content_that_has_gone_from_the_server_is_not_taken_from_a_damaged_object(
+def test_deleted_content_is_not_reused_from_a_damaged_blob(
     taken: tuple[Server, Manifest],
 ) -> None:
     server, manifest = taken
@@ -126,13 +126,13 @@ def test_content_that_has_gone_from_the_server_is_not_taken_from_a_damaged_objec
     again = server.back_up()
     assert "big" not in server.entries(again)
     assert server.damage_of(again) == []
-    assert noted(server) == {bad}
+    assert recorded(server) == {bad}
     server.write("big", BIG)  # the same content comes back
     assert server.damage_of(server.back_up()) == []
-    assert noted(server) == frozenset()
+    assert recorded(server) == frozenset()
 
 
-def test_an_object_found_damaged_after_the_list_named_it_is_stored_anew(taken: tuple[Server, Manifest]) -> None:
+def test_a_blob_found_damaged_after_the_list_named_it_is_stored_again(taken: tuple[Server, Manifest]) -> None:
     """Two files share an object. The first is known by its mark, so the list names the object; the second is read
     and proves it."""
     server, manifest = taken
@@ -144,7 +144,7 @@ def test_an_object_found_damaged_after_the_list_named_it_is_stored_anew(taken: t
     assert server.contents(again)["small/0"] == b"0" * 500
 
 
-def test_objects_that_vanish_meanwhile_leave_no_snapshot(taken: tuple[Server, Manifest]) -> None:
+def test_no_snapshot_is_made_when_blobs_vanish_meanwhile(taken: tuple[Server, Manifest]) -> None:
     from mlflow_ae5_server.common.errors import StorageError
 
     server, manifest = taken
@@ -161,7 +161,7 @@ def test_objects_that_vanish_meanwhile_leave_no_snapshot(taken: tuple[Server, Ma
     assert server.damage_of(server.back_up()) == []
 
 
-def test_more_damage_than_is_remembered_by_name_makes_everything_be_read(taken: tuple[Server, Manifest]) -> None:
+def test_more_damage_than_is_recorded_by_name_makes_a_backup_read_everything(taken: tuple[Server, Manifest]) -> None:
     server, manifest = taken
     rot(server.object_file(object_of(server, manifest, "own")), seen=False)
     Path(server.backend, damage.FOLDER).mkdir()
@@ -170,8 +170,8 @@ def test_more_damage_than_is_remembered_by_name_makes_everything_be_read(taken: 
     assert not damage.recorded(open_backend(server.backend))
 
 
-def test_what_no_clock_tells_and_nobody_reads_is_for_verify_to_find(taken: tuple[Server, Manifest]) -> None:
-    """Not wished for: it is what a backup cannot know without reading everything it ever kept."""
+def test_silent_damage_of_unread_blobs_is_found_by_verify_alone(taken: tuple[Server, Manifest]) -> None:
+    """A limit: a backup would have to read every blob to find it."""
     server, manifest = taken
     rot(server.object_file(object_of(server, manifest, "own")), seen=False)
     assert server.back_up(now=later).new_objects == 0
@@ -180,7 +180,7 @@ def test_what_no_clock_tells_and_nobody_reads_is_for_verify_to_find(taken: tuple
     assert server.job("verify --all")[0] == 0
 
 
-def test_what_is_missing_damages_all_that_share_it_until_it_is_there_again(server: Server) -> None:
+def test_a_missing_blob_damages_all_snapshots_that_use_it_until_it_is_back(server: Server) -> None:
     """Another snapshot that nothing is wrong with is kept, and nothing is dropped as damaged that is whole."""
     server.write("only first", BIG[:300_000])
     whole = server.back_up(now=later)
@@ -195,8 +195,8 @@ def test_what_is_missing_damages_all_that_share_it_until_it_is_there_again(serve
     found = check.verify(repository, shared[2])
     check.note(repository, shared[2], found)
 
-    known = damage.of_snapshots(repository.backend, [whole, *shared])
-    assert known == {manifest.name: frozenset({gone}) for manifest in shared}
+    affected = damage.of_snapshots(repository.backend, [whole, *shared])
+    assert affected == {manifest.name: frozenset({gone}) for manifest in shared}
     plan = prune.prune(repository, prune.RetentionPolicy(last=1), apply=False)
     assert whole.id in plan.kept
 
@@ -206,4 +206,4 @@ def test_what_is_missing_damages_all_that_share_it_until_it_is_there_again(serve
     file.unlink()
     server.back_up(now=later)
     state = check.state(repository, shared[2].name)
-    assert (noted(server), state and state.damaged) == (frozenset(), 0)
+    assert (recorded(server), state and state.damaged) == (frozenset(), 0)

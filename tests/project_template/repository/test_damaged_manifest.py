@@ -57,7 +57,7 @@ def test_a_manifest_that_cannot_be_read_is_damaged_and_not_absent(
     assert server.damage_of(third) == []
 
 
-def test_a_damaged_snapshot_goes_when_it_is_named(taken: tuple[Server, Manifest, Manifest]) -> None:
+def test_a_damaged_snapshot_is_dropped_by_its_id(taken: tuple[Server, Manifest, Manifest]) -> None:
     server, first, second = taken
     manifest_file(server, first).write_bytes(b"")
     before = server.objects()
@@ -71,7 +71,7 @@ def test_a_damaged_snapshot_goes_when_it_is_named(taken: tuple[Server, Manifest,
     assert server.job("prune --keep-last 1 --yes")[0] == 0
 
 
-def test_a_snapshot_whose_list_is_lost_goes_the_same_way(taken: tuple[Server, Manifest, Manifest]) -> None:
+def test_a_snapshot_without_its_file_list_is_dropped_by_its_id(taken: tuple[Server, Manifest, Manifest]) -> None:
     server, first, second = taken
     server.object_file(first.artifacts.lists[0]).unlink()
     code, _report = server.job("prune --yes")
@@ -80,7 +80,7 @@ def test_a_snapshot_whose_list_is_lost_goes_the_same_way(taken: tuple[Server, Ma
     assert server.damage_of(second) == []
 
 
-def test_no_object_goes_while_another_manifest_cannot_be_read(taken: tuple[Server, Manifest, Manifest]) -> None:
+def test_no_blob_is_deleted_while_another_manifest_is_unreadable(taken: tuple[Server, Manifest, Manifest]) -> None:
     server, first, second = taken
     third = server.back_up()
     for manifest in (first, second):
@@ -93,7 +93,7 @@ def test_no_object_goes_while_another_manifest_cannot_be_read(taken: tuple[Serve
     assert [one.id for one in server.repository().snapshots()] == [second.id, third.id]
 
 
-def test_what_is_not_known_as_damaged_is_not_dropped(taken: tuple[Server, Manifest, Manifest]) -> None:
+def test_an_undamaged_snapshot_is_not_dropped(taken: tuple[Server, Manifest, Manifest]) -> None:
     server, first, second = taken
     for name, error in ((first.id, ConfigurationError), ("20200101T000000Z-abcdef", NoSnapshotError)):
         assert server.job(f"prune --drop-damaged {name} --yes")[0] == error.exit_code
@@ -103,7 +103,7 @@ def test_what_is_not_known_as_damaged_is_not_dropped(taken: tuple[Server, Manife
     assert (code, len(server.repository().snapshots())) == (ConfigurationError.exit_code, 2), "nothing would be left"
 
 
-def test_a_name_that_was_taken_and_not_filled_is_no_damage(server: Server) -> None:
+def test_an_empty_manifest_of_an_unfinished_snapshot_is_no_damage(server: Server) -> None:
     """Where there are no hard links, a manifest's name is taken first. The note of the unfinished one tells."""
 
     def no_link(*_names: object, **_folders: object) -> None:
@@ -122,12 +122,12 @@ def test_a_name_that_was_taken_and_not_filled_is_no_damage(server: Server) -> No
     assert in_child(lambda: (server.back_up(backend=Wrapped(linkless(), cut)), None)[1]) < 0
     assert len(list(Path(server.backend, "snapshots").iterdir())) == 1
     assert server.repository().snapshots() == []
-    (begun,) = server.repository().unfinished()
+    (unfinished,) = server.repository().unfinished()
     manifest = server.back_up(backend=linkless())
-    assert (manifest.id, server.damage_of(manifest)) == (begun.id, [])
+    assert (manifest.id, server.damage_of(manifest)) == (unfinished.id, [])
 
 
-def test_list_and_show_tell_what_was_found_and_when(taken: tuple[Server, Manifest, Manifest]) -> None:
+def test_list_and_show_report_damage_and_its_time(taken: tuple[Server, Manifest, Manifest]) -> None:
     server, _first, second = taken
     server.job("verify")
     assert server.job("show")[1]["manifest"]["verified"]

@@ -79,7 +79,7 @@ def test_a_store_that_had_artifacts_at_the_last_backup_is_not_empty_now(server: 
 
 
 @pytest.mark.parametrize("note", [None, b"", b"[]", b"{"])
-def test_an_empty_snapshot_that_nobody_meant_says_nothing(server: Server, note: bytes | None) -> None:
+def test_an_empty_snapshot_that_was_not_intended_allows_no_other(server: Server, note: bytes | None) -> None:
     server.back_up()
     if note is not None:
         Path(server.backend, "meant-empty.json").write_bytes(note)
@@ -88,7 +88,7 @@ def test_an_empty_snapshot_that_nobody_meant_says_nothing(server: Server, note: 
         server.back_up()
 
 
-def test_a_snapshot_that_is_not_whole_says_nothing_of_what_should_be_there(server: Server) -> None:
+def test_a_damaged_snapshot_is_no_evidence_of_artifacts(server: Server) -> None:
     server.write("0/a", b"a")
     damaged = server.back_up()
     Path(server.backend, "snapshots", damaged.name).write_bytes(b"{}")
@@ -97,10 +97,10 @@ def test_a_snapshot_that_is_not_whole_says_nothing_of_what_should_be_there(serve
 
 
 @pytest.mark.parametrize(
-    ("before", "gone", "new", "told"),
+    ("before", "gone", "new", "reported"),
     [(50, 26, 0, True), (50, 26, 40, True), (50, 25, 0, False), (30, 20, 0, False), (30, 21, 0, True)],
 )
-def test_many_artifacts_that_are_gone_are_told(server: Server, before: int, gone: int, new: int, told: bool) -> None:
+def test_many_missing_artifacts_are_reported(server: Server, before: int, gone: int, new: int, reported: bool) -> None:
     for number in range(before):
         server.write(f"0/{number}", b"%d" % number)
     server.back_up()
@@ -110,15 +110,15 @@ def test_many_artifacts_that_are_gone_are_told(server: Server, before: int, gone
         server.write(f"1/{number}", b"new")
     seen: list[tuple[str, int, int]] = []
     server.back_up(on_gone=lambda *found: seen.append(found))
-    assert seen == ([("artifacts", gone, before)] if told else [])
+    assert seen == ([("artifacts", gone, before)] if reported else [])
     for file in server.artifacts.rglob("?*"):
         if file.is_file():
             file.unlink()
     server.back_up(allow_empty=True, on_gone=lambda *found: seen.append(found))
-    assert len(seen) == told, "who says that all of them are gone is not told so"
+    assert len(seen) == reported, "with --allow-empty nothing is reported"
 
 
-def test_a_list_that_cannot_be_read_does_not_make_artifacts_gone(server: Server) -> None:
+def test_an_unreadable_list_does_not_count_its_files_as_missing(server: Server) -> None:
     for number in range(50):
         server.write(f"0/{number}", b"%d" % number)
     server.object_file(server.back_up().artifacts.lists[0]).unlink()
@@ -127,7 +127,7 @@ def test_a_list_that_cannot_be_read_does_not_make_artifacts_gone(server: Server)
     assert seen == []
 
 
-def test_a_backup_reports_how_many_are_gone(server: Server) -> None:
+def test_a_backup_reports_how_many_artifacts_are_missing(server: Server) -> None:
     server.use_mlflow()
     for number in range(30):
         server.write(f"0/{number}", b"%d" % number)
@@ -139,8 +139,10 @@ def test_a_backup_reports_how_many_are_gone(server: Server) -> None:
     assert "missing_artifacts" not in server.job("create --allow-external")[1]
 
 
-@pytest.mark.parametrize(("before", "left", "told"), [(21, 0, "refused"), (20, 0, ""), (50, 24, "told"), (50, 25, "")])
-def test_runs_that_are_gone(server: Server, before: int, left: int, told: str) -> None:
+@pytest.mark.parametrize(
+    ("before", "left", "result"), [(21, 0, "refused"), (20, 0, ""), (50, 24, "reported"), (50, 25, "")]
+)
+def test_missing_runs_are_refused_or_reported(server: Server, before: int, left: int, result: str) -> None:
     server.sql("DELETE FROM runs")
     numbers = f"WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {before})"  # noqa: S608
     server.sql(f"INSERT INTO runs (run_uuid, status) {numbers} SELECT i, 'FINISHED' FROM n")  # noqa: S608
@@ -148,7 +150,7 @@ def test_runs_that_are_gone(server: Server, before: int, left: int, told: str) -
     assert first.runs == before
     server.sql(f"DELETE FROM runs WHERE CAST(run_uuid AS INTEGER) > {left}")  # noqa: S608
     seen: list[tuple[str, int, int]] = []
-    if told == "refused":
+    if result == "refused":
         with pytest.raises(StorageError, match=f"no run at all in .*, but the snapshot {first.id} has 21 runs"):
             server.back_up()
         assert [one.id for one in server.repository().snapshots()] == [first.id]
@@ -156,4 +158,4 @@ def test_runs_that_are_gone(server: Server, before: int, left: int, told: str) -
         assert server.back_up(allow_empty=True).runs == 0
         return
     server.back_up(on_gone=lambda *found: seen.append(found))
-    assert seen == ([("runs", before - left, before)] if told else [])
+    assert seen == ([("runs", before - left, before)] if result else [])

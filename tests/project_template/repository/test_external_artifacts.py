@@ -1,4 +1,4 @@
-"""Which places that the database names are outside the artifact store, and so not in a snapshot."""
+"""Locations in the database that are outside the artifact store, and so not in a snapshot."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ def test_a_prompt_is_in_the_snapshot_whole(server: Server, empty_file: Path) -> 
     assert (code, report["outcome"], report["external"]) == (0, "done", [])
 
 
-def test_every_placeholder_of_the_installed_mlflow_is_known() -> None:
+def test_every_placeholder_of_the_installed_mlflow_is_listed() -> None:
     assert set(external_artifacts.PLACEHOLDERS) == constants._PROMPT_SOURCE_PLACEHOLDERS
 
 
 @pytest.mark.parametrize(
-    ("location", "told"),
+    ("location", "external"),
     [
         ("mlflow-artifacts:/1/r/artifacts", None),
         ("mlflow-artifacts://host:5000/1/r/artifacts", None),
@@ -56,7 +56,7 @@ def test_every_placeholder_of_the_installed_mlflow_is_known() -> None:
         ("no\0path", "no\\x00path"),
     ],
 )
-def test_what_is_told_of_a_location(server: Server, location: str, told: str | None) -> None:
+def test_a_location_outside_the_store_is_external(server: Server, location: str, external: str | None) -> None:
     server.use_mlflow()
     with sqlite3.connect(server.folder / "db.sqlite") as connection:
         backend = location.replace("FOLDER", str(server.folder))
@@ -64,5 +64,5 @@ def test_what_is_told_of_a_location(server: Server, location: str, told: str | N
 
     code, report = server.job("create --allow-empty --allow-external")
 
-    expected = [told.replace("FOLDER", str(server.folder))] if told else []
+    expected = [external.replace("FOLDER", str(server.folder))] if external else []
     assert (code, report["external"]) == (0, expected)

@@ -1,4 +1,4 @@
-"""Data that a restore has half written is no snapshot's."""
+"""No backup is made of data that a restore has half written."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from mlflow_ae5_server.restore.open import open_saved_copies
 from tests.project_template.repository.conftest import Server
 
 
-def test_a_restore_cut_off_while_the_backup_waited_is_noticed_under_the_lock(server: Server) -> None:
+def test_a_restore_interrupted_while_the_backup_waited_stops_it(server: Server) -> None:
     server.write("0/a", b"a")
     whole = server.back_up()
     journal_file = RestoreJournalFile(open_saved_copies(str(server.artifacts)))
@@ -18,18 +18,18 @@ def test_a_restore_cut_off_while_the_backup_waited_is_noticed_under_the_lock(ser
         RestoreInProgress("load-database", "20260102T030405Z-abcdef", "2026-01-02T03:04:05+00:00", "elsewhere:1")
     )
 
-    with pytest.raises(UnfinishedError, match="has not ended"):  # past the job's own look, which comes before the lock
+    with pytest.raises(UnfinishedError, match="has not ended"):  # the job's own check comes before the lock
         server.back_up()
 
     assert [one.id for one in server.repository().snapshots()] == [whole.id]
     assert server.repository().unfinished() == []
     file = server.database.file
     assert file is not None
-    aside = file.rename(file.with_name("aside"))  # as where it was cut off before the new one was there
+    moved = file.rename(file.with_name("moved"))  # interrupted before the new database was created
     code, report = server.job("create")
     assert (code, report["outcome"]) == (22, "failed")
     assert "has not ended" in report["error"]
     assert "a restore of the snapshot 20260102T030405Z-abcdef" in report["interrupted_restore"]
-    aside.rename(file)
+    moved.rename(file)
     journal_file.end()
     assert server.back_up().sequence == 2

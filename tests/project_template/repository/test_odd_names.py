@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from mlflow_ae5_server.repository.repository import open_repository
 
-from tests.project_template.repository.test_cloud import s3
+from tests.project_template.repository.test_object_stores import s3
 from tests.project_template.restore.conftest import Home, Pilot, pilot
 
 __all__ = ["pilot", "s3"]
@@ -76,7 +76,7 @@ def contents(home: Home) -> dict[str, bytes]:
     return {entry.path: b"".join(map(bytes, reader.chunks(entry))) for entry in repository.files(repository.snapshot())}
 
 
-def test_markers_are_nobodys_files(pilot: Pilot, bucket: Bucket) -> None:
+def test_markers_are_no_artifacts(pilot: Pilot, bucket: Bucket) -> None:
     home = home_of(pilot, bucket)
     bucket.put("root", FILES, markers())
     bucket.put("backups", {"": b"", "objects/": b"", "lock/": b"", "snapshots/": b""})
@@ -118,11 +118,11 @@ def test_names_that_cannot_be_backed_up_are_named_and_the_rest_is_backed_up(
     on_s3.put("root", FILES, bad)
     report = back_up(home)
     assert (report["exit_code"], report["outcome"], contents(home)) == (23, "incomplete", FILES)
-    told = [name.rpartition(": its name")[0] for name in report["unreadable"]]
-    assert sorted(told) == sorted(name.replace("\x07", "\\x07") for name in bad)
+    reported = [name.rpartition(": its name")[0] for name in report["unreadable"]]
+    assert sorted(reported) == sorted(name.replace("\x07", "\\x07") for name in bad)
 
 
-def test_elsewhere_the_folder_of_such_a_name_is_named(pilot: Pilot, s3: Any) -> None:
+def test_in_other_stores_the_folder_of_such_a_name_is_named(pilot: Pilot, s3: Any) -> None:
     bucket = Bucket(s3, "gs")
     home = home_of(pilot, bucket)
     bucket.put("root", FILES, FULL, {"1/r/./x": b"x", "3/later": b"later"})
@@ -131,9 +131,7 @@ def test_elsewhere_the_folder_of_such_a_name_is_named(pilot: Pilot, s3: Any) -> 
     assert [name.rpartition(": its name")[0] for name in report["unreadable"]] == ["1/r/./"]
 
 
-def test_a_name_that_cannot_be_addressed_is_kept_aside_and_comes_back(
-    pilot: Pilot, on_s3: Bucket, tmp_path: Path
-) -> None:
+def test_a_name_that_cannot_be_addressed_is_saved_and_comes_back(pilot: Pilot, on_s3: Bucket, tmp_path: Path) -> None:
     on_s3.put("root", FILES)
     back_up(home_of(pilot, on_s3))
     home = Home.at(tmp_path / "home", f"{on_s3.url}/backups", "", f"{on_s3.url}/target")

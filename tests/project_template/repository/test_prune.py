@@ -1,4 +1,4 @@
-"""Which snapshots go, and that nothing goes that is needed."""
+"""Which snapshots a prune removes, and that it removes nothing that is needed."""
 
 from __future__ import annotations
 
@@ -64,13 +64,13 @@ def snapshots(*hours: float) -> list[Manifest]:
         (RetentionPolicy(weekly=2), (0, 1, 2, 30, 60), (), (1, 4)),
         (RetentionPolicy(daily=2, weekly=2), (0, 1, 2, 30, 60), (), (1, 3, 4)),
         (RetentionPolicy(last=2, weekly=2), (0, 1, 2, 30, 60), (), (1, 3, 4)),
-        # the clock went back: order is that of the sequence, so the last one is the newest of its day
+        # the clock was set back: order is that of the sequence, so the last one is the newest of its day
         (RetentionPolicy(last=1), (50, 0), (), (1,)),
         (RetentionPolicy(daily=1), (50, 0), (), (1,)),
         (RetentionPolicy(last=1), (), (), ()),
     ],
 )
-def test_what_is_kept(
+def test_a_policy_keeps_these_snapshots(
     keep: RetentionPolicy, hours: tuple[float, ...], proven: tuple[int, ...], left: tuple[int, ...]
 ) -> None:
     manifests = snapshots(*hours)
@@ -78,7 +78,7 @@ def test_what_is_kept(
     assert tuple(manifest.sequence for manifest in chosen) == left
 
 
-def test_prune_shows_first_and_then_frees_what_nothing_needs(server: Server) -> None:
+def test_prune_plans_first_and_then_frees_unused_blobs(server: Server) -> None:
     server.write("stays", os.urandom(300_000))
     server.write("small stays", b"small")
     for _ in range(3):
@@ -99,7 +99,7 @@ def test_prune_shows_first_and_then_frees_what_nothing_needs(server: Server) -> 
     assert again.new_objects == 0
 
 
-def test_the_newest_verified_snapshot_never_goes(server: Server) -> None:
+def test_the_newest_verified_snapshot_is_never_removed(server: Server) -> None:
     taken = []
     for number in range(5):
         server.write("a", b"%d" % number)
@@ -112,7 +112,7 @@ def test_the_newest_verified_snapshot_never_goes(server: Server) -> None:
     assert server.job("prune --keep-last 0 --yes")[1]["kept"] == [taken[4]]
 
 
-def test_a_sample_does_not_unsay_that_all_was_right(server: Server) -> None:
+def test_a_sample_does_not_replace_a_full_check(server: Server) -> None:
     server.write("a", os.urandom(300_000))
     taken = [server.back_up().id for _ in range(3)]
     server.job(f"verify --snapshot {taken[0]} --all")
@@ -122,13 +122,13 @@ def test_a_sample_does_not_unsay_that_all_was_right(server: Server) -> None:
 
 
 @pytest.mark.parametrize("words", ["--keep-last=-1", "--keep-daily=-2", "--keep-weekly=-1 --yes"])
-def test_less_than_none_is_refused(server: Server, words: str) -> None:
+def test_a_negative_number_is_refused(server: Server, words: str) -> None:
     server.back_up()
     assert server.job(f"prune {words}")[0] == UsageError.exit_code
     assert len(server.repository().snapshots()) == 1
 
 
-def test_without_words_only_leftovers_go(server: Server) -> None:
+def test_without_a_policy_only_leftovers_are_removed(server: Server) -> None:
     for number in range(3):
         server.write("a", b"%d" % number * 1000)
         server.back_up()
@@ -145,7 +145,7 @@ def test_without_words_only_leftovers_go(server: Server) -> None:
         assert server.damage_of(one.manifest) == []
 
 
-def test_what_is_left_of_a_shared_object_moves_out_when_most_of_it_is_gone(server: Server) -> None:
+def test_the_rest_of_a_mostly_unused_pack_is_stored_again(server: Server) -> None:
     for number in range(40):
         server.write(f"{number}", os.urandom(1000))
     (shared,) = {part.sha256 for entry in server.entries(server.back_up()).values() for part in entry.parts}
@@ -164,7 +164,7 @@ def test_what_is_left_of_a_shared_object_moves_out_when_most_of_it_is_gone(serve
     assert (server.contents(newest), server.damage_of(newest)) == (left, [])
 
 
-# what a listing tells of those that stay ---------------------------------------------------------------------------
+# snapshots that lack blobs ---------------------------------------------------------------------------
 
 
 def lose(server: Server, manifest: Manifest, what: str) -> str:
@@ -220,7 +220,7 @@ def test_a_snapshot_that_was_verified_and_has_lost_something_since_is_not_relied
 
 @pytest.mark.parametrize("what", ["database", "artifact", "list"])
 @pytest.mark.parametrize("words", ["--keep-last 1 --yes", "--yes", "--keep-last 1"])
-def test_nothing_goes_where_no_snapshot_is_whole(server: Server, what: str, words: str) -> None:
+def test_nothing_is_removed_where_no_snapshot_is_whole(server: Server, what: str, words: str) -> None:
     taken = take(server, 2)
     for manifest in taken:
         lose(server, manifest, what)
@@ -235,7 +235,7 @@ def test_nothing_goes_where_no_snapshot_is_whole(server: Server, what: str, word
     assert server.job(f"prune {words}")[1]["error"] == report["error"], "though it is known by now"
 
 
-def test_what_a_check_has_found_is_said_where_nothing_else_is_whole(server: Server) -> None:
+def test_damage_found_by_a_check_is_named_where_no_snapshot_is_whole(server: Server) -> None:
     first, second = take(server, 2)
     server.object_file(first.database["file"][0]).write_bytes(b"rot")
     server.job(f"verify --snapshot {first.id}")
@@ -263,7 +263,7 @@ def test_a_damaged_snapshot_is_not_dropped_while_no_other_can_be_restored(server
     assert server.damage_of(whole) == []
 
 
-def test_nothing_goes_while_a_restore_has_not_ended(server: Server) -> None:
+def test_nothing_is_removed_while_a_restore_is_interrupted(server: Server) -> None:
     old, other, new = take(server, 3)
     journal_file = RestoreJournalFile(open_saved_copies(str(server.artifacts)))
     journal_file.begin(RestoreInProgress("restore-artifacts", old.id, "2026-01-02T03:04:05+00:00", "elsewhere:1"))

@@ -77,7 +77,7 @@ def test_an_object_that_is_lost_is_stored_again_without_anyone_asking(taken: tup
     assert server.damage_of(manifest) == []
 
 
-def test_a_sample_reads_a_share_and_looks_for_all(server: Server) -> None:
+def test_a_sample_reads_a_share_and_finds_every_missing_blob(server: Server) -> None:
     for number in range(60):
         server.write(f"{number}", random.Random(number).randbytes(artifacts.SMALL + 1))
     manifest = server.back_up()
@@ -89,12 +89,12 @@ def test_a_sample_reads_a_share_and_looks_for_all(server: Server) -> None:
     assert server.job("verify --sample 1%")[0] == DamagedError.exit_code
 
 
-def test_a_sample_is_told_as_one_and_does_not_count_as_verified(server: Server, capsys: Any) -> None:
+def test_a_sample_is_reported_as_one_and_does_not_count_as_verified(server: Server, capsys: Any) -> None:
     for number in range(3):
         server.write(f"{number}", random.Random(number).randbytes(artifacts.SMALL + 1))
     manifest = server.back_up()
 
-    def told() -> tuple[bool, Any, str]:
+    def listed() -> tuple[bool, Any, str]:
         capsys.readouterr()
         (line,) = server.job("list")[1]["snapshots"]
         message = capsys.readouterr().err
@@ -102,27 +102,27 @@ def test_a_sample_is_told_as_one_and_does_not_count_as_verified(server: Server, 
         assert (shown["verified"], shown["sampled"]) == (line["verified"], line["sampled"])
         return bool(line["verified"]), line["sampled"] and (line["sampled"]["checked"], line["sampled"]["of"]), message
 
-    assert told()[:2] == (False, None)
+    assert listed()[:2] == (False, None)
     server.job("verify --sample 1%")
-    verified, sampled, message = told()
+    verified, sampled, message = listed()
     assert (verified, sampled) == (False, (1, 5))
     assert "  sampled, 1 of 5, 20" in message
     server.job("verify --sample 100%")
-    assert told()[:2] == (True, None)
+    assert listed()[:2] == (True, None)
     note = Path(server.backend, "verified", manifest.name)
     full = json.loads(note.read_text()) | {"in_full": "2026-01-01T00:00:00+00:00"}
     note.write_text(json.dumps(full))
     server.job("verify --sample 1%")
-    verified, sampled, message = told()
+    verified, sampled, message = listed()
     assert (verified, sampled) == (True, (1, 5))
     assert "verified 2026-01-01 00:00 UTC; sampled, 1 of 5" in message
     server.object_file(server.entries(manifest)["1"].sha256).unlink()
     server.job("verify --sample 1%")
-    assert told()[:2] == (False, None)
+    assert listed()[:2] == (False, None)
 
 
 @pytest.mark.parametrize("sample", ["0", "0%", "101%", "-1%", "some", "nan"])
-def test_shares_that_are_none(taken: tuple[Server, Manifest], sample: str) -> None:
+def test_an_invalid_share_is_refused(taken: tuple[Server, Manifest], sample: str) -> None:
     server, _manifest = taken
     assert server.job(f"verify --sample={sample}")[0] == UsageError.exit_code
 
@@ -175,7 +175,7 @@ def test_a_list_that_cannot_be_read_is_named(taken: tuple[Server, Manifest]) -> 
     assert server.damage_of(server.back_up()) == []
 
 
-def test_a_place_without_backups(server: Server) -> None:
+def test_an_empty_destination_has_no_snapshot(server: Server) -> None:
     for words in ("list", "show", "verify", "prune"):
         assert server.job(words)[0] == NoSnapshotError.exit_code
     assert not Path(server.backend).exists()
@@ -206,7 +206,7 @@ def test_list_show_and_create_say_what_is_in_a_snapshot(server: Server) -> None:
     assert (again["new_objects"], again["new_bytes"], again["stored_bytes"]) == (0, 0, 0)
 
 
-def test_artifacts_elsewhere_are_told_and_make_it_incomplete(server: Server) -> None:
+def test_external_artifacts_are_reported_and_make_the_snapshot_incomplete(server: Server) -> None:
     server.use_mlflow()
     server.sql("UPDATE experiments SET artifact_location = 'mlflow-artifacts:/' || experiment_id")
     server.sql("UPDATE runs SET artifact_uri = 'mlflow-artifacts:/0/' || run_uuid || '/artifacts'")

@@ -195,7 +195,7 @@ def tree(folder: Path) -> dict[str, str]:
 
 def take_snapshot(home: Home) -> Manifest:
     repository = create_repository(open_backend(home.backups))
-    source = open_artifacts(home.destination, create.database_files(home.store))
+    source = open_artifacts(home.destination, home.store)
     return create.create_snapshot(
         repository, home.store, source, home.destination, dialects.dump, create.BackupOptions(say=lambda _text: None)
     )

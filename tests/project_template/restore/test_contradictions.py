@@ -17,8 +17,11 @@ from mlflow_ae5_server.database import copy_text
 from mlflow_ae5_server.repository.blobs import BlobReader
 from mlflow_ae5_server.repository.repository import open_backend
 
-from tests.project_template.repository.conftest import new_server
-from tests.project_template.repository.test_hostile import Hostile, original  # noqa: F401 - a fixture
+from tests.project_template.repository.conftest import (
+    new_server,
+    original,  # noqa: F401 - a fixture
+)
+from tests.project_template.repository.hostile import Hostile
 from tests.project_template.restore.conftest import Home, tree
 
 DAMAGED, REFUSED = DamagedError.exit_code, ConfigurationError.exit_code
@@ -37,7 +40,7 @@ class Forged(Hostile):
 
     def list(self, *entries: dict[str, Any], **counts: int) -> None:
         """A list of artifacts with these entries, and its true counts but for `counts`."""
-        self.forge_list(*(json.dumps(entry).encode() for entry in entries))
+        self.forge_lists(b"".join(json.dumps(entry).encode() + b"\n" for entry in entries))
         files = [entry for entry in entries if "s" in entry]
         true = {"files": len(files), "bytes": sum(entry["s"] for entry in files), "links": len(entries) - len(files)}
         self.forge_artifacts(**true | counts)

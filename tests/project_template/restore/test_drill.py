@@ -1,4 +1,4 @@
-"""A drill restores, serves, checks, tells how long it took, and leaves nothing: no file, no schema, no process."""
+"""A drill restores, serves, checks, measures, and leaves nothing: no file, no schema, no process."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def real(tmp_path: Path, home_at: Any, pilot: Any, filled_uri: Any) -> Any:
     return home
 
 
-def test_a_drill_touches_nothing_real_and_leaves_nothing(real: Any, pilot: Any) -> None:
+def test_a_drill_changes_no_real_data_and_removes_its_own(real: Any, pilot: Any) -> None:
     before = real.tree(), dialects.digests(real.store), schemas(real)
     running = servers()
     done = real.job("drill")
@@ -89,11 +89,11 @@ def test_a_damaged_snapshot_fails_the_drill(tmp_path: Path, home_at: Any, pilot:
     assert done["hint"].startswith("take another backup")
     lost = {found["object"] for found in done["damaged"]}
     assert len(lost) == done["damaged_total"] >= 1
-    assert {file.name for file in Path(home.backups, "damaged").iterdir()} == lost, "the next backup stores it anew"
+    assert {file.name for file in Path(home.backups, "damaged").iterdir()} == lost, "the next backup stores it again"
     assert not home.folder.exists() or not any(home.folder.rglob("*drill*"))
 
 
-def test_a_role_that_cannot_make_a_schema(
+def test_a_role_without_the_right_to_create_a_schema_gets_an_sqlite_file(
     tmp_path: Path, home_at: Any, pilot: Any, postgres: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     name = f"d{uuid.uuid4().hex[:12]}"
@@ -118,7 +118,7 @@ def damaged(tmp_path: Path, home_at: Any, pilot: Any, uri: str = "") -> Any:
 
 
 @contextlib.contextmanager
-def drill_at_work(home: Any, until: Callable[[Path], bool]) -> Iterator[tuple[int, list[psutil.Process]]]:
+def running_drill(home: Any, until: Callable[[Path], bool]) -> Iterator[tuple[int, list[psutil.Process]]]:
     """A drill in a process of its own that has come so far; and its server's processes."""
     pid = os.fork()
     if pid == 0:
@@ -161,7 +161,7 @@ def ended(processes: list[psutil.Process]) -> bool:
 def test_a_drill_that_is_stopped_removes_everything(tmp_path: Path, home_at: Any, pilot: Any) -> None:
     home = home_at(tmp_path / "home", pilot.home.backups)
     home.artifacts.mkdir(parents=True)
-    with drill_at_work(home, starts) as (pid, children):
+    with running_drill(home, starts) as (pid, children):
         os.kill(pid, signal.SIGTERM)
         _pid, status = os.waitpid(pid, 0)
     assert os.waitstatus_to_exitcode(status) == StoppedError.exit_code
@@ -169,14 +169,14 @@ def test_a_drill_that_is_stopped_removes_everything(tmp_path: Path, home_at: Any
     assert {path.name for path in home.folder.iterdir()} == {"artifacts"}
 
 
-def test_what_a_killed_drill_leaves_is_removed_by_the_next(
+def test_the_next_drill_removes_everything_of_a_killed_one(
     tmp_path: Path, home_at: Any, pilot: Any, postgres: Any
 ) -> None:
     uri = postgres.create(f"d{uuid.uuid4().hex[:12]}")
     home = home_at(tmp_path / "home", pilot.home.backups, uri)
     home.artifacts.mkdir(parents=True)
     untouched = schemas(home)
-    with drill_at_work(home, serves) as (pid, children):
+    with running_drill(home, serves) as (pid, children):
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
     assert ended(children)  # no server outlives its drill

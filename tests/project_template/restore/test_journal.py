@@ -14,7 +14,7 @@ from mlflow_ae5_server.restore.journal import RestoreInProgress, RestoreJournal,
 from mlflow_ae5_server.restore.open import open_saved_copies
 from mlflow_ae5_server.restore.saved_copies import FolderSavedCopies
 
-from tests.project_template.repository.test_hostile import KINDS
+from tests.project_template.repository.hostile import KINDS
 from tests.project_template.restore.conftest import Home, tree
 
 NAME = "saved_20260101_000000_abcdef"

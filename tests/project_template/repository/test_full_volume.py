@@ -1,4 +1,4 @@
-"""A place of backups without a byte left: it can still be looked at, and be thinned out."""
+"""A destination without a free byte: it can still be verified, listed and pruned."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def take(server: Server, count: int = 3) -> list[str]:
 
 
 @pytest.mark.parametrize("has", ["both", "no spare file", "no lease", "a dead lease"])
-def test_a_full_volume_is_thinned_out(server: Server, has: str) -> None:
+def test_a_full_volume_is_pruned(server: Server, has: str) -> None:
     taken = take(server)
     assert (spare(server).stat().st_size, spare(server).stat().st_mode & 0o777) == (65536, 0o600)
     if has == "no spare file":  # as an earlier release has left it
@@ -79,7 +79,7 @@ def test_a_full_volume_is_thinned_out(server: Server, has: str) -> None:
     assert len(lease_files(server)) == 1
 
 
-def test_where_nothing_can_be_given_up_it_says_what_to_do(server: Server) -> None:
+def test_a_prune_without_any_space_says_what_to_do(server: Server) -> None:
     take(server)
     spare(server).unlink()
     for file in lease_files(server):
@@ -93,7 +93,7 @@ def test_where_nothing_can_be_given_up_it_says_what_to_do(server: Server) -> Non
     assert prune.prune(server.repository(), RetentionPolicy(last=1), apply=True).removed
 
 
-def test_a_backup_leaves_the_room_to_the_prune(server: Server) -> None:
+def test_a_backup_does_not_use_the_spare_file(server: Server) -> None:
     take(server, 1)
     server.write("more", os.urandom(300_000))
     with pytest.raises(NoRoomError, match="no space left") as failed:
@@ -102,7 +102,7 @@ def test_a_backup_leaves_the_room_to_the_prune(server: Server) -> None:
     assert spare(server).stat().st_size == 65536
 
 
-def test_who_holds_the_lease_is_not_pushed_out_for_want_of_room(server: Server) -> None:
+def test_a_held_lock_is_not_taken_over_on_a_full_volume(server: Server) -> None:
     take(server)
     with server.repository().lock("backup") as held:
         small = Small(Path(server.backend), blocks=0)
@@ -130,13 +130,13 @@ with open(sys.argv[2] + "/filler", "wb", buffering=0) as filler:
     except OSError:
         pass
 free = os.statvfs(sys.argv[2]).f_bfree
-said = [server.job(words) for words in ("verify", "list", "prune --keep-last 1 --yes", "verify", "list")]
-print(json.dumps([free, *said]))
+results = [server.job(words) for words in ("verify", "list", "prune --keep-last 1 --yes", "verify", "list")]
+print(json.dumps([free, *results]))
 """
 
 
 @with_small_disk
-def test_a_volume_without_a_byte_left_is_checked_and_thinned_out(tmp_path: Path) -> None:
+def test_a_volume_without_a_free_byte_is_verified_and_pruned(tmp_path: Path) -> None:
     new_server(tmp_path / "server")
     volume = tmp_path / "volume"
     volume.mkdir()
@@ -151,8 +151,8 @@ def test_a_volume_without_a_byte_left_is_checked_and_thinned_out(tmp_path: Path)
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
     )
     assert done.returncode == 0, done.stderr
-    told: list[Any] = json.loads(done.stdout)
-    free, (code, verified), (_, listed), (pruned, gone), (_, again), (_, after) = told
+    results: list[Any] = json.loads(done.stdout)
+    free, (code, verified), (_, listed), (pruned, gone), (_, again), (_, after) = results
     assert (free, code, verified["outcome"]) == (0, 0, "done")
     assert "no space left" in verified["not_recorded"]
     assert [line["verified"] for line in listed["snapshots"]] == [None] * 3

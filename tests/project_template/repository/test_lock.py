@@ -43,7 +43,7 @@ def pretend(backend: FolderBackend, *, age: float, **content: Any) -> None:
     os.utime(file, (time.time() - age,) * 2)
 
 
-def test_one_at_a_time_and_after_it_the_next(backend: FolderBackend) -> None:
+def test_one_writer_at_a_time_and_then_the_next(backend: FolderBackend) -> None:
     with hold(backend) as first:
         first.check()
         with pytest.raises(BusyError, match=r"locked by another backup: .*, pid"), hold(backend):
@@ -95,7 +95,7 @@ def test_a_killed_holder_on_this_machine_is_recognised_at_once(backend: FolderBa
         next_one.check()
 
 
-def test_a_number_that_another_process_has_by_now_is_not_the_holder(backend: FolderBackend) -> None:
+def test_a_pid_that_another_process_has_by_now_is_not_the_holder(backend: FolderBackend) -> None:
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
         with hold(backend):
             file = holder(backend)
@@ -105,7 +105,7 @@ def test_a_number_that_another_process_has_by_now_is_not_the_holder(backend: Fol
         other.communicate(b"\n")
 
 
-def test_an_empty_lease_of_a_killed_maker_is_nobodys(backend: FolderBackend) -> None:
+def test_an_empty_lock_file_of_a_killed_process_is_free(backend: FolderBackend) -> None:
     with hold(backend):
         holder(backend).write_bytes(b"")
         with hold(backend) as second:

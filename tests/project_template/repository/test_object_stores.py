@@ -117,7 +117,7 @@ def test_from_a_bucket_to_a_bucket_and_a_second_time_nothing(s3: Any, on_s3: Ser
 
 
 @BOTH
-def test_the_same_verbs_as_in_a_folder(s3: Any, on_s3: Server) -> None:
+def test_all_verbs_work_as_in_a_folder(s3: Any, on_s3: Server) -> None:
     on_s3.write("local", os.urandom(300_000))
     first = on_s3.back_up()
     on_s3.write("local", os.urandom(300_000))
@@ -152,7 +152,7 @@ def test_one_writer_at_a_time(s3: Any, on_s3: Server) -> None:
     assert backend.read("x") == b"1"
 
 
-def test_a_bucket_that_holds_something_else_and_one_that_is_not_there(s3: Any, on_s3: Server) -> None:
+def test_a_bucket_with_other_objects_and_a_missing_one_are_refused(s3: Any, on_s3: Server) -> None:
     bucket, _, prefix = on_s3.backend.partition("://")[2].partition("/")
     s3.put_object(Bucket=bucket, Key=f"{prefix}/thesis.tex", Body=b"mine")
     with pytest.raises(StorageError, match=r"holds something else: thesis\.tex"):
@@ -219,7 +219,7 @@ def test_the_prefix_of_a_url_is_taken_literally_as_mlflow_does() -> None:
     assert store.prefix == "a%20b/ünï"
 
 
-def test_a_name_that_is_gone_does_not_keep_the_others(tmp_path: Path) -> None:
+def test_a_deleted_name_does_not_stop_the_deletion_of_others(tmp_path: Path) -> None:
     """A store of files stops at such a name, as Google's does."""
     obstore = pytest.importorskip("obstore.store")
     backend = ObjectStoreBackend(obstore.LocalStore(tmp_path), "files")
@@ -246,6 +246,6 @@ def test_an_address_with_a_login_is_refused_and_never_repeated(url: str) -> None
 
 
 @pytest.mark.parametrize("url", ["s3://", "ftp://x/y", "s3:/x", "dbfs:/x"])
-def test_what_is_no_object_store(url: str) -> None:
+def test_other_addresses_are_no_object_store(url: str) -> None:
     with pytest.raises(ConfigurationError):
         object_store.open_store(url)

@@ -1,4 +1,4 @@
-"""The scratch folder of a drill: gone after it, also when the drill was killed, and never taken from one at work."""
+"""The temporary folder of a drill: removed after it, also when it was killed, and never while it runs."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ with temporary_folder.temporary_folder(Path(sys.argv[2])) as folder:
 
 @pytest.fixture
 def other(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], Path]]:
-    """Another drill at work in the same place, and its folder."""
+    """Another drill running in the same parent folder, and its folder."""
     process = subprocess.Popen(
         [sys.executable, "-c", HOLD, str(TEMPLATE), str(tmp_path)], stdout=subprocess.PIPE, text=True
     )
@@ -49,20 +49,20 @@ def fail_in(parent: Path) -> None:
         raise RuntimeError
 
 
-def test_nothing_is_left(tmp_path: Path) -> None:
+def test_the_folder_is_removed_after_a_failure(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError):
         fail_in(tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_drill_at_work_is_left_alone(tmp_path: Path, other: tuple[subprocess.Popen[str], Path]) -> None:
+def test_the_folder_of_a_running_drill_stays(tmp_path: Path, other: tuple[subprocess.Popen[str], Path]) -> None:
     _process, folder = other
     with temporary_folder.temporary_folder(tmp_path) as own:
         assert own != folder
     assert (folder / "copy" / "data").read_text() == "restored"
 
 
-def test_what_a_killed_drill_left_is_removed(tmp_path: Path, other: tuple[subprocess.Popen[str], Path]) -> None:
+def test_the_folder_of_a_killed_drill_is_removed(tmp_path: Path, other: tuple[subprocess.Popen[str], Path]) -> None:
     process, folder = other
     process.send_signal(signal.SIGKILL)
     process.wait()
@@ -72,14 +72,14 @@ def test_what_a_killed_drill_left_is_removed(tmp_path: Path, other: tuple[subpro
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_is_not_a_drills_is_left(tmp_path: Path) -> None:
-    (tmp_path / "mlflow-ae5-drill-notes").mkdir()  # without a lock file it is nobody's scratch folder
+def test_other_folders_stay(tmp_path: Path) -> None:
+    (tmp_path / "mlflow-ae5-drill-notes").mkdir()  # without a lock file it is no folder of a drill
     (tmp_path / "artifacts").mkdir()
     assert temporary_folder.remove_leftovers(tmp_path) == []
     assert len(list(tmp_path.iterdir())) == 2
 
 
-def test_a_place_that_cannot_be_written_to(tmp_path: Path) -> None:
+def test_a_parent_that_cannot_be_written_to_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageError), temporary_folder.temporary_folder(tmp_path / "file"):
         pass

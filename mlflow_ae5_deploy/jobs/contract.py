@@ -13,7 +13,7 @@ from types import UnionType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from mlflow_ae5_deploy.common import json_input
-from mlflow_ae5_deploy.common.errors import Locked, NotFound, PartlyDone, RepositoryFailed, SnapshotDamaged
+from mlflow_ae5_deploy.common.errors import Locked, NotFound, PartlyDone, RepositoryFailed, SnapshotDamaged, Usage
 
 ARGUMENTS = {
     "Backup": "MLFLOW_TRACKING_BACKUP_ARGUMENTS",
@@ -31,7 +31,7 @@ SUCCESS = frozenset(("done", "dry-run", "undone", "rehearsed", "upgraded", "unch
 OUTCOME_INCOMPLETE = "incomplete"
 UNKNOWN = "unknown"
 """The outcome of a run that left no report."""
-INCOMPLETE, BUSY, ABSENT = PartlyDone.exit_code, Locked.exit_code, NotFound.exit_code
+USAGE, INCOMPLETE, BUSY, ABSENT = Usage.exit_code, PartlyDone.exit_code, Locked.exit_code, NotFound.exit_code
 DAMAGED, REPOSITORY_FAILED = SnapshotDamaged.exit_code, RepositoryFailed.exit_code
 
 

@@ -10,8 +10,12 @@ from mlflow_ae5_deploy.jobs.contract import INCOMPLETE, BackupReport, R, Report,
 from mlflow_ae5_deploy.jobs.result import JobResult
 from mlflow_ae5_deploy.jobs.tasks import JobRequest
 from mlflow_ae5_deploy.jobs.text import missing_since
+from mlflow_ae5_deploy.operations.doctor import storage
+from mlflow_ae5_deploy.operations.doctor.findings import WARNING
 from mlflow_ae5_deploy.operations.schedule import ScheduleResult, converge, remove
+from mlflow_ae5_deploy.operations.status_backups import WHOLE
 from mlflow_ae5_deploy.resources import backup_destination, backup_repository, current_deployment
+from mlflow_ae5_deploy.resources.interrupted import refuse_backup_during_upgrade
 from mlflow_ae5_deploy.resources.job_specs import backup_job
 from mlflow_ae5_deploy.resources.scheduled_job import RUN_DEADLINE
 
@@ -36,6 +40,27 @@ def run(
     job_result = runner.attempt(context, project, task, seconds=seconds)
     _record(context, job_result, accept=new_repository)
     return job_result
+
+
+def requested(context: Context, task: JobRequest[R], *, seconds: float, new_repository: bool = False) -> JobResult[R]:
+    """`run` what a person requests: nothing that an interrupted upgrade forbids."""
+    refuse_backup_during_upgrade(context, task)
+    return run(context, task, seconds=seconds, new_repository=new_repository)
+
+
+def warnings(context: Context, job_result: JobResult[Report]) -> list[str]:
+    """About another repository than before, data missing in a new snapshot, and its destination."""
+    report = job_result.report
+    if not isinstance(report, BackupReport):
+        return []
+    recreated = backup_repository.recreated(context) if report.repository else ""
+    missing = missing_since(report)
+    findings = storage.backups(context) if report.action == "create" else ()
+    return [
+        *([recreated] if recreated else []),
+        *([f"{missing}: {WHOLE}"] if missing else []),
+        *(f"{finding.message}. {finding.remedy}" for finding in findings if finding.severity == WARNING),
+    ]
 
 
 def create(context: Context, *words: str, seconds: float, project: Project | None = None) -> JobResult[BackupReport]:

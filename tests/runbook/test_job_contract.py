@@ -19,7 +19,7 @@ PLAIN = {str: "text", int: "integer", float: "number", bool: "flag"}
 EXIT_CODES = {
     "done": errors.EXIT_DONE,
     "failed": errors.EXIT_BUG,
-    "usage": errors.Usage.exit_code,
+    "usage": contract.USAGE,
     "configuration": errors.Configuration.exit_code,
     "unreachable": errors.Unreachable.exit_code,
     "credentials": errors.LoginFailed.exit_code,

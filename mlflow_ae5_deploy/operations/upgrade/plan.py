@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from mlflow_ae5_deploy.ae5.models import Deployment, Project
@@ -131,9 +131,13 @@ def schema(job_result: JobResult[UpgradeReport] | None) -> dict[str, Any] | None
     """What the rehearsal reported of the schema."""
     if job_result is None:
         return None
-    report = job_result.report.data
-    return {key: report.get(key) for key in ("revision", "expected_revision", "migrations", "migration_seconds")} | {
-        "seconds": report.get("seconds")
+    report = job_result.report
+    return {
+        "revision": report.revision or None,
+        "expected_revision": report.expected_revision or None,
+        "migrations": [asdict(step) for step in report.migrations],
+        "migration_seconds": report.migration_seconds,
+        "seconds": report.seconds,
     }
 
 

@@ -9,14 +9,12 @@ from pathlib import Path
 from mlflow_ae5_deploy.ae5.models import Project
 from mlflow_ae5_deploy.common.errors import NotFound, StageFailed
 from mlflow_ae5_deploy.jobs import runner, tasks
-from mlflow_ae5_deploy.jobs.contract import ABSENT, RestoreReport
+from mlflow_ae5_deploy.jobs.contract import ABSENT, USAGE, RestoreReport
 from mlflow_ae5_deploy.jobs.result import JobResult
 from mlflow_ae5_deploy.operations import backup
 from mlflow_ae5_deploy.operations.upgrade.run import UpgradeRun
 from mlflow_ae5_deploy.release.archive import read_project_archive
 from mlflow_ae5_deploy.resources import backup_destination
-
-_USAGE = 2  # the exit code of a job that does not understand its options
 
 
 @dataclass(frozen=True)
@@ -97,7 +95,7 @@ def restore(run: UpgradeRun, project: Project) -> None:
         )
 
     task, result = attempt("--same-artifacts", take_ended=True)
-    if result.exit_code == _USAGE:
+    if result.exit_code == USAGE:  # the job does not know that option
         task, result = attempt(take_ended=False)
     runner.require(task, result)
     run.report(result.message)

@@ -185,11 +185,7 @@ def reading(options: TargetOptions, verb: str, *, create_account: bool | None = 
 
 @contextlib.contextmanager
 def writing(
-    options: WriteOptions,
-    verb: str,
-    *,
-    create_account: bool | None = None,
-    settings: Mapping[str, Any] | None = None,
+    options: WriteOptions, verb: str, *, create_account: bool | None = None, settings: Mapping[str, Any] | None = None
 ) -> Iterator[Context]:
     """Open for changes: with the installation's lock, and begin and end of the run in the journal."""
     from mlflow_ae5_deploy.engine.context import RunOptions
@@ -236,11 +232,17 @@ def confirmed(options: CommonOptions, question: str) -> bool:
         raise KeyboardInterrupt from None
 
 
-def consent(options: WriteOptions, agreed_to: Collection[type[Change]] = ()) -> Callable[[Sequence[Change]], bool]:
-    """Show the consequences of changes, then ask. agreed_to: those that an option of their own confirms."""
+def consent(
+    options: WriteOptions, agreed_to: Collection[type[Change]] = (), *, shown: bool = False
+) -> Callable[[Sequence[Change]], bool]:
+    """Show the consequences of changes, if not `shown` before, then ask.
+
+    agreed_to: changes that an option of their own confirms.
+    """
 
     def ask(changes: Sequence[Change]) -> bool:
-        options.reporter.meaning(changes)
+        if not shown:
+            options.reporter.meaning(changes)
         if options.yes or all(type(change) in agreed_to for change in changes):
             return True
         return confirmed(options, "Go on?")

@@ -1,4 +1,4 @@
-"""`main(argv)`: runs one verb and returns its exit code. The only place that turns errors into text and codes."""
+"""`main(argv)`: run one verb and return its exit code. Only here errors become text and exit codes."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ from mlflow_ae5_deploy.common.errors import (
 from mlflow_ae5_deploy.common.text import Target, addressed, with_target
 from mlflow_ae5_deploy.common.visible import visible, visible_lines
 
-# What the machine, and not this tool, is to blame for, wherever it comes up.
+# Faults of this machine, not of this tool, wherever they are raised.
 _NO_ROOM = (*FULL, errno.EFBIG, errno.EROFS)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
-    _open_what_is_closed()
+    _open_closed_streams()
     line = _CommandLine.of(arguments)
     try:
         code = _run(arguments)
@@ -59,10 +59,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         if error.errno not in _NO_ROOM:
             return _bug(error, line)
-        if error.filename is None:  # stdout itself is what is full
+        if error.filename is None:  # stdout itself is full
             _discard_stdout()
         return _failed(_no_room(error), line)
-    except Exception as error:  # the last line: a bug is told as one, without the secrets it may carry
+    except Exception as error:  # a bug, reported without the secrets it may carry
         return _bug(error, line)
     if code == EXIT_INTERRUPTED:  # how typer passes Ctrl-C on
         return _interrupted(line)
@@ -71,7 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 @dataclass(frozen=True)
 class _CommandLine:
-    """What the command line says, as far as an error needs it. verb: `sandbox up`, or empty."""
+    """The command line, as far as an error needs it. verb: `sandbox up`, or empty."""
 
     verb: str
     json_mode: bool
@@ -91,45 +91,46 @@ class _CommandLine:
         as_json = any(pair in (("--format", "json"), ("-f", "json")) for pair in itertools.pairwise(arguments))
         as_json = as_json or "--format=json" in arguments or "-fjson" in arguments
         json_mode = "--json" in arguments or (words == ["env"] and as_json)
-        run_now = "--run-now" in arguments and "--dry-run" not in arguments  # a dry run is taken away again
+        run_now = "--run-now" in arguments and "--dry-run" not in arguments  # the job of a dry run is deleted
         target = _target_in(command, arguments[len(words) :]) if words else ()
         return cls(" ".join(words), json_mode, "--traceback" in arguments, target, run_now)
 
 
 def _target_in(command: Any, arguments: Sequence[str]) -> Target:
-    """What a command line says of the installation, as far as it can be read; it may be the wrong one."""
+    """The options that select the installation, as far as a command line with an error can be read."""
     readable = command.make_context(
         None, list(arguments), resilient_parsing=True, ignore_unknown_options=True, allow_extra_args=True
     ).params
-    known = {name: readable.get(name) for name in ("config", "profile", "hostname", "username", "session", "release")}
-    return TargetOptions(sandbox=bool(readable.get("sandbox")), **known).target
+    names = ("config", "profile", "hostname", "username", "session", "release")
+    given = {name: readable.get(name) for name in names}
+    return TargetOptions(sandbox=bool(readable.get("sandbox")), **given).target
 
 
 def _tree_of(arguments: Sequence[str]) -> Any:
-    """The commands, those of the verb that is asked for with its options; for the shell's completion, of every verb."""
+    """The commands: with the options of the verb to run, or, for the shell's completion, of all."""
     if COMPLETION_VARIABLE in os.environ:
         return command_tree()
     return command_tree(arguments[0] if arguments and arguments[0] in VERBS | GROUPS else "")
 
 
 def _run(arguments: list[str]) -> Any:
-    """A reader of stdout that has gone (`| head`) is no trouble: the verb itself has run."""
+    """Run the verb. A closed stdout (`| head`) is no error, because the verb has done its work."""
     if for_shell(arguments, PROGRAM):
         return EXIT_DONE
     try:
         code = _tree_of(arguments)(arguments, prog_name=PROGRAM, standalone_mode=False)
-    except SystemExit as end:  # how typer answers a closed pipe that no reporter was between
+    except SystemExit as end:  # typer's answer to a closed pipe
         _discard_stdout()
         return end.code
     try:
-        sys.stdout.flush()  # here, where a full disk behind stdout can still be told
+        sys.stdout.flush()  # here, where a full disk can still be reported
     except BrokenPipeError:
         _discard_stdout()
     return code
 
 
-def _open_what_is_closed() -> None:
-    """`plan >&-` leaves no stdout at all."""
+def _open_closed_streams() -> None:
+    """A command such as `plan >&-` has no stdout at all."""
     if sys.stdout is None:
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123
     if sys.stderr is None:
@@ -149,13 +150,13 @@ def _failed(error: DeployError, line: _CommandLine) -> int:
 
 
 def _interrupted(line: _CommandLine) -> int:
-    what = "Interrupted. What was done is in the journal; running it again goes on from there."
+    what = "Interrupted. Run the same command again to finish; `history` shows what was done."
     if line.run_now:
         what = (
-            "Interrupted. A run that has begun goes on at the platform: `logs --follow --run latest` shows it. "
+            "Interrupted. A started run continues on the platform: `logs --follow --run latest` shows it. "
             "Running this again starts another."
         )
-    return _tell_interrupted(addressed(what, line.target), line)
+    return _write_interruption(addressed(what, line.target), line)
 
 
 def _interrupted_without_server(interrupt: Interrupted, arguments: list[str], line: _CommandLine) -> int:
@@ -163,14 +164,14 @@ def _interrupted_without_server(interrupt: Interrupted, arguments: list[str], li
     from mlflow_ae5_deploy.common.redaction import scrub
 
     words = interrupt.resume or " ".join(shlex.quote(word) for word in arguments)
-    what = f"Interrupted. {interrupt.what} What was done is in the journal."
-    return _tell_interrupted(what, line, scrub(f"{program()} {with_target(words, line.target)}"))
+    what = addressed(f"Interrupted. {interrupt.what} `history` shows what was done.", line.target)
+    return _write_interruption(what, line, scrub(f"{program()} {with_target(words, line.target)}"))
 
 
-def _tell_interrupted(what: str, line: _CommandLine, command: str = "") -> int:
-    """Also to a terminal that has gone."""
+def _write_interruption(what: str, line: _CommandLine, command: str = "") -> int:
+    """command: resumes the run. The terminal may be gone."""
     with contextlib.suppress(OSError):
-        sys.stderr.write(f"\n{_broken(what)}\n" + (f"  do this  {command}   # goes on from there\n" if command else ""))
+        sys.stderr.write(f"\n{_broken(what)}\n" + (f"  do this  {command}   # to finish\n" if command else ""))
         if line.json_mode:
             error = {"kind": "Interrupted", "what": what, "remedy": command, "exit_code": EXIT_INTERRUPTED}
             _document(line, "interrupted", error)
@@ -178,7 +179,7 @@ def _tell_interrupted(what: str, line: _CommandLine, command: str = "") -> int:
 
 
 def _broken(text: str) -> str:
-    """Between words, where a terminal is narrower. Without rich, in the middle of whose loading Ctrl-C may come."""
+    """Wrap for a terminal. Without rich, because Ctrl-C may come while that is imported."""
     if not sys.stderr.isatty():
         return text
     width = max(shutil.get_terminal_size().columns, 20)
@@ -189,8 +190,8 @@ def _no_room(error: OSError) -> Configuration:
     return Configuration(
         f"Something could not be written: {error.strerror}.",
         where=str(error.filename or "standard output"),
-        remedy="Make room, or send it to another disk. For temporary files that is TMPDIR, for the state "
-        "MLFLOW_AE5_DEPLOY_STATE.",
+        remedy="Free disk space, or use another disk: set TMPDIR for temporary files, MLFLOW_AE5_DEPLOY_STATE for the "
+        "state.",
     )
 
 
@@ -209,17 +210,14 @@ def _bug(error: Exception, line: _CommandLine) -> int:
 
 
 def _document(line: _CommandLine, outcome: str, error: dict[str, Any]) -> None:
-    """The JSON document of a run that ended before it could write its own."""
+    """Write the JSON document of a run that ended before it wrote its own."""
     from mlflow_ae5_deploy.render.console import Reporter
-    from mlflow_ae5_deploy.render.install import SCHEMA
 
-    Reporter(json_mode=True, target=line.target).data(
-        {"schema": SCHEMA, "verb": line.verb, "outcome": outcome, "error": error}
-    )
+    Reporter(json_mode=True, target=line.target).document(line.verb, outcome, error=error)
 
 
 def _discard_stdout() -> None:
-    """So that the interpreter, at its end, does not try once more to write what nobody takes."""
+    """Keep the interpreter from writing to a closed stdout once more at its end."""
     from mlflow_ae5_deploy.render.console import discard
 
     discard(sys.stdout)

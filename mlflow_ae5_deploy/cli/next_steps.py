@@ -1,4 +1,4 @@
-"""What a person can do after an install or a plan: facts about the installation, and the next commands."""
+"""After an install or a plan: where the installation is, and the next commands."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PROGRAM = "mlflow-ae5-deploy"
 
 
 def program() -> str:
-    """This program as the reader can call it: by name where that is found, else as it was called now."""
+    """How the reader can call this program: by name where it is on the PATH, else as it was called now."""
     if shutil.which(PROGRAM):
         return PROGRAM
     called = Path(sys.argv[0])
@@ -48,7 +48,7 @@ def installed_state(context: Context) -> Installed:
 def next_steps(
     verb: str, options: TargetOptions, result: RunResult, *, create_account: bool = False, keys: str | None = None
 ) -> list[str]:
-    """create_account: --create-account was given. keys: the file of keys that were made in this run."""
+    """create_account: --create-account was given. keys: the file of the keys created in this run."""
     name = program()
 
     def line(words: str, meaning: str) -> str:
@@ -57,15 +57,18 @@ def next_steps(
     if result.error is not None:
         return []
     if verb == "plan":
-        return [line(f"install{' --create-account' if create_account else ''}", "do it")] if result.pending else []
-    steps = [f"copy {keys} to a safe place, apart from the backups: its keys exist nowhere else"] if keys else []
-    steps += [
-        line("verify", "prove it from outside, as a client would use it"),
-        line("env --show-token", "what a client needs, with a new token; prints a secret"),
-    ]
+        return (
+            [line(f"install{' --create-account' if create_account else ''}", "make these changes")]
+            if result.pending
+            else []
+        )
+    steps = (
+        [f"copy {keys} to another machine, apart from the backups: there is no other copy of its keys"] if keys else []
+    )
+    steps += [line("verify", "test it as a client"), line("env --show-token", "with a new token, a secret")]
     if options.sandbox:
-        steps.append(f"{name} sandbox status   # where it runs, and how to sign in with a browser")
-        steps.append(f"{name} sandbox down   # stop it; its state is kept")
+        steps.append(f"{name} sandbox status   # how to sign in")
+        steps.append(f"{name} sandbox down   # stop it")
     else:
-        steps.append("tell the people who use it: tokens of an earlier deployment are void after every restart")
+        steps.append("tell its users: a restart invalidates all tokens")
     return steps

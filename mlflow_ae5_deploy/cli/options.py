@@ -34,10 +34,7 @@ Config = Annotated[
 Profile = Annotated[
     str | None,
     typer.Option(
-        "--profile",
-        "-p",
-        autocompletion=completion.profiles,
-        help="Profile of the configuration, such as dev or prod.",
+        "--profile", "-p", autocompletion=completion.profiles, help="Profile of the configuration, such as dev or prod."
     ),
 ]
 Sandbox = Annotated[

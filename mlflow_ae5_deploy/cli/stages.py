@@ -1,4 +1,4 @@
-"""What `install` and `restore` share: all stages under the lock, the verification of a restore, the result."""
+"""Shared by `install` and `restore`: all stages under the lock, verification of a restore, result."""
 
 from __future__ import annotations
 
@@ -57,10 +57,10 @@ def run_all(
 
 
 def follow(context: Context, reporter: Reporter) -> None:
-    """Show the logs of jobs as they grow. In JSON mode nobody reads them."""
+    """Show the logs of jobs as they grow; not with --json."""
 
     def show(line: str) -> None:
-        if not line.startswith(_REPORT):  # what that says is told in words
+        if not line.startswith(_REPORT):  # it is rendered as text
             reporter.foreign(line, "  | ")
 
     if not reporter.json_mode:
@@ -89,7 +89,7 @@ def finish(
 ) -> int:
     """Summary, or the error; as text or JSON."""
     from mlflow_ae5_deploy.cli.next_steps import installed_state, next_steps
-    from mlflow_ae5_deploy.render.install import error_data, run_data
+    from mlflow_ae5_deploy.render.install import error_data, run_data, show_run
 
     reporter = options.reporter
     failed = result.error or failure_of(verification)
@@ -103,11 +103,12 @@ def finish(
         if failed is not None:
             document |= {"outcome": "failed", "error": error_data(failed)}
         reporter.data(document)
-    reporter.run_ends(verb, result, installed, steps)
     if result.error is not None:
         last = result.stages[-1]
         reporter.error(result.error, stage=f"stage {last.number} ({last.name})")
-    elif failed is not None:
+        return result.error.exit_code
+    show_run(reporter, verb, result, installed, steps)
+    if failed is not None:
         reporter.error(failed)
     return failed.exit_code if failed else EXIT_DONE
 

@@ -1,4 +1,4 @@
-"""The journal, told as runs of verbs: who, when, what changed, how it ended. Pure, but for reading the file."""
+"""The journal as runs of verbs: who, when, what changed, how it ended."""
 
 from __future__ import annotations
 
@@ -12,24 +12,23 @@ from typing import Any
 from mlflow_ae5_deploy.common.errors import Configuration
 
 _START = '{"time": '
-DONE, CUT_OFF, INTERRUPTED, NOTED = "done", "cut off", "interrupted", "noted"
+DONE, UNFINISHED, INTERRUPTED, NOTED = "done", "unfinished", "interrupted", "noted"
 
 
 @dataclass
 class Entry:
-    """One run of a verb, or a single effect of a verb that keeps no frame (such as a token issued by `env`).
-
-    outcome: done | interrupted | cut off (it was killed, or is at work now) | noted | the kind of an error.
-    changed: what was done, in words. trouble: what failed on the way, and the error it ended with.
-    """
+    """One run of a verb, or a single effect of a verb without begin and end (such as a token issued by `env`)."""
 
     began: datetime | None
     ended: datetime | None
     who: str
     verb: str
     outcome: str
+    """done | interrupted | unfinished (it was killed, or runs now) | noted | the kind of an error."""
     changed: list[str] = field(default_factory=list)
+    """Its effects, as phrases."""
     trouble: list[str] = field(default_factory=list)
+    """What failed on the way, and the error it ended with."""
     open_intents: list[Mapping[str, Any]] = field(default_factory=list, repr=False)
 
     @property
@@ -41,7 +40,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class History:
-    """entries: oldest first. unreadable: lines that are no journal lines, such as one that a full disk cut off."""
+    """entries: oldest first. unreadable: lines that are no journal lines, such as one that a full disk truncated."""
 
     entries: tuple[Entry, ...]
     unreadable: int
@@ -56,11 +55,11 @@ def read(path: Path) -> History:
     except OSError as error:
         problem = f"The journal cannot be read: {error.strerror or error}."
     else:
-        return told(text.splitlines())
+        return history_of(text.splitlines())
     raise Configuration(problem, where=str(path))
 
 
-def told(lines: Iterable[str]) -> History:
+def history_of(lines: Iterable[str]) -> History:
     entries: list[Entry] = []
     open_: dict[tuple[str, str], Entry] = {}
     unreadable = 0
@@ -70,18 +69,19 @@ def told(lines: Iterable[str]) -> History:
         record = _record(line)
         if record is None:
             unreadable += 1
-            record = _record(line[line.rfind(_START) :])  # behind one that a full disk cut off
+            record = _record(line[line.rfind(_START) :])  # after the part that a full disk has truncated
         if record is None:
             continue
         _take(record, entries, open_)
     for entry in entries:
-        if entry.outcome in (CUT_OFF, INTERRUPTED):
-            entry.trouble += [f"began to {_phrase(i)}, outcome not recorded" for i in entry.open_intents]
+        if entry.outcome in (UNFINISHED, INTERRUPTED):
+            for intent in entry.open_intents:
+                entry.trouble.append(f"began to {intent.get('phrase') or 'change something'}, outcome not recorded")
     return History(tuple(entries), unreadable)
 
 
 def last_effect(path: Path, action: str, resource: str, name: str) -> datetime | None:
-    """When that was last done; None where it is not on record, or the journal cannot be read."""
+    """When the journal last recorded this effect; None where it did not, or cannot be read."""
     try:
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
@@ -106,7 +106,7 @@ def _take(record: Mapping[str, Any], entries: list[Entry], open_: dict[tuple[str
     who, verb, event = (str(record.get(key) or "?") for key in ("who", "verb", "event"))
     when, key = _moment(record.get("time")), (who, verb)
     if event == "begin":
-        open_[key] = Entry(when, None, who, verb, CUT_OFF)  # an earlier one that did not end stays as it is
+        open_[key] = Entry(when, None, who, verb, UNFINISHED)  # an earlier one without an end stays unfinished
         entries.append(open_[key])
         return
     entry = open_.get(key)
@@ -133,12 +133,8 @@ def _take(record: Mapping[str, Any], entries: list[Entry], open_: dict[tuple[str
 
 
 def _ends(done: Mapping[str, Any], intent: Mapping[str, Any]) -> bool:
-    """The journal has the same of a change before and after it, but for the moment."""
+    """Whether `done` is of the same change: their records differ in the time only."""
     return all(done.get(key) == value for key, value in intent.items() if key not in ("event", "time"))
-
-
-def _phrase(intent: Mapping[str, Any]) -> str:
-    return str(intent.get("phrase") or "change something")
 
 
 def _effect(record: Mapping[str, Any]) -> str:

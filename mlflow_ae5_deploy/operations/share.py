@@ -1,4 +1,4 @@
-"""Sharing the deployment with one more, or one fewer, after the install."""
+"""Share the deployment with users and groups after the install, or stop sharing it."""
 
 from __future__ import annotations
 
@@ -22,15 +22,13 @@ from mlflow_ae5_deploy.resources.sharing import (
     pairs_of,
 )
 
-_UNKNOWN = (
-    "Check the names: the platform shares only with users and groups that it has. Its user administration lists them."
-)
-_VISIBLE = 60.0  # seconds until the platform must show what was set
+_UNKNOWN = "Check the names in the platform's user administration."
+_VISIBLE = 60.0  # seconds until the platform must show the change
 
 
 @dataclass(frozen=True)
 class ShareResult:
-    """One of those the deployment is shared with. configured: the configuration names them."""
+    """A user or group with access. configured: the configuration names it."""
 
     kind: str
     name: str
@@ -39,7 +37,7 @@ class ShareResult:
 
 @dataclass(frozen=True)
 class ShareChange:
-    """pairs: those the deployment is shared with now. notes: what the next `install` makes of it."""
+    """shared: everyone with access now. notes: what the next `install` will change."""
 
     changes: tuple[SharingChange, ...]
     shared: tuple[ShareResult, ...]
@@ -47,7 +45,7 @@ class ShareChange:
 
 
 def shared_with(context: Context) -> tuple[ShareResult, ...]:
-    return _told(_present(context, deployment_of(context).id), desired_pairs(context))
+    return _results(_present(context, deployment_of(context).id), desired_pairs(context))
 
 
 def add(context: Context, desired: Sequence[Pair]) -> ShareChange:
@@ -57,7 +55,7 @@ def add(context: Context, desired: Sequence[Pair]) -> ShareChange:
     changes = tuple(ShareWith.of(pair, deployment.id, "asked for") for pair in missing)
     if missing:
         _write(context, deployment.id, changes, [*current, *(collaborator(pair) for pair in missing)])
-        # Only what the configuration names too is remembered as ours: install takes the rest for somebody's own.
+        # Remember only those that are configured too: `install` leaves the others alone.
         context.state.shared = tuple(sorted({*context.state.shared, *(set(missing) & desired_pairs(context))}))
         context.state.save()
     return _outcome(context, deployment.id, changes, kept_by_install(sorted(set(desired)), desired_pairs(context)))
@@ -76,32 +74,32 @@ def remove(context: Context, desired: Sequence[Pair]) -> ShareChange:
 
 
 def kept_by_install(added: Sequence[Pair], configured: set[Pair]) -> tuple[str, ...]:
-    """Pure: what becomes of those the configuration does not name."""
+    """Pure: a note on those that the configuration does not name."""
     own = [pair for pair in added if pair not in configured]
     if not own:
         return ()
     return (
-        f"The configuration does not name {_names(own)}: `install` leaves them, but shares a deployment that is made "
-        f"anew with those of the configuration only. To keep them, add to sharing: {_lines(own)}.",
+        f"Not in the configuration: {_names(own)}. `install` keeps them, but shares a recreated deployment only with "
+        f"those of the configuration. To keep them, add to sharing: {_lines(own)}.",
     )
 
 
 def undone_by_install(removed: Sequence[Pair], configured: set[Pair]) -> tuple[str, ...]:
-    """Pure: those that the next install shares with again."""
+    """Pure: a note on those that the next `install` will share with again."""
     back = [pair for pair in removed if pair in configured]
     if not back:
         return ()
     return (
-        f"The configuration names {_names(back)}: the next `install` shares with them again. "
-        f"To keep them out, take them from sharing: {_lines(back)}.",
+        f"In the configuration: {_names(back)}. The next `install` will share with them again. "
+        f"To prevent that, remove from sharing: {_lines(back)}.",
     )
 
 
 def _write(context: Context, deployment_id: str, changes: Sequence[SharingChange], now: Sequence[Collaborator]) -> None:
-    """The platform takes the list as a whole, so one request makes all changes."""
-    with contextlib.ExitStack() as begun:
+    """Make all changes in one request, because the platform takes the list as a whole."""
+    with contextlib.ExitStack() as stack:
         for change in changes:
-            begun.enter_context(applying(change, context.journal))
+            stack.enter_context(applying(change, context.journal))
         try:
             context.platform.set_collaborators(deployment_id, now)
         except (Refused, NotFound) as error:
@@ -126,21 +124,21 @@ def _write(context: Context, deployment_id: str, changes: Sequence[SharingChange
     except DeadlineExceeded:
         seen = _present(context, deployment_id)
         raise StageFailed(
-            f"The platform lists others than were set: {_names(sorted(seen)) or 'nobody'}.", stage=13
+            f"The platform shows other sharing than was set: {_names(sorted(seen)) or 'nobody'}.", stage=13
         ) from None
 
 
 def _outcome(
     context: Context, deployment_id: str, changes: tuple[SharingChange, ...], notes: tuple[str, ...]
 ) -> ShareChange:
-    return ShareChange(changes, _told(_present(context, deployment_id), desired_pairs(context)), notes)
+    return ShareChange(changes, _results(_present(context, deployment_id), desired_pairs(context)), notes)
 
 
 def _present(context: Context, deployment_id: str) -> set[Pair]:
     return pairs_of(context.cached.collaborators(deployment_id))
 
 
-def _told(present: set[Pair], configured: set[Pair]) -> tuple[ShareResult, ...]:
+def _results(present: set[Pair], configured: set[Pair]) -> tuple[ShareResult, ...]:
     return tuple(ShareResult(kind, name, (kind, name) in configured) for kind, name in sorted(present))
 
 

@@ -25,7 +25,8 @@ from mlflow_ae5_deploy.resources.secrets import DeleteSecrets
 
 _GONE = 120.0  # seconds until a deleted project must be off the list
 
-ShowKept = Callable[[Sequence[str]], None]
+ShowPlan = Callable[[Sequence[Change], Sequence[str]], None]
+"""Called with the changes and what is kept, before the question."""
 
 
 @dataclass
@@ -46,19 +47,19 @@ class UninstallResult:
         return not self.changes and not self.failed
 
 
-def confirm(context: Context, show_kept: ShowKept, *, purge: bool, force: bool) -> UninstallState | None:
+def confirm(context: Context, show_plan: ShowPlan, *, purge: bool, force: bool) -> UninstallState | None:
     """Ask before the lock is taken, so that no other run waits for the answer. None: there is nothing to delete."""
     state = observe(context, purge=purge, force=force)
     changes = diff(state, purge=purge)
     if changes:
-        show_kept(kept(context, state, purge=purge))
+        show_plan(changes, kept(context, state, purge=purge))
         require_consent(context, changes, where="uninstall", again=False)
     context.cached.forget()
     return state if changes else None
 
 
 def uninstall(
-    context: Context, confirmed: UninstallState | None, show_kept: ShowKept, *, purge: bool, force: bool
+    context: Context, confirmed: UninstallState | None, show_plan: ShowPlan, *, purge: bool, force: bool
 ) -> UninstallResult:
     """Delete what exists. confirmed: what a person has agreed to delete already; None: ask now."""
     state = observe(context, purge=purge, force=force)
@@ -71,7 +72,7 @@ def uninstall(
     if confirmed is not None:
         _require_same(changes, diff(confirmed, purge=purge))
     else:
-        show_kept(result.kept)
+        show_plan(changes, result.kept)
         require_consent(context, changes, where="uninstall")
     if state.project is not None:
         result.archive = _keep_archive(context, state.project, result)

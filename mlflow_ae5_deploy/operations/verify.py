@@ -178,8 +178,7 @@ class _Verifier:
         self._model = self._tag
         self._post("registered-models/create", {"name": self._model})
         version = self._post(
-            "model-versions/create",
-            {"name": self._model, "source": f"{self._artifact}/verify", "run_id": self._run},
+            "model-versions/create", {"name": self._model, "source": f"{self._artifact}/verify", "run_id": self._run}
         )["model_version"]
         answer = self._api.call("GET", f"{API}/model-versions/get?name={self._model}&version={version['version']}")
         status = self._json(answer).get("model_version", {}).get("status")

@@ -11,8 +11,8 @@ from mlflow_ae5_deploy.jobs.contract import BackupReport, CheckSample, Report, R
 from mlflow_ae5_deploy.jobs.result import JobResult
 from mlflow_ae5_deploy.jobs.text import saved_copy
 from mlflow_ae5_deploy.operations.schedule import ScheduleResult
-from mlflow_ae5_deploy.render.console import Reporter
-from mlflow_ae5_deploy.render.install import SCHEMA, error_data
+from mlflow_ae5_deploy.render.console import SCHEMA, Reporter
+from mlflow_ae5_deploy.render.install import error_data
 
 _HEADS = ("snapshot", "finished", "MLflow", "rows", "artifacts", "size", "verified")
 

@@ -1,4 +1,4 @@
-"""Output for people: results on stdout, progress on stderr and only when somebody watches.
+"""The terminal: results on stdout, progress on stderr and only where that is a terminal.
 
 Every line passes through `scrub`, the last of several guards against printing a secret.
 """
@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, TextIO
 from mlflow_ae5_deploy.common.redaction import scrub
 from mlflow_ae5_deploy.common.text import Target, addressed, size, with_target
 from mlflow_ae5_deploy.common.visible import json_text, visible, visible_lines
-from mlflow_ae5_deploy.render.env import CERTIFICATE
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -23,18 +22,13 @@ if TYPE_CHECKING:
 
     from mlflow_ae5_deploy.common.errors import DeployError
     from mlflow_ae5_deploy.engine.change import Change
-    from mlflow_ae5_deploy.engine.stage import AnyStage, RunResult, StageResult
+    from mlflow_ae5_deploy.engine.stage import AnyStage, StageResult
     from mlflow_ae5_deploy.operations.verify import Check
-    from mlflow_ae5_deploy.render.install import Installed
 
+SCHEMA = 1  # of every JSON document
 _BAR = 30  # characters
-_OURS = (
-    "remedy",
-    "warnings",
-    "problems",
-    "notes",
-    "markdown",
-)  # what of a document has commands in it that a person runs
+# Fields of a JSON document with commands that a person runs.
+_WITH_COMMANDS = ("remedy", "warnings", "problems", "notes", "markdown")
 _SPINNER = 3  # characters beside the text of the progress line
 _UNDER = " " * 22  # where the text of a stage begins
 _MARKS = {
@@ -47,16 +41,11 @@ _MARKS = {
 
 
 class Reporter:
-    """json_mode: nothing but one JSON document goes to stdout. target: options of the installation that this is about,
-    added to every command that the reader is told to run."""
+    """json_mode: nothing but one JSON document goes to stdout. target: options that select the installation, added to
+    every command in backquotes."""
 
     def __init__(
-        self,
-        *,
-        json_mode: bool = False,
-        target: Target = (),
-        out: TextIO | None = None,
-        err: TextIO | None = None,
+        self, *, json_mode: bool = False, target: Target = (), out: TextIO | None = None, err: TextIO | None = None
     ) -> None:
         self.json_mode = json_mode
         self._target = target
@@ -93,7 +82,7 @@ class Reporter:
             self.line(line)
 
     def foreign(self, line: str, lead: str = "") -> None:
-        """A line of somebody else's log: no command in it is ours."""
+        """A line of a log, without `target`: no command in it is ours."""
         if not self.json_mode:
             self._pause()
             self._print(self.out, lead + visible(scrub(line.removesuffix("\r"))))
@@ -107,13 +96,13 @@ class Reporter:
         return with_target(command, self._target)
 
     def hanging(self, lead: str, text: str, style: str | None = None) -> None:
-        """A line of result that goes on under its own beginning; whole where no terminal sets a width."""
+        """A line of result; wrapped on a terminal, with the rest below the beginning of `text`."""
         if not self.json_mode:
             self._pause()
             self._print(self.out, _wrapped(self.out, lead, self._shown(text)), style)
 
     def note(self, text: str, style: str | None = None) -> None:
-        """One line beside the result, on stderr; broken between words where a terminal is narrower."""
+        """A remark on stderr; wrapped on a terminal."""
         self._pause()
         self._print(self.err, _broken(self.err, self._shown(text)), style)
 
@@ -133,8 +122,13 @@ class Reporter:
         """The JSON document; compact: on one line, where several follow one another."""
         self.as_it_is(json_text(_scrubbed(value, self._target), indent=None if compact else 2) + "\n")
 
+    def document(self, verb: str, outcome: str = "done", *, compact: bool = False, **fields: Any) -> None:
+        """The JSON document of a verb; nothing without --json. compact: see data."""
+        if self.json_mode:
+            self.data({"schema": SCHEMA, "verb": verb, "outcome": outcome, **fields}, compact=compact)
+
     def as_it_is(self, text: str) -> None:
-        """To stdout without the scrubber, for a token that was asked for."""
+        """To stdout without the scrubber, for a token that was asked for with --show-token."""
         self._pause()
         try:
             self._out_file.write(text)
@@ -165,12 +159,14 @@ class Reporter:
             return
         from rich.text import Text  # as a plain string it would be taken for markup
 
-        told = Text(_cut(visible(scrub(text)), self.err.width - _SPINNER))
+        line, width = visible(scrub(text)), self.err.width - _SPINNER
+        if len(line) > width:  # a progress line that the terminal wraps cannot be erased
+            line = line[: max(width - 1, 0)] + "…"
         if self._status is None:
-            self._status = self.err.status(told)
+            self._status = self.err.status(Text(line))
             self._status.start()
         else:
-            self._status.update(told)
+            self._status.update(Text(line))
 
     def _pause(self) -> None:
         if self._status is not None:
@@ -201,46 +197,11 @@ class Reporter:
             self.hanging(_UNDER, f"warning: {warning}", "yellow")
 
     def meaning(self, changes: Sequence[Change]) -> None:
-        """What changes that need consent would do; on stderr, because a question follows."""
+        """What changes that need consent will do; on stderr, because a question follows."""
         for change in changes:
             self.note(f"This will {change.phrase}: {change.reason}.", style="yellow")
             for consequence in change.consequences:
                 self.note(f"  - {consequence.text}")
-
-    def run_ends(self, verb: str, result: RunResult, installed: Installed, next_steps: Sequence[str]) -> None:
-        self._pause()
-        if result.error is not None:
-            return
-        self.line()
-        self.line(_headline(verb, result), style="bold")
-        self.line()
-        rows = [
-            ("URL", installed.url or "(known once the deployment runs)"),
-            ("Deployment", f"{installed.deployment} ({installed.deployment_id or 'none yet'})"),
-            ("Project", f"{installed.project}, owned by {installed.account} on {installed.host}"),
-            ("To change" if verb == "plan" else "Changed", _names(result, ("changed", "planned"))),
-            ("Already so", _names(result, ("unchanged",))),
-            ("Cost", f"{result.requests} requests, {result.writes} writes, {result.seconds:.1f} s"),
-        ]
-        if installed.key_file:
-            rows.append(("Keys", f"{installed.key_file} (have a copy in a safe place)"))
-        for archive in installed.kept_archives:
-            rows.append(("Kept", archive))
-        for title, text in rows:
-            self.hanging(f"  {title:<11} ", text)
-        environment = installed.client_environment()
-        if environment:
-            self.line()
-            self.line("Connect a client")
-            for name, value in environment.items():
-                here = "   # a file on this machine; elsewhere, a copy of it" if name == CERTIFICATE else ""
-                self.line(f"  export {name}={value}{here}")
-            self.line("  export MLFLOW_TRACKING_TOKEN=...   # `env --show-token` below prints one")
-        if next_steps:
-            self.line()
-            self.line("Next")
-            for step in next_steps:
-                self.line(f"  {step}")
 
     def check(self, check: Check) -> None:
         self._pause()
@@ -266,13 +227,13 @@ class Reporter:
 
 
 def discard(file: TextIO) -> None:
-    """From here on nothing reaches `file`, and nothing fails for it: its reader has gone (`install | head`)."""
+    """Send everything written to `file` nowhere, without an error: its reader is gone (`install | head`)."""
     with contextlib.suppress(OSError, ValueError):
-        nowhere = os.open(os.devnull, os.O_WRONLY)
+        null = os.open(os.devnull, os.O_WRONLY)
         try:
-            os.dup2(nowhere, file.fileno())
+            os.dup2(null, file.fileno())
         finally:
-            os.close(nowhere)
+            os.close(null)
 
 
 def _console(file: TextIO) -> Console:
@@ -301,7 +262,7 @@ def _wrapped(console: Console, lead: str, text: str) -> str:
 
 
 def _broken(console: Console, text: str) -> str:
-    """Every line of `text` on its own, under its own indentation."""
+    """Wrap every line of `text` on its own, with its own indentation."""
     if not console.is_terminal:
         return text
     lines = []
@@ -311,32 +272,13 @@ def _broken(console: Console, text: str) -> str:
     return "\n".join(lines)
 
 
-def _cut(text: str, width: int) -> str:
-    """A progress line that the terminal would break cannot be taken away again."""
-    return text if len(text) <= width else text[: max(width - 1, 0)] + "…"
-
-
-def _headline(verb: str, result: RunResult) -> str:
-    if verb == "plan":
-        count = sum(1 for s in result.stages if s.outcome == "planned")
-        return f"{count} of {len(result.stages)} stages would change something." if count else "Nothing to change."
-    return "The MLflow tracking server is installed." if result.changed else "Nothing had to be changed."
-
-
-def _names(result: RunResult, outcomes: tuple[str, ...]) -> str:
-    names = [s.name for s in result.stages if s.outcome in outcomes]
-    if len(names) == len(result.stages):
-        return f"all {len(names)} stages"
-    return ", ".join(names) or "nothing"
-
-
 def _scrubbed(value: Any, target: Target) -> Any:
-    """target: added to the commands in what is meant for a person."""
+    """target: added to the commands in fields for a person."""
     if isinstance(value, str):
         return scrub(value)
     if isinstance(value, dict):
         return {
-            key: _addressed(_scrubbed(item, target), target) if key in _OURS else _scrubbed(item, target)
+            key: _addressed(_scrubbed(item, target), target) if key in _WITH_COMMANDS else _scrubbed(item, target)
             for key, item in value.items()
         }
     if isinstance(value, list | tuple):

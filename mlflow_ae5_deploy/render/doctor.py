@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any
 
 from mlflow_ae5_deploy.common.text import counted
 from mlflow_ae5_deploy.operations.doctor.findings import ERROR, INFO, OK, SEVERITIES, SKIPPED, WARNING, Finding
 from mlflow_ae5_deploy.render.console import Reporter
-from mlflow_ae5_deploy.render.install import SCHEMA
 
 _MARKS = {OK: ("=", "green"), INFO: ("i", None), WARNING: ("?", "yellow"), ERROR: ("!", "red"), SKIPPED: ("-", "dim")}
 _WIDTH = 23
@@ -38,12 +36,9 @@ def summary(findings: Sequence[Finding]) -> str:
     return f"{', '.join(parts)}, {count[SKIPPED]} skipped"
 
 
-def findings_data(findings: Sequence[Finding]) -> dict[str, Any]:
+def show_summary(reporter: Reporter, findings: Sequence[Finding]) -> None:
     count = counts(findings)
-    return {
-        "schema": SCHEMA,
-        "verb": "doctor",
-        "outcome": "failed" if count[ERROR] else "passed",
-        "counts": count,
-        "findings": [asdict(finding) for finding in findings],
-    }
+    outcome = "failed" if count[ERROR] else "passed"
+    reporter.document("doctor", outcome, counts=count, findings=[asdict(finding) for finding in findings])
+    reporter.line()
+    reporter.hanging("", summary(findings), "bold")

@@ -1,4 +1,4 @@
-"""How runs in the journal are shown."""
+"""Runs in the journal, for people and as JSON."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ def show_entry(reporter: Reporter, entry: Entry) -> None:
 def _outcome(entry: Entry) -> str:
     if entry.outcome == "done" and not entry.changed:
         return "done, nothing changed"
-    if entry.outcome == "cut off":
-        return "did not end: killed, or still at work"
+    if entry.outcome == "unfinished":
+        return "unfinished: killed, or still running"
     words = _CAPITAL.sub(" ", entry.outcome).lower()
     return _WORDS.get(words, f"failed ({words})")
 

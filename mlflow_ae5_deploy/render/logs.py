@@ -5,7 +5,6 @@ from __future__ import annotations
 from mlflow_ae5_deploy.jobs.logs import OnLine, lines_of
 from mlflow_ae5_deploy.operations.logs import LogSource
 from mlflow_ae5_deploy.render.console import Reporter
-from mlflow_ae5_deploy.render.install import SCHEMA
 
 
 def show_log(reporter: Reporter, show: OnLine, part: str, source: LogSource, text: str, *, lines: int) -> None:
@@ -13,9 +12,6 @@ def show_log(reporter: Reporter, show: OnLine, part: str, source: LogSource, tex
     if source.part and source.part != part:
         reporter.note("The application has printed nothing yet. These are the platform's events (--part events):")
     shown = lines_of(text)[-lines:]
-    if reporter.json_mode:
-        data = {"schema": SCHEMA, "verb": "logs", "outcome": "done", "source": source.data(), "lines": shown}
-        reporter.data(data)
-        return
-    for line in shown:
+    reporter.document("logs", source=source.data(), lines=shown)
+    for line in shown if not reporter.json_mode else ():
         show(line)

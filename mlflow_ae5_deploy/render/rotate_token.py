@@ -6,7 +6,8 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from mlflow_ae5_deploy.common.durations import duration
-from mlflow_ae5_deploy.render.install import SCHEMA, error_data
+from mlflow_ae5_deploy.render.console import SCHEMA
+from mlflow_ae5_deploy.render.install import error_data
 
 if TYPE_CHECKING:
     from mlflow_ae5_deploy.operations.rotate_token_result import Rotation

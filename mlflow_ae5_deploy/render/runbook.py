@@ -205,11 +205,7 @@ def _serve(settings: Settings) -> Sequence[Step]:
             "A secret's value on a command line is visible in the process list. After a stop the endpoint may stay "
             "taken for one or two minutes.",
         ),
-        Step(
-            "Endpoint URL",
-            "The public URL of the deployment.",
-            (f'URL="$({info} | {read_url})"', 'echo "$URL"'),
-        ),
+        Step("Endpoint URL", "The public URL of the deployment.", (f'URL="$({info} | {read_url})"', 'echo "$URL"')),
         Step(
             "Store the URL",
             "For the garbage collection, and for every consumer.",
@@ -227,7 +223,7 @@ def _tokens(settings: Settings) -> Sequence[Step]:
     return (
         Step(
             "Token",
-            "An access token of this very deployment. After every restart it is void and a new one is needed.",
+            "An access token of this very deployment. Every restart invalidates it.",
             (f"{_ae5('deployment token', name)}   # put what it prints into the shell variable MLFLOW_TRACKING_TOKEN",),
         ),
         Step(

@@ -14,8 +14,7 @@ from mlflow_ae5_deploy.jobs.contract import GC_DRY_RUN
 from mlflow_ae5_deploy.operations.schedule import ScheduleResult
 from mlflow_ae5_deploy.operations.schedule_gc import GcRequest, ScheduleDifference, ScheduleGcResult
 from mlflow_ae5_deploy.render.backup import run_record
-from mlflow_ae5_deploy.render.console import Reporter
-from mlflow_ae5_deploy.render.install import SCHEMA
+from mlflow_ae5_deploy.render.console import SCHEMA, Reporter
 from mlflow_ae5_deploy.resources.scheduled_job import is_paused
 
 _TIMES = 3

@@ -1,9 +1,9 @@
-"""How sharing is shown."""
+"""Sharing, for people and as JSON."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from mlflow_ae5_deploy.operations.share import ShareChange, ShareResult
@@ -11,20 +11,21 @@ if TYPE_CHECKING:
 
 
 def show_sharing(verb: str, reporter: Reporter, shared: tuple[ShareResult, ...], change: ShareChange | None) -> None:
-    """change: None where nothing was to be changed."""
+    """change: None where sharing was only listed."""
     if change is not None:
         for one in change.changes:
             reporter.hanging("+ ", one.phrase, "cyan")
         if not change.changes:
-            reporter.line("= nothing had to be changed", style="green")
+            reporter.line("Unchanged", style="green")
     reporter.line("Shared with" if shared else "Shared with nobody")
     for item in shared:
         reporter.line(f"  {item.kind:<5} {item.name}" + ("" if item.configured else "   (not in the configuration)"))
     for note in change.notes if change else ():
         reporter.note(note, style="yellow")
-    if reporter.json_mode:
-        outcome = "done" if change is None else "changed" if change.changes else "unchanged"
-        document: dict[str, Any] = {"schema": 1, "verb": verb, "outcome": outcome}
-        document["changes"] = [one.data() for one in change.changes] if change else []
-        document |= {"shared": [asdict(item) for item in shared], "notes": list(change.notes) if change else []}
-        reporter.data(document)
+    reporter.document(
+        verb,
+        "done" if change is None else "changed" if change.changes else "unchanged",
+        changes=[one.data() for one in change.changes] if change else [],
+        shared=[asdict(item) for item in shared],
+        notes=list(change.notes) if change else [],
+    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, fields, is_dataclass
 from datetime import datetime
 from typing import Any
 
@@ -10,9 +10,8 @@ from mlflow_ae5_deploy.common.durations import duration
 from mlflow_ae5_deploy.common.text import counted
 from mlflow_ae5_deploy.operations import status_backups
 from mlflow_ae5_deploy.operations.status.run import Status
-from mlflow_ae5_deploy.operations.status.state import InstallationState, LastRun
+from mlflow_ae5_deploy.operations.status.state import InstallationState
 from mlflow_ae5_deploy.render.console import Reporter
-from mlflow_ae5_deploy.render.install import SCHEMA
 
 # MLflow does not start on a schema of another version, so that a healthy server has the right one.
 _NO_SCHEMA = "no endpoint shows it; `doctor --from-platform` reads it"
@@ -30,7 +29,8 @@ _DEPLOYMENT = [
 ]
 
 
-def show(reporter: Reporter, status: Status) -> None:
+def show(reporter: Reporter, status: Status, *, compact: bool = False) -> None:
+    reporter.document("status", _headline(status).replace("not healthy", "unhealthy"), compact=compact, **_data(status))
     style = "bold green" if status.healthy else "bold red"
     reporter.hanging("", f"{_headline(status)}: project {status.project} of {status.account} on {status.host}", style)
     reporter.line()
@@ -163,13 +163,10 @@ def _when(moment: datetime | None, now: datetime) -> str:
 # JSON -------------------------------------------------------------------------------------------------------------
 
 
-def status_data(status: Status) -> dict[str, Any]:
+def _data(status: Status) -> dict[str, Any]:
     """Times are ISO 8601; null is what does not exist or was not observed."""
     state, current = status.state, status.state.deployment
     return {
-        "schema": SCHEMA,
-        "verb": "status",
-        "outcome": _headline(status).replace("not healthy", "unhealthy"),
         "observed": _iso(status.observed),
         "host": status.host,
         "account": status.account,
@@ -185,8 +182,8 @@ def status_data(status: Status) -> dict[str, Any]:
         "mlflow": {"version": state.version, "unknown_because": state.version_unknown or None},
         "database_schema": {"revision": None, "unknown_because": _NO_SCHEMA},
         "token": _token_data(status),
-        "unfinished": asdict(state.unfinished) | {"restart_since": _iso(state.unfinished.restart_since)},
-        "collection": _collection_data(state),
+        "unfinished": _plain(state.unfinished),
+        "collection": _plain(state.collection) | {"outdated": state.collection.outdated},
         "backup": status_backups.data(state.backups),
         "secrets": {
             "present": [name for name in state.desired_secrets if name in state.secrets],
@@ -208,53 +205,30 @@ def status_data(status: Status) -> dict[str, Any]:
 def _release_data(state: InstallationState) -> dict[str, Any]:
     if state.build is None:
         return {"name": None, "unknown_because": state.build_unknown}
-    fields = asdict(state.build)
-    return {"name": fields.pop("release"), **fields}
+    build = asdict(state.build)
+    return {"name": build.pop("release"), **build}
 
 
 def _token_data(status: Status) -> dict[str, Any]:
     current, token = status.state.deployment, status.state.token
-    return {
-        "listed": token.listed,
-        "stored": [
-            {
-                "account": stored.account,
-                "stored": _iso(stored.stored),
-                "issued": _iso(stored.issued),
-                "age_seconds": round((status.observed - stored.issued).total_seconds()),
-                "expires": _iso(stored.expires),
-                "deployment_id": stored.deployment_id,
-                "of_this_deployment": current is not None and stored.deployment_id == current.id,
-            }
-            for stored in token.stored
-        ],
-        "previous": [
-            {"account": stored.account, "stored": _iso(stored.stored), "deployment_id": stored.deployment_id}
-            for stored in token.previous
-        ],
-    }
+    details = [
+        {
+            "age_seconds": round((status.observed - stored.issued).total_seconds()),
+            "of_this_deployment": current is not None and stored.deployment_id == current.id,
+        }
+        for stored in token.stored
+    ]
+    stored = [_plain(one) | more for one, more in zip(token.stored, details, strict=True)]
+    return {"listed": token.listed, "stored": stored, "previous": _plain(token.previous)}
 
 
-def _collection_data(state: InstallationState) -> dict[str, Any]:
-    collection = state.collection
-    return {
-        "jobs": collection.jobs,
-        "name": collection.name or None,
-        "schedule": collection.schedule or None,
-        "words": collection.words or None,
-        "paused": collection.paused,
-        "next": _iso(collection.next),
-        "last": _run_data(collection.last),
-        "started_here": _iso(collection.started_here),
-        "running": _run_data(collection.running),
-        "overdue_since": _iso(collection.missed.due if collection.missed else None),
-        "missed_again": collection.missed is not None and collection.missed.again,
-        "outdated": collection.outdated,
-    }
-
-
-def _run_data(run: LastRun | None) -> dict[str, Any] | None:
-    return asdict(run) | {"began": _iso(run.began), "outcome": run.outcome or None} if run else None
+def _plain(value: Any) -> Any:
+    """A dataclass, and what is in it, as JSON."""
+    if is_dataclass(value):
+        return {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    return _iso(value) if isinstance(value, datetime) else value
 
 
 def _iso(moment: datetime | None) -> str | None:

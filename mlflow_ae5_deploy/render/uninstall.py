@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
-from typing import Any
 
+from mlflow_ae5_deploy.engine.change import Change
 from mlflow_ae5_deploy.operations.uninstall import UninstallResult
 from mlflow_ae5_deploy.render.console import Reporter
-from mlflow_ae5_deploy.render.install import SCHEMA
 
 
-def show_kept(reporter: Reporter, kept: Sequence[str]) -> None:
-    for phrase in kept:
-        reporter.note(f"This stays: {phrase}.")
+def show_plan(reporter: Reporter, changes: Sequence[Change], kept: Sequence[str]) -> None:
+    reporter.meaning(changes)
+    reporter.note(f"Kept: {'; '.join(kept)}.")
 
 
 def show_uninstalled(reporter: Reporter, result: UninstallResult, program: str) -> None:
@@ -30,17 +29,15 @@ def show_uninstalled(reporter: Reporter, result: UninstallResult, program: str) 
         reporter.line("The server is uninstalled.", style="bold")
     if result.archive is not None:
         command = f"{program} {reporter.command(shlex.join(['install', '--release', str(result.archive)]))}"
-        reporter.line(f"The project's archive is kept: {result.archive}")
-        reporter.hanging("", f"To install it again on the same data: `{command}`")
+        reporter.hanging("", f"The project's archive is kept. To install it again on the same data: `{command}`")
 
 
-def uninstall_data(result: UninstallResult) -> dict[str, Any]:
-    return {
-        "schema": SCHEMA,
-        "verb": "uninstall",
-        "outcome": "unchanged" if result.unchanged else "changed",
-        "changes": [change.data() for change in result.changes],
-        "kept": result.kept,
-        "archive": str(result.archive) if result.archive else None,
-        "warnings": result.warnings,
-    }
+def write_document(reporter: Reporter, result: UninstallResult) -> None:
+    reporter.document(
+        "uninstall",
+        "unchanged" if result.unchanged else "changed",
+        changes=[change.data() for change in result.changes],
+        kept=result.kept,
+        archive=str(result.archive) if result.archive else None,
+        warnings=result.warnings,
+    )

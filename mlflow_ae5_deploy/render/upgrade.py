@@ -9,8 +9,7 @@ from mlflow_ae5_deploy.jobs.contract import UpgradeReport
 from mlflow_ae5_deploy.jobs.result import JobResult
 from mlflow_ae5_deploy.operations.upgrade.apply import UpgradeResult
 from mlflow_ae5_deploy.operations.upgrade.plan import UpgradePlan, schema
-from mlflow_ae5_deploy.render.console import Reporter
-from mlflow_ae5_deploy.render.install import SCHEMA
+from mlflow_ae5_deploy.render.console import SCHEMA, Reporter
 
 
 def show_changes(reporter: Reporter, planned: UpgradePlan) -> None:

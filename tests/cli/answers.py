@@ -15,7 +15,7 @@ CLASSES = {
 }
 
 
-def assert_tells(outcome: Outcome, code: int, *words: str) -> None:
+def assert_error(outcome: Outcome, code: int, *words: str) -> None:
     """Ended with this code, and one block of text that says what, where and what to do, with these words in it."""
     assert outcome.code == code, f"{outcome.code}\n{outcome.out}\n{outcome.err}"
     block = outcome.err[f"\n{outcome.err}".rindex("\nError: ") :]
@@ -26,9 +26,9 @@ def assert_tells(outcome: Outcome, code: int, *words: str) -> None:
         assert word in block, f"{word!r} is not in\n{block}"
     assert_no_accident(outcome)
     if outcome.out.startswith("{"):
-        told = json.loads(outcome.out)
-        assert told["outcome"] == "failed"
-        assert told["error"]["exit_code"] == code
+        shown = json.loads(outcome.out)
+        assert shown["outcome"] == "failed"
+        assert shown["error"]["exit_code"] == code
 
 
 def assert_no_accident(outcome: Outcome) -> None:

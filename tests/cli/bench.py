@@ -7,7 +7,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,8 +19,9 @@ from mlflow_ae5_deploy.common.redaction import MASK
 from mlflow_ae5_deploy.config.state_dir import installation_dir
 from mlflow_ae5_deploy.sandbox import lifecycle
 from mlflow_ae5_deploy.sandbox.info import SandboxInfo
-from tests.sandbox.support import Client, make_project_archive, new_session
+from tests.sandbox.support import Client, make_project_archive, new_session, wait_for
 
+Popen = subprocess.Popen[str]
 ACCOUNT = "mlflow-service"
 ROOT = Path(__file__).resolve().parents[2]
 SIGNING = ("/auth/", "/login", "/logout")
@@ -111,6 +112,12 @@ class Bench:
         path.chmod(0o600)
         return path
 
+    def another(self, name: str = "another") -> Path:
+        """A configuration of another installation on the same sandbox."""
+        names = f"project: {{name: {name}}}\ngc: {{name: gc {name}}}\n"
+        names += f"deployment: {{name: dev {name}, endpoint: {name}}}\n"
+        return self.configure(f"{names}platform: {{lost_answer_deadline: 0.5}}\n")
+
     @property
     def state_folder(self) -> Path:
         """Where journal, state, lock and archives of the installation are."""
@@ -125,6 +132,24 @@ class Bench:
         answer = session.request(method, f"{info.control_url.rstrip('/')}{path}", json=body, timeout=30)
         assert answer.status_code == 200, f"{answer.status_code} {answer.reason}"
         return answer.json()
+
+    @contextlib.contextmanager
+    def fault(self, method: str, path: str, **fault: Any) -> Iterator[None]:
+        """A fault of the platform while the block runs. times=None: at every such request."""
+        self.control("POST", "/faults", {"method": method, "path": path, **fault})
+        try:
+            yield
+        finally:
+            self.control("DELETE", "/faults")
+
+    @contextlib.contextmanager
+    def held(self, words: Sequence[str], method: str, path: str, *, skip: int = 0, **popen: Any) -> Iterator[Popen]:
+        """The program as a process of its own, at the moment at which this request of it hangs."""
+        with self.fault(method, path, skip=skip, hold=True), self.spawn(*words, **popen) as process:
+            wait_for(lambda: self.control("GET", "/")["held"] or process.poll() is not None, f"{method} {path}")
+            assert process.poll() is None, process.communicate()
+            yield process
+        wait_for(lambda: not self.control("GET", "/")["held"], "the request to end")
 
     def calls(self) -> list[dict[str, Any]]:
         found = self.control("GET", "/calls")

@@ -129,7 +129,7 @@ def make_rotatable(bench, capsys):
     bench.control("DELETE", "/faults")
     for file in volume(bench).iterdir() if volume(bench).exists() else ():
         file.unlink()
-    rotation(bench, capsys, "--if-needed")  # ends what was cut off; before the first install there is nothing to end
+    rotation(bench, capsys, "--if-needed")  # finishes an interrupted rotation; before the first install there is none
     done = bench.install(capsys, "--yes")
     assert done.code == 0, done.err
     assert rotation(bench, capsys, "--if-needed").code == 0

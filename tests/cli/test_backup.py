@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from tests.cli.answers import assert_tells
+from tests.cli.answers import assert_error
 from tests.cli.rotating import volume
 from tests.cli.snapshotting import make_snapshotting_release
 from tests.sandbox.support import wait_for
@@ -101,7 +101,7 @@ class TestActions:
         path = bench.configure("backup:\n  keep_last: 2\n  keep_weekly: 4\n")
 
         assert verb("backup", "prune", "--config", str(path)).code == 0
-        assert_tells(verb("backup", "prune"), 2, "No retention is given")
+        assert_error(verb("backup", "prune"), 2, "No retention is given")
 
         assert calls(bench) == ["Backup prune --keep-last 2 --keep-weekly 4"]
 
@@ -143,7 +143,7 @@ class TestFailures:
         failed = verb("backup")
 
         ended = "finished, result unknown" if how == "mute" else "failed"
-        assert_tells(failed, code, f"The backup {ended}", kind)
+        assert_error(failed, code, f"The backup {ended}", kind)
         assert failed.data["run"]["passed"] is (None if how == "mute" else False)
         if how not in ("mute", "kill"):
             assert "something broke in Backup" in failed.err
@@ -170,14 +170,14 @@ class TestFailures:
         (saved,) = bench.folder.glob("state/localhost*/runs/*backup.json")
         assert saved.stat().st_mode & 0o777 == 0o600
         saved.write_text("{")
-        assert_tells(bench.run(capsys, *command.split()), 15, "There is no run")
+        assert_error(bench.run(capsys, *command.split()), 15, "There is no run")
 
     def test_every_damaged_object_is_listed(self, bench, verb):
         verb("backup")
         report = {"action": "verify", "damaged": [{"object": "ab12", "what": "is missing"}]}
         (volume(bench) / "break-Backup").write_text(f"25 {json.dumps(report)}")
 
-        assert_tells(verb("backup", "verify"), 25, "- ab12: is missing")
+        assert_error(verb("backup", "verify"), 25, "- ab12: is missing")
 
     def test_a_failure_makes_it_unhealthy_until_the_same_succeeds(self, bench, verb):
         snapshot = all_well(verb)
@@ -237,7 +237,7 @@ class TestFailures:
 
         incomplete = verb("backup")
 
-        assert_tells(incomplete, 23, "s3://theirs/models", "Fix it")
+        assert_error(incomplete, 23, "s3://theirs/models", "Fix it")
         assert incomplete.data["run"]["outcome"] == "incomplete"
         status = verb("status")
         assert any("outside" in text for text in status.data["warnings"])
@@ -249,7 +249,7 @@ class TestFailures:
 
         incomplete = verb("backup")
 
-        assert_tells(incomplete, 23, "1/r/artifacts/./x", "Not backed up: unreadable artifacts", "Rename")
+        assert_error(incomplete, 23, "1/r/artifacts/./x", "Not backed up: unreadable artifacts", "Rename")
         assert any("unreadable" in text for text in verb("status").data["warnings"])
 
     def test_many_missing_artifacts_are_a_warning_of_backup_and_status(self, bench, capsys, verb):
@@ -277,14 +277,14 @@ class TestFailures:
 
         refused = verb("backup")
 
-        assert_tells(refused, 3, "no command `Backup`", "upgrade --release bundled")
+        assert_error(refused, 3, "no command `Backup`", "upgrade --release bundled")
         assert bench.writes() == []
         assert bench.install(capsys, "--replace").code == 0
 
     def test_without_an_installation_the_remedy_is_named(self, bench, verb):
         path = bench.configure("project: {name: another}\n")
 
-        assert_tells(verb("backup", "--config", str(path)), 15, "no project `another`", "restore")
+        assert_error(verb("backup", "--config", str(path)), 15, "no project `another`", "restore")
 
 
 class TestTime:
@@ -301,7 +301,7 @@ class TestTime:
             gate.unlink()
             out, err = process.communicate(timeout=60)
 
-        assert_tells(late, 13, "continues on the platform")
+        assert_error(late, 13, "continues on the platform")
         assert process.returncode == 0, err
         assert json.loads(out)["run"]["passed"] is True
         assert calls(bench) == ["Backup create"]

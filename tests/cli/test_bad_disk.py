@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.answers import assert_no_accident, assert_tells
+from tests.cli.answers import assert_error, assert_no_accident
 from tests.cli.bench import Outcome
 
 PR_CAPBSET_DROP, CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH = 24, 1, 2
@@ -63,12 +63,6 @@ def on_small_disk(
     return Outcome(done.returncode, done.stdout, done.stderr)
 
 
-@pytest.fixture
-def state_folder(bench) -> Path:
-    """Where journal, state and archives of the installation are."""
-    return bench.state_folder
-
-
 class TestFullDisk:
     @with_small_disk
     @pytest.mark.parametrize("kilobytes", [4, 8, 12, 16])
@@ -76,10 +70,10 @@ class TestFullDisk:
         """Each size fails at another write: lock, journal, archive, state. On the platform nothing is made twice."""
         bench.run(capsys, "sandbox", "reset", "--yes")
         bench.start()
-        state_folder = bench.state_folder
-        full = on_small_disk(bench, state_folder, kilobytes, "install", "--sandbox", "--release", str(bench.release))
+        folder = bench.state_folder
+        full = on_small_disk(bench, folder, kilobytes, "install", "--sandbox", "--release", str(bench.release))
 
-        assert_tells(full, 3, "No space left on device", str(state_folder), "MLFLOW_AE5_DEPLOY_STATE")
+        assert_error(full, 3, "No space left on device", str(folder), "MLFLOW_AE5_DEPLOY_STATE")
         done = bench.install(capsys)
         assert done.code == 0, done.err
         everything = bench.everything()
@@ -93,20 +87,20 @@ class TestFullDisk:
             bench, tmp_path / "tmp", 4, "plan", "--sandbox", "--release", str(bench.release), environment=environment
         )
 
-        assert_tells(full, 3, "No space left on device", str(tmp_path / "tmp"))
+        assert_error(full, 3, "No space left on device", str(tmp_path / "tmp"))
 
     @with_small_disk
     def test_a_full_disk_where_the_configuration_should_be(self, bench, tmp_path):
         full = on_small_disk(bench, tmp_path / "etc", 4, "init", str(tmp_path / "etc" / "config.yaml"))
 
-        assert_tells(full, 3, "No space left on device", "config.yaml")
+        assert_error(full, 3, "No space left on device", "config.yaml")
 
-    def test_a_journal_that_takes_nothing_more(self, bench, capsys, state_folder):
+    def test_a_journal_that_takes_nothing_more(self, bench, capsys):
         """/dev/full answers every write as a full disk does."""
         bench.install(capsys)
         before = bench.everything()
-        journal = state_folder / "journal.jsonl"
-        kept = journal.rename(state_folder / "journal.kept")
+        journal = bench.state_folder / "journal.jsonl"
+        kept = journal.rename(bench.state_folder / "journal.kept")
         journal.symlink_to("/dev/full")
         try:
             full = bench.install(capsys)
@@ -114,17 +108,18 @@ class TestFullDisk:
             journal.unlink()
             kept.rename(journal)
 
-        assert_tells(full, 3, "No space left on device", "journal.jsonl")
+        assert_error(full, 3, "No space left on device", "journal.jsonl")
         assert bench.everything() == before
 
     @pytest.mark.parametrize(
         "verb", [["--help"], ["runbook", "--sandbox"], ["plan", "--sandbox", "--json"], ["env", "--sandbox"]]
     )
-    def test_a_full_disk_behind_stdout(self, bench, verb):
+    def test_a_full_disk_behind_stdout(self, bench, capsys, verb):
+        bench.install(capsys)
         with Path("/dev/full").open("w") as sink:
             full = bench.process(*verb, stdout=sink)
 
-        assert_tells(full, 3, "No space left on device", "standard output")
+        assert_error(full, 3, "No space left on device", "standard output")
 
 
 class TestNoPermission:
@@ -139,12 +134,12 @@ class TestNoPermission:
             preexec_fn=without_root_powers,
         )
 
-        assert_tells(refused, 3, "Permission denied", str(closed), "write permission", "MLFLOW_AE5_DEPLOY_STATE")
+        assert_error(refused, 3, "Permission denied", str(closed), "write permission", "MLFLOW_AE5_DEPLOY_STATE")
         assert list(closed.iterdir()) == []
 
-    def test_the_folder_of_the_installation(self, bench, capsys, state_folder):
+    def test_the_folder_of_the_installation(self, bench, capsys):
         bench.install(capsys)
-        before = bench.everything()
+        before, state_folder = bench.everything(), bench.state_folder
         state_folder.chmod(0o500)
         (state_folder / "journal.jsonl").chmod(0o400)
         try:
@@ -155,7 +150,7 @@ class TestNoPermission:
             state_folder.chmod(0o700)
             (state_folder / "journal.jsonl").chmod(0o600)
 
-        assert_tells(refused, 3, "permission", str(state_folder))
+        assert_error(refused, 3, "permission", str(state_folder))
         assert bench.everything() == before
 
     def test_a_state_folder_that_others_may_write_to(self, bench, tmp_path, capsys, monkeypatch):
@@ -165,7 +160,7 @@ class TestNoPermission:
 
         refused = bench.run(capsys, "install", "--sandbox")
 
-        assert_tells(refused, 3, "open to other accounts", "chmod 700", str(tmp_path / "open"))
+        assert_error(refused, 3, "open to other accounts", "chmod 700", str(tmp_path / "open"))
         assert list((tmp_path / "open").iterdir()) == []
 
     def test_a_file_where_the_state_folder_should_be(self, bench, tmp_path, capsys, monkeypatch):
@@ -174,7 +169,7 @@ class TestNoPermission:
 
         refused = bench.run(capsys, "install", "--sandbox")
 
-        assert_tells(refused, 3, str(tmp_path / "file" / "state"), "file in the way")
+        assert_error(refused, 3, str(tmp_path / "file" / "state"), "file in the way")
 
     def test_a_secret_that_others_may_read(self, bench, tmp_path, capsys):
         (tmp_path / "secret").write_text("planted-in-a-file")
@@ -183,7 +178,7 @@ class TestNoPermission:
 
         refused = bench.install(capsys, "--config", str(path))
 
-        assert_tells(refused, 3, "open to other accounts", "chmod 600", str(tmp_path / "secret"))
+        assert_error(refused, 3, "open to other accounts", "chmod 600", str(tmp_path / "secret"))
         assert "planted-in-a-file" not in refused.out + refused.err
 
     def test_a_configuration_that_may_not_be_read(self, bench):
@@ -192,19 +187,19 @@ class TestNoPermission:
 
         refused = bench.process("plan", "--sandbox", "--config", str(path), preexec_fn=without_root_powers)
 
-        assert_tells(refused, 3, "Permission denied", str(path))
+        assert_error(refused, 3, "Permission denied", str(path))
 
 
-def test_memory_that_was_damaged_is_not_guessed_at(bench, capsys, state_folder):
+def test_damaged_state_is_an_error(bench, capsys):
     bench.install(capsys)
     before = bench.everything()
-    file = state_folder / "state.json"
+    file = bench.state_folder / "state.json"
     good = file.read_text()
     file.write_text(good[: len(good) // 2])
 
     refused = bench.install(capsys)
     file.write_text(good)
 
-    assert_tells(refused, 3, "state.json", "Move the file away")
+    assert_error(refused, 3, "state.json", "Move the file away")
     assert bench.everything() == before
     assert_no_accident(refused)

@@ -8,7 +8,7 @@ import socket
 import pytest
 
 from mlflow_ae5_deploy.sandbox import lifecycle
-from tests.cli.answers import assert_no_accident, assert_tells
+from tests.cli.answers import assert_error, assert_no_accident
 from tests.cli.bench import Bench
 
 
@@ -19,22 +19,22 @@ def changed_credentials(bench):
     good = file.read_text()
 
     def change(**admin: str) -> None:
-        known = json.loads(good)
-        known["admin"] |= admin
-        file.write_text(json.dumps(known))
+        accounts = json.loads(good)
+        accounts["admin"] |= admin
+        file.write_text(json.dumps(accounts))
 
     yield change
     file.write_text(good)
 
 
 @pytest.mark.parametrize("verb", ["install", "plan", "verify", "env"])
-def test_a_wrong_administrator_password_is_told_as_such(bench, capsys, changed_credentials, verb):
+def test_a_wrong_administrator_password_is_a_login_error(bench, capsys, changed_credentials, verb):
     changed_credentials(password="wrong-admin-password")
     bench.forget_calls()
 
     refused = bench.run(capsys, verb, "--sandbox", "--json")
 
-    assert_tells(refused, 11, "does not accept", "administrator admin", bench.info.hostname)
+    assert_error(refused, 11, "does not accept", "administrator admin", bench.info.hostname)
     assert "wrong-admin-password" not in refused.out + refused.err
     assert bench.writes() == []
 
@@ -45,7 +45,7 @@ def test_a_consumer_with_a_wrong_password_stops_at_its_stage_and_leaves_the_rest
 
     refused = bench.install(capsys, "--config", str(path))
 
-    assert_tells(refused, 11, "stage 12 (store-token)", "dev-user", "name or the password")
+    assert_error(refused, 11, "stage 12 (store-token)", "dev-user", "name or the password")
     assert "wrong-consumer-password" not in refused.out + refused.err
     kept = bench.everything()
     assert len(kept["deployments"]) == 1
@@ -72,31 +72,26 @@ class TestInTheMiddle:
     def test_a_read_that_never_works_ends_the_run_and_changes_nothing(self, bench, capsys, path, fault, code):
         assert bench.install(capsys).code == 0
         before = bench.everything()
-        bench.control("POST", "/faults", {"method": "GET", "path": path, "times": None, **fault})
         bench.forget_calls()
 
-        try:
+        with bench.fault("GET", path, times=None, **fault):
             refused = bench.install(capsys)
-        finally:
-            bench.control("DELETE", "/faults")
 
-        assert_tells(refused, code)
+        assert_error(refused, code)
         assert bench.writes() == []
         assert bench.everything() == before
 
     @pytest.mark.parametrize("path", READS)
     @pytest.mark.parametrize("fault", [{"status": 503}, {"drop": "before"}], ids=["503", "dropped"])
     def test_a_read_that_fails_once_is_repeated(self, bench, capsys, path, fault):
-        bench.control("POST", "/faults", {"method": "GET", "path": path, "times": 1, **fault})
+        with bench.fault("GET", path, times=1, **fault):
+            done = bench.install(capsys)
 
-        done = bench.install(capsys)
-
-        bench.control("DELETE", "/faults")
         assert done.code == 0, done.err
         assert done.data["writes"] == 0
 
     def test_a_platform_that_dies_in_the_middle_and_comes_back(self, bench, capsys):
-        """Nothing answers any more from the upload on; the next run finishes what was begun."""
+        """Nothing answers any more from the upload on; the next run finishes."""
         bench.run(capsys, "sandbox", "reset", "--yes")
         bench.start()
         bench.control("POST", "/faults", {"method": "POST", "path": "projects/upload$", "times": 1, "drop": "after"})
@@ -122,12 +117,12 @@ def test_an_expired_certificate_is_named(bench, capsys):
         lifecycle.down(bench.folder / "state" / "sandbox")
         lifecycle.up(bench.folder / "state" / "sandbox", settings={"expired_certificate": False})
 
-    assert_tells(refused, 10, "certificate", "has expired", bench.info.hostname)
+    assert_error(refused, 10, "certificate", "has expired", bench.info.hostname)
     again = bench.install(capsys)
     assert again.code == 0, again.err
 
 
-def test_a_sandbox_that_cannot_start_says_why(bench: Bench, capsys):
+def test_a_sandbox_that_cannot_start_shows_the_reason(bench: Bench, capsys):
     folder = bench.folder / "state" / "sandbox"
     port = int(bench.info.hostname.rpartition(":")[2])
     lifecycle.down(folder)
@@ -138,5 +133,5 @@ def test_a_sandbox_that_cannot_start_says_why(bench: Bench, capsys):
         refused = bench.run(capsys, "install", "--sandbox")
     lifecycle.up(folder)
 
-    assert_tells(refused, 10, "did not start", str(port), "sandbox logs")
+    assert_error(refused, 10, "did not start", str(port), "sandbox logs")
     assert bench.install(capsys).code == 0

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.answers import assert_tells
+from tests.cli.answers import assert_error
 from tests.sandbox.support import PROJECT_FILE, make_project_archive
 
 
@@ -68,7 +68,7 @@ def test_what_is_no_release_is_refused(bench, capsys, case):
 
     refused = bench.run(capsys, "install", "--sandbox", "--json", "--release", str(path))
 
-    assert_tells(refused, 3, *words)
+    assert_error(refused, 3, *words)
     assert not [write for write in bench.writes() if "/users" not in write]
 
 
@@ -78,7 +78,7 @@ def test_a_truncated_archive_is_refused(bench, capsys):
 
     refused = bench.run(capsys, "install", "--sandbox", "--json", "--release", str(path))
 
-    assert_tells(refused, 3, "cut.tar.gz")
+    assert_error(refused, 3, "cut.tar.gz")
     assert bench.owner().get("deployments") == []
 
 
@@ -93,10 +93,10 @@ def test_a_truncated_archive_is_refused(bench, capsys):
         ("newest", 3, ["bundled", "latest"]),
     ],
 )
-def test_what_is_no_place_for_a_release_is_refused(bench, capsys, release, code, words):
+def test_an_invalid_release_source_is_refused(bench, capsys, release, code, words):
     refused = bench.run(capsys, "install", "--sandbox", "--json", "--release", release)
 
-    assert_tells(refused, code, *words)
+    assert_error(refused, code, *words)
 
 
 def a_pipe(path: Path) -> None:
@@ -123,7 +123,7 @@ def test_what_cannot_be_read_to_its_end_is_refused_at_once(bench, capsys, tmp_pa
 
     refused = bench.run(capsys, verb, "--sandbox", "--json", "--release", str(tmp_path / "release.tar.gz"))
 
-    assert_tells(refused, 3, says, "release.tar.gz")
+    assert_error(refused, 3, says, "release.tar.gz")
 
 
 @pytest.mark.parametrize("right", [False, True])
@@ -137,14 +137,14 @@ def test_a_checksum_is_compared(bench, capsys, right):
         assert done.code == 0, done.err
         assert "SHA-256 as given" in done.data["stages"][3]["reason"]
     else:
-        assert_tells(done, 3, "stage 4 (release)", "SHA-256", "0" * 64, digest)
+        assert_error(done, 3, "stage 4 (release)", "SHA-256", "0" * 64, digest)
 
 
 class Mirror(ThreadingHTTPServer):
     """Serves one file on loopback; `cut` is after how many bytes each answer breaks off."""
 
     def __init__(self, body: bytes) -> None:
-        self.body, self.cut, self.status, self.asked = body, len(body), 200, 0
+        self.body, self.cut, self.status, self.requests = body, len(body), 200, 0
         super().__init__(("127.0.0.1", 0), _Handler)
 
     @property
@@ -156,7 +156,7 @@ class _Handler(BaseHTTPRequestHandler):
     server: Mirror
 
     def do_GET(self) -> None:
-        self.server.asked += 1
+        self.server.requests += 1
         self.send_response(self.server.status)
         body = self.server.body if self.server.status == 200 else b""
         self.send_header("Content-Length", str(len(body)))
@@ -180,7 +180,7 @@ def mirror(bench, tmp_path) -> Iterator[Mirror]:
 
 
 class TestDownload:
-    """In order: the same address, first cut off, then wrong, then whole, then gone."""
+    """In order: the same address, first truncated, then wrong, then complete, then removed."""
 
     def test_a_truncated_download_is_not_taken_for_a_release(self, bench, capsys, mirror):
         mirror.cut = len(mirror.body) // 2
@@ -189,7 +189,7 @@ class TestDownload:
         refused = bench.run(capsys, "install", "--sandbox", "--json", "--release", mirror.url)
 
         assert refused.code in (3, 10), refused.err
-        assert_tells(refused, refused.code, "stage 4 (release)", mirror.url)
+        assert_error(refused, refused.code, "stage 4 (release)", mirror.url)
         assert not [write for write in bench.writes() if "/users" not in write]
 
     def test_a_wrong_checksum_of_a_download_is_refused(self, bench, capsys, mirror):
@@ -197,14 +197,14 @@ class TestDownload:
 
         refused = bench.run(capsys, "install", "--sandbox", "--json", "--config", str(path))
 
-        assert_tells(refused, 3, "stage 4 (release)", "SHA-256", "0" * 64)
+        assert_error(refused, 3, "stage 4 (release)", "SHA-256", "0" * 64)
 
     def test_a_plan_does_not_download(self, bench, capsys, mirror):
         planned = bench.run(capsys, "plan", "--sandbox", "--json", "--release", mirror.url)
 
         assert planned.code == 0, planned.err
         assert planned.data["stages"][3]["outcome"] == "planned"
-        assert mirror.asked == 0
+        assert mirror.requests == 0
 
     def test_a_whole_one_is_installed_and_needs_the_server_no_more(self, bench, capsys, mirror):
         first = bench.run(capsys, "install", "--sandbox", "--json", "--release", mirror.url)
@@ -222,4 +222,4 @@ class TestDownload:
 
             refused = bench.run(capsys, "install", "--sandbox", "--json", "--release", url)
 
-        assert_tells(refused, 10, "stage 4 (release)", "--release bundled")
+        assert_error(refused, 10, "stage 4 (release)", "--release bundled")

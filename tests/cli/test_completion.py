@@ -50,18 +50,18 @@ def run(command: list[str], program: Path, **more: str) -> subprocess.CompletedP
 
 def completed(program: Path, line: str, *options: str, **more: str) -> subprocess.CompletedProcess[str]:
     """What bash is told when TAB is pressed at the end of `line`."""
-    asked = {
+    variables = {
         "_MLFLOW_AE5_DEPLOY_COMPLETE": "complete_bash",
         "COMP_WORDS": line,
         "COMP_CWORD": str(len(line.split()) - (not line.endswith(" "))),
     }
-    return run([sys.executable, *options, str(program)], program, **asked | more)
+    return run([sys.executable, *options, str(program)], program, **variables | more)
 
 
 def completed_by_zsh(program: Path, line: str, **more: str) -> set[str]:
     """What zsh is told to offer; it gets code, in which `_files` has it look for files."""
-    asked = {"_MLFLOW_AE5_DEPLOY_COMPLETE": "complete_zsh", "_TYPER_COMPLETE_ARGS": line}
-    done = run([sys.executable, str(program)], program, **asked | more)
+    variables = {"_MLFLOW_AE5_DEPLOY_COMPLETE": "complete_zsh", "_TYPER_COMPLETE_ARGS": line}
+    done = run([sys.executable, str(program)], program, **variables | more)
     assert (done.returncode, done.stderr) == (0, "")
     return set(re.findall(r'^"([^"]+)"', done.stdout.removeprefix("_arguments '*: :(("), re.MULTILINE))
 
@@ -190,7 +190,7 @@ def test_a_shell_can_be_named_in_another_one(program, shell, file, script):
     assert script in shown.stdout
 
 
-def test_a_shell_that_is_not_known_is_refused(program):
+def test_an_unsupported_shell_is_refused(program):
     done = run([str(program), "--install-completion", "tcsh"], program)
 
     assert done.returncode == 2

@@ -1,14 +1,15 @@
-"""What interrupts the server or invalidates tokens is shown and asked for; without agreement: exit code 14."""
+"""What interrupts the server or invalidates tokens needs consent (14); the impossible is refused before."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
-from tests.cli.answers import assert_tells
+from tests.cli.answers import assert_error
 from tests.cli.bench import Bench, Outcome, make_release
 
 DOWN, TOKENS = "the server is down", "every token issued so far is invalidated"
@@ -71,7 +72,7 @@ def test_install_interrupts_nothing_that_was_not_agreed_to(bench, capsys, case):
         assert any(words in line for line in consequences(planned)), planned.out
         assert words in shown.out
         assert words in refused.err
-    assert_tells(refused, 14, "was not agreed to", "--yes" if not case.files else "--replace")
+    assert_error(refused, 14, "was not agreed to", "--yes" if not case.files else "--replace")
     assert running(bench) == before
 
     agreed = bench.run(capsys, "install", *options, "--json", "--yes")
@@ -85,7 +86,7 @@ def test_replace_agrees_to_another_content_only(bench, capsys):
     with_another_profile(bench)
     before = running(bench)
 
-    assert_tells(bench.install(capsys, "--replace"), 14, "was not agreed to", "--yes")
+    assert_error(bench.install(capsys, "--replace"), 14, "was not agreed to", "--yes")
 
     assert running(bench) == before
 
@@ -96,7 +97,82 @@ def test_rotate_token_restarts_only_what_was_agreed_to(bench, capsys):
 
     refused = bench.run(capsys, "rotate-token", "--sandbox", "--json", "--restart")
 
-    assert_tells(refused, 14, "was not agreed to", DOWN, TOKENS, "--yes")
+    assert_error(refused, 14, "was not agreed to", DOWN, TOKENS, "--yes")
     assert running(bench) == before
     assert bench.run(capsys, "rotate-token", "--sandbox", "--restart", "--yes").code == 0
     assert running(bench) != before
+
+
+IMPOSSIBLE = [
+    ("a revision that does not exist", {"deployment": {"revision": "9.9.9"}}, 15, "9.9.9"),
+    ("a profile that does not exist", {"deployment": {"resource_profile": "nosuch"}}, 3, "nosuch"),
+    ("a gc profile that does not exist", {"gc": {"resource_profile": "nosuch"}}, 3, "nosuch"),
+]
+
+
+def options(bench, changes):
+    path = bench.folder / "changed.yaml"
+    path.write_text(json.dumps({"platform": {"lost_answer_deadline": 0.5}, **changes}))
+    return ["--config", str(path)]
+
+
+def without_times(record):
+    return {key: value for key, value in record.items() if key != "updated"}
+
+
+@pytest.mark.parametrize("verb", ["plan", "install"])
+@pytest.mark.parametrize(("case", "changes", "code", "named"), IMPOSSIBLE, ids=[row[0] for row in IMPOSSIBLE])
+def test_the_impossible_is_refused_with_everything_still_running(bench, capsys, verb, case, changes, code, named):
+    assert bench.install(capsys, "--yes").code == 0
+    owner = bench.owner()
+    before = [without_times(r) for r in owner.get("deployments") + owner.get("jobs")]
+    bench.forget_calls()
+
+    refused = bench.run(capsys, verb, "--sandbox", "--json", "--release", str(bench.release), *options(bench, changes))
+
+    assert refused.code == code, refused.err
+    assert named in refused.data["error"]["what"]
+    assert [without_times(r) for r in owner.get("deployments") + owner.get("jobs")] == before
+    assert [w for w in bench.writes() if "DELETE" in w] == []
+
+
+def test_a_plan_shows_the_consequences_of_a_new_endpoint(bench, capsys):
+    assert bench.install(capsys, "--yes").code == 0
+    changed = options(bench, {"deployment": {"endpoint": "elsewhere"}})
+
+    plan = bench.run(capsys, "plan", "--sandbox", "--json", "--release", str(bench.release), *changed)
+    done = bench.install(capsys, "--yes", *changed)
+
+    def touched(outcome, word):
+        return {s["name"] for s in outcome.data["stages"] if s["outcome"] == word}
+
+    assert done.code == 0, done.err
+    assert touched(done, "changed") <= touched(plan, "planned")
+    (restart,) = [c for s in plan.data["stages"] for c in s["changes"] if c["change"] == "restart_deployment"]
+    assert "every token issued so far is invalidated" in restart["consequences"][1]["text"]
+    back = bench.install(capsys, "--yes")
+    assert back.code == 0, back.err
+
+
+def test_making_a_server_private_keeps_its_token(bench, capsys):
+    assert bench.install(capsys, "--yes").code == 0
+    owner = bench.owner()
+    (deployment,) = owner.get("deployments")
+    owner.call("PATCH", f"deployments/{deployment['id']}", json={"public": True})
+    bench.forget_calls()
+
+    done = bench.install(capsys, "--yes")
+
+    assert done.code == 0, done.err
+    assert {s["name"] for s in done.data["stages"] if s["outcome"] == "changed"} == {"deploy"}
+    assert [w for w in bench.writes() if "token" in w or "credentials" in w] == []
+    assert "not documented" in done.data["stages"][7]["warnings"][0]
+
+
+def test_a_group_that_does_not_exist_points_to_the_setting(bench, capsys):
+    assert bench.install(capsys, "--yes").code == 0
+
+    refused = bench.install(capsys, *options(bench, {"sharing": {"groups": ["nosuch"]}}))
+
+    assert refused.code == 16
+    assert "sharing.groups" in refused.data["error"]["where"]

@@ -1,4 +1,4 @@
-"""`doctor` on a sandbox: what it finds in order, what it finds wrong, and that nothing of it stays."""
+"""`doctor` on a sandbox: what it reports, and that it leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -49,11 +49,11 @@ def doctor(bench, capsys, *argv, release=None):
     return seen, {finding["check"]: finding for finding in seen.data["findings"]}
 
 
-def examine_nowhere(bench, capsys, *argv):
+def doctor_nowhere(bench, capsys, *argv):
     return bench.run(capsys, "doctor", "--json", "--hostname", NOWHERE, "--username", ACCOUNT, *argv)
 
 
-def test_before_anything_exists_it_finds_nothing_wrong_and_makes_nothing(bench, capsys):
+def test_before_the_first_install_there_is_no_error_and_no_write(bench, capsys):
     bench.forget_calls()
 
     seen, found = doctor(bench, capsys)
@@ -98,13 +98,13 @@ LACKING = [
 @pytest.mark.parametrize(
     ("config", "environment", "errors"), [row[1:] for row in LACKING], ids=[row[0] for row in LACKING]
 )
-def test_missing_credentials_are_all_found_before_the_platform_is_asked(
+def test_missing_credentials_are_all_reported_without_a_request(
     bench, capsys, monkeypatch, config, environment, errors
 ):
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
 
-    seen = examine_nowhere(bench, capsys, "--config", str(bench.configure(config or "{}\n")))
+    seen = doctor_nowhere(bench, capsys, "--config", str(bench.configure(config or "{}\n")))
 
     about = ("credentials", "consumer-credentials", "secret-references")
     found = [item for item in seen.data["findings"] if item["severity"] == "error" and item["check"] in about]
@@ -116,7 +116,7 @@ def test_missing_credentials_are_all_found_before_the_platform_is_asked(
     assert "account-pw" not in seen.out + seen.err
 
 
-def test_without_credentials_nobody_signs_in_and_it_is_told_once(bench, capsys, monkeypatch):
+def test_without_credentials_there_is_one_error_and_no_login(bench, capsys, monkeypatch):
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(bench.info.ca_file))
     bench.forget_calls()
 
@@ -144,7 +144,7 @@ def test_a_state_folder_that_cannot_be_used_is_found(bench, capsys, monkeypatch,
         (tmp_path / "own", "error"),
     ):
         monkeypatch.setenv("MLFLOW_AE5_DEPLOY_STATE", str(folder))
-        seen = examine_nowhere(bench, capsys)
+        seen = doctor_nowhere(bench, capsys)
         (finding,) = [item for item in seen.data["findings"] if item["check"] == "state-folder"]
         assert (finding["severity"], str(folder) in finding["message"]) == (severity, True), finding
         assert bool(finding["remedy"]) == (severity == "error")
@@ -152,7 +152,7 @@ def test_a_state_folder_that_cannot_be_used_is_found(bench, capsys, monkeypatch,
 
 
 class TestInstalled:
-    def test_finds_it_in_order_without_a_write(self, bench, capsys):
+    def test_reports_no_error_without_a_write(self, bench, capsys):
         bench.install(capsys)
         bench.forget_calls()
 
@@ -182,7 +182,7 @@ class TestInstalled:
         assert "do this: Use one of: default, large." in seen.out
         assert seen.out.splitlines()[-1].endswith("1 error, 1 skipped")
 
-    def test_a_stopped_server_and_a_void_token_are_errors_with_remedies(self, bench, capsys):
+    def test_a_stopped_server_and_an_invalid_token_are_errors_with_remedies(self, bench, capsys):
         bench.install(capsys)
         owner = bench.owner()
         (deployment,) = owner.get("deployments")
@@ -216,7 +216,7 @@ class TestInstalled:
         assert "rejects the host name localhost with 403" in found["allowed-hosts"]["message"]
 
 
-def test_a_release_without_the_command_is_said_not_guessed(bench, capsys):
+def test_a_release_without_the_check_command_is_skipped_with_the_reason(bench, capsys):
     bench.install(capsys, "--replace")
     seen, found = doctor(bench, capsys, "--from-platform")
     assert seen.code == 0, seen.out
@@ -224,33 +224,26 @@ def test_a_release_without_the_command_is_said_not_guessed(bench, capsys):
     assert "no command `Check`" in found["database-from-platform"]["message"]
 
 
-class TestTheWay:
-    def real(self, bench, capsys, hostname):
-        seen = bench.run(capsys, "doctor", "--json", "--hostname", hostname, "--username", "x")
-        return seen, {finding["check"]: finding for finding in seen.data["findings"]}
+class TestConnection:
+    AUTHORITY = "signed by an unknown authority. It says: for localhost"
 
-    def test_nothing_listens(self, bench, capsys):
-        seen, found = self.real(bench, capsys, "localhost:1")
-        assert seen.code == 20
-        assert "nothing listens there" in found["reachable"]["message"]
-        assert found["login"] == {
-            "check": "login",
-            "severity": "skipped",
-            "message": "the platform cannot be reached",
-            "remedy": "",
-        }
+    @pytest.mark.parametrize(
+        ("hostname", "check", "message"),
+        [
+            (NOWHERE, "reachable", "nothing listens there"),
+            ("no-such-host.invalid", "dns", "does not resolve"),
+            (None, "tls", AUTHORITY),
+        ],
+    )
+    def test_a_failed_step_is_an_error_and_the_rest_is_skipped(self, bench, capsys, hostname, check, message):
+        words = ("--hostname", hostname or bench.info.hostname, "--username", "x")
+        seen = bench.run(capsys, "doctor", "--json", *words)
 
-    def test_an_unknown_name(self, bench, capsys):
-        seen, found = self.real(bench, capsys, "no-such-host.invalid")
+        found = {finding["check"]: finding for finding in seen.data["findings"]}
         assert seen.code == 20
-        assert "does not resolve" in found["dns"]["message"]
-        assert found["tls"]["severity"] == "skipped"
-
-    def test_an_unknown_authority_with_what_the_certificate_says(self, bench, capsys):
-        seen, found = self.real(bench, capsys, bench.info.hostname)
-        assert seen.code == 20
-        assert "signed by an unknown authority. It says: for localhost" in found["tls"]["message"]
-        assert "platform.ca_file" in found["tls"]["remedy"]
+        assert (found[check]["severity"], message in found[check]["message"]) == ("error", True), found[check]
+        assert found[check]["remedy"]
+        assert (found["login"]["severity"], found["login"]["message"]) == ("skipped", "the platform cannot be reached")
 
 
 class TestFromPlatform:
@@ -263,10 +256,10 @@ class TestFromPlatform:
         assert done.code == 0, done.err
         return release
 
-    def say(self, bench, report):
+    def report(self, bench, report):
         bench.owner().post("credentials/user", {"key": "CHECK_REPORT", "value": json.dumps(report)})
 
-    def left(self, bench):
+    def leftovers(self, bench):
         owner = bench.owner()
         names = [job["name"] for job in owner.get("jobs")] + [run["name"] for run in owner.get("runs")]
         return [name for name in names if "doctor" in name]
@@ -279,35 +272,32 @@ class TestFromPlatform:
             ({"nothing": 1}, 20, ("error", "error", "error")),
         ],
     )
-    def test_a_job_tells_and_is_taken_away_again(self, bench, capsys, release, report, exit_code, severities):
-        self.say(bench, report)
+    def test_a_temporary_job_reports_and_is_deleted(self, bench, capsys, release, report, exit_code, severities):
+        self.report(bench, report)
 
         seen, found = doctor(bench, capsys, "--from-platform", release=release)
 
         assert seen.code == exit_code, seen.out
         checks = ("database-from-platform", "artifacts-from-platform", "endpoint-from-platform")
         assert tuple(found[check]["severity"] for check in checks) == severities
-        assert self.left(bench) == []
+        assert self.leftovers(bench) == []
         if report is GOOD:
             assert found["database-from-platform"]["message"].endswith("schema is current (revision abc)")
         journal = next((bench.folder / "state").glob("localhost*/journal.jsonl")).read_text().splitlines()
         assert json.loads(journal[-1])["event"] == "end"
 
-    def test_what_a_cut_off_job_left_is_cleaned_by_the_next(self, bench, capsys, release):
-        self.say(bench, GOOD)
-        bench.control("POST", "/faults", {"method": "GET", "path": "/runs/.*/logs$", "status": 403, "times": None})
-        bench.control("POST", "/faults", {"method": "DELETE", "path": "/jobs/", "status": 403, "times": None})
-        try:
+    def test_the_next_run_deletes_what_an_interrupted_job_left(self, bench, capsys, release):
+        self.report(bench, GOOD)
+        no_log = bench.fault("GET", "/runs/.*/logs$", status=403, times=None)
+        with no_log, bench.fault("DELETE", "/jobs/", status=403, times=None):
             cut, found = doctor(bench, capsys, "--from-platform", release=release)
-        finally:
-            bench.control("DELETE", "/faults")
         assert (cut.code, found["database-from-platform"]["severity"]) == (20, "error")
-        assert self.left(bench)
+        assert self.leftovers(bench)
 
         seen, _ = doctor(bench, capsys, "--from-platform", release=release)
 
         assert seen.code == 0, seen.out
-        assert self.left(bench) == []
+        assert self.leftovers(bench) == []
 
 
 @pytest.mark.skipif(importlib.util.find_spec("ae5_tools") is None, reason="ae5-tools is not installed here")

@@ -10,7 +10,7 @@ import pytest
 from mlflow_ae5_deploy.common.errors import Refused
 from mlflow_ae5_deploy.common.visible import json_text, visible
 from mlflow_ae5_deploy.render.console import Reporter
-from tests.cli.answers import assert_tells
+from tests.cli.answers import assert_error
 from tests.sandbox.support import APP, PROJECT_FILE, make_project_archive
 
 # What is in a name or a line, and how a person is shown it.
@@ -43,7 +43,7 @@ class Terminal(io.StringIO):
 
 
 @pytest.mark.parametrize(("raw", "shown"), HOSTILE, ids=[ascii(row[0]) for row in HOSTILE])
-def test_nothing_that_is_told_acts_upon_a_terminal(raw, shown, monkeypatch):
+def test_no_output_controls_a_terminal(raw, shown, monkeypatch):
     monkeypatch.setenv("COLUMNS", "300")
     monkeypatch.setenv("TERM", "dumb")
     both = Terminal()
@@ -56,11 +56,11 @@ def test_nothing_that_is_told_acts_upon_a_terminal(raw, shown, monkeypatch):
     reporter.error(Refused(raw, where=raw, remedy=raw, detail=f"{raw}\n{raw}"))
     reporter.close()
 
-    told = both.getvalue()
+    text = both.getvalue()
 
-    assert told.count(shown) >= 9, told
+    assert text.count(shown) >= 9, text
     if raw != shown:
-        assert raw not in told
+        assert raw not in text
 
 
 @pytest.mark.parametrize(("raw", "shown"), HOSTILE, ids=[ascii(row[0]) for row in HOSTILE])
@@ -129,12 +129,8 @@ def test_names_and_errors_of_the_platform(bench, capsys):
     assert bench.install(capsys, "--replace", "--yes").code == 0
     reason = "no\x1b[31m\x9b1m \u202eway"
     headers = {"Content-Type": "text/plain; charset=utf-8"}
-    fault = {"method": "GET", "path": "/api/v2/projects$", "status": 400, "body": reason, "headers": headers}
-    bench.control("POST", "/faults", fault | {"times": None})
-    try:
+    with bench.fault("GET", "/api/v2/projects$", status=400, body=reason, headers=headers, times=None):
         refused = bench.run(capsys, "status", "--sandbox")
-    finally:
-        bench.control("DELETE", "/faults")
 
     assert refused.code == 16, refused.err
     assert r"no\x1b[31m\x9b1m \u202eway" in refused.err
@@ -148,7 +144,7 @@ def test_a_key_that_is_twice_in_the_configuration(bench, capsys):
     refused = bench.run(capsys, "plan", "--sandbox", "--config", str(path))
     exact = bench.run(capsys, "plan", "--sandbox", "--json", "--config", str(path))
 
-    assert_tells(refused, 3, r"project.a\x1b[31m\u202e (lines 2 and 3)")
+    assert_error(refused, 3, r"project.a\x1b[31m\u202e (lines 2 and 3)")
     assert "project.a\x1b[31m\u202e (" in exact.data["error"]["detail"]
     assert not {"\x1b", "\u202e"} & set(refused.out + refused.err + exact.out + exact.err)
 
@@ -159,5 +155,5 @@ def test_a_command_of_a_release_is_shown_with_escapes(bench, capsys):
 
     refused = bench.install(capsys, "--replace", "--yes", "--release", str(release))
 
-    assert_tells(refused, 3, r"Tracking\x1b[31m\u202eServer")
+    assert_error(refused, 3, r"Tracking\x1b[31m\u202eServer")
     assert not {"\x1b", "\u202e"} & set(refused.out + refused.err)

@@ -1,4 +1,4 @@
-"""Ctrl-C at every stage of a real process. The next run goes on."""
+"""Ctrl-C at every stage of a real process. The next run finishes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from mlflow_ae5_deploy.config.state_dir import installation_dir
-from tests.cli.answers import assert_no_accident, assert_tells
+from tests.cli.answers import assert_error, assert_no_accident
 from tests.cli.bench import ACCOUNT, Bench, Outcome
 from tests.sandbox.support import wait_for
 
@@ -42,12 +42,8 @@ class Installation:
     def __init__(self, bench: Bench, name: str) -> None:
         self.bench = bench
         self.name = f"interrupted-{name}"
-        names = f"project: {{name: {self.name}}}\ngc: {{name: gc {self.name}}}\n"
-        names += f"deployment: {{name: dev {self.name}, endpoint: {self.name}}}\n"
-        self.options = (
-            *("install", "--sandbox", "--json", "--release", str(bench.release)),
-            *("--config", str(bench.configure(names + "platform: {lost_answer_deadline: 0.5}\n"))),
-        )
+        release, config = str(bench.release), str(bench.another(self.name))
+        self.options = ("install", "--sandbox", "--json", "--release", release, "--config", config)
 
     @property
     def folder(self) -> Path:
@@ -62,7 +58,7 @@ class Installation:
         return found
 
     def assert_converges(self, capsys: pytest.CaptureFixture[str]) -> None:
-        """The lock is free, and what was begun is finished, with nothing twice."""
+        """The lock is free, and the next run finishes, with nothing twice."""
         second = self.bench.run(capsys, *self.options)
         third = self.bench.run(capsys, *self.options)
         assert second.code == 0, second.err
@@ -76,7 +72,7 @@ class Installation:
 def assert_interrupted(ended: Outcome) -> None:
     assert ended.code == 130
     assert "Interrupted." in ended.err
-    assert "goes on" in ended.err
+    assert "to finish" in ended.err
     assert json.loads(ended.out)["error"]["exit_code"] == 130
     assert_no_accident(ended)
 
@@ -89,20 +85,17 @@ def test_in_the_middle_of_a_request(bench, capsys, stage):
     skip = 6 if stage == "12 store-token" else 0  # six secrets are set by the stages 8 and 10
     installation = Installation(bench, f"in-{stage.split()[0]}")
     bench.forget_calls()
-    bench.control("POST", "/faults", {"method": method, "path": path, "skip": skip, "hold": True})
 
     def hit(call: dict[str, Any]) -> bool:
         return call["method"] == method and re.search(path, call["path"]) is not None
 
-    with bench.spawn(*installation.options) as process:
-        wait_for(lambda: bench.control("GET", "/")["held"], f"the request of stage {stage}")
+    with bench.held(installation.options, method, path, skip=skip) as process:
         process.send_signal(signal.SIGINT)
         ended = end(process)
 
     assert_interrupted(ended)
     last = json.loads((installation.folder / "journal.jsonl").read_text().splitlines()[-1])
     assert last["event"] == "interrupted"
-    bench.control("DELETE", "/faults")
     wait_for(lambda: sum(hit(call) for call in bench.calls()) > skip, "the effect of the request")
     installation.assert_converges(capsys)
 
@@ -129,25 +122,20 @@ class TestWaiting:
     def test_for_a_server_that_does_not_become_healthy(self, bench, capsys):
         installation = Installation(bench, "unhealthy")
         bench.forget_calls()
-        bench.control("POST", "/faults", {"path": "experiments/search", "status": 503, "times": None})
-
-        with bench.spawn(*installation.options) as process:
+        fault = bench.fault("GET", "experiments/search", status=503, times=None)
+        with fault, bench.spawn(*installation.options) as process:
             wait_for(lambda: [c for c in bench.calls() if "experiments/search" in c["path"]], "a health check")
             process.send_signal(signal.SIGINT)
             process.send_signal(signal.SIGINT)  # the impatient press it twice
             ended = end(process)
 
-        bench.control("DELETE", "/faults")
         assert_interrupted(ended)
         installation.assert_converges(capsys)
 
     def test_for_the_lock_that_another_run_holds(self, bench, capsys):
         installation = Installation(bench, "locked")
         assert bench.run(capsys, *installation.options).code == 0
-        bench.control("POST", "/faults", {"method": "GET", "path": "/jobs$", "hold": True})
-
-        with bench.spawn(*installation.options) as first:
-            wait_for(lambda: bench.control("GET", "/")["held"], "stage 14 of the first run")
+        with bench.held(installation.options, "GET", "/jobs$") as first:
             refused = bench.run(capsys, *installation.options)
             with bench.spawn(*installation.options, "--lock-wait", "60") as second:
                 wait_for(lambda: has_open(second.pid, installation.folder / "lock"), "the second run to wait")
@@ -156,7 +144,7 @@ class TestWaiting:
             bench.control("DELETE", "/faults")
             done = end(first)
 
-        assert_tells(refused, 22, f"pid {first.pid}", "stage 14 gc-schedule", "--lock-wait")
+        assert_error(refused, 22, f"pid {first.pid}", "stage 14 gc-schedule", "--lock-wait")
         assert_interrupted(interrupted)
         assert done.code == 0, done.err
 

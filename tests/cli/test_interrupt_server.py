@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and SIGHUP while no server runs: it is said so, and the command that is named goes on."""
+"""Ctrl-C, SIGTERM and SIGHUP while no server runs: the message says so, and names the command that finishes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from tests.cli.bench import Outcome
 from tests.cli.rotating import opens, running, stored
 from tests.cli.rotating import volume as volume_of
 from tests.cli.snapshotting import make_snapshotting_release
-from tests.sandbox.support import wait_for
 
 # verb and options, the request that hangs, the signal, what is said of the server
 MOMENTS = [
@@ -53,21 +52,15 @@ def site(bench, capsys, releases):
     return bench
 
 
-def interrupted(site, words: list[str], held: str, number: int) -> Outcome:
-    method, path = held.split()
-    site.control("POST", "/faults", {"method": method, "path": path, "hold": True})
-    with site.spawn(*words) as process:
-        wait_for(lambda: site.control("GET", "/")["held"] or process.poll() is not None, held)
-        assert process.poll() is None, process.communicate()
+def interrupted(site, words: list[str], held: str, number: int, skip: int = 0) -> Outcome:
+    with site.held(words, *held.split(), skip=skip) as process:
         process.send_signal(number)
         out, err = process.communicate(timeout=60)
-    site.control("DELETE", "/faults")
-    wait_for(lambda: not site.control("GET", "/")["held"], "the request to end")
     return Outcome(process.returncode, out, err)
 
 
 @pytest.mark.parametrize(("given", "held", "number", "message"), MOMENTS)
-def test_it_says_that_no_server_runs_and_names_the_command_that_goes_on(
+def test_an_interruption_without_a_server_names_the_command_to_resume(
     site, capsys, releases, given, held, number, message
 ):
     words = [str(releases.get(word, word)) for word in given.split()]
@@ -94,44 +87,36 @@ def test_it_says_that_no_server_runs_and_names_the_command_that_goes_on(
         assert opens(site, stored(site)) == 200
 
 
-def test_on_the_way_back_from_an_upgrade_that_is_what_goes_on(site, capsys):
+def test_an_interrupted_rollback_is_finished_by_a_rollback(site, capsys):
     bench = site
     volume_of(bench).joinpath("db").write_text("schema-1\n")  # whatever was upgraded before
     assert bench.install(capsys, "--replace").code == 0
     broken = make_snapshotting_release(bench.folder / "broken.tar.gz", schema="schema-3", version="4.0.0")
     volume_of(bench).joinpath("break-server-schema-3").touch()
     words = ["upgrade", "--sandbox", "--json", "--yes", "--no-rehearsal", "--release", str(broken)]
-    bench.control("POST", "/faults", {"method": "POST", "path": "/projects/upload$", "skip": 1, "hold": True})
-    with bench.spawn(*words) as process:
-        wait_for(lambda: bench.control("GET", "/")["held"], "the former project to be uploaded again", seconds=60)
-        process.send_signal(signal.SIGTERM)
-        out, err = process.communicate(timeout=60)
-    bench.control("DELETE", "/faults")
 
-    assert process.returncode == 130
-    remedy = json.loads(out)["error"]["remedy"]
-    assert remedy.endswith("upgrade --roll-back --sandbox")
-    assert "No server runs." in err
+    ended = interrupted(bench, words, "POST /projects/upload$", signal.SIGTERM, skip=1)  # of the previous project
+
+    assert ended.code == 130
+    assert ended.data["error"]["remedy"].endswith("upgrade --roll-back --sandbox")
+    assert "No server runs." in ended.err
     assert bench.run(capsys, "upgrade", "--roll-back", "--sandbox", "--yes").code == 0
     assert opens(bench, stored(bench)) == 200
 
 
-def test_a_terminal_that_hangs_up_does_not_keep_it_from_ending_in_order(site, capsys):
+def test_a_closed_terminal_does_not_prevent_an_orderly_end(site, capsys):
     """The kernel sends SIGHUP, and every write to that terminal fails from then on."""
     bench = site
     volume_of(bench).joinpath("db").write_text("schema-1\n")  # whatever was upgraded before
     assert bench.install(capsys, "--replace").code == 0
-    bench.control("POST", "/faults", {"method": "POST", "path": "/deployments$", "hold": True})
     ours, theirs = os.openpty()
-    with bench.spawn(
-        "rotate-token", "--restart", "--yes", "--sandbox", stdout=theirs, stderr=theirs, start_new_session=True
-    ) as process:
+    words = ("rotate-token", "--restart", "--yes", "--sandbox")
+    terminal = {"stdout": theirs, "stderr": theirs, "start_new_session": True}
+    with bench.held(words, "POST", "/deployments$", **terminal) as process:
         os.close(theirs)
-        wait_for(lambda: bench.control("GET", "/")["held"], "the start")
         os.close(ours)
         process.send_signal(signal.SIGHUP)  # as to the session's leader, which the test cannot easily be
         assert process.wait(60) == 130
-    bench.control("DELETE", "/faults")
     journal = (bench.state_folder / "journal.jsonl").read_text().splitlines()
     assert json.loads(journal[-1])["event"] == "interrupted"
     assert bench.run(capsys, "rotate-token", "--sandbox").code == 0

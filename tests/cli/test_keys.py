@@ -74,7 +74,7 @@ def test_install_makes_both_once_and_asks_for_a_copy(fresh, capsys):
     path = key_file(fresh)
     made = in_file(path)
     assert first.code == 0, first.err
-    assert f"copy {path} to a safe place" in first.out
+    assert f"copy {path} to another machine" in first.out
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert made == stored(fresh)
     assert set(made) == {PASSPHRASE, WEBHOOKS}
@@ -86,7 +86,7 @@ def test_install_makes_both_once_and_asks_for_a_copy(fresh, capsys):
     assert again.data["outcome"] == "unchanged"
     assert fresh.writes() == []
     assert again.data["installation"]["key_file"] == str(path)
-    assert not any("safe place" in step for step in again.data["next"])
+    assert not any("to another machine" in step for step in again.data["next"])
     assert in_file(path) == made == stored(fresh)
     kept = [file for file in (fresh.folder / "state").glob("localhost*/**/*") if file.is_file() and file != path]
     message = [first.out, first.err, again.out, again.err, repr(fresh.calls()), *map(str, plan.data["stages"])]
@@ -128,7 +128,7 @@ def test_a_second_administrator_brings_the_saved_file(installed, capsys, tmp_pat
     assert stored(installed) == before
 
 
-def test_a_file_of_another_installation_is_not_stored_unasked(installed, capsys):
+def test_a_key_file_of_another_installation_is_not_stored_without_the_option(installed, capsys):
     before = stored(installed)
     forget(installed)
     key_file(installed).parent.mkdir(parents=True, mode=0o700)
@@ -185,7 +185,7 @@ BROKEN = [
     ("others may read it", None, 0o644, "open to other accounts"),
     ("not a key", f"{WEBHOOKS}=far-too-short-to-be-one\n", 0o600, "32 bytes"),
     ("MLflow's constant", f"{PASSPHRASE}=mlflow-default-kek-passphrase-for-development-only\n", 0o600, "publishes"),
-    ("cut off", f"{PASSPHRASE}=abcdefghijkl\nMLFLOW_WEBHOOK_SEC", 0o600, "Line 2"),
+    ("truncated", f"{PASSPHRASE}=abcdefghijkl\nMLFLOW_WEBHOOK_SEC", 0o600, "Line 2"),
     ("twice", f"{PASSPHRASE}=abcdefghijkl\n{PASSPHRASE}=mnopqrstuvw\n", 0o600, "Line 2"),
     ("no text", "\0\xff", 0o600, "Line 1"),
 ]
@@ -205,7 +205,7 @@ def test_a_file_that_is_no_key_file_is_refused(installed, capsys, case, text, mo
     assert stored(installed) == before
 
 
-def test_the_file_of_a_real_installation_is_set_aside_on_the_sandbox(fresh, capsys, tmp_path):
+def test_the_key_file_of_a_real_installation_is_ignored_on_the_sandbox(fresh, capsys, tmp_path):
     real = write(tmp_path / "real-keys", OWN)
     config = fresh.configure(f"server: {{key_file: {real}}}\nrelease: {{source: {fresh.release}}}\n")
     done = fresh.run(capsys, "install", "--sandbox", "--json", "--config", str(config))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.cli.answers import assert_tells
+from tests.cli.answers import assert_error
 from tests.cli.snapshotting import make_snapshotting_release
 
 SCHEDULES = [
@@ -31,7 +31,7 @@ def test_in_an_account_without_the_project(site, capsys, argv):
 
     refused = site.run(capsys, *argv, "--sandbox", "--config", str(config))
 
-    assert_tells(refused, 15, "no project `another`", "install")
+    assert_error(refused, 15, "no project `another`", "install")
     assert site.writes() == []
 
 
@@ -46,7 +46,7 @@ def test_with_a_project_but_no_deployment(site, capsys, argv):
 
     refused = site.run(capsys, *argv, "--sandbox")
 
-    assert_tells(refused, 15, "no deployment", "`mlflow-ae5-deploy install --sandbox` first")
+    assert_error(refused, 15, "no deployment", "`mlflow-ae5-deploy install --sandbox` first")
     assert site.writes() == []
     assert owner.get("jobs") == []
 
@@ -58,5 +58,5 @@ def test_an_undo_on_a_platform_without_the_account(site, capsys, argv):
 
     refused = site.run(capsys, *argv, "--sandbox", "--config", str(config))
 
-    assert_tells(refused, 15, "no project")
+    assert_error(refused, 15, "no project")
     assert site.writes() == []

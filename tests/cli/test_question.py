@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from tests.cli.answers import assert_tells
+from tests.cli.answers import assert_error
 from tests.cli.bench import make_release
 
 
@@ -34,7 +34,7 @@ class Person(io.StringIO):
 
 
 @pytest.fixture
-def asked(bench, capsys, monkeypatch):
+def answer(bench, capsys, monkeypatch):
     def run(answer, before=lambda: None, *argv):
         person = Person(bench, answer, before)
         monkeypatch.setattr(sys, "stdin", person)
@@ -49,30 +49,30 @@ def history(bench, capsys):
     return bench.run(capsys, "history", "--sandbox", "--json").data["entries"]
 
 
-def test_no_changes_nothing_and_is_not_told_to_say_yes(bench, capsys, asked):
+def test_no_changes_nothing_and_does_not_suggest_yes(bench, capsys, answer):
     assert bench.install(capsys).code == 0
     before = bench.everything()
     bench.forget_calls()
 
-    refused = asked("n")
+    refused = answer("n")
 
-    assert_tells(refused, 14, "not agreed to", "Nothing was changed.")
+    assert_error(refused, 14, "not agreed to", "Nothing was changed.")
     assert "--yes" not in refused.err
     assert bench.writes() == []
     assert bench.everything() == before
 
 
-def test_an_interrupted_question_is_no_run_that_was_killed(bench, capsys, asked):
+def test_an_interrupted_question_is_no_run_that_was_killed(bench, capsys, answer):
     assert bench.install(capsys).code == 0
     runs = len(history(bench, capsys))
 
-    interrupted = asked(KeyboardInterrupt)
+    interrupted = answer(KeyboardInterrupt)
 
     assert interrupted.code == 130
     assert len(history(bench, capsys)) == runs
 
 
-def test_an_interrupted_question_of_install_is_told_as_an_interruption(bench, capsys, monkeypatch):
+def test_an_interrupted_question_of_install_is_recorded_as_an_interruption(bench, capsys, monkeypatch):
     assert bench.install(capsys).code == 0
 
     class Gone(io.StringIO):
@@ -90,7 +90,7 @@ def test_an_interrupted_question_of_install_is_told_as_an_interruption(bench, ca
     assert history(bench, capsys)[-1]["outcome"] == "interrupted"
 
 
-def test_what_came_up_during_the_question_does_not_go(bench, capsys, asked):
+def test_what_came_up_during_the_question_does_not_go(bench, capsys, answer):
     assert bench.install(capsys).code == 0
     (job,) = bench.owner().get("jobs")
     assert bench.run(capsys, "schedule-gc", "--sandbox", "--remove").code == 0
@@ -98,21 +98,21 @@ def test_what_came_up_during_the_question_does_not_go(bench, capsys, asked):
     def somebody() -> None:
         assert bench.run(capsys, "schedule-gc", "--sandbox").code == 0
 
-    refused = asked("y", somebody)
+    refused = answer("y", somebody)
 
-    assert_tells(refused, 14, "more to delete than you confirmed", "job ")
+    assert_error(refused, 14, "more to delete than you confirmed", "job ")
     assert len(bench.owner().get("deployments")) == 1
     assert [j["name"] for j in bench.owner().get("jobs")] == [job["name"]]
 
 
-def test_yes_takes_it_down(bench, capsys, asked):
+def test_yes_takes_it_down(bench, capsys, answer):
     assert bench.install(capsys).code == 0
     (deployment,) = bench.owner().get("deployments")
 
-    done = asked("y")
+    done = answer("y")
 
     assert done.code == 0, done.err
-    assert done.err.count("This stays: the account") == 1
+    assert done.err.count("Kept: the account") == 1
     assert deployment["name"] in done.err
     assert bench.owner().get("deployments") == []
 
@@ -121,10 +121,10 @@ def test_history_names_the_new_account_and_how_runs_ended(bench, capsys):
     assert bench.install(capsys).code == 0
     assert bench.run(capsys, "verify", "--sandbox").code in (0, 21)
     assert bench.run(capsys, "share", "--sandbox", "--user", "nobody-of-that-name").code == 16
-    told = bench.run(capsys, "history", "--sandbox", "--limit", "0").out
+    shown = bench.run(capsys, "history", "--sandbox", "--limit", "0").out
 
-    assert "+ create account mlflow-service" in told
-    (verified,) = [line for line in told.splitlines() if "UTC  verify " in line]
+    assert "+ create account mlflow-service" in shown
+    (verified,) = [line for line in shown.splitlines() if "UTC  verify " in line]
     assert "done" in verified or "failed (verification failed)" in verified
-    (shared,) = [line for line in told.splitlines() if "UTC  share " in line]
+    (shared,) = [line for line in shown.splitlines() if "UTC  share " in line]
     assert "failed (refused)" in shared

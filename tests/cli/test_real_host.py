@@ -8,7 +8,7 @@ import socket
 
 import pytest
 
-from tests.cli.answers import assert_tells
+from tests.cli.answers import assert_error
 from tests.cli.bench import ACCOUNT
 from tests.sandbox.support import Admin, credentials
 
@@ -21,12 +21,12 @@ through_ae5_tools = pytest.mark.skipif(
 @pytest.fixture
 def cluster(bench, monkeypatch):
     """The bench's sandbox, as the environment of ae5-tools describes a cluster. Passwords are the right ones."""
-    known = credentials(bench.info)
+    logins = credentials(bench.info)
     monkeypatch.setenv("AE5_HOSTNAME", bench.info.hostname)
     monkeypatch.setenv("AE5_USERNAME", ACCOUNT)
-    monkeypatch.setenv("AE5_PASSWORD", known["reserved"][ACCOUNT])
-    monkeypatch.setenv("AE5_ADMIN_USERNAME", known["admin"]["username"])
-    monkeypatch.setenv("AE5_ADMIN_PASSWORD", known["admin"]["password"])
+    monkeypatch.setenv("AE5_PASSWORD", logins["reserved"][ACCOUNT])
+    monkeypatch.setenv("AE5_ADMIN_USERNAME", logins["admin"]["username"])
+    monkeypatch.setenv("AE5_ADMIN_PASSWORD", logins["admin"]["password"])
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(bench.info.ca_file))
     bench.forget_calls()
     return bench
@@ -36,22 +36,22 @@ class TestWithoutAe5Tools:
     def test_the_built_in_session_is_refused(self, cluster, capsys):
         refused = cluster.run(capsys, "install", "--session", "built-in")
 
-        assert_tells(refused, 3, "built-in", "sandbox only", "platform.session", "ae5-tools")
+        assert_error(refused, 3, "built-in", "sandbox only", "platform.session", "ae5-tools")
         assert cluster.calls() == []
 
     @pytest.mark.skipif(HAS_AE5_TOOLS, reason="ae5-tools is installed here")
     @pytest.mark.parametrize("verb", ["install", "plan", "verify", "env"])
-    def test_a_missing_ae5_tools_is_told_with_the_way_to_install_it(self, cluster, capsys, verb):
+    def test_a_missing_ae5_tools_is_an_error_with_the_install_command(self, cluster, capsys, verb):
         refused = cluster.run(capsys, verb)
 
-        assert_tells(refused, 3, "ae5-tools", "cannot be imported", "conda create --name mlflow-ae5-deploy")
+        assert_error(refused, 3, "ae5-tools", "cannot be imported", "conda create --name mlflow-ae5-deploy")
         assert cluster.calls() == []
 
     @pytest.mark.skipif(HAS_AE5_TOOLS, reason="ae5-tools is installed here")
     def test_ae5_tools_on_the_sandbox_too_is_refused_when_it_is_missing(self, bench, capsys):
         refused = bench.run(capsys, "plan", "--sandbox", "--session", "ae5-tools")
 
-        assert_tells(refused, 3, "ae5-tools", "conda create --name mlflow-ae5-deploy")
+        assert_error(refused, 3, "ae5-tools", "conda create --name mlflow-ae5-deploy")
 
 
 @pytest.fixture
@@ -66,13 +66,13 @@ def old_ae5_tools(tmp_path, monkeypatch):
 
 
 class TestOldAe5Tools:
-    TELLS = ("ae5-tools 0.7.2 is too old", "0.7.3 or newer", "conda install", "'ae5-tools>=0.7.3'")
+    TOO_OLD = ("ae5-tools 0.7.2 is too old", "0.7.3 or newer", "conda install", "'ae5-tools>=0.7.3'")
 
     @pytest.mark.parametrize("verb", ["plan", "install"])
     def test_the_runbook_refuses_it_in_its_second_stage(self, cluster, capsys, old_ae5_tools, verb):
         refused = cluster.run(capsys, verb, "--json")
 
-        assert_tells(refused, 3, "stage 2 (environment)", *self.TELLS)
+        assert_error(refused, 3, "stage 2 (environment)", *self.TOO_OLD)
         assert cluster.calls() == []
 
     @pytest.mark.parametrize(
@@ -82,7 +82,7 @@ class TestOldAe5Tools:
     def test_every_verb_refuses_it(self, cluster, capsys, old_ae5_tools, verb):
         refused = cluster.run(capsys, verb)
 
-        assert_tells(refused, 3, *self.TELLS)
+        assert_error(refused, 3, *self.TOO_OLD)
         assert cluster.calls() == []
 
     def test_the_doctor_names_it(self, cluster, capsys, old_ae5_tools):
@@ -101,7 +101,7 @@ class TestAddress:
     def test_a_host_nobody_knows(self, cluster, capsys, verb):
         refused = cluster.run(capsys, verb, "--json", "--hostname", "ae5.nowhere.invalid")
 
-        assert_tells(refused, 10, "ae5.nowhere.invalid", "does not resolve", "platform.hostname")
+        assert_error(refused, 10, "ae5.nowhere.invalid", "does not resolve", "platform.hostname")
         assert cluster.calls() == []
 
     def test_a_host_where_nothing_listens(self, cluster, capsys):
@@ -111,7 +111,7 @@ class TestAddress:
 
             refused = cluster.run(capsys, "install", "--hostname", f"localhost:{port}")
 
-        assert_tells(refused, 10, f"localhost:{port}", "refuses the connection")
+        assert_error(refused, 10, f"localhost:{port}", "refuses the connection")
 
     def test_a_host_that_is_something_else(self, cluster, capsys):
         control = cluster.info.control_url.removeprefix("https://").rstrip("/")
@@ -119,14 +119,14 @@ class TestAddress:
         refused = cluster.run(capsys, "install", "--hostname", control)
 
         assert refused.code in (11, 15, 16, 17), refused.err
-        assert_tells(refused, refused.code, control)
+        assert_error(refused, refused.code, control)
 
     def test_a_certificate_of_an_unknown_authority(self, cluster, capsys, monkeypatch):
         monkeypatch.delenv("REQUESTS_CA_BUNDLE")
 
         refused = cluster.run(capsys, "install")
 
-        assert_tells(refused, 10, "unknown authority", "platform.ca_file", cluster.info.hostname)
+        assert_error(refused, 10, "unknown authority", "platform.ca_file", cluster.info.hostname)
         assert cluster.calls() == []
 
     def test_verification_is_switched_off_by_name_only_and_is_warned_about(self, cluster, capsys, monkeypatch):
@@ -138,14 +138,17 @@ class TestAddress:
         assert "verify_tls is off" in planned.err
 
 
+NOBODY = {"AE5_PASSWORD": None, "AE5_ADMIN_USERNAME": None, "AE5_ADMIN_PASSWORD": None}
+
+
 @through_ae5_tools
 class TestAccount:
     """In order: the account is missing, is created, has a wrong password, is disabled. Three different messages."""
 
-    def test_a_missing_account_is_not_created_unasked(self, cluster, capsys):
+    def test_a_missing_account_is_not_created_without_the_option(self, cluster, capsys):
         refused = cluster.run(capsys, "install", "--json", "--release", str(cluster.release))
 
-        assert_tells(refused, 11, "stage 1 (service-account)", f"`{ACCOUNT}` does not exist", "--create-account")
+        assert_error(refused, 11, "stage 1 (service-account)", f"`{ACCOUNT}` does not exist", "--create-account")
         assert cluster.writes() == []
 
     def test_of_a_missing_account_nothing_is_installed(self, cluster, capsys, monkeypatch):
@@ -157,14 +160,14 @@ class TestAccount:
         assert seen.data["problems"] == ["Nothing is installed: the account does not exist."]
         assert cluster.writes() == []
 
-    def test_without_admin_rights_a_missing_account_is_what_keycloak_says(self, cluster, capsys, monkeypatch):
+    def test_without_admin_rights_a_missing_account_is_keycloaks_answer(self, cluster, capsys, monkeypatch):
         monkeypatch.delenv("AE5_ADMIN_USERNAME")
 
         refused = cluster.run(capsys, "install")
 
-        assert_tells(refused, 11, "rejected the name or the password", ACCOUNT)
+        assert_error(refused, 11, "rejected the name or the password", ACCOUNT)
 
-    def test_it_is_created_when_asked_for_and_everything_is_installed(self, cluster, capsys):
+    def test_create_account_creates_it_and_installs_everything(self, cluster, capsys):
         install = ("install", "--json", "--create-account", "--release", str(cluster.release))
 
         first = cluster.run(capsys, *install)
@@ -185,7 +188,7 @@ class TestAccount:
 
         refused = cluster.run(capsys, "install", "--json", "--release", str(cluster.release))
 
-        assert_tells(refused, 11, f"password of `{ACCOUNT}` is wrong", "exists and is enabled", "impersonate")
+        assert_error(refused, 11, f"password of `{ACCOUNT}` is wrong", "exists and is enabled", "impersonate")
         assert "wrong-account-password" not in refused.out + refused.err
         assert cluster.everything() == before
 
@@ -197,41 +200,28 @@ class TestAccount:
 
         refused = cluster.run(capsys, "install", "--json", "--release", str(cluster.release))
 
-        assert_tells(refused, 11, f"`{ACCOUNT}` exists but is disabled", "Enable it")
+        assert_error(refused, 11, f"`{ACCOUNT}` exists but is disabled", "Enable it")
         assert cluster.writes() == []
         admin.call("PUT", f"users/{user['id']}", json={"enabled": True})
 
-    def test_a_wrong_administrator_password(self, cluster, capsys, monkeypatch):
-        monkeypatch.setenv("AE5_ADMIN_PASSWORD", "wrong-admin-password")
+    @pytest.mark.parametrize(
+        ("environment", "config", "code", "words"),
+        [
+            ({"AE5_ADMIN_PASSWORD": "wrong-admin-password"}, "{}", 11, ("administrator", "AE5_ADMIN_PASSWORD")),
+            ({"AE5_ADMIN_PASSWORD": None}, "{}", 3, ("not complete", "admin.password", "AE5_ADMIN_PASSWORD")),
+            (NOBODY, "{}", 3, ("No password", ACCOUNT, "AE5_PASSWORD")),
+            (NOBODY, "account: {password: prompt}", 3, ("no terminal", "env:NAME")),
+        ],
+        ids=["a wrong administrator password", "an administrator without one", "no password", "a prompt"],
+    )
+    def test_wrong_or_missing_credentials(self, cluster, capsys, monkeypatch, environment, config, code, words):
+        for name, value in environment.items():
+            monkeypatch.delenv(name) if value is None else monkeypatch.setenv(name, value)
 
-        refused = cluster.run(capsys, "install")
+        refused = cluster.run(capsys, "install", "--config", str(cluster.configure(f"{config}\n")))
 
-        assert_tells(refused, 11, "administrator", "AE5_ADMIN_PASSWORD")
+        assert_error(refused, code, *words)
         assert "wrong-admin-password" not in refused.out + refused.err
-
-    def test_an_administrator_without_a_password(self, cluster, capsys, monkeypatch):
-        monkeypatch.delenv("AE5_ADMIN_PASSWORD")
-
-        refused = cluster.run(capsys, "install")
-
-        assert_tells(refused, 3, "not complete", "admin.password", "AE5_ADMIN_PASSWORD")
-
-    def test_neither_password_nor_administrator(self, cluster, capsys, monkeypatch):
-        for name in ("AE5_PASSWORD", "AE5_ADMIN_USERNAME", "AE5_ADMIN_PASSWORD"):
-            monkeypatch.delenv(name)
-
-        refused = cluster.run(capsys, "install")
-
-        assert_tells(refused, 3, "No password", ACCOUNT, "AE5_PASSWORD")
-
-    def test_a_password_to_be_asked_for_where_there_is_no_terminal(self, cluster, capsys, monkeypatch):
-        for name in ("AE5_PASSWORD", "AE5_ADMIN_USERNAME", "AE5_ADMIN_PASSWORD"):
-            monkeypatch.delenv(name)
-        path = cluster.configure("account: {password: prompt}\n")
-
-        refused = cluster.run(capsys, "install", "--config", str(path))
-
-        assert_tells(refused, 3, "no terminal", "env:NAME")
 
     def test_impersonation_needs_no_password_of_the_account(self, cluster, capsys, monkeypatch):
         monkeypatch.delenv("AE5_PASSWORD")
@@ -249,12 +239,12 @@ class TestAccount:
 
         refused = cluster.run(capsys, "install", "--config", str(path), "--release", str(cluster.release))
 
-        assert_tells(refused, 3, "database URI", "'postgresql'", "server.backend_store_uri (env:DB_URI)")
+        assert_error(refused, 3, "database URI", "'postgresql'", "server.backend_store_uri (env:DB_URI)")
         assert "planted-tiger" not in refused.out + refused.err
         assert cluster.everything() == before
 
     def test_the_keys_of_real_stores_are_set_and_shown_nowhere(self, cluster, capsys, monkeypatch):
-        """On the sandbox such keys are set aside, so this is the place for them."""
+        """Not on the sandbox, which ignores such keys."""
         planted = {
             "DB_URI": "postgresql+psycopg://scott:planted-tiger@db.example.com/mlflow",
             "S3_KEY": "planted/key+with=odd&characters",

@@ -9,7 +9,7 @@ import json
 
 import pytest
 
-from tests.cli.answers import assert_tells
+from tests.cli.answers import assert_error
 from tests.cli.rotating import state_file, volume
 from tests.cli.snapshotting import make_snapshotting_release
 from tests.sandbox.support import wait_for
@@ -124,7 +124,7 @@ class TestRefused:
 
         refused = restore(site, capsys)
 
-        assert_tells(refused, 27, "dev.mlflow.tracking.server", "started", "--stop-server", "also add --replace")
+        assert_error(refused, 27, "dev.mlflow.tracking.server", "started", "--stop-server", "also add --replace")
         assert calls(site) == []
         assert not [path for path in site.writes() if "deployments" in path or "jobs" in path]
 
@@ -134,7 +134,7 @@ class TestRefused:
         refused = restore(site, capsys, "--stop-server", "--replace")
         agreed = restore(site, capsys, "--stop-server", "--replace", "--yes")
 
-        assert_tells(refused, 14, "2 changes were not agreed to", "every token issued so far is invalidated", "--yes")
+        assert_error(refused, 14, "2 changes were not agreed to", "every token issued so far is invalidated", "--yes")
         assert agreed.code == 0, agreed.err
         assert data(site) == "schema-1\nbefore\n"
 
@@ -150,9 +150,9 @@ class TestRefused:
         (volume(site) / "break-Restore").write_text(f"0 {json.dumps(report)}")
         unwritable = restore(site, capsys, "--stop-server", "--replace", "--yes")
 
-        assert_tells(unwritable, 26, "would be refused: the folder cannot be written.", "a folder of its own")
-        assert_tells(occupied, 26, "not empty", "--replace")
-        assert_tells(damaged, 25, "The restore dry run failed")
+        assert_error(unwritable, 26, "would be refused: the folder cannot be written.", "a folder of its own")
+        assert_error(occupied, 26, "not empty", "--replace")
+        assert_error(damaged, 25, "The restore dry run failed")
         assert [d["id"] for d in site.owner().get("deployments")] == [d["id"] for d in before]
 
     def test_values_that_the_database_cannot_keep_are_listed(self, site, capsys):
@@ -187,17 +187,17 @@ class TestRefused:
         (volume(site) / "break-Restore").write_text("33")  # a newer schema than the installed release knows
         tried = restore(site, capsys, "--replace", *there)
 
-        assert_tells(nothing_kept, 15, "there is no saved copy", "stage 6 (upload)")
-        assert_tells(damaged, 25, "The restore dry run failed", "stage 6 (upload)")
+        assert_error(nothing_kept, 15, "there is no saved copy", "stage 6 (upload)")
+        assert_error(damaged, 25, "The restore dry run failed", "stage 6 (upload)")
         assert kept == before
-        assert_tells(tried, 33, "stage 7 (recovery)", "The server was stopped for this")
+        assert_error(tried, 33, "stage 7 (recovery)", "The server was stopped for this")
 
     def test_present_data_is_not_overwritten(self, site, capsys):
         (volume(site) / "db").write_text("schema-1\nprecious\n")
 
         refused = restore(site, capsys)
 
-        assert_tells(refused, 26, "the database holds 12 rows", "--replace")
+        assert_error(refused, 26, "the database holds 12 rows", "--replace")
         assert data(site) == "schema-1\nprecious\n"
         assert site.owner().get("deployments") == []
         assert site.install(capsys).code == 0, "nothing was started"
@@ -208,7 +208,7 @@ class TestRefused:
 
         failed = restore(site, capsys)
 
-        assert_tells(failed, code, "The restore failed", "stage 7 (recovery)")
+        assert_error(failed, code, "The restore failed", "stage 7 (recovery)")
         assert site.owner().get("deployments") == []
 
     def test_a_release_without_the_command_is_refused(self, site, capsys):
@@ -216,7 +216,7 @@ class TestRefused:
 
         refused = site.run(capsys, "restore", "--sandbox", "--json", "--release", str(old))
 
-        assert_tells(refused, 3, "no command `Restore`")
+        assert_error(refused, 3, "no command `Restore`")
         assert site.owner().get("deployments") == []
 
 
@@ -248,8 +248,8 @@ class TestReplaceAndUndo:
         refused = restore(site, capsys, "--undo", "--stop-server", "--yes")
         dry_run = restore(site, capsys, "--undo", "--dry-run")
 
-        assert_tells(refused, 15, "there is no saved copy")
-        assert_tells(dry_run, 15, "there is no saved copy")
+        assert_error(refused, 15, "there is no saved copy")
+        assert_error(dry_run, 15, "there is no saved copy")
         assert [d["id"] for d in site.owner().get("deployments")] == [d["id"] for d in before]
 
 
@@ -298,7 +298,7 @@ class TestInterrupted:
             assert "Run the same `restore" in outcome.err
         assert "its result is unknown" in unhealthy.data["problems"][0]
         assert "! Interrupted restore: a restore of the snapshot S has not ended" in dry_run.out
-        assert_tells(refused_again, 20, "are incomplete: a restore of the snapshot S has not ended")
+        assert_error(refused_again, 20, "are incomplete: a restore of the snapshot S has not ended")
         assert (whole.code, done.code, renewed.code) == (0, 0, 0), done.err + renewed.err
 
     def kill_while_the_job_runs(self, site):
@@ -323,7 +323,7 @@ class TestInterrupted:
             self.let_the_job_end(site, gate)
             again = restore(site, capsys)
         else:
-            assert_tells(site.install(capsys), 20, "is still running on the platform", "to follow it")
+            assert_error(site.install(capsys), 20, "is still running on the platform", "to follow it")
             site.forget_calls()
             with site.spawn("restore", "--sandbox", "--json", "--release", str(site.release)) as process:
                 wait_for(lambda: [c for c in site.calls() if c["path"].endswith("/logs")][1:], "the run to be read")

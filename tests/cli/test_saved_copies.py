@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.cli.answers import assert_tells
+from tests.cli.answers import assert_error
 from tests.cli.rotating import volume
 from tests.cli.snapshotting import make_snapshotting_release
 
@@ -62,12 +62,12 @@ def test_a_copy_is_deleted_with_consent_and_the_history_shows_it(site, capsys):
     assert done.data["run"]["message"].startswith("deleted kept-1: a database and 5 files")
     assert not (volume(site) / "kept").exists()
     assert "delete saved copy kept-1" in " ".join(history.out.split())
-    assert_tells(again, 15, "there is no saved copy kept-1")
+    assert_error(again, 15, "there is no saved copy kept-1")
 
 
 def test_a_copy_stays_while_a_restore_is_interrupted(site, capsys):
     (volume(site) / "break-Restore").write_text("22")
-    assert_tells(
+    assert_error(
         restore(site, capsys, "--drop-saved", "kept-1", "--yes", "--json"), 22, "The deletion of a saved copy failed"
     )
     assert (volume(site) / "kept").exists()
@@ -76,7 +76,7 @@ def test_a_copy_stays_while_a_restore_is_interrupted(site, capsys):
 def test_a_value_that_is_no_name_is_refused(site, capsys):
     refused = restore(site, capsys, "--drop-saved", "../artifacts")
 
-    assert_tells(refused, 2, "--drop-saved takes the name of a saved copy", "`restore --list-saved --sandbox`")
+    assert_error(refused, 2, "--drop-saved takes the name of a saved copy", "`restore --list-saved --sandbox`")
     assert "snapshot" not in refused.err
 
 

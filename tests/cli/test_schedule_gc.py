@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.cli.answers import assert_tells
+from tests.cli.answers import assert_error
 from tests.cli.bench import ACCOUNT
 from tests.cli.collecting import make_collecting_release
 from tests.sandbox.support import wait_for
@@ -108,7 +108,7 @@ class TestConverge:
             gate.touch()
             process.communicate(timeout=60)
 
-        assert_tells(impatient, 13, "the running garbage collection", "Stop the run")
+        assert_error(impatient, 13, "the running garbage collection", "Stop the run")
         assert process.returncode == 0
         assert [j["variables"] for j in owner.get("jobs")] == [{}]
 
@@ -189,7 +189,7 @@ class TestSwitches:
         assert (removed.code, removed.data["outcome"]) == (0, "removed"), removed.err
         assert (again.code, again.data["outcome"]) == (0, "unchanged")
         assert (owner.get("jobs"), owner.get("runs")) == ([], [])
-        assert_tells(refused, 15, "no garbage collection job", "schedule-gc")
+        assert_error(refused, 15, "no garbage collection job", "schedule-gc")
 
 
 UNREPORTED = "finished, result unknown: the run is completed, and its log has no report"
@@ -222,7 +222,7 @@ class TestRuns:
         done = gc("--variable", f"BREAK={how}", "--run-now")
         shown = bench.run(capsys, "schedule-gc", "--sandbox", "--run-now")
 
-        assert_tells(done, code, *words, "logs --run")
+        assert_error(done, code, *words, "logs --run")
         assert done.data["run"]["passed"] is (None if UNREPORTED in words else False)
         assert shown.code == code
         assert "Traceback" not in shown.err
@@ -236,7 +236,7 @@ class TestRuns:
 
         assert done.code == 0, done.err
         assert done.data["run"]["message"] == "would remove 2 runs"
-        assert_tells(refused, 24, "no server")
+        assert_error(refused, 24, "no server")
         assert owner.get("jobs") == before
         assert {run["id"] for run in owner.get("runs")} == runs
 
@@ -248,7 +248,7 @@ class TestRuns:
         refused = [gc("--run-now", "--dry-run"), gc("--dry-run"), gc("--variable", "MLFLOW_TRACKING_GC_DRY_RUN=true")]
 
         for outcome in refused:
-            assert_tells(outcome, 20, "would really collect", "MLFLOW_TRACKING_GC_DRY_RUN")
+            assert_error(outcome, 20, "would really collect", "MLFLOW_TRACKING_GC_DRY_RUN")
         assert (owner.get("runs"), [j["variables"] for j in owner.get("jobs")]) == (runs, [{}])
         assert bench.install(capsys, "--replace").code == 0
 
@@ -340,7 +340,7 @@ def test_wrong_options_are_refused_before_any_write(bench, capsys, options, code
 def test_without_an_installation_the_remedy_is_named(bench, capsys, gc):
     refused = gc("--config", str(bench.configure("project: {name: another}\n")))
 
-    assert_tells(refused, 15, "no project `another`", "install")
+    assert_error(refused, 15, "no project `another`", "install")
 
 
 def test_lost_writes_converge_to_the_same_schedule(bench, gc, owner):

@@ -94,7 +94,7 @@ class TestTheLine:
     def test_nonsense_is_refused(self, configured, capsys, argv):
         assert run(capsys, *argv)[0] in (2, 3)
 
-    def test_of_the_sandbox_warns_of_consumers_and_of_nothing_that_is_set_aside(self, bench, capsys):
+    def test_of_the_sandbox_warns_of_consumers_only(self, bench, capsys):
         config = bench.configure(
             "platform: {hostname: ae5.example.com}\naccount: {username: svc, password: 'env:OWN'}\n"
             "consumers: [{username: ann, password: 'env:ANN'}]\n"
@@ -128,7 +128,7 @@ def test_the_line_does_its_work_from_an_empty_environment(rotatable, capsys):
     assert running(rotatable)["state"] == "started"
 
 
-def test_what_the_sandbox_sets_aside_is_not_mailed_at_every_run(rotatable, capsys):
+def test_settings_ignored_on_the_sandbox_are_not_mailed_at_every_run(rotatable, capsys):
     config = rotatable.configure(
         "platform: {hostname: ae5.example.com, lost_answer_deadline: 0.5}\nconsumers: [{username: dev-user}]\n"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
 
@@ -9,7 +10,7 @@ import pytest
 
 from mlflow_ae5_deploy.cli.commands.open import browse
 from mlflow_ae5_deploy.common.errors import UnexpectedAnswer
-from tests.cli.answers import assert_no_accident, assert_tells
+from tests.cli.answers import assert_error, assert_no_accident
 from tests.cli.bench import ACCOUNT
 from tests.cli.collecting import make_collecting_release
 from tests.sandbox.support import Client, wait_for
@@ -36,13 +37,13 @@ class TestLogs:
     def test_of_the_server_without_a_write(self, bench, here):
         bench.forget_calls()
 
-        told = here("logs")
+        shown = here("logs")
         short = here("logs", "--lines", "1", "--json")
         proxy = here("logs", "--part", "events", "--json")
 
-        assert (told.code, short.code, proxy.code) == (0, 0, 0), told.err
-        assert "serving with" in told.out
-        assert "deployment dev.mlflow.tracking.server" in told.err
+        assert (shown.code, short.code, proxy.code) == (0, 0, 0), shown.err
+        assert "serving with" in shown.out
+        assert "deployment dev.mlflow.tracking.server" in shown.err
         assert len(short.data["lines"]) == 1
         assert proxy.data["source"]["part"] == "events"
         assert bench.writes() == []
@@ -57,7 +58,7 @@ class TestLogs:
         assert "collecting older than 30d0h0m0s" in latest.out
         assert newest["id"] in latest.err
         assert "collecting older than 30d0h0m0s" in named.data["lines"]
-        assert_tells(missing, 15, "There is no run", "--run latest")
+        assert_error(missing, 15, "There is no run", "--run latest")
 
     def test_follows_a_run_to_its_end(self, bench, here):
         gate = bench.folder / "gate"
@@ -112,7 +113,7 @@ class TestOpen:
         assert url == here("open", "--json").data["url"] == here("open", "--no-browser").out.strip()
         wait_for(lambda: seen.exists() and seen.read_text().strip() == url, "the browser")
 
-    def test_a_machine_without_a_browser_is_told_so(self):
+    def test_a_machine_without_a_browser_gets_a_note(self):
         assert browse("https://server.example.com", lambda _url: False) is False
         assert browse("https://server.example.com", lambda _url: True) is True
         with pytest.raises(UnexpectedAnswer):
@@ -120,7 +121,7 @@ class TestOpen:
 
 
 class TestShare:
-    def test_adds_lists_and_removes_and_says_what_install_makes_of_it(self, bench, capsys, here):
+    def test_adds_lists_and_removes_and_notes_what_install_will_change(self, bench, capsys, here):
         (deployment,) = bench.owner().get("deployments")
         path = f"deployments/{deployment['id']}/collaborators"
 
@@ -144,24 +145,24 @@ class TestShare:
         ]
         assert installed.data["stages"][12]["outcome"] == "unchanged"
         assert now == []
-        assert "the next `install --sandbox` shares with them again" in removed.err
+        assert "The next `install --sandbox` will share with them again" in removed.err
         assert restored.data["stages"][12]["outcome"] == "changed"
         assert [c["id"] for c in bench.owner().get(path)] == ["everyone"]
 
     def test_an_unknown_user_is_refused_by_name(self, here):
         refused = here("share", "--user", "nobody-of-that-name")
 
-        assert_tells(refused, 16, "nobody-of-that-name")
+        assert_error(refused, 16, "nobody-of-that-name", "Check the names")
+        assert "Run this again" not in refused.err
 
     @pytest.mark.parametrize("options", [("--remove",), ("--user", "a b"), ("--group", "")])
     def test_what_cannot_be_meant(self, bench, capsys, options):
         assert bench.run(capsys, "share", *options).code == 2
 
-    def test_a_lost_or_refused_write_is_made_good(self, bench, here):
+    def test_a_lost_or_refused_write_is_repeated(self, bench, here):
         for fault in ({"drop": "after"}, {"drop": "before"}, {"status": 503}):
-            bench.control("POST", "/faults", {"method": "PUT", "path": "collaborators$", "times": 1, **fault})
-            first = here("share", "--user", "dev-user")
-            bench.control("DELETE", "/faults")
+            with bench.fault("PUT", "collaborators$", times=1, **fault):
+                first = here("share", "--user", "dev-user")
             second = here("share", "--user", "dev-user", "--json")
 
             assert first.code in (0, 10, 16, 18), first.err
@@ -170,38 +171,40 @@ class TestShare:
 
 
 class TestHistory:
-    def test_tells_who_did_what_and_how_it_ended(self, bench, here):
+    def test_shows_who_did_what_and_how_it_ended(self, bench, here):
         here("share", "--user", "nobody-of-that-name")
         here("share", "--user", "dev-user")
         here("share", "--remove", "--user", "dev-user")
         bench.forget_calls()
 
-        told = here("history", "--limit", "3")
+        shown = here("history", "--limit", "3")
         data = here("history", "--limit", "3", "--json").data
 
         assert [entry["outcome"] for entry in data["entries"]] == ["Refused", "done", "done"]
         assert "nobody-of-that-name" in data["entries"][0]["trouble"][0]
         assert data["entries"][1]["changed"][0].startswith("share with user dev-user")
         assert all(entry["who"] and entry["began"] for entry in data["entries"])
-        assert told.out.count(" share ") >= 3
+        assert shown.out.count(" share ") >= 3
         assert bench.calls() == []
 
-    def test_a_run_that_was_killed_is_told_as_one_that_did_not_end(self, bench, here):
+    def test_a_killed_run_is_shown_as_unfinished(self, bench, here):
         (journal,) = (bench.folder / "state").glob("localhost*/journal.jsonl")
         line = {"time": "2026-01-01T00:00:00+00:00", "who": "a@b", "verb": "install", "event": "begin"}
         with journal.open("a") as file:
             file.write(json.dumps(line) + "\n" + '{"time": "2026-01-01T00:00:0')
 
-        told = here("history", "--limit", "1")
+        shown = here("history", "--limit", "1")
 
-        assert "did not end" in told.out
-        assert "1 line of" in told.err
+        assert "unfinished: killed" in shown.out
+        assert "1 line of" in shown.err
         journal.write_text("".join(journal.read_text().splitlines(keepends=True)[:-2]))
 
     def test_of_an_installation_that_never_was(self, bench, capsys):
-        told = bench.run(capsys, "history", "--sandbox", "--config", str(bench.configure("project: {name: another}\n")))
+        shown = bench.run(
+            capsys, "history", "--sandbox", "--config", str(bench.configure("project: {name: another}\n"))
+        )
 
-        assert (told.code, told.out) == (0, "Nothing was done to this installation from this machine.\n")
+        assert (shown.code, shown.out) == (0, "Nothing was done to this installation from this machine.\n")
 
 
 @pytest.fixture
@@ -218,8 +221,8 @@ class TestUninstall:
 
         refused = here("uninstall", "--json")
 
-        assert_tells(refused, 14, "not agreed to", "--yes", "deployment dev.mlflow.tracking.server", "run record")
-        assert "This stays: the database" in refused.err
+        assert_error(refused, 14, "not agreed to", "--yes", "deployment dev.mlflow.tracking.server", "run record")
+        assert "Kept: the account" in refused.err
         assert bench.writes() == []
         assert bench.everything() == before
 
@@ -236,7 +239,7 @@ class TestUninstall:
         gate = bench.folder / "never"
         assert here("schedule-gc", "--variable", f"GATE={gate}").code == 0
         (job,) = owner.get("jobs")
-        owner.post(f"jobs/{job['id']}/runs")  # at work while the uninstall comes
+        owner.post(f"jobs/{job['id']}/runs")  # active when the uninstall starts
 
         done = here("uninstall", "--yes", "--json")
         state = json.loads(next((bench.folder / "state").glob("localhost*/state.json")).read_text())
@@ -284,7 +287,7 @@ class TestUninstall:
         partly = here("uninstall", "--yes", "--purge-secrets", "--config", str(path))
         done = here("uninstall", "--yes", "--purge-secrets", *with_consumer)
 
-        assert_tells(partly, 23, "dev-user")
+        assert_error(partly, 23, "dev-user")
         assert "wrong-consumer-password" not in partly.out + partly.err
         assert done.code == 0, done.err
         assert "MLFLOW_TRACKING_TOKEN" not in Client(bench.info, "dev-user").get("credentials/user")["data"]
@@ -300,15 +303,11 @@ class TestUninstall:
         assert [n for n in consumer.get("credentials/user")["data"] if n.startswith("MLFLOW_")] == []
 
     def test_and_named_where_that_is_not_possible(self, bench, with_consumer, here):
-        times = {"times": None, "status": 403}
-        bench.control("POST", "/faults", {"method": "POST", "path": "/impersonation$", "skip": 1, **times})
-        try:
+        with bench.fault("POST", "/impersonation$", skip=1, times=None, status=403):
             partly = here("uninstall", "--yes", "--purge-secrets")
-        finally:
-            bench.control("DELETE", "/faults")
         done = here("uninstall", "--yes", "--purge-secrets")
 
-        assert_tells(partly, 23, "dev-user")
+        assert_error(partly, 23, "dev-user")
         assert "Unchanged" not in partly.out
         assert done.code == 0, done.err
         assert "MLFLOW_TRACKING_TOKEN" not in Client(bench.info, "dev-user").get("credentials/user")["data"]
@@ -317,15 +316,13 @@ class TestUninstall:
     def test_lost_and_refused_deletes_leave_nothing_in_the_end(self, bench, here, fault):
         """Lost answers, a single refusal and kills at each request: tests/convergence."""
         kinds = ("jobs", "runs", "deployments", "projects")
-        for kind in kinds:
-            times = 3 if (kind, "status" in fault) == ("deployments", True) else 1  # so often that the run gives up
-            bench.control("POST", "/faults", {"method": "DELETE", "path": f"/{kind}/", "times": times, **fault})
-        try:
+        with contextlib.ExitStack() as faults:
+            for kind in kinds:
+                times = 3 if (kind, "status" in fault) == ("deployments", True) else 1  # so often that the run gives up
+                faults.enter_context(bench.fault("DELETE", f"/{kind}/", times=times, **fault))
             runs = [here("uninstall", "--yes")]
             while runs[-1].code != 0 and len(runs) <= len(kinds):
                 runs.append(here("uninstall", "--yes"))
-        finally:
-            bench.control("DELETE", "/faults")
         again = here("uninstall", "--json")
 
         for run in runs[:-1]:
@@ -335,7 +332,7 @@ class TestUninstall:
         found = bench.everything()
         assert [found[kind] for kind in ("projects", "deployments", "jobs")] == [[], [], []]
         kept = [file.name.partition("-")[2] for file in (bench.folder / "state").glob("localhost*/removed/*")]
-        assert len(kept) == len(set(kept))  # one archive of each project, however often it was begun
+        assert len(kept) == len(set(kept))  # one archive of each project, however often it was interrupted
 
     def test_an_account_that_does_not_exist_has_nothing_left(self, bench, capsys):
         nothing = bench.run(capsys, "uninstall", "--sandbox", "--username", "never-was")

@@ -31,22 +31,22 @@ def run_gc(bench):
     return owner.finished(owner.post(f"jobs/{job['id']}/runs")["id"])
 
 
-def test_before_anything_exists_it_says_so_and_makes_nothing(bench, capsys):
+def test_before_the_first_install_it_is_not_installed_and_writes_nothing(bench, capsys):
     bench.forget_calls()
     seen = status(bench, capsys)
     assert seen.code == 32, seen.err
     assert seen.data["outcome"] == "not installed"
     assert seen.data["problems"] == ["Nothing is installed: the account does not exist."]
-    told = bench.run(capsys, "status", "--sandbox", "--release", str(bench.release))
-    assert told.code == 32
-    assert told.out.startswith("not installed: project mlflow.tracking.server of mlflow-service on localhost")
-    assert "Nothing is installed: the account does not exist." in told.out
-    assert "Deployment" not in told.out
+    shown = bench.run(capsys, "status", "--sandbox", "--release", str(bench.release))
+    assert shown.code == 32
+    assert shown.out.startswith("not installed: project mlflow.tracking.server of mlflow-service on localhost")
+    assert "Nothing is installed: the account does not exist." in shown.out
+    assert "Deployment" not in shown.out
     assert bench.writes() == []
 
 
 class TestHealthy:
-    def test_tells_what_there_is_without_a_write_and_with_few_requests(self, bench, capsys):
+    def test_shows_everything_without_a_write_and_with_few_requests(self, bench, capsys):
         bench.install(capsys, "--yes")
         run = run_gc(bench)
         bench.forget_calls()
@@ -56,26 +56,26 @@ class TestHealthy:
         assert seen.code == 0, seen.err
         assert bench.writes() == []
         assert len(bench.calls()) <= 22
-        told, (record,) = seen.data, bench.owner().get("deployments")
-        assert told["outcome"] == "healthy"
-        assert (told["problems"], told["drift"]) == ([], [])
-        unreported, backup = told["warnings"]  # of a release whose jobs write no report
+        shown, (record,) = seen.data, bench.owner().get("deployments")
+        assert shown["outcome"] == "healthy"
+        assert (shown["problems"], shown["drift"]) == ([], [])
+        unreported, backup = shown["warnings"]  # of a release whose jobs write no report
         assert "The last garbage collection has finished, result unknown: the run is completed" in unreported
         assert "No backup recorded on this machine" in backup
-        assert told["collection"]["last"]["passed"] is None
-        assert told["deployment"]["id"] == record["id"]
-        assert told["deployment"]["url"] == record["url"]
-        assert told["deployment"]["state"] == "started"
-        assert told["api"]["status"] == "healthy"
-        assert told["mlflow"]["version"] == "3.17.2"
-        assert told["database_schema"]["revision"] is None
-        assert told["release"]["name"] == "release release.tar.gz"
-        assert told["token"]["stored"][0]["of_this_deployment"] is True
-        assert told["collection"]["last"]["id"] == run["id"]
-        assert told["collection"]["last"]["state"] == "completed"
-        assert told["collection"]["next"] > told["observed"]
-        assert told["secrets"]["missing"] == []
-        assert told["sharing"] == [{"type": "group", "id": "everyone"}]
+        assert shown["collection"]["last"]["passed"] is None
+        assert shown["deployment"]["id"] == record["id"]
+        assert shown["deployment"]["url"] == record["url"]
+        assert shown["deployment"]["state"] == "started"
+        assert shown["api"]["status"] == "healthy"
+        assert shown["mlflow"]["version"] == "3.17.2"
+        assert shown["database_schema"]["revision"] is None
+        assert shown["release"]["name"] == "release release.tar.gz"
+        assert shown["token"]["stored"][0]["of_this_deployment"] is True
+        assert shown["collection"]["last"]["id"] == run["id"]
+        assert shown["collection"]["last"]["state"] == "completed"
+        assert shown["collection"]["next"] > shown["observed"]
+        assert shown["secrets"]["missing"] == []
+        assert shown["sharing"] == [{"type": "group", "id": "everyone"}]
 
     def test_a_person_reads_it_on_one_screen(self, bench, capsys):
         bench.install(capsys, "--yes")
@@ -88,7 +88,7 @@ class TestHealthy:
         for words in ("started since", "MLflow      3.17.2", "unknown: no endpoint shows it", "Drift       none"):
             assert words in seen.out
 
-    def test_another_machine_knows_less_and_says_so(self, bench, capsys, monkeypatch):
+    def test_another_machine_compares_less_and_warns(self, bench, capsys, monkeypatch):
         bench.install(capsys, "--yes")
         state = next((bench.folder / "state").glob("localhost*/state.json"))
         kept = state.read_bytes()
@@ -104,12 +104,12 @@ class TestHealthy:
         assert any("not known here" in text for text in seen.data["warnings"])
 
 
-class TestTheCollectionsOwnWord:
+class TestLastCollection:
     @pytest.mark.parametrize(
         ("outcome", "code", "exit_code", "message"),
         [("done", 0, 0, "removed 3 of 3 runs"), ("failed", 10, 20, "the job reports failed, exit code 10")],
     )
-    def test_the_last_line_of_the_log_decides(self, bench, capsys, outcome, code, exit_code, message):
+    def test_the_last_line_of_its_log_is_its_result(self, bench, capsys, outcome, code, exit_code, message):
         line = f"unix: 'echo {REPORT % (outcome, code)}; exit {code}'".replace('"', '\\"').replace("'", '"')
         file = PROJECT_FILE.replace(
             """unix: 'echo "collecting older than $MLFLOW_TRACKING_GC_TTL"'""",
@@ -143,7 +143,7 @@ def delete_job(owner, d):
     return owner.call("DELETE", f"jobs/{job['id']}")
 
 
-ILL = [
+UNHEALTHY = [
     ("stopped", stop, "No server runs"),
     ("public", lambda o, d: o.call("PATCH", f"deployments/{d['id']}", json={"public": True}), "is public"),
     ("unshared", lambda o, d: o.call("PUT", f"deployments/{d['id']}/collaborators", json=[]), "Not shared with"),
@@ -153,8 +153,8 @@ ILL = [
 
 
 class TestNotHealthy:
-    @pytest.mark.parametrize(("case", "disturb", "message"), ILL, ids=[row[0] for row in ILL])
-    def test_what_stops_somebody_from_working_ends_with_20(self, bench, capsys, case, disturb, message):
+    @pytest.mark.parametrize(("case", "disturb", "message"), UNHEALTHY, ids=[row[0] for row in UNHEALTHY])
+    def test_what_keeps_users_from_working_exits_with_20(self, bench, capsys, case, disturb, message):
         bench.install(capsys, "--yes")
         owner = bench.owner()
         (deployment,) = owner.get("deployments")
@@ -166,36 +166,33 @@ class TestNotHealthy:
         assert seen.data["outcome"] == "unhealthy"
         assert any(message in text for text in seen.data["problems"]), seen.data["problems"]
         assert seen.data["drift"]
-        mended = bench.install(capsys, "--yes")
-        assert mended.code == 0, mended.err
+        fixed = bench.install(capsys, "--yes")
+        assert fixed.code == 0, fixed.err
         assert status(bench, capsys).data["problems"] == []
 
-    def test_a_server_started_by_somebody_else_is_told_as_what_is_not_known(self, bench, capsys):
+    def test_after_a_restart_from_elsewhere_the_token_is_a_warning(self, bench, capsys):
         bench.install(capsys, "--yes")
         owner = bench.owner()
         (deployment,) = owner.get("deployments")
         restart(owner, deployment)
 
         seen = status(bench, capsys)
-        told = bench.run(capsys, "status", "--sandbox", "--release", str(bench.release))
+        shown = bench.run(capsys, "status", "--sandbox", "--release", str(bench.release))
         examined = bench.run(capsys, "doctor", "--sandbox", "--json")
-        mended = bench.install(capsys, "--yes")
+        fixed = bench.install(capsys, "--yes")
 
         assert [text for text in seen.data["problems"] if "token" in text] == []
         assert any("whether it was replaced since is not known here" in text for text in seen.data["warnings"])
-        assert "VOID" not in told.out
+        assert "of an EARLIER deployment" in shown.out
         (finding,) = [item for item in examined.data["findings"] if item["check"] == "token"]
         assert finding["severity"] == "warning"
-        assert mended.code == 0, mended.err
+        assert fixed.code == 0, fixed.err
         assert [text for text in status(bench, capsys).data["warnings"] if "token" in text] == []
 
-    def test_a_server_without_its_database_is_noticed_though_it_answers(self, bench, capsys):
+    def test_a_server_without_its_database_is_not_healthy(self, bench, capsys):
         bench.install(capsys, "--yes")
-        bench.control("POST", "/faults", {"method": "GET", "path": "experiments/search", "status": 503, "times": None})
-        try:
+        with bench.fault("GET", "experiments/search", status=503, times=None):
             seen = status(bench, capsys)
-        finally:
-            bench.control("DELETE", "/faults")
 
         assert seen.code == 20
         assert "The MLflow API is not healthy: " in seen.data["problems"][0]
@@ -210,7 +207,7 @@ class TestNotHealthy:
         assert seen.data["problems"] == ["Nothing is installed: the account has no such project."]
         assert seen.data["deployment"] is None
 
-    def test_a_project_without_a_deployment_is_not_nothing(self, bench, capsys):
+    def test_a_project_without_a_deployment_is_not_healthy(self, bench, capsys):
         bench.install(capsys)
         stop(bench.owner(), bench.owner().get("deployments")[0])
 
@@ -239,7 +236,7 @@ class TestNotHealthy:
 
 
 class TestDrift:
-    def test_a_setting_not_yet_installed_is_shown_and_makes_nothing_ill(self, bench, capsys):
+    def test_a_setting_not_yet_installed_is_drift_but_healthy(self, bench, capsys):
         bench.install(capsys, "--yes")
         config = bench.configure("gc:\n  schedule: '0 3 * * *'\n")
 
@@ -257,7 +254,7 @@ class TestDrift:
         assert 6 in [row["stage"] for row in seen.data["drift"]]
         assert seen.data["deployment"]["state"] == "started"
 
-    def test_a_token_that_has_ended_is_drift_and_install_issues_a_new_one(self, bench, capsys):
+    def test_an_expired_token_is_drift_and_install_issues_a_new_one(self, bench, capsys):
         bench.install(capsys, "--yes")
         state = bench.state_folder / "state.json"
         data = json.loads(state.read_text())
@@ -283,25 +280,22 @@ class TestDrift:
 
 
 class TestTrouble:
-    def test_a_platform_that_cannot_be_asked_is_an_error_of_its_own(self, bench, capsys):
+    def test_an_unreachable_platform_is_an_error_of_its_own(self, bench, capsys):
         bench.install(capsys, "--yes")
-        bench.control("POST", "/faults", {"path": "/api/v2/", "status": 403, "times": None})
-        try:
+        with bench.fault("GET", "/api/v2/", status=403, times=None):
             seen = status(bench, capsys)
-        finally:
-            bench.control("DELETE", "/faults")
         assert seen.code == 12
         assert seen.data["error"]["kind"] == "Denied"
 
 
 class TestWatch:
-    def test_looks_again_until_interrupted_and_ends_with_the_last_word(self, bench, capsys):
+    def test_watch_repeats_until_interrupted_and_exits_with_the_last_code(self, bench, capsys):
         bench.install(capsys, "--yes")
         words = ("status", "--sandbox", "--json", "--watch", "0.5", "--release", str(bench.release))
         with bench.spawn(*words) as process:
             first = json.loads(process.stdout.readline())
             stop(bench.owner(), first["deployment"])
-            seen = wait_for(lambda: _unhealthy(process), "a look that finds it stopped")
+            seen = wait_for(lambda: _unhealthy(process), "an observation that it is stopped")
             process.send_signal(signal.SIGINT)
             _, err = process.communicate(timeout=20)
 
@@ -322,5 +316,35 @@ class TestWatch:
 
 
 def _unhealthy(process):
-    told = json.loads(process.stdout.readline())
-    return told if told["outcome"] == "unhealthy" else None
+    shown = json.loads(process.stdout.readline())
+    return shown if shown["outcome"] == "unhealthy" else None
+
+
+def test_a_run_without_a_record_is_shown_from_the_journal(bench, capsys):
+    """Records are deleted with the job, and by hand: that there is none does not show that it never ran."""
+
+    def delete_records():
+        owner = bench.owner()
+        for run in owner.get("runs"):
+            owner.call("DELETE", f"runs/{run['id']}")
+
+    assert bench.install(capsys).code == 0
+    delete_records()
+    before = collection(bench, capsys)
+    assert bench.run(capsys, "schedule-gc", "--sandbox", "--run-now").code == 24, "it writes no report"
+    delete_records()
+    after = collection(bench, capsys)
+    examined = bench.run(capsys, "doctor", "--sandbox").out
+
+    assert "; no run on record; next " in before
+    assert "; no run on record; this machine started one " in after
+    assert "no run of it is on record" in examined
+    assert "never ran" not in before + after
+    shown = bench.run(capsys, "status", "--sandbox", "--json").data["collection"]
+    assert (shown["last"], shown["started_here"][:4].isdigit()) == (None, True)
+
+
+def collection(bench, capsys):
+    out = bench.run(capsys, "status", "--sandbox", "--release", str(bench.release)).out
+    (line,) = [line for line in out.splitlines() if line.startswith("  Collection")]
+    return line

@@ -28,13 +28,13 @@ def in_shell(bench, script: str) -> Outcome:
 
 
 class TestAReaderThatGoes:
-    """In order: the install comes first."""
-
-    def test_does_not_cut_an_install_off(self, bench, capsys):
+    def test_does_not_end_an_install(self, bench, capsys):
         # The pipe's only reader ends before the first line is written.
-        told = in_shell(bench, f"{PROGRAM} install --sandbox --release {bench.release} | true; exit ${{PIPESTATUS[0]}}")
+        shown = in_shell(
+            bench, f"{PROGRAM} install --sandbox --release {bench.release} | true; exit ${{PIPESTATUS[0]}}"
+        )
 
-        assert (told.code, told.err) == (0, "")
+        assert (shown.code, shown.err) == (0, "")
         planned = bench.run(capsys, "plan", "--sandbox", "--json", "--release", str(bench.release))
         assert planned.data["outcome"] == "unchanged"
 
@@ -48,12 +48,13 @@ class TestAReaderThatGoes:
         ],
     )
     @pytest.mark.parametrize("gone", ["| true; exit ${PIPESTATUS[0]}", ">&-"])
-    def test_does_not_change_how_it_ends(self, bench, verb, code, gone):
-        told = in_shell(bench, f"{PROGRAM} {verb} {gone}")
+    def test_does_not_change_the_exit_code(self, bench, capsys, verb, code, gone):
+        assert bench.install(capsys).code == 0
+        shown = in_shell(bench, f"{PROGRAM} {verb} {gone}")
 
-        assert (told.code, told.out) == (code, "")
+        assert (shown.code, shown.out) == (code, "")
         note = "MLFLOW_TRACKING_SERVER_CERT_PATH is a file on this machine."
-        assert [line for line in told.err.splitlines() if not line.startswith(note)] == []
+        assert [line for line in shown.err.splitlines() if not line.startswith(note)] == []
 
     def test_an_error_needs_no_stderr(self, bench):
         assert in_shell(bench, f"{PROGRAM} env --sandbox --format nonsense 2>&-").code == 2
@@ -73,10 +74,10 @@ class TestDocuments:
         ],
     )
     def test_an_error_names_the_verb(self, bench, capsys, argv, verb, code):
-        told = bench.run(capsys, *argv)
+        shown = bench.run(capsys, *argv)
 
-        assert (told.code, told.data["verb"], told.data["outcome"]) == (code, verb, "failed")
-        assert told.data["error"]["exit_code"] == code
+        assert (shown.code, shown.data["verb"], shown.data["outcome"]) == (code, verb, "failed")
+        assert shown.data["error"]["exit_code"] == code
 
     @pytest.mark.parametrize(
         ("argv", "verb"),
@@ -90,10 +91,10 @@ class TestDocuments:
             (["sandbox", "reset", "--yes"], "sandbox reset"),
         ],
     )
-    def test_a_success_says_what_came_of_it(self, bench, capsys, argv, verb):
-        told = bench.run(capsys, *argv, "--json")
+    def test_a_success_shows_its_result(self, bench, capsys, argv, verb):
+        shown = bench.run(capsys, *argv, "--json")
 
-        assert (told.code, told.data["verb"], told.data["outcome"]) == (0, verb, "done")
+        assert (shown.code, shown.data["verb"], shown.data["outcome"]) == (0, verb, "done")
 
     @pytest.mark.parametrize(
         ("argv", "remedy"),
@@ -104,8 +105,8 @@ class TestDocuments:
         ],
     )
     def test_a_wrong_command_line_is_led_to_the_right_help(self, bench, capsys, argv, remedy):
-        told = bench.run(capsys, *argv)
+        shown = bench.run(capsys, *argv)
 
-        assert told.code == 2
-        assert f"do this  See {remedy}." in told.err
-        assert_no_accident(told)
+        assert shown.code == 2
+        assert f"do this  See {remedy}." in shown.err
+        assert_no_accident(shown)

@@ -84,7 +84,7 @@ def test_a_line_of_result_takes_the_progress_line_away(reporter, width):
     assert [line for line in lines if line] == ["One run, now", "  | 0", "  | 1", "  | 2", "the document"]
 
 
-def test_waiting_before_there_is_anything_to_do_is_told_without_a_gap(reporter, width):
+def test_waiting_before_a_step_is_shown_without_a_separator(reporter, width):
     reporter.waiting("the answer", 1)
     reporter.close()
     assert " waiting for the answer, 1 s" in reporter.err.file.getvalue()

@@ -1,4 +1,4 @@
-"""Two administrators on two machines: nobody takes away what the other's operation needs, as far as AE5 shows it."""
+"""Two administrators on two machines: neither deletes what the other's operation needs, as far as AE5 shows it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from tests.cli.answers import assert_tells
+from tests.cli.answers import assert_error
 from tests.cli.rotating import opens, stored, volume
 from tests.cli.snapshotting import make_snapshotting_release
 from tests.sandbox.support import wait_for
@@ -67,7 +67,7 @@ DESTRUCTIVE = [
 ]
 
 
-def test_while_a_job_of_the_other_is_at_work_no_verb_takes_anything_away(site, capsys, releases):
+def test_while_a_job_of_the_other_machine_runs_no_verb_deletes_anything(site, capsys, releases):
     gate = volume(site) / "gate-Backup"
     gate.touch()
     with site.spawn(*words(releases, UPGRADE), "--sandbox") as process:
@@ -76,7 +76,7 @@ def test_while_a_job_of_the_other_is_at_work_no_verb_takes_anything_away(site, c
 
         for verb in DESTRUCTIVE:
             refused = elsewhere(site, capsys, releases, *verb)
-            assert_tells(refused, 22, "machine", "`mlflow-ae5-deploy backup`", "Ask who else administers")
+            assert_error(refused, 22, "machine", "`mlflow-ae5-deploy backup`", "Ask who else administers")
         assert (site.owner().get("deployments"), site.owner().get("projects"), jobs(site)) == before
 
         gate.unlink()
@@ -96,27 +96,23 @@ MOMENTS = [
 @pytest.mark.parametrize(
     ("moment", "given", "method", "path", "skip", "message"), MOMENTS, ids=[row[0] for row in MOMENTS]
 )
-def test_nobody_uninstalls_what_the_other_has_not_ended_even_when_that_was_killed(
+def test_uninstall_is_refused_while_an_operation_of_the_other_machine_is_unfinished(
     site, capsys, releases, moment, given, method, path, skip, message
 ):
-    site.control("POST", "/faults", {"method": method, "path": path, "skip": skip, "hold": True})
-    with site.spawn(*words(releases, given), "--sandbox") as process:
-        wait_for(lambda: site.control("GET", "/")["held"] or process.poll() is not None, moment)
-        assert process.poll() is None, process.communicate()
+    with site.held([*words(releases, given), "--sandbox"], method, path, skip=skip) as process:
         held = elsewhere(site, capsys, releases, "uninstall", "--yes")
         process.send_signal(signal.SIGKILL)
-    killed = elsewhere(site, capsys, releases, "uninstall", "--yes")
-    site.control("DELETE", "/faults")
-    wait_for(lambda: not site.control("GET", "/")["held"], "the request to end")
+        process.wait(30)
+        killed = elsewhere(site, capsys, releases, "uninstall", "--yes")
 
     for refused in (held, killed):
-        assert_tells(refused, 22, "An operation of another machine seems unfinished", message, "add --force")
+        assert_error(refused, 22, "An operation of another machine seems unfinished", message, "add --force")
     assert [p["name"] for p in site.owner().get("projects")]
     again = site.run(capsys, *words(releases, given), "--sandbox")
     assert again.code == 0, again.err
 
 
-def test_who_knows_that_nobody_will_finish_it_can_uninstall(site, capsys, releases):
+def test_force_uninstalls_in_spite_of_an_unfinished_operation(site, capsys, releases):
     (deployment,) = site.owner().get("deployments")
     site.owner().call("DELETE", f"deployments/{deployment['id']}")
     assert elsewhere(site, capsys, releases, "uninstall", "--yes").code == 22

@@ -14,7 +14,7 @@ import pytest
 from pydantic import TypeAdapter
 
 from mlflow_ae5_deploy.engine.records import UpgradeRecord
-from tests.cli.answers import assert_tells
+from tests.cli.answers import assert_error
 from tests.cli.rotating import opens, running, state_file, stored, volume
 from tests.cli.snapshotting import make_snapshotting_release
 from tests.sandbox.support import wait_for
@@ -139,7 +139,7 @@ class TestForward:
 
         back = upgrade(site, capsys, "--yes")
 
-        assert_tells(back, 29, "Rolled back to release first.tar.gz: its data", "verified")
+        assert_error(back, 29, "Rolled back to release first.tar.gz: its data", "verified")
         assert "the server cannot start" in back.err
         assert "continues" not in back.err
         assert data(site) == BEFORE
@@ -158,7 +158,7 @@ class TestForward:
 
         shown = site.run(capsys, "upgrade", "--sandbox", "--release", str(site.second))
 
-        assert_tells(shown, 14, "was not agreed to", "--yes")
+        assert_error(shown, 14, "was not agreed to", "--yes")
         assert "MLflow    3.17.2 → 3.18.0" in shown.out
         assert "the schema would change from schema-1 to schema-2: 1 migration in 0.2 s on a copy" in shown.out
         assert "every token issued so far is invalidated" in shown.err
@@ -184,7 +184,7 @@ class TestForward:
         for options in (["--rehearse"], ["--yes"]):
             refused = upgrade(site, capsys, *options, release=blunt)
 
-            assert_tells(refused, 14, "would migrate the real database", "--no-rehearsal")
+            assert_error(refused, 14, "would migrate the real database", "--no-rehearsal")
         assert calls(site) == []
         assert upgrade(site, capsys, "--no-rehearsal", "--yes", release=blunt).code == 0
         assert data(site) == AFTER
@@ -217,7 +217,7 @@ class TestForward:
 
             refused = upgrade(site, capsys, "--yes", release=poor)
 
-            assert_tells(refused, 3, f"no command `{command}`", "install --replace")
+            assert_error(refused, 3, f"no command `{command}`", "install --replace")
         assert calls(site) == []
 
 
@@ -228,7 +228,7 @@ class TestBack:
 
         failed = upgrade(site, capsys, "--yes")
 
-        assert_tells(failed, 29, "are as before", "verified", "the last migration failed")
+        assert_error(failed, 29, "are as before", "verified", "the last migration failed")
         (run,) = re.findall(r"`logs --run (\S+) --lines 0 --sandbox`", failed.err)
         assert "Restore the backup" not in failed.err
         log = site.run(capsys, "logs", "--run", run, "--lines", "0", "--sandbox")
@@ -242,7 +242,7 @@ class TestBack:
 
         failed = upgrade(site, capsys, "--yes")
 
-        assert_tells(failed, 29, "are as before", "verified", "the last migration failed")
+        assert_error(failed, 29, "are as before", "verified", "the last migration failed")
         restores = [line.partition("--replace")[2] for line in calls(site) if line.startswith("Restore --snapshot")]
         assert restores == [" --no-upgrade --same-artifacts", " --no-upgrade"]
         assert_is_first(site, capsys)
@@ -254,7 +254,7 @@ class TestBack:
 
         failed = upgrade(site, capsys, "--yes")
 
-        assert_tells(failed, 29, "are as before")
+        assert_error(failed, 29, "are as before")
         assert not any(line.startswith("Restore") for line in calls(site))
         assert_is_first(site, capsys)
 
@@ -272,7 +272,7 @@ class TestBack:
 
         failed = upgrade(site, capsys, "--yes", "--no-rehearsal")
 
-        assert_tells(failed, 29, "are as before")
+        assert_error(failed, 29, "are as before")
         assert any(line.startswith("Restore --snapshot") for line in calls(site)) == restores
         assert_is_first(site, capsys)
 
@@ -282,7 +282,7 @@ class TestBack:
 
         failed = upgrade(site, capsys, "--yes")
 
-        assert_tells(failed, 28, "The backup failed")
+        assert_error(failed, 28, "The backup failed")
         assert running(site)["id"] == before
         assert_is_first(site, capsys)
 
@@ -297,13 +297,13 @@ class TestBack:
         back = upgrade(site, capsys, "--roll-back", "--yes")
         nothing = upgrade(site, capsys, "--roll-back", "--yes")
 
-        assert_tells(failed, 31, "the last migration failed", "something broke in Restore", "upgrade --roll-back")
-        assert_tells(failed, 31, f"The previous data is in snapshot {snapshots(site)[-1]}")
-        assert_tells(forward, 14, "its rollback has not finished", "upgrade --roll-back")
+        assert_error(failed, 31, "the last migration failed", "something broke in Restore", "upgrade --roll-back")
+        assert_error(failed, 31, f"The previous data is in snapshot {snapshots(site)[-1]}")
+        assert_error(forward, 14, "its rollback has not finished", "upgrade --roll-back")
         assert any("upgrade --roll-back" in text for text in status.data["problems"])
         assert (back.code, back.data["outcome"]) == (0, "rolled back"), back.err
         assert_is_first(site, capsys)
-        assert_tells(nothing, 15, "No upgrade was started")
+        assert_error(nothing, 15, "No upgrade was started")
 
     def test_the_previous_release_restores_where_no_job_of_the_new_one_runs(self, site, capsys):
         dead = make_snapshotting_release(site.folder / "dead.tar.gz", schema="schema-2", jobs_run=False)
@@ -320,9 +320,9 @@ class TestBack:
         away.rename(archive)
         back = upgrade(site, capsys, "--roll-back", "--yes")
 
-        assert_tells(nothing, 31, "was not started: No project has jobs that run", "is not on this machine any more")
-        assert_tells(failed, 29, "its log has no report", "are as before", "restore --list-saved")
-        assert_tells(stuck, 31, "something broke in Restore", "upgrade --roll-back", "backup list")
+        assert_error(nothing, 31, "was not started: No project has jobs that run", "is not on this machine any more")
+        assert_error(failed, 29, "its log has no report", "are as before", "restore --list-saved")
+        assert_error(stuck, 31, "something broke in Restore", "upgrade --roll-back", "backup list")
         assert "data is in snapshot" not in stuck.err
         assert back.code == 0, back.err
         assert_is_first(site, capsys)
@@ -344,7 +344,7 @@ class TestInterrupted:
         elsewhere = upgrade(site, capsys, "--yes", release=other)
         done = upgrade(site, capsys, "--yes")
 
-        assert_tells(elsewhere, 14, "was interrupted (migrating)", "upgrade --roll-back")
+        assert_error(elsewhere, 14, "was interrupted (migrating)", "upgrade --roll-back")
         assert (done.code, done.data["outcome"]) == (0, "upgraded"), done.err
         assert data(site) == AFTER
         assert_serves(site)
@@ -355,7 +355,7 @@ class TestInterrupted:
         declined = upgrade(site, capsys, "--roll-back")
         back = site.run(capsys, "upgrade", "--sandbox", "--roll-back", "--yes")
 
-        assert_tells(
+        assert_error(
             declined,
             14,
             "Roll back to release first.tar.gz was not agreed to",
@@ -383,7 +383,7 @@ class TestInterrupted:
         looked = [site.run(capsys, "backup", action, "--sandbox").code for action in ("list", "show", "verify")]
 
         for outcome in refused:
-            assert_tells(
+            assert_error(
                 outcome, 22, "release second.tar.gz was interrupted", "upgrade --release", "upgrade --roll-back"
             )
         for outcome in (*installs, planned):
@@ -405,7 +405,7 @@ class TestInterrupted:
         away.rename(volume(site) / "backups")
         again = upgrade(site, capsys, "--roll-back", "--yes")
 
-        assert_tells(
+        assert_error(
             back, 31, "The rollback was not started: Snapshot", "is not in the backup repository", "backup list"
         )
         assert "data is in snapshot" not in back.err

@@ -93,9 +93,9 @@ def test_a_cluster_names_what_everybody_can_do(packages: Path, tmp_path: Path, v
     done = run(packages, tmp_path, verb, "--config", "my.yaml", *target)
 
     assert done.returncode == (20 if verb == "doctor" else 3), done.stderr
-    told = " ".join((done.stdout + done.stderr).split())
-    assert parts.CREATE_ENVIRONMENT in told
-    assert "environment.yml" not in told
+    shown = " ".join((done.stdout + done.stderr).split())
+    assert parts.CREATE_ENVIRONMENT in shown
+    assert "environment.yml" not in shown
 
 
 def test_the_extra_is_looked_for_as_it_is_declared() -> None:

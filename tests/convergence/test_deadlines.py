@@ -14,7 +14,7 @@ import pytest
 
 from mlflow_ae5_deploy.sandbox.daemon import READY_FILE
 from mlflow_ae5_deploy.sandbox.store import write_private
-from tests.cli.answers import assert_tells
+from tests.cli.answers import assert_error
 from tests.cli.bench import Outcome
 from tests.convergence.cell import ACCOUNT, CONFIGURATION, Cell
 from tests.convergence.expectations import requested
@@ -140,7 +140,7 @@ def assert_says(ended: Outcome, verb: str, *words: str) -> None:
             assert word in ended.out, f"{word!r} is not in\n{ended.out}\n{ended.err}"
     else:
         assert ended.code in (10, 13), ended
-        assert_tells(ended, ended.code, *words)
+        assert_error(ended, ended.code, *words)
 
 
 class TestSilence:
@@ -196,7 +196,7 @@ class TestInTheMiddle:
             cell.control.add_fault(hold=True, times=None)
             ended = running.outcome()
             cell.control.clear_faults()
-            assert_tells(ended, ended.code, "did not answer within the time allowed", path.strip("/$"))
+            assert_error(ended, ended.code, "did not answer within the time allowed", path.strip("/$"))
             assert ended.code in (13, 18), ended
             converges(cell, REINSTALLED)
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import pytest
 
 from mlflow_ae5_deploy.engine.journal import operator
-from tests.cli.answers import assert_tells
+from tests.cli.answers import assert_error
 from tests.cli.bench import Outcome
 from tests.convergence.cell import Cell, Running, opened
 from tests.convergence.points import prepare
@@ -67,7 +67,7 @@ def test_every_other_run_names_the_holder(cell: Cell, verb: str) -> None:
 
     stage = HELD[verb][3] or lock["stage"]
     for outcome in refused.values():
-        assert_tells(outcome, 22, operator(), f"process {first.pid}", f"`{verb}`", f"now at stage {stage}")
+        assert_error(outcome, 22, operator(), f"process {first.pid}", f"`{verb}`", f"now at stage {stage}")
         assert re.search(r"since \d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00", outcome.err)
         assert "--lock-wait" in outcome.err
     assert not [
@@ -110,7 +110,7 @@ def test_waiting_has_an_end(cell: Cell) -> None:
 
     refused = cell.run(*INSTALL, "--lock-wait", "0.6")
 
-    assert_tells(refused, 22, f"process {first.pid}")
+    assert_error(refused, 22, f"process {first.pid}")
     assert let_go(cell, first).code == 0
 
 

@@ -15,9 +15,9 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """Not installed yet. Afterwards nothing of it runs any more."""
     made = Site(tmp_path_factory.mktemp("site"))
     yield made
-    known = made.processes()
+    before = made.processes()
     made.reset()
-    left = {p.pid: p for p in [*known, *made.processes()] if p.is_running()}
+    left = {p.pid: p for p in [*before, *made.processes()] if p.is_running()}
     assert left == {}, "processes were left behind"
 
 

@@ -20,7 +20,7 @@ def installed(site: Site) -> Site:
     return site
 
 
-def test_the_server_is_proved_from_outside(installed: Site) -> None:
+def test_the_server_passes_verify(installed: Site) -> None:
     proved = installed.run("verify", "--sandbox", "--json")
 
     assert proved.code == 0, proved.out
@@ -69,18 +69,18 @@ def test_a_wrong_password_ends_stage_8_with_the_log_and_the_right_one_mends_it(
 
     failed = installed.install("--yes", *deadline)
     note.write_text(right)
-    mended = installed.install("--yes", *deadline)
+    fixed = installed.install("--yes", *deadline)
 
     assert failed.code == 20, failed.err
-    told = failed.data["error"]
-    assert told["kind"] == "StageFailed"
+    shown = failed.data["error"]
+    assert shown["kind"] == "StageFailed"
     assert "stage 8 (deploy)" in failed.err
-    assert "password authentication failed" in told["detail"], told
-    assert "Traceback" not in failed.err.replace(told["detail"], "")
+    assert "password authentication failed" in shown["detail"], shown
+    assert "Traceback" not in failed.err.replace(shown["detail"], "")
     everything = failed.out + failed.err + memory_of(installed)
     assert "planted-wrong-password" not in everything
     assert secret_of(installed) not in everything
-    assert mended.code == 0, mended.err
+    assert fixed.code == 0, fixed.err
     assert installed.run("verify", "--sandbox", "--json").code == 0
     kept, _ = logged
     read = installed.read(installed.client_environment(), kept)

@@ -88,7 +88,7 @@ def assert_reads(site: Site, environment: dict[str, str], logged: Logged) -> Non
     assert site.read(environment, logged.first["run"]) == logged.read
 
 
-def test_the_server_is_proved_from_outside(installed: Site) -> None:
+def test_the_server_passes_verify(installed: Site) -> None:
     proved = installed.run("verify", "--sandbox", "--json")
 
     assert proved.code == 0, proved.out
@@ -126,7 +126,7 @@ def test_a_client_needs_only_the_printed_environment(
 def test_the_user_interface_opens_for_a_colleague_and_inside_of_the_platform(
     installed: Site, environment: dict[str, str]
 ) -> None:
-    """The person is no owner: the deployment is shared with everyone. Strangers end up at the login page."""
+    """The person is no owner: the deployment is shared with everyone. Others end up at the login page."""
     person = Client(installed.info, "dev-user")
     stranger = Client(installed.info)
     url = environment["MLFLOW_TRACKING_URI"] + "/"
@@ -166,8 +166,8 @@ def test_garbage_collection_takes_what_was_deleted_and_nothing_else(
     assert changed.code == 0, changed.err
     assert [s["name"] for s in changed.data["stages"] if s["outcome"] == "changed"] == ["gc-schedule"]
     assert done["state"] == "completed", log
-    told = json.loads(log.strip().splitlines()[-1])
-    assert (told["command"], told["outcome"], told["exit_code"]) == ("GarbageCollection", "done", 0)
+    shown = json.loads(log.strip().splitlines()[-1])
+    assert (shown["command"], shown["outcome"], shown["exit_code"]) == ("GarbageCollection", "done", 0)
     assert not installed.exists(environment, doomed["run"])
     assert not (folder / "artifacts" / "note.txt").exists()
     assert_reads(installed, environment, logged)
@@ -190,7 +190,7 @@ def test_the_sandbox_goes_down_and_comes_back_with_everything(
     assert_webhooks_work(installed, environment, planted)
 
 
-def test_a_snapshot_is_read_back_and_told_of(installed: Site, snapshot: str) -> None:
+def test_a_snapshot_is_verified_and_shown_in_status(installed: Site, snapshot: str) -> None:
     verified = installed.run("backup", "verify", "--all", "--sandbox", "--json")
     pruned = installed.run("backup", "prune", "--keep-last", "1", "--sandbox")
     listed = installed.run("backup", "list", "--sandbox", "--json")
@@ -203,10 +203,10 @@ def test_a_snapshot_is_read_back_and_told_of(installed: Site, snapshot: str) -> 
     assert status.data["backup"]["snapshot"] == snapshot
 
 
-def test_a_drill_proves_it_beside_the_running_server(installed: Site, snapshot: str) -> None:
+def test_a_drill_tests_it_while_the_server_runs(installed: Site, snapshot: str) -> None:
     before = installed.deployment()["id"]
-    place = installed.data() / "mlflow" / "standalone"
-    there = sorted(path.name for path in place.iterdir())
+    folder = installed.data() / "mlflow" / "standalone"
+    there = sorted(path.name for path in folder.iterdir())
 
     done = installed.run("drill", "--sandbox", "--json")
 
@@ -216,7 +216,7 @@ def test_a_drill_proves_it_beside_the_running_server(installed: Site, snapshot: 
     assert len(report["checks"]) > 2
     assert all(check["passed"] for check in report["checks"])
     assert installed.deployment()["id"] == before
-    assert sorted(path.name for path in place.iterdir()) == there
+    assert sorted(path.name for path in folder.iterdir()) == there
 
 
 def test_a_restore_under_a_running_server_is_refused(installed: Site, snapshot: str) -> None:
@@ -235,12 +235,12 @@ def test_everything_is_lost_and_comes_back_with_its_ids(
     for lost in ("store", "artifacts"):
         shutil.rmtree(data / lost)
 
-    told = installed.run("restore", "--sandbox", "--dry-run", "--snapshot", snapshot)
+    shown = installed.run("restore", "--sandbox", "--dry-run", "--snapshot", snapshot)
     nothing = not (data / "store" / "mydb.sqlite").exists()
     done = installed.run("restore", "--sandbox", "--json", "--snapshot", snapshot, "--database", "postgresql")
 
-    assert told.code == 0, told.err
-    assert f"would restore snapshot {snapshot}" in told.out
+    assert shown.code == 0, shown.err
+    assert f"would restore snapshot {snapshot}" in shown.out
     assert nothing
     assert done.code == 0, done.err
     report = done.data["recovery"]["report"]

@@ -84,22 +84,22 @@ def test_the_version_is_that_of_the_project(fresh: Path, elsewhere: Path, wheel:
     source = (ROOT / "project_template/mlflow_ae5_server/__init__.py").read_text()
     (version,) = re.findall(r'^__version__ = "(.*)"$', source, re.MULTILINE)
 
-    told = run(fresh, elsewhere, "mlflow-ae5-deploy", "--version")
+    shown = run(fresh, elsewhere, "mlflow-ae5-deploy", "--version")
 
-    assert told.stdout == f"mlflow-ae5-deploy {version}\n"
+    assert shown.stdout == f"mlflow-ae5-deploy {version}\n"
     assert wheel.name == f"mlflow_ae5_deploy-{version}-py3-none-any.whl"
     assert f'{version}"' not in (ROOT / "pyproject.toml").read_text()
 
 
 def test_comes_from_the_wheel_with_its_template(fresh: Path, elsewhere: Path) -> None:
-    told = run(
+    shown = run(
         *(fresh, elsewhere, "python", "-c"),
         "import mlflow_ae5_deploy, sys; from mlflow_ae5_deploy.release.bundled import template_dir;"
         "print(mlflow_ae5_deploy.__file__, template_dir(), *sys.path, sep='\\n')",
     )
 
-    assert told.returncode == 0, told.stderr
-    package, template, *path = told.stdout.splitlines()
+    assert shown.returncode == 0, shown.stderr
+    package, template, *path = shown.stdout.splitlines()
     home = str(fresh.parent)
     assert package.startswith(home)
     assert template.startswith(home)

@@ -36,7 +36,7 @@ def env(*, ours=False, **packages):
     return PackageEnvironment("TrackingServer", "default", {k.replace("_", "-"): v for k, v in packages.items()}, ours)
 
 
-def assert_told(finding, severity, message):
+def assert_finding(finding, severity, message):
     assert (finding.severity, message in finding.message) == (severity, True), finding
     assert bool(finding.remedy) is (severity in (WARNING, ERROR)), finding
 
@@ -55,7 +55,7 @@ TOOLS = [
 
 @pytest.mark.parametrize(("version", "needed", "severity", "message"), TOOLS)
 def test_ae5_tools(version, needed, severity, message):
-    assert_told(connection.ae5_tools(version, needed=needed), severity, message)
+    assert_finding(connection.ae5_tools(version, needed=needed), severity, message)
 
 
 PINS = [
@@ -78,11 +78,11 @@ PINS = [
 
 @pytest.mark.parametrize(("spec", "proxied", "severity", "message"), PINS)
 def test_mlflow_pin(spec, proxied, severity, message):
-    assert_told(release.mlflow_pin(env(mlflow=spec), proxied=proxied), severity, message)
+    assert_finding(release.mlflow_pin(env(mlflow=spec), proxied=proxied), severity, message)
 
 
 def test_a_release_without_mlflow_in_its_packages_is_not_judged():
-    assert_told(release.mlflow_pin(env(python="=3.11"), proxied=True), INFO, "is unknown")
+    assert_finding(release.mlflow_pin(env(python="=3.11"), proxied=True), INFO, "is unknown")
 
 
 @pytest.mark.parametrize(
@@ -96,7 +96,7 @@ def test_a_release_without_mlflow_in_its_packages_is_not_judged():
     ],
 )
 def test_mlflow_running(version, pinned, severity, message):
-    assert_told(release.mlflow_running(version, pinned, proxied=True), severity, message)
+    assert_finding(release.mlflow_running(version, pinned, proxied=True), severity, message)
 
 
 PG, SA20, SA21 = {"psycopg": ">=3"}, {"sqlalchemy": ">=2.0,<2.1"}, {"sqlalchemy": ">=2.1,<2.2"}
@@ -127,12 +127,12 @@ DATABASES = [
 
 @pytest.mark.parametrize(("uri", "environment", "severity", "message"), DATABASES)
 def test_database_driver(uri, environment, severity, message):
-    assert_told(storage.database_driver(parse_store_uri(uri), environment), severity, message)
+    assert_finding(storage.database_driver(parse_store_uri(uri), environment), severity, message)
 
 
 def test_the_tables_know_every_driver_there_is():
-    known = {driver for drivers in DRIVERS.values() for driver in drivers} - {"pysqlite"}
-    assert known == set(storage.DRIVER_PACKAGES)
+    drivers_of_uris = {driver for drivers in DRIVERS.values() for driver in drivers} - {"pysqlite"}
+    assert drivers_of_uris == set(storage.DRIVER_PACKAGES)
 
 
 def test_our_drivers_are_those_the_server_takes():
@@ -186,7 +186,7 @@ def test_a_project_file_of_any_shape_is_read(odd):
     assert exact_version("==" + "1" * 5_000) is None
 
 
-def test_an_archive_tells_whether_the_server_in_it_is_ours(tmp_path: Path):
+def test_the_bundled_server_is_recognised_in_an_archive(tmp_path: Path):
     plain = make_project_archive(tmp_path / "a.tar.gz")
     ours = make_project_archive(tmp_path / "b.tar.gz", files={"mlflow_ae5_server/__init__.py": ""})
     assert environment_of(plain.read_bytes(), "TrackingServer").packages == {"python": ""}
@@ -225,7 +225,7 @@ def handshake(*days):
     ],
 )
 def test_the_first_certificate_of_the_chain_to_end_counts(seen, severity, message):
-    assert_told(connection.certificate("tls", seen, NOW), severity, message)
+    assert_finding(connection.certificate("tls", seen, NOW), severity, message)
 
 
 @pytest.mark.parametrize(
@@ -238,7 +238,7 @@ def test_the_first_certificate_of_the_chain_to_end_counts(seen, severity, messag
     ],
 )
 def test_clock(skew, severity, message):
-    assert_told(connection.clock(skew), severity, message)
+    assert_finding(connection.clock(skew), severity, message)
 
 
 # host names -------------------------------------------------------------------------------------------------------
@@ -259,10 +259,10 @@ INGRESS = Health("unhealthy", "404 no such host")
     ],
 )
 def test_only_mlflows_own_refusal_of_a_host_name_counts(answers, severity, message):
-    assert_told(judge_hosts(answers), severity, message)
+    assert_finding(judge_hosts(answers), severity, message)
 
 
-def test_every_form_of_the_name_is_asked():
+def test_every_form_of_the_host_name_is_tried():
     assert variants("https://m.ae5.example.com/") == ["m.ae5.example.com", "m.ae5.example.com:443"]
     assert variants("https://localhost:8443") == ["localhost", "localhost:8443"]
 
@@ -270,7 +270,7 @@ def test_every_form_of_the_name_is_asked():
 # the job's word ---------------------------------------------------------------------------------------------------
 
 
-def part(ok, message="told", **more):
+def part(ok, message="shown", **more):
     return {"ok": ok, "message": message, **more}
 
 
@@ -304,14 +304,14 @@ def test_the_jobs_last_line_becomes_findings(case, report, severities):
 
 
 def test_the_log_of_the_job_shows_how_the_keys_compare():
-    asked = [{"name": name, "at_hand": "same"} for name in encryption_keys.NAMES]
-    line = json.dumps({"keys": part(True, asked=asked), "outcome": "ok"})
+    compared = [{"name": name, "at_hand": "same"} for name in encryption_keys.NAMES]
+    line = json.dumps({"keys": part(True, compared=compared), "outcome": "ok"})
     assert scrub(line) == line
 
 
 # where snapshots are kept ------------------------------------------------------------------------------------------
 
-PLACES = [
+DESTINATIONS = [
     ("data/b", "data/db.sqlite", "data/artifacts", "database and the artifacts (/data)"),
     ("data/b", "", "data/artifacts", "volume of the artifacts (/data)"),
     ("/data/b", "data/db.sqlite", "s3://bucket/a", "volume of the database (/data)"),
@@ -323,9 +323,9 @@ PLACES = [
 
 
 @pytest.mark.parametrize(
-    ("destination", "database", "artifacts", "message"), PLACES, ids=[str(row[:3]) for row in PLACES]
+    ("destination", "database", "artifacts", "message"), DESTINATIONS, ids=[str(row[:3]) for row in DESTINATIONS]
 )
-def test_snapshots_beside_the_data_are_warned_of(destination, database, artifacts, message):
+def test_snapshots_on_the_volume_of_the_data_are_a_warning(destination, database, artifacts, message):
     found = storage.judge(destination, database, artifacts)
 
     assert found.severity == ("warning" if message else "ok")

@@ -9,7 +9,7 @@ import pytest
 from mlflow_ae5_deploy.common.clock import ManualClock
 from mlflow_ae5_deploy.engine.journal import Journal
 from mlflow_ae5_deploy.jobs.runner import RunCommand
-from mlflow_ae5_deploy.operations.history import read, told
+from mlflow_ae5_deploy.operations.history import history_of, read
 from mlflow_ae5_deploy.resources.deployment import RestartDeployment
 from mlflow_ae5_deploy.resources.scheduled_job import DeleteJob
 from mlflow_ae5_deploy.resources.token import IssueToken, StoreToken
@@ -40,11 +40,11 @@ ROWS = [
     ("nothing", [], []),
     ("a whole run", [BEGIN, EFFECT, END], [("install", "done", ["set secrets A, B for service"], [])]),
     ("without a change", [BEGIN, END], [("install", "done", [], [])]),
-    ("killed", [BEGIN, EFFECT], [("install", "cut off", ["set secrets A, B for service"], [])]),
-    ("killed, and run again", [BEGIN, BEGIN, END], [("install", "cut off", [], []), ("install", "done", [], [])]),
+    ("killed", [BEGIN, EFFECT], [("install", "unfinished", ["set secrets A, B for service"], [])]),
+    ("killed, and run again", [BEGIN, BEGIN, END], [("install", "unfinished", [], []), ("install", "done", [], [])]),
     ("interrupted", [BEGIN, line("interrupted", 2)], [("install", "interrupted", [], [])]),
     (
-        "failed at a stage, told once",
+        "failed at a stage, reported once",
         [BEGIN, line("failed", 1, stage=8, what="no luck"), line("end", 2, outcome="StageFailed", what="no luck")],
         [("install", "StageFailed", [], ["stage 8: no luck"])],
     ),
@@ -64,7 +64,7 @@ ROWS = [
         [("env", "noted", ["issue token of deployment (a2-1)"], [])],
     ),
     (
-        "an id is told, too",
+        "an id is shown, too",
         [BEGIN, line("effect", 1, action="stop", resource="deployment", name="x", id="a2-1"), END],
         [("install", "done", ["stop deployment x (a2-1)"], [])],
     ),
@@ -82,7 +82,7 @@ ROWS = [
     (
         "killed right after a stop was sent",
         [BEGIN, line("intent", 1, stage=8, **RESTART)],
-        [("install", "cut off", [], ["began to restart deployment x, outcome not recorded"])],
+        [("install", "unfinished", [], ["began to restart deployment x, outcome not recorded"])],
     ),
     (
         "killed between stop and start",
@@ -96,7 +96,7 @@ ROWS = [
         [
             (
                 "install",
-                "cut off",
+                "unfinished",
                 ["stop deployment x (a2-1)"],
                 ["began to restart deployment x, outcome not recorded"],
             )
@@ -111,7 +111,7 @@ ROWS = [
             line("effect", 1, action="start", resource="deployment", name="x", id="a2-2"),
             line("done", 2, **RESTART),
         ],
-        [("install", "cut off", ["stop deployment x (a2-1)", "start deployment x (a2-2)"], [])],
+        [("install", "unfinished", ["stop deployment x (a2-1)", "start deployment x (a2-2)"], [])],
     ),
     (
         "interrupted when one of two jobs was gone",
@@ -126,7 +126,7 @@ ROWS = [
         [("install", "interrupted", ["delete job a (a1-a)"], ["began to delete job b (a1-b), outcome not recorded"])],
     ),
     (
-        "a snapshot was made, and its verification cut off",
+        "a snapshot was made, and its verification killed",
         [
             BEGIN,
             line("intent", 1, **running("backup")),
@@ -138,7 +138,7 @@ ROWS = [
         [
             (
                 "install",
-                "cut off",
+                "unfinished",
                 ["back up snapshot S1"],
                 ["began to run backup verify (Backup), outcome not recorded"],
             )
@@ -156,7 +156,7 @@ ROWS = [
         [
             (
                 "install",
-                "cut off",
+                "unfinished",
                 ["set secret T for bob"],
                 ["began to set secret MLFLOW_TRACKING_TOKEN for ann, outcome not recorded"],
             )
@@ -166,29 +166,29 @@ ROWS = [
 
 
 @pytest.mark.parametrize(("case", "lines", "entries"), ROWS, ids=[row[0] for row in ROWS])
-def test_what_the_journal_tells(case, lines, entries):
-    found = told(lines)
+def test_the_journal_becomes_runs(case, lines, entries):
+    found = history_of(lines)
 
     assert [(e.verb, e.outcome, e.changed, e.trouble) for e in found.entries] == entries
     assert found.unreadable == 0
 
 
 def test_who_when_and_how_long():
-    (entry,) = told([BEGIN, END]).entries
+    (entry,) = history_of([BEGIN, END]).entries
 
     assert (entry.who, entry.seconds, entry.began.isoformat()) == ("a@b", 5.0, "2026-01-01T00:00:00+00:00")
 
 
 @pytest.mark.parametrize("broken", ["{", "[]", '"text"', "{}", '{"event": "begi'])
 def test_lines_that_are_none_are_counted_and_passed_over(broken):
-    found = told([BEGIN, broken, "", END])
+    found = history_of([BEGIN, broken, "", END])
 
     assert (len(found.entries), found.unreadable) == (1, 1)
 
 
 def test_a_run_behind_a_torn_line_is_not_lost(tmp_path):
     """Also where it was appended to the torn line itself, as earlier versions did."""
-    assert [e.verb for e in told([BEGIN, END, BEGIN[:40] + line("begin", verb="share")]).entries] == [
+    assert [e.verb for e in history_of([BEGIN, END, BEGIN[:40] + line("begin", verb="share")]).entries] == [
         "install",
         "share",
     ]

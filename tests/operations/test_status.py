@@ -331,7 +331,7 @@ class Failing:
         raise Denied("not allowed")
 
 
-def test_without_signing_in_nothing_is_known_later_one_stage_is_not(tmp_path):
+def test_an_error_ends_the_sign_in_stages_and_makes_a_later_one_unknown(tmp_path):
     with pytest.raises(Denied):
         compare_stages([Failing(3)], context(tmp_path))
     (seen,) = compare_stages([Failing(13)], context(tmp_path))

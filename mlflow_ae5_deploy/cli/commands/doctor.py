@@ -22,14 +22,11 @@ FromPlatform = Annotated[
 ]
 
 
-def command(
-    options: ReleaseWriteOptions,
-    from_platform: FromPlatform = False,
-) -> int:
+def command(options: ReleaseWriteOptions, from_platform: FromPlatform = False) -> int:
     """Exits 20 if a check fails. Changes nothing; with --from-platform, nothing that stays."""
     from mlflow_ae5_deploy.operations.doctor.checks import run_checks
     from mlflow_ae5_deploy.operations.doctor.findings import ERROR, Finding
-    from mlflow_ae5_deploy.render.doctor import findings_data, show, summary
+    from mlflow_ae5_deploy.render.doctor import show, show_summary
     from mlflow_ae5_deploy.runbook.stages.registry import STAGES
 
     advice = load_settings(options).warnings
@@ -50,8 +47,5 @@ def command(
             on_finding=show_finding,
             on_log=lambda line: None if options.json else reporter.note(f"  {line}", style="dim"),
         )
-    if options.json:
-        reporter.data(findings_data(findings))
-    reporter.line()
-    reporter.hanging("", summary(findings), "bold")
+    show_summary(reporter, findings)
     return FAILED if any(finding.severity == ERROR for finding in findings) else EXIT_DONE

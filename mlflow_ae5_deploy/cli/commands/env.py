@@ -28,12 +28,7 @@ Format = Annotated[
 ]
 
 
-def command(
-    options: TargetOptions,
-    format_: Format = None,
-    show_token: ShowToken = False,
-    yes: Yes = False,
-) -> int:
+def command(options: TargetOptions, format_: Format = None, show_token: ShowToken = False, yes: Yes = False) -> int:
     """For instance: eval "$(mlflow-ae5-deploy env --show-token)"."""
     from mlflow_ae5_deploy.cli.next_steps import installed_state, program
     from mlflow_ae5_deploy.engine.context import RunOptions

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -16,10 +16,7 @@ NAME = "history"
 Limit = Annotated[int, typer.Option("--limit", "-n", min=0, help="How many runs, the newest ones; 0 means all.")]
 
 
-def command(
-    options: TargetOptions,
-    limit: Limit = 20,
-) -> int:
+def command(options: TargetOptions, limit: Limit = 20) -> int:
     """Reads the journal; asks the platform nothing. The newest run comes last."""
     from mlflow_ae5_deploy.operations.history import read
     from mlflow_ae5_deploy.render.history import entry_data, show_entry
@@ -28,10 +25,8 @@ def command(
     found = read(path)
     entries = found.entries[-limit:] if limit else found.entries
     reporter = options.reporter
-    if options.json:
-        document: dict[str, Any] = {"schema": 1, "verb": NAME, "outcome": "done", "journal": str(path)}
-        document |= {"entries": [entry_data(entry) for entry in entries], "unreadable_lines": found.unreadable}
-        reporter.data(document)
+    data = [entry_data(entry) for entry in entries]
+    reporter.document(NAME, journal=str(path), entries=data, unreadable_lines=found.unreadable)
     for entry in entries:
         show_entry(reporter, entry)
     if not entries:

@@ -29,8 +29,7 @@ def command(
 
     write_initial(path, hostname=hostname, username=username, force=force)
     reporter = options.reporter
-    if options.json:
-        reporter.data({"schema": 1, "verb": NAME, "outcome": "done", "path": str(path)})
+    reporter.document(NAME, path=str(path))
     reporter.line(f"Wrote {path}, every setting with its default and what it means.")
     reporter.line(f"Next: edit it, then `mlflow-ae5-deploy plan --config {path}`.")
     return EXIT_DONE

@@ -18,10 +18,7 @@ Opener = Callable[[str], bool]
 NoBrowser = Annotated[bool, typer.Option("--no-browser", help="Print the address only.")]
 
 
-def command(
-    options: TargetOptions,
-    no_browser: NoBrowser = False,
-) -> int:
+def command(options: TargetOptions, no_browser: NoBrowser = False) -> int:
     """The browser asks for a sign-in to the platform: whoever the server is shared with may enter."""
     from mlflow_ae5_deploy.resources.deployment import required_running
 
@@ -30,7 +27,7 @@ def command(
         shared = context.settings.sharing
     reporter = options.reporter
     if options.json:  # a browser may print something of its own
-        reporter.data({"schema": 1, "verb": NAME, "outcome": "done", "url": url})
+        reporter.document(NAME, url=url)
         return EXIT_DONE
     reporter.line(url)
     entitled = ", ".join([*(f"group {name}" for name in shared.groups), *shared.users]) or "nobody but its owner"

@@ -16,11 +16,7 @@ NAME = "plan"
 ExitCode = Annotated[bool, typer.Option("--exit-code", help="End with 30 when install would change something.")]
 
 
-def command(
-    options: ReleaseOptions,
-    create_account: CreateAccount = False,
-    exit_code: ExitCode = False,
-) -> int:
+def command(options: ReleaseOptions, create_account: CreateAccount = False, exit_code: ExitCode = False) -> int:
     """A forecast: later stages are planned on what is there now."""
     from mlflow_ae5_deploy.engine.executor import run
     from mlflow_ae5_deploy.runbook.stages.registry import STAGES

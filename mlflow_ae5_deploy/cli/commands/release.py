@@ -34,19 +34,15 @@ def export(
 
     exported = write(folder)
     reporter = options.reporter
-    if options.json:
-        reporter.data(
-            {
-                "schema": 1,
-                "verb": "release export",
-                "outcome": "unchanged" if exported.unchanged else "done",
-                "version": exported.version,
-                "archive": str(exported.archive),
-                "checksum": str(exported.checksum),
-                "sha256": exported.sha256,
-                "bytes": exported.size,
-            }
-        )
+    reporter.document(
+        "release export",
+        "unchanged" if exported.unchanged else "done",
+        version=exported.version,
+        archive=str(exported.archive),
+        checksum=str(exported.checksum),
+        sha256=exported.sha256,
+        bytes=exported.size,
+    )
     reporter.line(f"{'Unchanged' if exported.unchanged else 'Exported'}: {exported.archive} ({size(exported.size)})")
     reporter.line(f"  SHA-256  {exported.sha256}")
     reporter.line(f"Use it with `--release {exported.archive}`, or put both files on a mirror.")

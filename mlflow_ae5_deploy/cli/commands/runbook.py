@@ -9,16 +9,13 @@ from mlflow_ae5_deploy.common.errors import EXIT_DONE
 NAME = "runbook"
 
 
-def command(
-    options: TargetOptions,
-) -> int:
+def command(options: TargetOptions) -> int:
     """Needs no connection; secrets are not shown."""
     from mlflow_ae5_deploy.common.cron import parse_cron
     from mlflow_ae5_deploy.render.runbook import runbook
 
     settings = load_settings(options).settings
     text = runbook(settings, schedule_words=parse_cron(settings.gc.schedule).words)
-    if options.json:
-        options.reporter.data({"schema": 1, "verb": NAME, "outcome": "done", "markdown": text})
+    options.reporter.document(NAME, markdown=text)
     options.reporter.text(text.rstrip("\n"))
     return EXIT_DONE

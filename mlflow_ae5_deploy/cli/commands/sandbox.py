@@ -33,8 +33,7 @@ def down(options: CommonOptions, yes: Yes = False) -> int:
     """Stop it and every process it started. Keeps its state."""
     was_up = called(sandbox_lifecycle().down, sandbox_folder())
     reporter = options.reporter
-    if options.json:
-        reporter.data({"schema": 1, "verb": "sandbox down", "outcome": "done", "was_up": was_up})
+    reporter.document("sandbox down", was_up=was_up)
     reporter.line("The sandbox is down; its state is kept." if was_up else "The sandbox was not up.")
     return EXIT_DONE
 
@@ -47,8 +46,7 @@ def status(options: CommonOptions) -> int:
     if info is not None:
         return _show(info, "sandbox status", options)
     reporter = options.reporter
-    if options.json:
-        reporter.data({"schema": 1, "verb": "sandbox status", "outcome": "done", "up": False})
+    reporter.document("sandbox status", up=False)
     reporter.line("The sandbox is not up. Start it with `mlflow-ae5-deploy sandbox up`.")
     return EXIT_DONE
 
@@ -64,8 +62,7 @@ def logs(
 
     text = called(sandbox_lifecycle().logs, sandbox_folder(), lines)
     reporter = options.reporter
-    if options.json:
-        reporter.data({"schema": 1, "verb": "sandbox logs", "outcome": "done", "lines": lines_of(text)})
+    reporter.document("sandbox logs", lines=lines_of(text))
     for line in lines_of(text):
         reporter.foreign(line)
     return EXIT_DONE
@@ -73,10 +70,7 @@ def logs(
 
 @app.command()
 @command
-def reset(
-    options: CommonOptions,
-    yes: Yes = False,
-) -> int:
+def reset(options: CommonOptions, yes: Yes = False) -> int:
     """Stop it and delete all its state.
 
     That is projects, deployments, experiments and artifacts in it, and this machine's state of the installations on it
@@ -101,9 +95,7 @@ def reset(
         except OSError as error:
             raise storage_error(error, installation) from None
     reporter = options.reporter
-    if options.json:
-        removed = [str(installation) for installation in installations]
-        reporter.data({"schema": 1, "verb": "sandbox reset", "outcome": "done", "removed": removed})
+    reporter.document("sandbox reset", removed=[str(installation) for installation in installations])
     for installation in installations:
         reporter.line(f"Deleted the state of an installation on {hostname}: {installation}")
     reporter.line("The sandbox is deleted. The next verb with --sandbox starts a new one.")
@@ -112,20 +104,15 @@ def reset(
 
 def _show(info: SandboxInfo, verb: str, options: CommonOptions) -> int:
     reporter = options.reporter
-    if options.json:
-        reporter.data(
-            {
-                "schema": 1,
-                "verb": verb,
-                "outcome": "done",
-                "up": True,
-                "hostname": info.hostname,
-                "ca_file": str(info.ca_file),
-                "pid": info.pid,
-                "state_dir": str(info.state_dir),
-                "credentials_file": str(info.credentials_file),
-            }
-        )
+    reporter.document(
+        verb,
+        up=True,
+        hostname=info.hostname,
+        ca_file=str(info.ca_file),
+        pid=info.pid,
+        state_dir=str(info.state_dir),
+        credentials_file=str(info.credentials_file),
+    )
     reporter.line(f"The sandbox is up at https://{info.hostname}/ (process {info.pid}).", style="bold")
     reporter.line(f"  Certificate authority  {info.ca_file}")
     reporter.line(f"  Accounts, passwords    {info.credentials_file} (readable by you only)")

@@ -1,4 +1,4 @@
-"""share: who may open the server's web pages."""
+"""share: access to the server's web pages."""
 
 from __future__ import annotations
 
@@ -17,13 +17,8 @@ Group = Annotated[list[str] | None, typer.Option("--group", help="Name of a grou
 Remove = Annotated[bool, typer.Option("--remove", help="Stop sharing with them.")]
 
 
-def command(
-    options: WriteOptions,
-    user: User = None,
-    group: Group = None,
-    remove: Remove = False,
-) -> int:
-    """Without --user and --group: the list. Programs need no sharing; they use the token."""
+def command(options: WriteOptions, user: User = None, group: Group = None, remove: Remove = False) -> int:
+    """Without --user and --group: list them. Programs need no sharing; they use the token."""
     from mlflow_ae5_deploy.config import checks
     from mlflow_ae5_deploy.operations import share
     from mlflow_ae5_deploy.render.share import show_sharing
@@ -35,7 +30,7 @@ def command(
         except ValueError as error:
             raise Usage(f"The name of a {kind} {error}.", where=f"--{kind}") from None
     if remove and not pairs:
-        raise Usage("--remove needs to be told whom: --user or --group.", where="--remove")
+        raise Usage("--remove needs --user or --group.", where="--remove")
     if not pairs:
         with reading(options, NAME) as context:
             shared = share.shared_with(context)

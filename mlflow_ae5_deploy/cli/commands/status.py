@@ -21,19 +21,14 @@ NOT_HEALTHY = StageFailed.exit_code
 Watch = Annotated[float | None, typer.Option("--watch", min=0.5, help="Repeat every so many seconds, until Ctrl-C.")]
 
 
-def command(
-    options: ReleaseOptions,
-    watch: Watch = None,
-) -> int:
+def command(options: ReleaseOptions, watch: Watch = None) -> int:
     """Exits 0 if healthy, 20 if not, 32 if nothing is installed; with --watch, as the last observation says."""
-    from mlflow_ae5_deploy.render.status import show, status_data
+    from mlflow_ae5_deploy.render.status import show
 
     with reading(options, NAME, create_account=False) as context:
         if watch is not None:
             return _watch(options, context, watch)
         status = _status(options, context)
-        if options.json:
-            options.reporter.data(status_data(status))
         show(options.reporter, status)
         return _exit_code(status)
 
@@ -58,7 +53,7 @@ def _watch(options: ReleaseOptions, context: Context, seconds: float) -> int:
 
     An unreachable platform does not end it.
     """
-    from mlflow_ae5_deploy.render.status import show, status_data
+    from mlflow_ae5_deploy.render.status import show
 
     code, reporter = EXIT_DONE, options.reporter
     try:
@@ -72,9 +67,7 @@ def _watch(options: ReleaseOptions, context: Context, seconds: float) -> int:
                 if sys.stdout.isatty() and not options.json:
                     reporter.out.clear()
                 code = _exit_code(status)  # before it is shown: its reader may interrupt at once
-                if options.json:
-                    reporter.data(status_data(status), compact=True)
-                show(reporter, status)
+                show(reporter, status, compact=True)
                 reporter.line()
             context.clock.sleep(seconds)
     except KeyboardInterrupt:

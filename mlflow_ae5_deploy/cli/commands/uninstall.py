@@ -22,20 +22,16 @@ Force = Annotated[
 ]
 
 
-def command(
-    options: WriteOptions,
-    purge_secrets: PurgeSecrets = False,
-    force: Force = False,
-) -> int:
+def command(options: WriteOptions, purge_secrets: PurgeSecrets = False, force: Force = False) -> int:
     """Ask, then delete. Safe to re-run."""
     from mlflow_ae5_deploy.engine.context import RunOptions
     from mlflow_ae5_deploy.engine.executor import recorded
     from mlflow_ae5_deploy.operations import uninstall
-    from mlflow_ae5_deploy.render.uninstall import show_kept, show_uninstalled, uninstall_data
+    from mlflow_ae5_deploy.render.uninstall import show_plan, show_uninstalled, write_document
 
     reporter = options.reporter
-    show = functools.partial(show_kept, reporter)
-    with opened(options, NAME, RunOptions(consent=consent(options))) as context:
+    show = functools.partial(show_plan, reporter)
+    with opened(options, NAME, RunOptions(consent=consent(options, shown=True))) as context:
         reporter.doing(NAME)
         confirmed = None
         if not options.yes and can_ask(options):
@@ -45,6 +41,5 @@ def command(
             result = uninstall.uninstall(context, confirmed, show, purge=purge_secrets, force=force)
             show_uninstalled(reporter, result, program())
             uninstall.require(result)
-    if options.json:
-        reporter.data(uninstall_data(result))
+    write_document(reporter, result)
     return EXIT_DONE

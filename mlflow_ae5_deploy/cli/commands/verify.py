@@ -15,15 +15,12 @@ if TYPE_CHECKING:
 NAME = "verify"
 
 
-def command(
-    options: TargetOptions,
-    yes: Yes = False,
-) -> int:
+def command(options: TargetOptions, yes: Yes = False) -> int:
     """Uses MLFLOW_TRACKING_TOKEN of the environment if set, else a token issued for this purpose."""
     from mlflow_ae5_deploy.engine.context import RunOptions
     from mlflow_ae5_deploy.engine.executor import recorded
     from mlflow_ae5_deploy.operations.verify import require
-    from mlflow_ae5_deploy.render.verify import verification_data
+    from mlflow_ae5_deploy.render.verify import checks_data
 
     reporter = options.reporter
     with opened(options, NAME, RunOptions()) as context:
@@ -31,8 +28,7 @@ def command(
         try:
             with recorded(context):
                 verification = verify_server(options, context)
-                if options.json:
-                    reporter.data(verification_data(verification))
+                reporter.document(NAME, "passed" if verification.passed else "failed", **checks_data(verification))
                 require(verification)
         except VerificationFailed as error:
             if not options.json:

@@ -52,7 +52,7 @@ def references(context: Context) -> Iterator[Finding]:
         message = f"{resolved} found; {', '.join(prompts)} would be prompted for, which a scheduled run cannot answer"
         yield info("secret-references", message)
     elif not failed:
-        yield ok("secret-references", f"all {resolved} found" if resolved else "none is configured")
+        yield ok("secret-references", f"{resolved} found" if resolved else "none is configured")
 
 
 def _configured(context: Context) -> Iterator[Finding]:

@@ -67,7 +67,7 @@ def run_checks(
         add(server.server(context, environment, token))
     except PlatformError as error:
         add(server.not_checked(error))
-    add(from_platform.from_platform(context, on_log) if job else from_platform.not_asked())
+    add(from_platform.from_platform(context, on_log) if job else from_platform.not_run())
     return findings
 
 

@@ -39,11 +39,7 @@ def ae5_tools(installed: str | None, *, needed: bool) -> Finding:
     if installed is None:
         if not needed:
             return info(check, "not installed, and not needed for the sandbox")
-        return error(
-            check,
-            "not installed; it is required for AE5 clusters",
-            install_ae5_tools(),
-        )
+        return error(check, "not installed; it is required for AE5 clusters", install_ae5_tools())
     if too_old(installed):
         problem = f"{installed} is older than {OLDEST_AE5_TOOLS}"
         if not needed:

@@ -24,10 +24,10 @@ CHECKS = {
     "endpoint-from-platform": "server",
     "keys-from-platform": "keys",
 }
-_LOOK = "Look at the deployment's log (`logs`), and at what the platform's administrator knows of its network."
+_SEE_LOGS = "See the deployment's log (`logs`), and ask the platform's administrator about its network."
 
 
-def not_asked() -> list[Finding]:
+def not_run() -> list[Finding]:
     why = "database, artifacts, endpoint and keys were not checked from inside the platform"
     return [skipped("from-platform", why, "Run `doctor --from-platform`: it runs a temporary job there.")]
 
@@ -63,14 +63,14 @@ def read_report(state: str, report: CheckReport) -> list[Finding]:
     parts: dict[str, CheckPart | None] = {check: getattr(report, part) for check, part in CHECKS.items()}
     if all(part is None for part in parts.values()):
         why = report.error or f"the run is {state}, and its log has no report"
-        return [error(check, why, report.hint or _LOOK) for check in CHECKS]
+        return [error(check, why, report.hint or _SEE_LOGS) for check in CHECKS]
     ended = report.error or ("interrupted" if report.outcome == "interrupted" else "")
 
     def finding(check: str, part: CheckPart | None) -> Finding:
         if part is not None and part.message:
             return _read_part(check, part)
         if ended:
-            return error(check, f"the job ended before this check: {ended}", report.hint or _LOOK)
+            return error(check, f"the job ended before this check: {ended}", report.hint or _SEE_LOGS)
         return skipped(check, "the job did not report it")
 
     return [finding(check, part) for check, part in parts.items()]
@@ -80,7 +80,7 @@ def _read_part(check: str, part: CheckPart) -> Finding:
     if part.ok is None:
         return skipped(check, part.message)
     if not part.ok:
-        return error(check, part.message, part.hint or _LOOK)
+        return error(check, part.message, part.hint or _SEE_LOGS)
     if other := sorted(key.name for key in part.compared if key.at_hand != "same"):
         return error(
             check,

@@ -10,6 +10,7 @@ import re
 from collections.abc import Sequence
 
 from mlflow_ae5_deploy.common.errors import DeployError
+from mlflow_ae5_deploy.common.text import counted
 from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.engine.stage import AnyStage, compare
 from mlflow_ae5_deploy.operations.doctor.findings import Finding, error, info, of_error, ok, skipped, warning
@@ -36,7 +37,7 @@ def check_release(context: Context, stages: Sequence[AnyStage]) -> tuple[list[Fi
     release = context.outputs.release
     name = f"{release.kind} {release.version or release.source}" if release else "the release"
     return [
-        ok("release", f"{name}, commands {', '.join(built.commands)}"),
+        ok("release", f"{name}, {counted(len(built.commands), 'commands')}"),
         mlflow_pin(environment, proxied=proxied(context)),
     ], environment
 

@@ -82,7 +82,7 @@ def judge_hosts(answers: dict[str, Health]) -> Finding:
         )
     good = [name for name, health in answers.items() if health.healthy]
     unseen = [f"{name} ({health.message})" for name, health in answers.items() if not health.healthy]
-    inside = "names used inside the platform are not seen from here"
+    inside = "names used inside the platform are not checked"
     if not good:
         return skipped(check, f"the API did not answer: {', '.join(unseen)}")
     if unseen:
@@ -116,8 +116,8 @@ def _token(context: Context, state: InstallationState, given: Secret | None) -> 
     if not state.token.stored and not state.token.previous:
         return info(
             "token",
-            "stored, but not from this machine; its value cannot be read back, so it was not tried",
-            "Set MLFLOW_TRACKING_TOKEN in the environment to have it tried, or use --from-platform.",
+            "stored, but not from this machine; not tested, because the platform does not return its value",
+            "Set MLFLOW_TRACKING_TOKEN in the environment to have it tested, or use --from-platform.",
         )
     unfinished = [] if state.unfinished.running else unfinished_problems(state)
     if problems := token_problems(state, now) + unfinished:
@@ -128,7 +128,10 @@ def _token(context: Context, state: InstallationState, given: Secret | None) -> 
         if (text := token_expiry.warning(stored.expires, now)) is not None:
             return warning("token", f"{text} ({stored.account})", _NEW_TOKEN)
     accounts = ", ".join(stored.account for stored in state.token.stored)
-    return ok("token", f"stored for {accounts}, of this deployment; its value cannot be read back, so it was not tried")
+    return ok(
+        "token",
+        f"stored for {accounts}, of this deployment; not tested, because the platform does not return its value",
+    )
 
 
 def _collection(state: InstallationState) -> Finding:

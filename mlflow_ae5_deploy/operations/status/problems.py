@@ -128,7 +128,7 @@ def unverified_tokens(state: InstallationState) -> list[str]:
     if state.deployment is None:
         return []
     sentences, remedy = [], "Run `rotate-token --if-needed`."
-    if earlier := [known for known in token.stored if known.deployment_id != state.deployment.id]:
+    if earlier := [one for one in token.stored if one.deployment_id != state.deployment.id]:
         sentences.append(
             f"The token this machine stored for {_accounts(earlier)} is of an earlier deployment; "
             f"whether it was replaced since is not known here. {remedy}"

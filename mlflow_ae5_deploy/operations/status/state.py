@@ -42,7 +42,7 @@ class GcStatus:
     last: LastRun | None = None
     running: LastRun | None = None
     missed: Missed | None = None
-    """A run should have begun and none did."""
+    """A run was due and none started."""
     started_here: datetime | None = None
     """When this machine last started a run, by its journal, where the platform has no record of any."""
     renewed: datetime | None = None
@@ -66,7 +66,7 @@ class TokenStatus:
     stored: tuple[StoredToken, ...] = ()
     """One for each account that got a token from this machine."""
     previous: tuple[StoredToken, ...] = ()
-    """Of accounts without one: the token stored before a change to the deployment was started."""
+    """Of accounts without one: the token stored before a change to the deployment."""
 
 
 @dataclass(frozen=True)

@@ -6,11 +6,13 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from mlflow_ae5_deploy.common.errors import Usage
 from mlflow_ae5_deploy.render.env import FORMATS
+from tests.cli.answers import assert_error
 
 NASTY = {
     "MLFLOW_TRACKING_URI": "https://localhost:1234",
@@ -124,7 +126,7 @@ class TestEveryValueArrives:
 
 class TestTheVerb:
     @pytest.mark.parametrize("form", list(FORMATS))
-    def test_prints_no_token_unless_asked_and_says_how_to_ask(self, bench, capsys, form):
+    def test_prints_no_token_without_the_option_and_names_it(self, bench, capsys, form):
         bench.install(capsys)
         bench.forget_calls()
 
@@ -153,7 +155,7 @@ class TestTheVerb:
         ended = subprocess.run([sys.executable, "-c", probe], env={}, capture_output=True, text=True, check=True)
         assert ended.stdout == "200 3.17.2\n"
 
-    def test_shell_is_what_one_gets_without_a_wish(self, bench, capsys):
+    def test_shell_is_the_default_format(self, bench, capsys):
         bench.install(capsys)
         assert "export MLFLOW_TRACKING_URI=" in bench.run(capsys, "env", "--sandbox").out
         assert bench.run(capsys, "env", "--sandbox", "--json").data["verb"] == "env"
@@ -162,7 +164,37 @@ class TestTheVerb:
         ("options", "message"),
         [(["--format", "xml"], "not 'xml'"), (["--json", "--format", "shell"], "exclude each other")],
     )
-    def test_an_impossible_wish_is_a_usage_error(self, bench, capsys, options, message):
+    def test_contradictory_options_are_a_usage_error(self, bench, capsys, options, message):
         refused = bench.run(capsys, "env", "--sandbox", *options)
         assert refused.code == 2
         assert message in refused.err
+
+
+class TestEnv:
+    def test_is_understood_by_a_shell(self, bench, capsys):
+        assert bench.install(capsys).code == 0
+        printed = bench.run(capsys, "env", "--sandbox", "--show-token").out
+        script = 'printf "%s\\n" "$MLFLOW_TRACKING_URI" "$MLFLOW_TRACKING_TOKEN" "$MLFLOW_TRACKING_SERVER_CERT_PATH"'
+
+        shown = subprocess.run(["sh", "-euc", f"{printed}\n{script}"], capture_output=True, text=True, check=True)
+
+        uri, token, ca_file = shown.stdout.splitlines()
+        assert uri == bench.owner().get("deployments")[0]["url"].rstrip("/")
+        assert token.count(".") == 2
+        assert Path(ca_file).samefile(bench.info.ca_file)
+
+    def test_issues_no_token_without_the_option(self, bench, capsys):
+        bench.forget_calls()
+
+        shown = bench.run(capsys, "env", "--sandbox", "--json")
+
+        assert shown.code == 0, shown.err
+        assert "MLFLOW_TRACKING_TOKEN" not in shown.data["environment"]
+        assert bench.writes() == []
+
+    def test_without_a_server_it_is_an_error(self, bench, capsys):
+        path = bench.configure("deployment: {name: another}\n")
+
+        refused = bench.run(capsys, "env", "--sandbox", "--config", str(path))
+
+        assert_error(refused, 15, "`another`", "there is none", "install")

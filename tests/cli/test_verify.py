@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mlflow_ae5_deploy.sandbox import lifecycle
-from tests.cli.answers import assert_tells
+from tests.cli.answers import assert_error
 from tests.sandbox.support import PROJECT_FILE, make_project_archive
 
 FOLDER = "/var/run/secrets/user_credentials"
@@ -50,7 +50,7 @@ class TestForeignRelease:
         assert verified.code == 21
         assert checks_of(verified)[CHECK] is False
 
-    def test_without_the_mount_it_is_told_and_noticed(self, bench, capsys, foreign):
+    def test_without_the_mount_there_is_a_warning_and_an_error(self, bench, capsys, foreign):
         state = bench.folder / "state" / "sandbox"
         lifecycle.down(state)
         lifecycle.up(state, settings={"mount_secrets": False})
@@ -62,6 +62,6 @@ class TestForeignRelease:
         assert f"does not let the sandbox mount {FOLDER}" in planned.err
         assert FOLDER in refused.err
         assert FOLDER not in bundled.err
-        assert_tells(refused, 20, "stage 8 (deploy)", "another database than the configured one", "sqlite own.db")
+        assert_error(refused, 20, "stage 8 (deploy)", "another database than the configured one", "sqlite own.db")
         (deployment,) = bench.owner().get("deployments")
         assert "Nothing is mounted" in bench.owner().get(f"deployments/{deployment['id']}/logs")["app"]

@@ -34,7 +34,7 @@ def test_a_wrong_administrator_password_is_a_login_error(bench, capsys, changed_
 
     refused = bench.run(capsys, verb, "--sandbox", "--json")
 
-    assert_error(refused, 11, "does not accept", "administrator admin", bench.info.hostname)
+    assert_error(refused, 11, "rejected the name or the password", "administrator admin", bench.info.hostname)
     assert "wrong-admin-password" not in refused.out + refused.err
     assert bench.writes() == []
 

@@ -410,7 +410,7 @@ def test_what_looks_like_a_credential_goes(text):
         "admin.password=env:AE5_ADMIN_PASSWORD",
     ],
 )
-def test_ordinary_text_stays(text):
+def test_ordinary_text_is_not_scrubbed(text):
     assert scrub(text) == text
 
 
@@ -452,7 +452,7 @@ def texts_of(file: Path) -> list[str]:
         {"nested": json.dumps({"password": "hunter2", "twice": json.dumps({"token": "hunter2"})})},
     ],
 )
-def test_json_stays_json(document):
+def test_a_scrubbed_json_document_is_still_json(document):
     scrubbed = scrub(json.dumps(document))
     assert "hunter2" not in scrubbed
     assert json.loads(scrubbed).keys() == document.keys()
@@ -468,7 +468,7 @@ TRAPS += ["token=", 'password="', "password='x\n", '\\"', "-----BEGIN PRIVATE KE
 
 
 @pytest.mark.parametrize("piece", TRAPS)
-def test_long_texts_are_no_trap(piece):
+def test_long_texts_are_scrubbed_in_little_time(piece):
     """A pattern that backtracks would run here until the suite's time limit."""
     scrub(piece * (300_000 // len(piece)))
 

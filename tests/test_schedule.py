@@ -26,7 +26,7 @@ NOON = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
         ("0-30/15 * * * *", "0-30/15 * * * *", None, "2026-01-01T12:15"),
     ],
 )
-def test_good_schedules(text, expression, words, first):
+def test_valid_schedules_are_described_in_words(text, expression, words, first):
     schedule = parse_cron(text)
     assert schedule.expression == expression
     assert schedule.words

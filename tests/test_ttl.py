@@ -46,7 +46,7 @@ def test_accepts_what_mlflow_accepts(text, expected):
         "9" * 400 + "d",
     ],
 )
-def test_refuses_the_rest(text):
+def test_other_durations_are_refused(text):
     with pytest.raises(Configuration) as caught:
         parse_ttl(text)
     assert "0m0s" in caught.value.remedy

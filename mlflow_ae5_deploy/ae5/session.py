@@ -77,12 +77,7 @@ class Session:
         Raises only PlatformError: Unreachable, LoginFailed, Denied, DeadlineExceeded, Conflict, NotFound, Refused,
         UnexpectedAnswer; AnswerLost for a write of unknown outcome; WriteForbidden in a read-only session.
         """
-        if "://" in path or path.startswith("//"):
-            raise ValueError("the path of an API call is not an address")
-        full_path = urlsplit(urljoin(self._base, path)).path
-        write = is_write(method, full_path)
-        if self._read_only and write:
-            raise WriteForbidden(f"{method} {full_path} was stopped: this session is read-only.")
+        full_path, write = self._checked(method, path)
         given = {"json": json, "data": data, "files": files, "params": params, "timeout": timeout}
         request = {name: value for name, value in given.items() if value is not None}
         failure: DeployError | None = None
@@ -105,6 +100,16 @@ class Session:
             self._signed_in = False
         # Outside of `except`: the foreign exception, and the request in it, is not attached to ours.
         raise failure or AssertionError
+
+    def _checked(self, method: str, path: str) -> tuple[str, bool]:
+        """The full path, and whether the call is a write. WriteForbidden in a read-only session."""
+        if "://" in path or path.startswith("//"):
+            raise ValueError("the path of an API call is not an address")
+        full_path = urlsplit(urljoin(self._base, path)).path
+        write = is_write(method, full_path)
+        if self._read_only and write:
+            raise WriteForbidden(f"{method} {full_path} was stopped: this session is read-only.")
+        return full_path, write
 
 
 class UserSession(Session):

@@ -89,15 +89,11 @@ def _blank_groups(values: Mapping[Any, Any]) -> dict[Any, Any]:
         if result[section] is None:
             result[section] = {}
         elif isinstance(result[section], Mapping):
+            mappings = {key for key, field in model.model_fields.items() if get_origin(field.annotation) is dict}
             result[section] = {
-                key: {} if value is None and key in model.model_fields and _is_mapping(model, key) else value
-                for key, value in result[section].items()
+                key: {} if value is None and key in mappings else value for key, value in result[section].items()
             }
     return result
-
-
-def _is_mapping(model: Any, key: str) -> bool:
-    return get_origin(model.model_fields[key].annotation) is dict
 
 
 def nested(dotted_values: Mapping[str, Any]) -> dict[str, Any]:

@@ -73,45 +73,32 @@ def load(
     here = Path.cwd() if cwd is None else cwd
     file = _find(path, environ, here)
     base, profiles, problems = _file_layers(file)
-    chosen = _choose(profiles, profile, file)
-    found, misread = read_environment(environ, sandbox=sandbox)
-    given = [Layer(f"environment {name.variable}", nested({dotted(name.path): value}), here) for name, value in found]
-    given.append(Layer("flag", nested(overrides), here))
-
+    layers = [*base, *_choose(profiles, profile, file)]
+    values, misread = read_environment(environ, sandbox=sandbox)
     problems += misread + _problems_of_file(base, profiles)
-    ignored: list[str] = []
-    layers = [*base, *chosen]
-    if sandbox:
-        cleaned = [without_real_systems(layer.values) for layer in layers]
-        ignored = sorted({name for _, names in cleaned for name in names})
-        layers = [replace(layer, values=values) for layer, (values, _) in zip(layers, cleaned, strict=True)]
-    layers += given
+    layers, ignored = _for_sandbox(layers) if sandbox else (layers, [])
+    layers += [Layer(f"environment {name.variable}", nested({dotted(name.path): text}), here) for name, text in values]
+    layers.append(Layer("flag", nested(overrides), here))
+    if not sandbox:
+        layers += _trust_of_environment(merge(layers), environ, here)
     merged = merge(layers)
-    platform = merged.values.get("platform")
-    has_ca_file = not isinstance(platform, dict | None) or bool(platform and platform.get("ca_file") is not None)
-    if not sandbox and not has_ca_file and (bundle := environ.get(CA_VARIABLE)):
-        # the last resort: requests' own variable is often set for the whole machine
-        trust = Layer(f"environment {CA_VARIABLE}", {"platform": {"ca_file": bundle}}, here)
-        merged = merge([*layers, trust])
     checked = validate(merged.values)
-    if isinstance(checked, Settings) and not problems:
-        settings = _anchored(checked, (), merged)
-        _show(settings)
-        _log.info("configuration: %s, profile %s", file.path if file else "no file", profile or "none")
-        return LoadedSettings(
-            settings=settings,
-            path=file.path if file else None,
-            profile=profile,
-            sources={
-                dotted(path): layer.label if (layer := merged.origins.get(path)) else "default"
-                for path in _leaves(settings, ())
-            },
-            advice=tuple(_advice(settings, file)),
-            ignored_on_sandbox=(f"{_IGNORED} {', '.join(ignored)}.",) if ignored else (),
-        )
     if not isinstance(checked, Settings):
         problems += [merged.located(problem) for problem in checked]
-    raise refusal(problems, where=str(file.path) if file else "")
+    if problems or not isinstance(checked, Settings):
+        raise refusal(problems, where=str(file.path) if file else "")
+    settings = _anchored(checked, (), merged)
+    _show(settings)
+    _log.info("configuration: %s, profile %s", file.path if file else "no file", profile or "none")
+    origins = {leaf: merged.origins.get(leaf) for leaf in _leaves(settings, ())}
+    return LoadedSettings(
+        settings=settings,
+        path=file.path if file else None,
+        profile=profile,
+        sources={dotted(leaf): layer.label if layer else "default" for leaf, layer in origins.items()},
+        advice=tuple(_advice(settings, file)),
+        ignored_on_sandbox=(f"{_IGNORED} {', '.join(ignored)}.",) if ignored else (),
+    )
 
 
 def validate(values: Mapping[Any, Any]) -> Settings | list[Problem]:
@@ -186,6 +173,21 @@ def _problems_of_file(base: list[Layer], profiles: Mapping[str, Layer]) -> list[
         if not isinstance(checked, Settings):
             problems += [merged.located(problem) for problem in checked]
     return problems
+
+
+def _for_sandbox(layers: list[Layer]) -> tuple[list[Layer], list[str]]:
+    """The layers without settings of real systems, and the names of those."""
+    cleaned = [without_real_systems(layer.values) for layer in layers]
+    ignored = sorted({name for _, names in cleaned for name in names})
+    return [replace(layer, values=values) for layer, (values, _) in zip(layers, cleaned, strict=True)], ignored
+
+
+def _trust_of_environment(merged: Merged, environ: Mapping[str, str], here: Path) -> list[Layer]:
+    """requests' own variable, as the last resort: it is often set for the whole machine."""
+    platform = merged.values.get("platform")
+    has_ca_file = not isinstance(platform, dict | None) or bool(platform and platform.get("ca_file") is not None)
+    bundle = None if has_ca_file else environ.get(CA_VARIABLE)
+    return [Layer(f"environment {CA_VARIABLE}", {"platform": {"ca_file": bundle}}, here)] if bundle else []
 
 
 def _advice(settings: Settings, file: YamlFile | None) -> list[str]:

@@ -62,7 +62,8 @@ def reference_yaml() -> str:
     for name, field in Settings.model_fields.items():
         model = model_in(field.annotation)
         if model is not None and not _is_collection(field):
-            parts.append("\n".join([_comment(_about(model), ""), f"{name}:", *_entries(model, (name,), "  ")]))
+            entries = [line for k, f in model.model_fields.items() for line in _entry(k, f, (name, k), "  ")]
+            parts.append("\n".join([_comment(_about(model), ""), f"{name}:", *entries]))
         else:
             parts.append("\n".join(_entry(name, field, (name,), "")))
     return "\n\n".join([*parts, _PROFILES])
@@ -82,11 +83,6 @@ def settings_markdown() -> str:
                 inside = [(k, f, (name, key, "NAME", k)) for k, f in nested.model_fields.items()]
                 parts.append(_table(f"`{name}.{key}.NAME`", _about(nested), inside))
     return "\n".join(parts)
-
-
-def _entries(model: type[BaseModel], path: tuple[str, ...], indent: str) -> Iterator[str]:
-    for key, field in model.model_fields.items():
-        yield from _entry(key, field, (*path, key), indent)
 
 
 def _entry(key: str, field: FieldInfo, path: tuple[str, ...], indent: str) -> Iterator[str]:

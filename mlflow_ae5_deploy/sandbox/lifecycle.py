@@ -82,7 +82,8 @@ def reset(state_dir: Path) -> None:
     """Stop the sandbox and delete its state, data and certificate authority."""
     state_dir = Path(state_dir)
     if state_dir.is_dir():
-        _check_ours(state_dir)
+        if any(state_dir.iterdir()) and not any((state_dir / name).exists() for name in _MARKS):
+            raise SandboxError(f"{state_dir} does not look like a sandbox's state folder; it was left alone.")
         down(state_dir)
         from mlflow_ae5_deploy.sandbox.postgres import remove_data
 
@@ -156,7 +157,7 @@ def _start(state_dir: Path, port: int | None, database: str, settings: dict[str,
     while time.monotonic() < deadline:
         running = status(state_dir)
         if running is not None:
-            _leave_alone(daemon)
+            daemon.returncode = 0  # it outlives us: no warning about a child still running
             return running
         if daemon.poll() is not None and not _alive(state_dir):  # else another one, started by an interrupted run
             raise SandboxError(f"The sandbox did not start. The end of its log:\n{logs(state_dir, 15)}")
@@ -173,16 +174,11 @@ def _env() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": os.pathsep.join(dict.fromkeys(paths))}
 
 
-def _leave_alone(daemon: subprocess.Popen[bytes]) -> None:
-    """It is meant to outlive us: no warning about a child still running."""
-    daemon.returncode = 0
-
-
 def _stop_daemon(state_dir: Path) -> bool:
     if not _alive(state_dir):
         (state_dir / "daemon.json").unlink(missing_ok=True)
         return False
-    pid = _lock_holder(state_dir)
+    pid = int((state_dir / "daemon.lock").read_text(encoding="ascii"))
     os.kill(pid, 15)
     deadline = time.monotonic() + _STOP_SECONDS
     while _alive(state_dir):
@@ -215,10 +211,6 @@ def _alive(state_dir: Path) -> bool:
     return False
 
 
-def _lock_holder(state_dir: Path) -> int:
-    return int((state_dir / "daemon.lock").read_text(encoding="ascii"))
-
-
 # -- helpers --------------------------------------------------------------------------------
 
 
@@ -230,12 +222,6 @@ def _private(state_dir: Path) -> Path:
     except OSError as error:
         raise SandboxError(f"The sandbox cannot use the folder {path}: {error.strerror}.") from error
     return path
-
-
-def _check_ours(state_dir: Path) -> None:
-    """Do not wipe a folder that is not a sandbox's."""
-    if any(state_dir.iterdir()) and not any((state_dir / name).exists() for name in _MARKS):
-        raise SandboxError(f"{state_dir} does not look like a sandbox's state folder; it was left alone.")
 
 
 @contextlib.contextmanager

@@ -88,6 +88,7 @@ class Postgres:
         log = self._core.folder("logs") / "postgresql.log"
         await asyncio.to_thread(_initialise, binaries, data, password)
         uid, gid = _identity()
+        as_user = () if uid is None else ("--uid", str(uid), "--gid", str(gid))
         process = await Supervised.start(
             [
                 *(str(binaries / "postgres"), "-D", str(data), "-p", str(port), "-h", LOOPBACK),
@@ -99,7 +100,7 @@ class Postgres:
             env={"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C"},
             grace=10.0,
             # SIGINT to the main process alone is PostgreSQL's fast shutdown.
-            options=("--signal", "SIGINT", "--main-only", *_as_options(uid, gid)),
+            options=("--signal", "SIGINT", "--main-only", *as_user),
         )
         try:
             await _create_database(process, port, password)
@@ -123,10 +124,6 @@ def _identity() -> tuple[int | None, int | None]:
         return None, None
     nobody = pwd.getpwnam("nobody")
     return nobody.pw_uid, nobody.pw_gid
-
-
-def _as_options(uid: int | None, gid: int | None) -> tuple[str, ...]:
-    return () if uid is None else ("--uid", str(uid), "--gid", str(gid))
 
 
 def _initialise(binaries: Path, data: Path, password: str) -> None:

@@ -150,9 +150,8 @@ class SandboxServer:
         _choose_addresses(core)
         core.mounts_secrets = core.settings.mount_secrets and await can_mount_secrets(core.folder("secrets"))
 
-        connector = aiohttp.TCPConnector(limit=0)
         http = aiohttp.ClientSession(
-            connector=connector,
+            connector=aiohttp.TCPConnector(limit=0),
             auto_decompress=False,
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=aiohttp.ClientTimeout(total=None),

@@ -71,7 +71,7 @@ def _endpoint() -> str:
 # over the sandbox
 
 
-def test_the_life_of_a_deployment(bench, start):
+def test_a_deployment_starts_serves_is_shared_and_stops(bench, start):
     endpoint = _endpoint()
     started = start(endpoint)
     assert not started.public
@@ -211,7 +211,7 @@ def _start(platform: Client, endpoint: str | None = "dev-x") -> Deployment:
     )
 
 
-def test_what_is_sent_to_start(scripted, stub):
+def test_a_start_sends_exactly_these_fields(scripted, stub):
     stub.on("POST", "projects/a0-aa/deployments", answer(_record("initial")))
     _start(scripted)
     (call,) = stub.sent("POST", "projects/a0-aa/deployments")

@@ -53,7 +53,7 @@ def create(bench):
 # over the sandbox
 
 
-def test_a_scheduled_job(bench, create):
+def test_a_scheduled_job_is_created_paused_and_deleted(bench, create):
     made = create()
     assert (made.name, made.schedule, made.project_id) == (create.name, "*/10 * * * *", create.project.id)
     assert made.variables == {"MLFLOW_TRACKING_GC_TTL": "7d0h0m0s"}
@@ -66,7 +66,7 @@ def test_a_scheduled_job(bench, create):
     assert bench.count("GET", "(jobs|runs)") == 2  # none of them by create_job
 
 
-def test_a_run_and_its_log(bench, create):
+def test_a_run_completes_and_its_log_is_read(bench, create):
     job = create(schedule=None, variables={"MLFLOW_TRACKING_GC_TTL": "3d0h0m0s"})
     run = bench.platform.run_job(job.id)
     done = bench.platform.wait_run(run.id)
@@ -205,7 +205,7 @@ def test_leftover_runs_are_found_behind_other_words(scripted, stub):
     assert _create(scripted).id == "a2-9"
 
 
-def test_what_is_sent_to_create(scripted, stub):
+def test_a_creation_sends_exactly_these_fields(scripted, stub):
     stub.on("POST", "projects/a0-aa/jobs", answer({"id": "a2-9", "name": "gc", "owner": "svc"}))
     assert _create(scripted).id == "a2-9"
     (call,) = stub.sent("POST", "projects/a0-aa/jobs")

@@ -372,7 +372,7 @@ def test_a_real_platform_is_not_reached_through_the_built_in_provider():
         ("built-in", True, "built-in"),
     ],
 )
-def test_the_choice_of_provider(provider, is_sandbox, chosen):
+def test_each_provider_setting_gives_its_provider(provider, is_sandbox, chosen):
     assert choose_provider(provider, is_sandbox=is_sandbox) == chosen
 
 

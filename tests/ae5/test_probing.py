@@ -85,7 +85,7 @@ def test_a_proxy_on_the_way_is_named_without_its_password(variable, host, proxy,
     assert probe.proxy_for(host) == proxy
 
 
-def test_host_and_port():
+def test_host_and_port_are_split():
     assert probe.split_host("ae5.example.com") == ("ae5.example.com", 443)
     assert probe.split_host("ae5.example.com:8443") == ("ae5.example.com", 8443)
     assert probe.split_host("[::1]:8443") == ("::1", 8443)

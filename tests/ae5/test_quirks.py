@@ -19,7 +19,10 @@ QUIRKS = {
         "test_the_environment_does_not_replace_the_configured_authority",
         "test_verification_is_off_only_when_switched_off_by_name",
     ],
-    "raw network exceptions from the login": ["test_an_unreachable_platform", "test_each_cause_has_its_own_message"],
+    "raw network exceptions from the login": [
+        "test_an_unreachable_platform_is_reported_by_its_cause",
+        "test_each_cause_has_its_own_message",
+    ],
     "writes repeated on 502, 503, 504 and broken connections": [
         "test_a_write_is_sent_once_and_its_outcome_called_unknown"
     ],
@@ -44,7 +47,7 @@ QUIRKS = {
         "test_waiting_for_a_start_ends",
         "test_waiting_for_a_run_ends",
         "test_a_deployment_that_does_not_stop_ends_the_wait",
-        "test_silence_ends",
+        "test_a_silent_platform_ends_the_call_at_the_timeout",
         "test_an_answer_that_trickles_for_ever_ends",
     ],
     "a wait that does not know the state stopped": ["test_a_stopped_run_ends_the_wait"],

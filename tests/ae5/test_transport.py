@@ -185,7 +185,7 @@ def test_an_answer_that_is_not_json_is_unexpected(session, stub, reply):
 
 
 @pytest.mark.parametrize(("method", "kind"), [("GET", DeadlineExceeded), ("POST", AnswerLost)])
-def test_silence_ends(opener, stub, method, kind):
+def test_a_silent_platform_ends_the_call_at_the_timeout(opener, stub, method, kind):
     stub.on(method, "things", Reply(delay=60))
     with pytest.raises(kind):
         opener.user(read_timeout=0.2).call(method, "things")

@@ -98,7 +98,7 @@ def test_browsing_is_verified_too(opener, wrong_certificates):
     ("hostname", "words"),
     [("localhost:{free}", "refuses the connection"), ("no-such-host.invalid", "does not resolve")],
 )
-def test_an_unreachable_platform(provider, clock, hostname, words):
+def test_an_unreachable_platform_is_reported_by_its_cause(provider, clock, hostname, words):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))  # bound and not listening: refused, and nobody else gets it
         opener = Opener(ConnectionOptions(hostname.format(free=taken.getsockname()[1])), provider, clock)

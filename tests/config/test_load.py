@@ -60,7 +60,7 @@ profiles:
         (None, {}, {"platform.hostname": None}, "file.example.com", "file"),
     ],
 )
-def test_precedence(loaded, profile, environ, flags, hostname, source):
+def test_flags_win_over_environment_profile_and_file(loaded, profile, environ, flags, hostname, source):
     result = loaded(LAYERED, profile=profile, environ=environ, flags=flags)
     assert (result.settings.platform.hostname, result.sources["platform.hostname"]) == (hostname, source)
     assert result.sources["gc.schedule"] == "default"
@@ -126,7 +126,7 @@ def test_environment_names_of_ae5_tools(loaded, tmp_path):
         ("AE5_IMPERSONATE", "2", None),
     ],
 )
-def test_environment_flags(loaded, variable, text, value):
+def test_boolean_variables_are_read_as_ae5_tools_does(loaded, variable, text, value):
     if value is None:
         with pytest.raises(Configuration, match=rf"\(environment {variable}\): must be one of true, false"):
             loaded(environ={variable: text})
@@ -185,13 +185,13 @@ def test_profiles_share_the_base(loaded):
         ("profiles: {dev: {}, test: {}}", "no profile 'prod'", "The profiles are: dev, test."),
     ],
 )
-def test_unknown_profile(loaded, text, words, remedy):
+def test_an_unknown_profile_is_refused(loaded, text, words, remedy):
     with pytest.raises(Configuration, match=words) as caught:
         loaded(text, profile="prod")
     assert remedy in caught.value.remedy
 
 
-def test_flags(loaded, tmp_path):
+def test_flags_win_over_the_file(loaded, tmp_path):
     result = loaded(
         "gc: {variables: {A: file}}",
         flags={
@@ -312,7 +312,7 @@ def test_a_single_problem_is_the_sentence_itself(loaded):
         ("? [a, b]\n: x", "its name must be text"),
     ],
 )
-def test_misshapen(loaded, text, words):
+def test_misshapen_files_are_refused(loaded, text, words):
     with pytest.raises(Configuration, match=words):
         loaded(text)
 
@@ -383,7 +383,7 @@ def test_sandbox_ignores_environment_variables_of_real_platforms(loaded, tmp_pat
         ("prompt", False),
     ],
 )
-def test_sandbox_database(loaded, uri, kept):
+def test_the_sandbox_keeps_relative_databases_only(loaded, uri, kept):
     result = loaded(f"server: {{backend_store_uri: '{uri}'}}", sandbox=True)
     store = result.settings.server.backend_store_uri
     assert store == (uri if kept else Settings().server.backend_store_uri)
@@ -405,7 +405,7 @@ def test_sandbox_keeps_the_stores_named_by_a_flag(loaded):
         ("gc: {variables: {MLFLOW_TRACKING_GC_TTL: 0s}}", "gc.variables.MLFLOW_TRACKING_GC_TTL is 0s: .* at once"),
     ],
 )
-def test_warns(loaded, text, words):
+def test_risky_settings_are_warned_of(loaded, text, words):
     (warning,) = loaded(text).warnings
     assert re.search(words, warning)
 

@@ -76,7 +76,7 @@ def test_the_examples_in_it_are_valid(tmp_path, start):
     assert settings.slipstream.commands or settings.consumers
 
 
-def test_profiles_of_it(reference):
+def test_the_references_profiles_load(reference):
     dev = load(reference, profile="dev", environ={}, overrides={}).settings
     prod = load(reference, profile="prod", environ={}, overrides={}).settings
     assert dev == Settings()
@@ -86,7 +86,7 @@ def test_profiles_of_it(reference):
     assert prod.platform == dev.platform
 
 
-def test_runbook_is_in_step():
+def test_the_runbooks_tables_are_those_of_the_settings():
     text = RUNBOOK.read_text(encoding="utf-8")
     found = re.search(r"<!-- settings -->\n(.*)<!-- end of settings -->", text, re.DOTALL)
     assert found is not None

@@ -37,7 +37,7 @@ def private_file(folder: Path, content: bytes, mode: int = 0o600) -> Path:
         ("prompt", "prompt", ""),
     ],
 )
-def test_parses(text, kind, name):
+def test_references_are_parsed(text, kind, name):
     reference = SecretRef.parse(text, base=Path("/base"))
     assert (reference.kind, reference.name) == (kind, name)
 
@@ -52,7 +52,7 @@ def test_refuses_what_is_no_reference_without_repeating_it(text):
     assert PLAIN not in str(caught.value)
 
 
-def test_environment():
+def test_a_reference_to_a_variable_is_resolved():
     secret = SecretRef.parse("env:PW").resolve(environ={"PW": PLAIN}, prompt=never)
     assert secret.reveal() == PLAIN
 
@@ -105,7 +105,7 @@ def test_file_with_unfit_content(tmp_path, content, words):
         SecretRef.parse(f"file:{private_file(tmp_path, content)}").resolve(environ={}, prompt=never)
 
 
-def test_not_a_regular_file(tmp_path):
+def test_a_secret_in_a_pipe_or_folder_is_refused(tmp_path):
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe, 0o600)  # opening it the usual way would wait for ever
     for path, words in ((pipe, "regular file"), (tmp_path, "regular file|directory"), (tmp_path / "no", "No such")):

@@ -70,7 +70,7 @@ def value_at(settings: Settings, path: str) -> Any:
         ("sharing.groups", [], []),
     ],
 )
-def test_accepts(path, given, kept):
+def test_valid_values_are_accepted(path, given, kept):
     settings = validate(nested({path: given}))
     assert isinstance(settings, Settings), settings
     assert value_at(settings, path) == kept
@@ -231,7 +231,7 @@ def test_accepts(path, given, kept):
         ("state_dir", "", "", "path of a file"),
     ],
 )
-def test_refuses(path, value, reported, words):
+def test_invalid_values_are_refused_by_name_and_reason(path, value, reported, words):
     problems = validate(_with(path, value))
     assert isinstance(problems, list), "accepted"
     assert len(problems) == 1
@@ -265,7 +265,7 @@ def test_settings_cannot_be_changed_or_show_a_secret():
         {"commands": {"Two.lines": {"unix": "a\nb\n", "description": "x"}}},
     ],
 )
-def test_accepted_slipstreams(slipstream):
+def test_valid_slipstreams_are_accepted(slipstream):
     assert isinstance(validate({"slipstream": slipstream}), Settings)
 
 

@@ -24,7 +24,7 @@ from mlflow_ae5_deploy.config.state_dir import (
 )
 
 
-def test_where_it_is(tmp_path, monkeypatch):
+def test_the_state_folder_is_chosen_by_setting_variable_and_platform(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "xdg"))
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     environ = {"MLFLOW_AE5_DEPLOY_STATE": str(tmp_path / "env")}

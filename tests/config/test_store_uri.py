@@ -25,7 +25,7 @@ from mlflow_ae5_deploy.config.secret_refs import SecretRef
         ("mssql+pyodbc:///?odbc_connect=DRIVER%3D%7Bx%7D", "mssql", "pyodbc", False),
     ],
 )
-def test_understands(uri, dialect, driver, implied):
+def test_database_uris_are_parsed(uri, dialect, driver, implied):
     store = parse_store_uri(uri)
     assert (store.dialect, store.driver, store.driver_is_implied) == (dialect, driver, implied)
 
@@ -55,7 +55,7 @@ def test_understands(uri, dialect, driver, implied):
         ("postgresql+psycopg://u:hunter2@x@h/d", "%40"),
     ],
 )
-def test_refuses(uri, words):
+def test_unusable_database_uris_are_refused(uri, words):
     with pytest.raises(ValueError, match=words) as caught:
         parse_store_uri(uri)
     assert "hunter2" not in str(caught.value)
@@ -98,7 +98,7 @@ def test_drivers_are_what_sqlalchemy_says():
         ("design=1&assign=2", False),
     ],
 )
-def test_sees_passwords(text, found):
+def test_passwords_are_recognised(text, found):
     assert holds_password(text) is found
 
 

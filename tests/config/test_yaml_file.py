@@ -35,7 +35,7 @@ from tests.yaml_bombs import BOMBS
         (b"a" * 2_000_000, "", "larger"),
     ],
 )
-def test_unreadable(tmp_path, content, position, words):
+def test_invalid_yaml_is_refused_with_its_position(tmp_path, content, position, words):
     path = tmp_path / "my.yaml"
     path.write_bytes(content)
     with pytest.raises(Configuration, match=words) as caught:
@@ -47,7 +47,7 @@ def test_unreadable(tmp_path, content, position, words):
 
 
 @pytest.mark.parametrize("name", BOMBS)
-def test_bomb_is_refused(tmp_path, name):
+def test_yaml_bombs_are_refused(tmp_path, name):
     content, says = BOMBS[name]
     path = tmp_path / "my.yaml"
     path.write_text(content)
@@ -67,7 +67,7 @@ def test_keys_that_are_there_twice_are_named_with_both_lines(tmp_path):
     ]
 
 
-def test_not_a_file(tmp_path):
+def test_what_is_no_file_is_refused(tmp_path):
     with pytest.raises(Configuration, match="directory"):
         read_yaml(tmp_path)
     with pytest.raises(Configuration, match="no such"):

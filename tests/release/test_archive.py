@@ -77,7 +77,7 @@ SYM, LNK, DIR = tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.DIRTYPE
         ([("project/h", b"", LNK, "project/nowhere")], "leads to nothing"),
     ],
 )
-def test_refuses_by_name(tmp_path, make, bad, says):
+def test_unsafe_entries_are_refused_by_name(tmp_path, make, bad, says):
     entries = make.good() + [make.entry(*fields) for fields in bad]
     path = make.tar(tmp_path / "bad.tar.gz", entries)
     with pytest.raises(ReleaseRefused) as caught:
@@ -96,7 +96,7 @@ def test_refuses_by_name(tmp_path, make, bad, says):
         (("other/x", b""), "two top folders"),
     ],
 )
-def test_zip_is_judged_alike(tmp_path, make, bad, says):
+def test_unsafe_entries_of_a_zip_are_refused_too(tmp_path, make, bad, says):
     path = make.zip(tmp_path / "bad.zip", [*make.good(), make.entry(*bad)])
     with pytest.raises(ReleaseRefused, match=says.replace(".", r"\.")):
         read_project_archive(path)
@@ -132,7 +132,7 @@ def test_zip_is_judged_alike(tmp_path, make, bad, says):
         (b"a: " + b"x" * (1 << 20), "larger than"),
     ],
 )
-def test_project_file_is_checked(tmp_path, make, project_file, says):
+def test_unusable_project_files_are_refused(tmp_path, make, project_file, says):
     entries = [make.entry("project/readme", b"x")]
     if project_file is not None:
         entries.append(make.entry("project/anaconda-project.yml", project_file))
@@ -191,7 +191,7 @@ def test_links_to_files_inside_are_read_as_copies(tmp_path, make):
     ("limits", "says"),
     [(Limits(total=100), "unpacks to more than 100 bytes"), (Limits(entries=3), "more than 3 entries")],
 )
-def test_limits(tmp_path, make, limits, says):
+def test_archives_beyond_the_limits_are_refused(tmp_path, make, limits, says):
     path = make.tar(tmp_path / "a.tar.gz", make.good())
     with pytest.raises(ReleaseRefused, match=says):
         read_project_archive(path, limits=limits)

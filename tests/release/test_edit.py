@@ -213,7 +213,7 @@ def test_values_are_texts_for_every_yaml(make, value):
         ),
     ],
 )
-def test_other_shapes(data, desired, expected):
+def test_sections_of_other_shapes_are_edited(data, desired, expected):
     assert yaml.safe_load(edit(data, **desired)[0]) == expected
 
 

@@ -88,7 +88,7 @@ def parts(settings: FetchSettings) -> list[str]:
 
 
 @pytest.mark.parametrize("desired", ["latest", "1.2.3", "v1.2.3"])
-def test_release_from_github(github, settings, archive, desired):
+def test_a_release_from_github_is_downloaded_and_recorded(github, settings, archive, desired):
     progress: list[tuple[int, int | None]] = []
     release = get(desired, settings, on_progress=lambda done, total: progress.append((done, total)))
     assert (release.kind, release.version, release.checked) == ("version", "1.2.3", "first-use")
@@ -258,7 +258,7 @@ def test_silence_is_not_waited_for(https, settings):
 # --- checksums
 
 
-def test_given_checksum_fits(github, settings, archive):
+def test_a_matching_given_checksum_is_accepted(github, settings, archive):
     release = get("1.2.3", replace(settings, sha256=f"SHA256:{sha(archive).upper()}"))
     assert release.checked == "given"
     github.clear()
@@ -266,7 +266,7 @@ def test_given_checksum_fits(github, settings, archive):
     assert github.requests == []
 
 
-def test_given_checksum_does_not_fit(github, settings, archive):
+def test_a_differing_given_checksum_is_refused_and_nothing_stored(github, settings, archive):
     wrong = "0" * 64
     error = refusal(ReleaseRefused, "1.2.3", replace(settings, sha256=wrong))
     assert wrong in error.what
@@ -314,7 +314,7 @@ def test_cached_copy_stays_when_another_checksum_is_given(github, settings, arch
 
 
 @pytest.mark.parametrize("text", ["", "abc", "0" * 63, "g" * 64, "md5:" + "0" * 64])
-def test_what_is_no_checksum(settings, text):
+def test_a_malformed_checksum_is_refused(settings, text):
     assert "not a SHA-256" in refusal(Configuration, "1.2.3", replace(settings, sha256=text)).what
 
 
@@ -360,21 +360,21 @@ def test_compression_in_transit_does_not_unpack_the_archive(github, blob, settin
         (416, {}, Unreachable, "another part", 3),
     ],
 )
-def test_statuses(https, settings, reply, status, headers, kind, says, tries):
+def test_each_http_status_has_its_error_and_number_of_tries(https, settings, reply, status, headers, kind, says, tries):
     https.replies["/x.tar.gz"] = reply(b"x", headers=headers, statuses=[status] * 3)
     error = refusal(kind, f"{https.url}/x.tar.gz", settings)
     assert says in error.what
     assert len(https.requests) == tries
 
 
-def test_passing_failures_pass(https, settings, reply, archive):
+def test_passing_failures_are_retried(https, settings, reply, archive):
     https.replies["/x.tar.gz"] = reply(archive, statuses=[503, 502])
     clock = ManualClock()
     assert get(f"{https.url}/x.tar.gz", settings, clock).sha256 == sha(archive)
     assert clock.naps == [1.0, 3.0]
 
 
-def test_nobody_there(settings):
+def test_a_refused_connection_names_the_ways_out(settings):
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     clock = ManualClock()
@@ -385,12 +385,12 @@ def test_nobody_there(settings):
     assert clock.naps == [1.0, 3.0]
 
 
-def test_unknown_name(settings):
+def test_an_unknown_host_is_unreachable(settings):
     error = refusal(Unreachable, "https://nowhere.invalid/x.tar.gz", settings)
     assert "nowhere.invalid cannot be reached" in error.what
 
 
-def test_untrusted_certificate(https, settings):
+def test_an_untrusted_certificate_is_unreachable(https, settings):
     error = refusal(Unreachable, f"{https.url}/x.tar.gz", replace(settings, ca_file=None))
     assert "is not trusted" in error.what
     assert "ca_file" in error.remedy
@@ -521,7 +521,7 @@ def test_credentials_do_not_follow_a_redirect(https, http, settings, reply, arch
         ("{}/x.tar.gz", Unreachable, "redirects in circles"),
     ],
 )
-def test_bad_redirects(https, settings, reply, target, kind, says):
+def test_redirects_away_from_https_or_in_circles_are_refused(https, settings, reply, target, kind, says):
     https.replies["/x.tar.gz"] = reply(redirect=target.format(https.url))
     assert says in refusal(kind, f"{https.url}/x.tar.gz", settings).what
 
@@ -539,7 +539,7 @@ def test_bad_redirects(https, settings, reply, target, kind, says):
         ("https://example.com:port/x", "not a URL"),
     ],
 )
-def test_bad_urls(settings, url, says):
+def test_urls_without_https_or_host_are_refused(settings, url, says):
     assert says in refusal(Configuration, url, settings).what
 
 
@@ -552,7 +552,7 @@ def test_plain_http_on_this_machine(http, settings, reply, archive):
 # --- mirrors
 
 
-def test_mirror_on_the_web(https, settings, reply, archive):
+def test_a_web_mirror_serves_version_checksum_and_archive(https, settings, reply, archive):
     https.replies["/m/latest"] = reply(b"1.2.3\n")
     https.replies[f"/m/{NAME}"] = reply(archive)
     https.replies[f"/m/{NAME}.sha256"] = reply(f"{sha(archive)}  {NAME}\n".encode())
@@ -572,7 +572,7 @@ def test_mirror_on_the_web(https, settings, reply, archive):
         ({f"{NAME}.sha256": b"<html>"}, "1.2.3", ReleaseRefused, "does not hold a SHA-256"),
     ],
 )
-def test_bad_mirrors(https, settings, reply, replies, desired, kind, says):
+def test_mirrors_with_missing_or_bad_files_are_refused(https, settings, reply, replies, desired, kind, says):
     https.replies.update({f"/m/{name}": reply(body) for name, body in replies.items()})
     assert says in refusal(kind, desired, replace(settings, mirror=f"{https.url}/m")).what
 
@@ -586,7 +586,7 @@ def folder(tmp_path, archive):
     return folder
 
 
-def test_mirror_in_a_folder(settings, folder, archive):
+def test_a_folder_mirror_offers_its_highest_version_as_latest(settings, folder, archive):
     there = replace(settings, mirror=str(folder), offline=True)
     release = get("latest", there)
     assert (release.version, release.sha256, release.checked) == ("0.10.0", sha(archive), "first-use")
@@ -613,7 +613,7 @@ def test_folder_that_is_not_there_or_empty(settings, tmp_path):
 # --- paths
 
 
-def test_path(settings, folder, archive):
+def test_a_path_is_used_in_place_and_checked(settings, folder, archive):
     path = folder / "mlflow.tracking.server.0.9.0.tar.gz"
     release = get(str(path), settings)
     assert release == Release("path", "0.9.0", path.name, path, sha(archive), "none")
@@ -629,7 +629,7 @@ def test_path(settings, folder, archive):
         ("page.tar.gz", lambda p: p.write_text("<html>"), ReleaseRefused, "a web page"),
     ],
 )
-def test_bad_paths(settings, tmp_path, name, prepare, kind, says):
+def test_paths_that_are_no_archive_are_refused(settings, tmp_path, name, prepare, kind, says):
     prepare(tmp_path / name)
     assert says in refusal(kind, str(tmp_path / name), settings).what
 
@@ -637,7 +637,7 @@ def test_bad_paths(settings, tmp_path, name, prepare, kind, says):
 # --- the cache folder
 
 
-def test_full_disk(github, settings):
+def test_a_full_disk_names_the_remedy(github, settings):
     releases = settings.cache_dir / "releases"
     releases.mkdir(parents=True)
     (releases / f"{NAME}.part").symlink_to("/dev/full")  # every write to it says: no space left

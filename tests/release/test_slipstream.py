@@ -37,7 +37,7 @@ def names(built: BuiltArchive) -> list[str]:
         return tar.getnames()
 
 
-def test_same_input_same_bytes(template, tmp_path, make):
+def test_the_same_input_gives_the_same_bytes(template, tmp_path, make):
     first = build(template, EVERYTHING, tmp_path / "one" / "a.tar.gz")
     for path in template.path.rglob("*"):  # other times, other permissions, other order of making
         os.utime(path, (1, 1))
@@ -85,7 +85,7 @@ def test_modes_which_the_platform_does_not_give_back_are_no_part_of_the_content(
     assert same_content(before.path.read_bytes(), after).same
 
 
-def test_archive_is_normalised(template, tmp_path):
+def test_the_archive_has_no_time_owner_or_order_of_its_own(template, tmp_path):
     built = build(template, SlipstreamSettings(), tmp_path / "a.tar.gz")
     data = built.path.read_bytes()
     assert data[3] == 0  # no file name in the gzip header
@@ -101,7 +101,7 @@ def test_archive_is_normalised(template, tmp_path):
     assert {m.mode for m in members} == {0o644, 0o755}
 
 
-def test_provenance_is_inside(template, tmp_path):
+def test_the_archive_holds_its_provenance(template, tmp_path):
     built = build(template, EVERYTHING, tmp_path / "a.tar.gz")
     inside = json.loads(read(built, ".mlflow-ae5-deploy/provenance.json"))
     assert inside == built.provenance
@@ -218,7 +218,7 @@ def test_overlay_may_bring_the_project_file_and_is_then_edited(template, tmp_pat
         (lambda o: (o / "anaconda-project.yml").write_text("a: 1"), "no command TrackingServer"),
     ],
 )
-def test_bad_overlays(template, tmp_path, spoil, says):
+def test_overlays_with_unsafe_files_are_refused(template, tmp_path, spoil, says):
     (tmp_path / "outside").write_text("secret")
     overlay = tmp_path / "overlay"
     overlay.mkdir()
@@ -229,7 +229,7 @@ def test_bad_overlays(template, tmp_path, spoil, says):
     assert list((tmp_path / "out").iterdir()) == []
 
 
-def test_missing_overlay(template, tmp_path):
+def test_a_missing_overlay_is_refused(template, tmp_path):
     with pytest.raises(Configuration, match="not a folder"):
         build(template, SlipstreamSettings(overlay=tmp_path / "gone"), tmp_path / "a.tar.gz")
 
@@ -258,7 +258,7 @@ def test_bad_release_leaves_nothing_behind(tmp_path, make):
     assert list((tmp_path / "out").iterdir()) == []
 
 
-def test_full_disk_says_so(template):
+def test_a_full_disk_is_a_configuration_error(template):
     with pytest.raises(Configuration, match="Cannot"):
         build(template, SlipstreamSettings(), Path("/dev/full/a.tar.gz"))
     with pytest.raises(Configuration, match="Cannot write"):

@@ -13,11 +13,6 @@ from mlflow_ae5_deploy.sandbox.settings import SandboxSettings
 from tests.sandbox.support import Client, new_session, wait_for
 
 
-@pytest.fixture(scope="module")
-def client(sandbox):
-    return Client(sandbox.info, "dev-user")
-
-
 @pytest.fixture(autouse=True)
 def _clean(sandbox):
     sandbox.control.clear()
@@ -47,7 +42,7 @@ def names(client: Client) -> list[str]:
     ],
     ids=["refused", "acted and failed", "redirected", "dropped before", "dropped after", "slow"],
 )
-def test_faults(sandbox, client, fault, status, done):
+def test_each_fault_hits_before_or_after_the_effect(sandbox, client, fault, status, done):
     name = f"S{abs(hash(str(fault)))}"
     sandbox.control.add_fault(method="POST", path="credentials/user$", **fault)
     if status is None:

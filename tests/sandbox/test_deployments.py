@@ -23,11 +23,6 @@ from tests.sandbox.support import (
 
 
 @pytest.fixture(scope="module")
-def client(sandbox):
-    return Client(sandbox.info, "dev-user")
-
-
-@pytest.fixture(scope="module")
 def colleague(sandbox):
     Admin(sandbox.info).create("colleague", "pw", groups=["everyone"])
     return Client(sandbox.info, "colleague", "pw")

@@ -24,11 +24,6 @@ SHOW = """\
 
 
 @pytest.fixture(scope="module")
-def client(sandbox):
-    return Client(sandbox.info, "dev-user")
-
-
-@pytest.fixture(scope="module")
 def project(client, tmp_path_factory):
     text = PROJECT_FILE.replace("variables:\n", SHOW + "variables:\n")
     return client.upload(make_project_archive(tmp_path_factory.mktemp("p") / "p.tar.gz", project_file=text), "p").json()
@@ -175,7 +170,7 @@ def test_a_template_is_filled_in(client, project):
     assert "hello from a template" in log_of(client, runs_of(client, job)[0])
 
 
-def test_the_exit_code_decides(client, project):
+def test_a_run_fails_by_its_exit_code(client, project):
     job = make(client, project, "fails", autorun=True, command="Fail")
     run = client.finished(runs_of(client, job)[0]["id"])
     assert (run["state"], run["status_text"]) == ("failed", "The command ended with exit code 4")
@@ -220,14 +215,14 @@ def test_names_are_blocked_by_jobs_and_by_leftover_runs(sandbox, client, project
         ("", False),
     ],
 )
-def test_schedules(client, project, schedule, accepted):
+def test_schedules_are_accepted_or_refused_as_by_ae5(client, project, schedule, accepted):
     body = client.job_body(project["id"], "scheduled", schedule=schedule)
     answer = client.call("POST", f"projects/{project['id']}/jobs", json=body)
     assert answer.status_code == (200 if accepted else 400)
     assert accepted or answer.reason.startswith("Invalid schedule")
 
 
-def test_patching_a_job(client, project):
+def test_patching_a_job_checks_and_applies_the_changes(client, project):
     job = make(client, project, "patched", schedule="0 0 * * *")
     path = f"jobs/{job['id']}"
     changes = {"schedule": "0 1 * * *", "command": "Fail", "variables": {"A": "b"}}

@@ -13,11 +13,6 @@ from tests.sandbox.support import Admin, Client, credentials, new_session
 AUTH = "/auth/realms/AnacondaPlatform/protocol/openid-connect/auth"
 
 
-@pytest.fixture(scope="module")
-def client(sandbox):
-    return Client(sandbox.info, "dev-user")
-
-
 def test_the_form_is_written_as_ae5_tools_reads_it(sandbox):
     page = Client(sandbox.info).open_login()
     assert page.headers["Content-Type"].startswith("text/html")
@@ -68,7 +63,7 @@ def test_the_login_address_is_checked(client, change, reason):
 
 
 @pytest.mark.parametrize(("mode", "status"), [("401", 401), ("302", 302)])
-def test_without_a_session(sandbox, mode, status):
+def test_a_call_without_a_session_is_answered_as_set(sandbox, mode, status):
     sandbox.control.change_settings(unauthenticated=mode)
     try:
         answer = Client(sandbox.info).call("GET", "projects")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from tests.sandbox.support import Admin, Client, credentials, new_session
 
 
-def test_the_main_path(sandbox, project_archive):
+def test_upload_deploy_token_job_and_impersonation_work_together(sandbox, project_archive):
     info = sandbox.info
     service_id = Admin(info).create("mlflow-service", credentials(info)["reserved"]["mlflow-service"])
     service = Admin(info).impersonate(service_id)

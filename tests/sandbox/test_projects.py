@@ -17,11 +17,6 @@ from tests.yaml_bombs import BOMBS, ODD_VALUES
 
 
 @pytest.fixture(scope="module")
-def client(sandbox):
-    return Client(sandbox.info, "dev-user")
-
-
-@pytest.fixture(scope="module")
 def colleague(sandbox):
     Admin(sandbox.info).create("colleague", "pw", groups=["everyone", "data-science"])
     return Client(sandbox.info, "colleague", "pw")

@@ -60,7 +60,7 @@ class Browser:
         return self.ask(action, "POST", data=form)
 
 
-def test_sub_domains(server, tmp_path):
+def test_endpoints_are_reached_by_sub_domain(server, tmp_path):
     info = server.info
     assert info.hostname.startswith("ae5.localhost:")
     browser = Browser(info)

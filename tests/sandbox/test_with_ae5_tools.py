@@ -152,7 +152,7 @@ def test_users_roles_and_impersonation(ae5, admin, sandbox):
 # -- projects ---------------------------------------------------------------------------------
 
 
-def test_projects(ae5, admin, user, project, project_archive, tmp_path):
+def test_ae5_tools_uploads_lists_and_deletes_projects(ae5, admin, user, project, project_archive, tmp_path):
     assert project["id"].startswith("a0-")
     assert project["id"] in {p["id"] for p in user.project_list()}
     assert user.project_info("dev-user/shared.project")["id"] == project["id"]
@@ -207,7 +207,7 @@ def test_uploading_a_folder_and_deleting_it(ae5, user, tmp_path):
         user.project_info("a-folder")
 
 
-def test_revisions(user, project):
+def test_ae5_tools_lists_and_downloads_revisions(user, project):
     (revision,) = user.revision_list("shared.project")
     assert (revision["id"], revision["name"], revision["latest"]) == ("1.2.3", "1.2.3", True)
     assert revision["project_id"] == project["id"]
@@ -303,7 +303,7 @@ def runs_outlive_jobs(sandbox):
 
 
 @pytest.mark.usefixtures("runs_outlive_jobs")
-def test_jobs_and_runs(ae5, user, project, sandbox):
+def test_ae5_tools_creates_and_runs_jobs(ae5, user, project, sandbox):
     variables = {"MLFLOW_TRACKING_GC_TTL": "7d0h0m0s"}
     job = user.job_create(project, schedule="*/10 * * * *", name="gc", command="GarbageCollection", variables=variables)
     assert (job["schedule"], job["state"], job["variables"]) == ("*/10 * * * *", "scheduled", variables)
@@ -338,7 +338,7 @@ def test_stopping_a_run_and_deleting_its_job(ae5, user, project):
     assert run["id"] not in {r["id"] for r in user.run_list()}
 
 
-def test_a_failing_run(user, project):
+def test_ae5_tools_reports_a_failing_run(user, project):
     job = user.job_create(project, name="failing", command="Fail", run=True, show_run=True)
     wait_for(lambda: user.run_info(job["id"])["state"] == "failed", "the run to fail")
     assert "this run fails" in user.run_log(job["id"])
@@ -349,7 +349,7 @@ def test_a_failing_run(user, project):
     user.job_delete(user.job_info("failing"))
 
 
-def test_secrets(ae5, user):
+def test_ae5_tools_sets_lists_and_deletes_secrets(ae5, user):
     user.secret_add("DB_URI", "first")
     user.secret_add("DB_URI", "second")
     assert {"secret_name": "DB_URI"} in user.secret_list()

@@ -17,6 +17,16 @@ from mlflow_ae5_deploy.sandbox.models import SandboxAccount
 MASTER = "/auth/realms/master/protocol/openid-connect"
 ADMIN = "/auth/admin/realms/AnacondaPlatform"
 REFRESH_SECONDS = 1800.0
+_FIELDS = {
+    "enabled": "enabled",
+    "emailVerified": "email_verified",
+    "firstName": "first_name",
+    "lastName": "last_name",
+    "email": "email",
+}
+
+
+_KINDS = {"email": str, "firstName": str, "lastName": str, "enabled": bool, "emailVerified": bool}
 
 
 def routes() -> list[web.RouteDef]:
@@ -95,10 +105,7 @@ async def create_user(request: web.Request) -> web.Response:
     fields = await json_fields(
         request,
         {"username": str},
-        {
-            **{"email": str, "firstName": str, "lastName": str, "enabled": bool, "emailVerified": bool},
-            **{"groups": list, "credentials": list},
-        },
+        _KINDS | {"groups": list, "credentials": list},
     )
     if not fields["username"]:
         raise bad("User name is missing")
@@ -107,17 +114,10 @@ async def create_user(request: web.Request) -> web.Response:
         if name.strip("/") not in core.state.group_ids:
             raise bad(f"Group {name} does not exist")
     password, temporary = _password(fields.get("credentials", []))
-    account = core.identity.create(
-        fields["username"],
-        password,
-        email=fields.get("email", ""),
-        first_name=fields.get("firstName", ""),
-        last_name=fields.get("lastName", ""),
-        enabled=fields.get("enabled", False),
-        email_verified=fields.get("emailVerified", False),
-        password_temporary=temporary,
-        groups=[name.strip("/") for name in groups],
-    )
+    values: dict[str, Any] = {"enabled": False, "email_verified": False}
+    values |= {attribute: fields[name] for name, attribute in _FIELDS.items() if name in fields}
+    values |= {"password_temporary": temporary, "groups": [name.strip("/") for name in groups]}
+    account = core.identity.create(fields["username"], password, **values)
     core.save()
     location = f"https://{core.host}{ADMIN}/users/{account.id}"
     return web.Response(status=201, headers={"Location": location})
@@ -138,14 +138,9 @@ async def get_user(request: web.Request) -> web.Response:
 
 async def update_user(request: web.Request) -> web.Response:
     account = _account(request)
-    fields = await json_fields(
-        request, None, {"enabled": bool, "emailVerified": bool, "firstName": str, "lastName": str, "email": str}
-    )
-    account.enabled = fields.get("enabled", account.enabled)
-    account.email_verified = fields.get("emailVerified", account.email_verified)
-    account.first_name = fields.get("firstName", account.first_name)
-    account.last_name = fields.get("lastName", account.last_name)
-    account.email = fields.get("email", account.email)
+    fields = await json_fields(request, None, _KINDS)
+    for name, value in fields.items():
+        setattr(account, _FIELDS[name], value)
     core = core_of(request)
     if not account.enabled:
         core.identity.revoke_all(account.username)

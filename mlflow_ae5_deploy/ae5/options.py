@@ -70,7 +70,7 @@ def _load(path: str, setting: str, desired: str) -> None:
     except OSError as error:  # ssl.SSLError is one too
         problem = error.strerror or type(error).__name__
     except _Encrypted:
-        problem = "its key is encrypted, and nobody is asked for the passphrase"
+        problem = "its key is encrypted, and this tool does not prompt for a passphrase"
     if problem:
         raise Configuration(
             f"{setting}: {path} cannot be used ({problem}).", where=setting, remedy=f"Give the path of {desired}."

@@ -194,7 +194,7 @@ class ReleaseSettings(Section):
     )
     cache_dir: FilePath | None = Field(
         default=None,
-        description="Folder below which downloaded archives are kept, in a folder releases; null is the state folder.",
+        description="Folder whose subfolder `releases` stores downloaded archives; null is the state folder.",
     )
 
 
@@ -293,7 +293,7 @@ class ServerSettings(Section):
     key_file: FilePath | None = Field(
         default=None,
         description="File (mode 0600) of the keys that MLflow encrypts LLM keys and webhook secrets with. Made once by"
-        " `install`; keep a copy in a safe place. null is `keys` in this installation's part of the state folder.",
+        " `install`; store a copy elsewhere. null is `keys` in this installation's state folder.",
     )
 
 
@@ -333,14 +333,12 @@ class BackupSettings(Section):
     )
     keep_last: Count | None = Field(
         default=None,
-        description="What `backup prune` keeps when it is called without --keep options: the newest so many snapshots."
-        " A scheduled backup removes none; only `backup prune --yes` does.",
+        description="Retention of `backup prune` without --keep options: the N most recent snapshots. Only"
+        " `backup prune --yes` deletes; a scheduled backup does not.",
     )
-    keep_daily: Count | None = Field(
-        default=None, description="Likewise for `backup prune`: the newest of each of so many days."
-    )
+    keep_daily: Count | None = Field(default=None, description="Likewise for `backup prune`: one per day for N days.")
     keep_weekly: Count | None = Field(
-        default=None, description="Likewise for `backup prune`: the newest of each of so many weeks."
+        default=None, description="Likewise for `backup prune`: one per week for N weeks."
     )
     name: Name = Field(default="scheduled mlflow.tracking.server backup", description="Name of the scheduled job.")
     drill_name: Name = Field(default="scheduled mlflow.tracking.server drill", description="Name of the drill's job.")
@@ -402,7 +400,7 @@ class Settings(Section):
 
     @model_validator(mode="after")
     def _drivers_are_there(self) -> Settings:
-        """What is wrong is told by (path of the setting, problem)."""
+        """Check the drivers of all database URIs; problems are (path of the setting, text)."""
         added = self.added_packages
         if added is None:
             return self

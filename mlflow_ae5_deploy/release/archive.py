@@ -111,7 +111,7 @@ def survey_members(members: Iterator[Member], where: str, *, keep: Mapping[str, 
         survey.top = parts[0]
         if len(parts) == 1:
             if member.kind != "folder":
-                raise ReleaseRefused(f"Entry {member.name!r} stands outside of the one top folder.", where=where)
+                raise ReleaseRefused(f"Entry {member.name!r} is outside of the one top folder.", where=where)
             continue
         _note(survey, "/".join(parts[1:]), member, where, keep)
     _check_parents(survey, where)
@@ -289,6 +289,6 @@ def _refusals(where: str) -> Iterator[None]:
             remedy="Fetch it again, or name another release.",
         ) from None
     except FileNotFoundError:
-        raise Configuration("The release archive is not there.", where=where) from None
+        raise Configuration("The release archive does not exist.", where=where) from None
     except OSError as error:
         raise Configuration(f"The release archive cannot be read: {error.strerror}.", where=where) from None

@@ -86,7 +86,7 @@ class ReleaseCache:
             self._must_match(actual, expected.announced, "the one published beside it", where)
         if recorded is not None:
             remedy = (
-                "Somebody replaced the release, or tampers with it. If the new one is genuine, say so by giving its "
+                "The release was replaced or tampered with. If the new one is genuine, accept it by giving its "
                 f"checksum: --sha256 {actual}"
             )
             self._must_match(actual, recorded, "the one recorded on first use", where, remedy)
@@ -117,9 +117,9 @@ class ReleaseCache:
     def _must_match(self, actual: str, expected: str, which: str, where: str, remedy: str = "") -> None:
         if actual != expected:
             raise ReleaseRefused(
-                f"The release's SHA-256 is not {which}: expected {expected}, found {actual}. It was not kept.",
+                f"The release's SHA-256 is not {which}: expected {expected}, found {actual}. It was discarded.",
                 where=where,
-                remedy=remedy or "Check the checksum with whoever published the release, and fetch it again.",
+                remedy=remedy or "Compare the checksum with the publisher's, and fetch the release again.",
             )
 
     def _record(self, name: str) -> Path:

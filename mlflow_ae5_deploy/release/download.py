@@ -72,7 +72,7 @@ def _attempt(web: HttpClient, url: str, part: Path, on_progress: Progress | None
         other_file = start > 0 and state is not None and response.headers.get("ETag", state.etag) != state.etag
         if response.status_code == 416 or start not in (0, have) or other_file:
             discard(part)
-            raise TransientError(web.unreachable(url, "it answers with another part of the file than was asked for"))
+            raise TransientError(web.unreachable(url, "it answers with another part of the file than requested"))
         total = _total(response, start)
         with storage_errors("store the download", part), _opened(part, start) as file:
             _save_state(url, response, part, total)  # the old bytes are gone by now, so they never get the new ETag

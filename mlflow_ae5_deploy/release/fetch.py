@@ -48,9 +48,9 @@ class Fetcher:
     def bundled(self) -> Release:
         if self.given is not None:
             raise Configuration(
-                "A checksum was given, but the bundled release is no archive that could have one.",
+                "A checksum was given, but the bundled release is not an archive.",
                 where="release bundled",
-                remedy="Leave the checksum out, or name the archive it belongs to.",
+                remedy="Omit the checksum, or name its archive.",
             )
         folder = template_dir()
         return Release("bundled", bundled_version(folder), "bundled", folder, None, "none")
@@ -64,7 +64,7 @@ class Fetcher:
             )
         if not path.exists():
             raise Configuration(
-                "The release is not there.",
+                "The release does not exist.",
                 where=str(path),
                 remedy="A release is 'bundled', 'latest', a version (X.Y.Z), a path to an archive, or an https URL.",
             )
@@ -184,14 +184,14 @@ class Fetcher:
         except ReleaseRefused:
             discard(part)
             raise
-        with storage_errors("keep the download", store.path(name)):
+        with storage_errors("store the download", store.path(name)):
             os.replace(part, store.path(name))  # noqa: PTH105 - the atomic one, by its usual name
         return checked
 
     def _web(self) -> HttpClient:
         ca_file = self.settings.ca_file
         if ca_file is not None and not ca_file.is_file():
-            raise Configuration("The file of certificate authorities is not there.", where=str(ca_file))
+            raise Configuration("The file of certificate authorities does not exist.", where=str(ca_file))
         timeouts = Timeouts(self.settings.connect_timeout, self.settings.read_timeout)
         return HttpClient(self.deadline, timeouts, ca_file, self._way_out())
 
@@ -199,17 +199,17 @@ class Fetcher:
         cached_versions = self._store().versions()
         cached = f" In the cache: {', '.join(reversed(cached_versions[-5:]))}." if cached_versions else ""
         return (
-            "Without a way to the internet, name a mirror in the configuration (release.mirror), a downloaded archive "
+            "Without internet access, name a mirror in the configuration (release.mirror), a downloaded archive "
             f"(--release PATH), or use the bundled release (--release bundled).{cached}"
         )
 
     def _need_network(self, what: str, stored: str | None = None, *, download: bool = False) -> None:
         if not self.settings.offline and (self.settings.record or not download):
             return
-        found = f"; in the cache is another one, with SHA-256 {stored} instead of {self.given}" if stored else ""
+        found = f" (another one is, with SHA-256 {stored} instead of {self.given})" if stored else ""
         why = " (offline)" if self.settings.offline else ""
         raise Unreachable(
-            f"The release {what} is not at hand{found}, and nothing may be fetched{why}.",
+            f"The release {what} is not in the cache{found}, and downloads are disabled{why}.",
             where=what,
             remedy=self._way_out(),
         )

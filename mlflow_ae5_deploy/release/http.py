@@ -176,7 +176,7 @@ class HttpClient:
         return DeadlineExceeded(
             f"The release was not fetched within {self.deadline.seconds:.0f} s.",
             where=public_form(url),
-            remedy="Run it again: what has arrived is kept, and the rest is fetched. " + self._remedy,
+            remedy="Run it again: it resumes the download. " + self._remedy,
         )
 
     def unreachable(self, url: str, reason: str) -> Unreachable:
@@ -192,7 +192,7 @@ class HttpClient:
             return TransientError(error) if status == 429 else error
         if status in (401, 403, 407):
             return Denied(
-                f"{host_of(url)} does not let us fetch this ({message}).",
+                f"{host_of(url)} refuses access ({message}).",
                 where=public_form(url),
                 remedy="Put the credentials for it into ~/.netrc. " + self._remedy,
                 status=status,

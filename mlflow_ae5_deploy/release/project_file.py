@@ -103,7 +103,7 @@ def _check_command(name: Any, command: Any, env_specs: Mapping[Any, Any], where:
     env_spec = command.get("env_spec")
     if env_spec is not None and env_specs and str(env_spec) not in map(str, env_specs):
         raise ReleaseRefused(
-            f"{PROJECT_FILE}: command {name} wants env_spec {env_spec!r}, which is not there.", where=where
+            f"{PROJECT_FILE}: command {name} needs env_spec {env_spec!r}, which does not exist.", where=where
         )
     if name == REQUIRED_COMMAND and not (isinstance(command.get("unix"), str) and command["unix"].strip()):
         raise ReleaseRefused(f"{PROJECT_FILE}: command {name} has no 'unix' line to run.", where=where)

@@ -111,11 +111,11 @@ def test_unsafe_entries_of_a_zip_are_refused_too(tmp_path, make, bad, says):
         (b"commands: [TrackingServer]", "'commands' is not a mapping"),
         (b"commands: {TrackingServer: yes}", "command TrackingServer is not a mapping"),
         (b"commands: {TrackingServer: {windows: x}}", "has no 'unix' line"),
-        (b"commands: {TrackingServer: {unix: x, env_spec: gone}}\nenv_specs: {a: {}}", "wants env_spec 'gone'"),
+        (b"commands: {TrackingServer: {unix: x, env_spec: gone}}\nenv_specs: {a: {}}", "needs env_spec 'gone'"),
         (b"commands: {TrackingServer: {unix: x}}\nvariables: {A: true}", "variable A is a bool"),
         (b"commands: {TrackingServer: {unix: x}}\nvariables: {A: 2026-11-29}", "variable A is a date"),
         (b"commands: {TrackingServer: {unix: x}}\nvariables: {A: !!set {a}}", "variable A is a set"),
-        (b"commands: {TrackingServer: {unix: x, env_spec: [a]}}\nenv_specs: {a: {}}", "wants env_spec ['a']"),
+        (b"commands: {TrackingServer: {unix: x, env_spec: [a]}}\nenv_specs: {a: {}}", "needs env_spec ['a']"),
         (b"commands: {TrackingServer: {unix: x}}\nvariables: 3", "'variables' is neither"),
         (b"a: [1", "not valid YAML (line"),
         (b"a: 1\na: 2", "not valid YAML"),
@@ -169,7 +169,7 @@ def test_misnamed_or_misplaced_project_file_is_pointed_out(tmp_path, make):
     with pytest.raises(ReleaseRefused, match=r"there is 'project/anaconda-project.yml'"):
         read_project_archive(deep)
     flat = make.tar(tmp_path / "b.tar.gz", [make.entry("anaconda-project.yml", make.project)])
-    with pytest.raises(ReleaseRefused, match="stands outside of the one top folder"):
+    with pytest.raises(ReleaseRefused, match="is outside of the one top folder"):
         read_project_archive(flat)
 
 
@@ -349,7 +349,7 @@ def test_damage_never_raises_anything_else(tmp_path, make, mode):
 
 
 def test_unreadable_file_is_a_configuration_error(tmp_path):
-    with pytest.raises(Configuration, match="not there"):
+    with pytest.raises(Configuration, match="does not exist"):
         read_project_archive(tmp_path / "gone.tar.gz")
     with pytest.raises(Configuration, match="not a regular file"):
         read_project_archive(tmp_path)

@@ -67,5 +67,5 @@ def test_the_real_template_is_obtained_and_builds(tmp_path):
 
 
 def test_checksum_for_the_bundled_release_is_refused(tmp_path):
-    with pytest.raises(Configuration, match="no archive"):
+    with pytest.raises(Configuration, match="not an archive"):
         obtain("bundled", FetchSettings(cache_dir=tmp_path, sha256="0" * 64), clock=ManualClock())

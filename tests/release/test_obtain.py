@@ -245,7 +245,7 @@ def test_deadline_is_for_everything(github, settings):
 
     error = refusal(DeadlineExceeded, "1.2.3", replace(settings, deadline=30), clock, on_progress=slow)
     assert "30 s" in error.what
-    assert "what has arrived is kept" in error.remedy
+    assert "it resumes the download" in error.remedy
 
 
 def test_silence_is_not_waited_for(https, settings):
@@ -306,7 +306,7 @@ def test_damaged_cache_is_fetched_again(github, settings, archive):
 def test_cached_copy_stays_when_another_checksum_is_given(github, settings, archive):
     get("1.2.3", settings)
     refusal(ReleaseRefused, "1.2.3", replace(settings, sha256="0" * 64))
-    # offline it is only "not at hand": with a network, the right one might be had
+    # offline it is only not in the cache: with a network, the right one might be found
     error = refusal(Unreachable, "1.2.3", replace(settings, sha256="0" * 64, offline=True))
     assert sha(archive) in error.what
     github.clear()
@@ -351,8 +351,8 @@ def test_compression_in_transit_does_not_unpack_the_archive(github, blob, settin
     ("status", "headers", "kind", "says", "tries"),
     [
         (404, {}, Configuration, "no such file", 1),
-        (401, {}, Denied, "does not let us", 1),
-        (403, {}, Denied, "does not let us", 1),
+        (401, {}, Denied, "refuses access", 1),
+        (403, {}, Denied, "refuses access", 1),
         (403, {"X-RateLimit-Remaining": "0"}, Unreachable, "limits the number of requests", 1),
         (429, {}, Unreachable, "limits the number of requests", 3),
         (400, {}, Refused, "HTTP 400", 1),
@@ -422,7 +422,7 @@ def test_trust_is_neither_blind_nor_careless_about_names(https, settings, reply,
 
 def test_files_of_authorities_that_cannot_be_used(https, settings, tmp_path, monkeypatch):
     url = f"{https.url}/x.tar.gz"
-    assert "is not there" in refusal(Configuration, url, replace(settings, ca_file=tmp_path / "gone.pem")).what
+    assert "does not exist" in refusal(Configuration, url, replace(settings, ca_file=tmp_path / "gone.pem")).what
     (tmp_path / "bad.pem").write_text("nothing of the kind")
     assert "no certificate" in refusal(Configuration, url, replace(settings, ca_file=tmp_path / "bad.pem")).what
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "gone.pem"))
@@ -624,7 +624,7 @@ def test_a_path_is_used_in_place_and_checked(settings, folder, archive):
 @pytest.mark.parametrize(
     ("name", "prepare", "kind", "says"),
     [
-        ("gone.tar.gz", lambda p: None, Configuration, "is not there"),
+        ("gone.tar.gz", lambda p: None, Configuration, "does not exist"),
         ("folder", lambda p: p.mkdir(), Configuration, "is a folder"),
         ("page.tar.gz", lambda p: p.write_text("<html>"), ReleaseRefused, "a web page"),
     ],

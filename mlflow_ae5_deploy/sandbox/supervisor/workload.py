@@ -47,7 +47,7 @@ def prepare(core: SandboxCore, item: SandboxProcess, options: SandboxHttpOptions
     """Unpack a revision and build its environment. Blocking. Raises WorkloadError."""
     project = core.state.projects.get(item.project_id)
     if project is None:
-        raise WorkloadError("the project is gone")
+        raise WorkloadError("the project was deleted")
     home = core.folder("work", item.hex)
     folder = home / "project"
     shutil.rmtree(folder, ignore_errors=True)

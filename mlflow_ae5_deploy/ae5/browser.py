@@ -43,7 +43,7 @@ class Browser:
         try:
             answer = self._visit(url, timeout, host)
             if LOGIN_FORM.search(answer.text) and self._is_ours(answer.url, url):
-                self._sign_in()  # the session has ended meanwhile
+                self._sign_in()  # the session has expired
                 self._http = None
                 answer = self._visit(url, timeout, host)
         except PlatformError as error:

@@ -1,4 +1,4 @@
-"""What the platform shows, read at most once until a write makes it stale."""
+"""A cache of the platform's lists, each read at most once until a write."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ class PlatformCache:
         return [job for job in found if job.project_id not in self._gone]
 
     def going_jobs(self) -> list[Job]:
-        """Those of projects that a forecast takes for gone."""
+        """Jobs of projects that a forecast takes for deleted."""
         found: list[Job] = self._once("jobs", lambda p: p.jobs(), [])
         return [job for job in found if job.project_id in self._gone]
 

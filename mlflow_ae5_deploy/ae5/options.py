@@ -1,4 +1,4 @@
-"""How to reach a platform: address, trust and patience."""
+"""Connection options: address, trust and timeouts."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class ConnectionOptions:
     retries: int = 3
 
     def trust(self) -> str | bool:
-        """What `requests` wants as `verify`.
+        """The argument `verify` of `requests`.
 
         The configured file wins. Only without one may the environment name another (REQUESTS_CA_BUNDLE is what
         ae5-tools users know); it can never switch the check off.

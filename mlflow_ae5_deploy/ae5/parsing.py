@@ -160,7 +160,7 @@ def parse_resource_profile(record: Mapping[str, Any]) -> ResourceProfile:
 
 
 def _url(record: Mapping[str, Any]) -> str | None:
-    """None also for what no URL is: it is printed as it stands, for a shell to read."""
+    """The URL, or None for an unprintable one: it is printed as is, for a shell."""
     url = str(record.get("url") or "")
     return url if url and url.isascii() and url.isprintable() and " " not in url else None
 

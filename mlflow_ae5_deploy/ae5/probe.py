@@ -54,7 +54,7 @@ def proxy_for(host: str) -> str | None:
 
 
 def addresses(host: str) -> list[str]:
-    """What the name resolves to here. Raises Unreachable."""
+    """The addresses of the host's name. Raises Unreachable."""
     name, port = split_host(host)
     found = shielded(lambda: socket.getaddrinfo(name, port, type=socket.SOCK_STREAM), host=host)
     return sorted({str(entry[4][0]) for entry in found})

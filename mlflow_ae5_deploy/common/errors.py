@@ -84,7 +84,7 @@ class DeployError(Exception):
 
     @property
     def kind(self) -> str:
-        """The class name, as it stands in JSON output."""
+        """The class name, as in JSON output."""
         return type(self).__name__
 
 

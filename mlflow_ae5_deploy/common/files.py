@@ -114,7 +114,7 @@ def scratch_folder(parent: Path | None = None) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix=_SCRATCH_PREFIX, dir=parent) as name:
         lock = os.open(Path(name, _SCRATCH_LOCK), os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
         try:
-            with contextlib.suppress(OSError):  # a file system without locks: nobody takes it for abandoned
+            with contextlib.suppress(OSError):  # a file system without locks, where no run deletes it
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             yield Path(name)
         finally:

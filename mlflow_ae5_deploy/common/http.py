@@ -12,7 +12,7 @@ from mlflow_ae5_deploy.common.redaction import scrub
 _log = logging.getLogger(__name__)
 _LONGEST = 100_000  # bytes of a body that is looked at
 _SHOWN = 800  # characters of it
-_PRIVATE = ("/token", "/impersonation", "/logs")  # ends of paths whose answers may hold a secret that nobody knows yet
+_PRIVATE = ("/token", "/impersonation", "/logs")  # ends of paths whose answers may hold an unregistered secret
 
 
 def log_exchange(request: requests.PreparedRequest, response: requests.Response | None, seconds: float) -> None:

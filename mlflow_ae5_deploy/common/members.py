@@ -108,7 +108,7 @@ def recognise(head: bytes) -> Format | None:
 
 
 def describe_foreign(head: bytes) -> str:
-    """What a file that is no archive seems to be; completes "<file> is ..."."""
+    """Describe a file that is no archive; completes "<file> is ..."."""
     text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if not head:
         return "empty"
@@ -170,8 +170,8 @@ def walk(file: IO[bytes], limits: Limits) -> Iterator[Member]:
 def leads_to(link: list[str], kind: Kind, target: str) -> list[str] | None:
     """The path that a link names in its top folder; None where it could leave that.
 
-    Read by the words alone, which is exact while no entry lies below a link: `..` counts in front only, where nothing
-    but folders stands.
+    Read from the text alone, which is exact while no entry is below a link: `..` is allowed in front only, where there
+    are folders only.
     """
     parts = [part for part in target.split("/") if part not in ("", ".")]
     if kind == "symlink":  # from its own folder; a hard link names another entry, from the archive's root

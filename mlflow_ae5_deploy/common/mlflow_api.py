@@ -52,7 +52,7 @@ class Answer:
 
     @property
     def message(self) -> str:
-        """What was seen, in a form fit for a message."""
+        """The answer in a form for messages."""
         if self.problem:
             return self.problem
         if 300 <= self.status < 400:
@@ -76,7 +76,7 @@ class Health:
 
 
 def judge(status: int, content_type: str, body: bytes, message: str) -> Health:
-    """What one answer to PROBE proves."""
+    """The health that an answer to PROBE shows."""
     if status == 200 and "json" in content_type:
         try:
             answer = json_input.parse(body)

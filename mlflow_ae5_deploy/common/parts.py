@@ -52,7 +52,7 @@ def install_sandbox() -> str:
 
 
 def install_ae5_tools() -> str:
-    """How to get an environment that has ae5-tools and this tool."""
+    """Instructions for an environment with ae5-tools and this tool."""
     source = _source()
     this = f"`conda run --name {DISTRIBUTION} python -m pip install {source}`" if source else "this tool with pip"
     return f"Create an environment that has it: `{CREATE_ENVIRONMENT}`. Install there {this}."

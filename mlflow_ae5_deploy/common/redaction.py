@@ -26,7 +26,7 @@ _lock = threading.Lock()
 _registered: set[str] = set()
 _shown: set[str] = {"mlflow", "MLflow", "mlflow-ae5-deploy", "mlflow_ae5_deploy"}
 
-# Every quantifier that can start anywhere is bounded, or stands behind a look-behind: a megabyte of base64 in an
+# Every quantifier that can start anywhere is bounded, or behind a look-behind: a megabyte of base64 in an
 # error text must not take minutes.
 # Quoted, quoted inside of quoted JSON (\"...\"), and quoted but truncated.
 _QUOTED = (

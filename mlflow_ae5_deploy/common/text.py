@@ -1,4 +1,4 @@
-"""Small things about wording."""
+"""Helpers for sentences and commands in messages."""
 
 from __future__ import annotations
 
@@ -57,13 +57,13 @@ def as_sentence(text: str) -> str:
 
 
 def gone(jobs: int, records: int) -> str:
-    """What a schedule that was removed has taken along."""
+    """Sentence on the jobs and run records deleted with a schedule."""
     things = [counted(number, what) for number, what in ((jobs, "jobs"), (records, "run records")) if number]
     return f"{' and '.join(things)} {'is' if jobs + records == 1 else 'are'} gone"
 
 
 def size(value: Any) -> str:
-    """1234567 -> 1.2 MB; an unknown size is said to be one."""
+    """1234567 -> 1.2 MB."""
     if not isinstance(value, int | float) or isinstance(value, bool):
         return "an unknown size"
     amount, unit = float(value), 0

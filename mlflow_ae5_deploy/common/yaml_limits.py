@@ -15,7 +15,7 @@ MAX_NODES = 20_000  # with every alias replaced by what it stands for
 MAX_DEPTH = 50
 MAX_DIGITS = 1_000  # of a number; Python refuses to write down those of more than 4,300
 ODD_VALUES = (ValueError, LookupError, ArithmeticError, TypeError, AttributeError, RecursionError)
-"""What the YAML libraries raise at values that are not what their form or tag says, besides YAMLError."""
+"""Exceptions of the YAML libraries, besides YAMLError, for values that do not fit their form or tag."""
 
 _NUMBER = re.compile(r"[-+.]*[0-9][0-9A-Fa-fxXo_.:]*\Z")
 

@@ -144,7 +144,7 @@ def dependencies(values: Any) -> Any:
 
 def _each(values: Any, problem_of: Callable[[str, str], str]) -> Any:
     if not isinstance(values, dict):
-        return values  # said better by the type check that follows
+        return values  # reported by the type check that follows
     problems = []
     for key, value in values.items():
         if not isinstance(key, str):

@@ -17,7 +17,7 @@ SettingPath = tuple[Any, ...]
 @dataclass(frozen=True)
 class Layer:
     """label: default | file | profile NAME | environment NAME | flag.
-    base: the folder relative paths of this layer are below. prefix: where the layer stands in its file.
+    base: the folder of its relative paths. prefix: its path in the file.
     """
 
     label: str
@@ -35,7 +35,7 @@ class Merged:
     origins: dict[SettingPath, Layer] = field(default_factory=dict)
 
     def origin(self, path: SettingPath) -> Layer | None:
-        """The layer that said something about `path`, or about the group or list it is in."""
+        """The layer of `path`, or of the group or list that contains it."""
         for end in range(len(path), 0, -1):
             if path[:end] in self.origins:
                 return self.origins[path[:end]]

@@ -23,7 +23,7 @@ _IGNORED = (
     ("admin", "password"),
     ("server", "key_file"),
 )
-# What `init` writes: nothing is lost, so nothing is said.
+# Defaults, as `init` writes them: ignored without a warning.
 _DEFAULTS = {("platform", "verify_tls"): True, ("platform", "session"): "auto", ("account", "impersonate"): False}
 _STORES = (
     ("server", "backend_store_uri"),

@@ -43,7 +43,7 @@ class SecretResolver:
         return self._resolved[key]
 
     def knows(self, uri: SecretRef | str) -> bool:
-        """Whether the database URI is at hand already, so that nobody is asked for it."""
+        """Whether the database URI is already resolved, without a prompt."""
         return (uri, "database URI") in self._resolved
 
     @staticmethod

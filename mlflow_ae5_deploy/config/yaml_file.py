@@ -25,7 +25,7 @@ from mlflow_ae5_deploy.common.text import size
 from mlflow_ae5_deploy.common.yaml_limits import MAX_BYTES, ODD_VALUES, UnfitYaml, check_events
 
 _MARK = 2  # characters of the longest mark that the parser quotes
-# One quoted piece after the other, so that what stands between two of them is not taken for a third.
+# One quoted piece after the other, so that the text between two of them is not taken for a third.
 _QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"")
 
 
@@ -40,7 +40,7 @@ class YamlFile:
 
 
 def read_yaml(path: Path) -> YamlFile:
-    """Raises Configuration for everything that keeps the file from being read."""
+    """Read the file. Raises Configuration for every problem."""
     text, writable_by_others = _text_of(path)
     lines, twice = _lines(path, text)
     if twice:

@@ -1,7 +1,7 @@
-"""Changing YAML that was loaded with its comments.
+"""Edit YAML that was loaded with its comments.
 
-A comment between two sections belongs, for the YAML library, to the last entry of the first one. Whoever adds behind
-that entry, moves or replaces it, takes the comment off first and puts it back at the new end.
+For the YAML library, a comment between two sections belongs to the last entry of the first one. So it is detached
+before entries are added, moved or replaced, and attached to the new last entry.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Fetching one file into `<name>.part`, piece by piece and across runs.
+"""Download one file into `<name>.part`, resumable across runs.
 
-What has arrived is kept together with the server's ETag; the rest is asked for with Range and If-Range, so that a
-file which was replaced on the server in the meantime is fetched again, never glued together.
+A partial file is stored with the server's ETag; the rest is requested with Range and If-Range, so that a file that
+was replaced on the server is fetched again, never glued together.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ def _opened(part: Path, start: int) -> IO[bytes]:
 
 
 def _start_of(response: requests.Response) -> int:
-    """Where the answer's bytes belong; -1 when it does not say so properly."""
+    """The offset of the answer's bytes in the file; -1 if it is not stated properly."""
     if response.status_code != 206:
         return 0
     found = _RANGE.fullmatch(response.headers.get("Content-Range", ""))

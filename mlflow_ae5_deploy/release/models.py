@@ -27,7 +27,7 @@ class Release:
 
 @dataclass(frozen=True)
 class FetchSettings:
-    """How to fetch a release. Times are in seconds."""
+    """Settings of a download. Times are in seconds."""
 
     cache_dir: Path
     mirror: str | None = None  # base URL or local folder instead of GitHub; see `versions`

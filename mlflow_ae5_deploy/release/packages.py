@@ -38,7 +38,7 @@ class PackageEnvironment:
 
 
 def environment_of(archive: bytes, command: str) -> PackageEnvironment:
-    """Raises ReleaseRefused for what is not a project archive."""
+    """The environment of a command in a project archive. Raises ReleaseRefused."""
     try:
         survey = survey_members(walk(io.BytesIO(archive), Limits()), "the project", keep={PROJECT_FILE: MAX_BYTES + 1})
     except BrokenArchive as error:

@@ -1,4 +1,4 @@
-"""Reading `anaconda-project.yml`, as far as an upload depends on it.
+"""Read and check `anaconda-project.yml`.
 
 Shapes, from anaconda-project's reference: `commands` maps names to {unix, env_spec, supports_http_options, ...};
 `env_specs` maps names to {packages, channels, ...}; `variables` maps names to a default (string, number or null,

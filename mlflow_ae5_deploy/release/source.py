@@ -1,4 +1,4 @@
-"""Where a release comes from: bundled, `latest`, a version, a path or a URL."""
+"""Sources of a release: bundled, `latest`, a version, a path or a URL."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def obtain(
     clock: Clock,
     on_progress: Callable[[int, int | None], None] | None = None,
 ) -> Release:
-    """Bring a release to hand: `bundled`, `latest`, `X.Y.Z`, a path, or an https URL.
+    """Obtain a release: `bundled`, `latest`, `X.Y.Z`, a path, or an https URL.
 
     A version or URL that is in the cache is taken from there without a request. `on_progress(bytes so far, bytes in
     all or None)` is called while something is fetched. Raises Configuration (no such version, path or address; disk

@@ -15,7 +15,7 @@ from mlflow_ae5_deploy.common.text import size
 
 PROVENANCE_FOLDER = ".mlflow-ae5-deploy"
 
-# Made by tools, of no use on the platform, and different from run to run: left out without a word.
+# Made by tools and useless on the platform: left out silently.
 _LITTER = {
     ".git",
     "__pycache__",
@@ -27,7 +27,7 @@ _LITTER = {
     PROVENANCE_FOLDER,
 }
 
-# Left out because they would do harm, and said so.
+# Left out because they would do harm, and reported.
 _LOCAL = {
     "envs": "environments are made on the platform",
     "anaconda-project-local.yml": "it holds settings, possibly secrets, of one machine",

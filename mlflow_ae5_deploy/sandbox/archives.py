@@ -39,7 +39,7 @@ def unpack(archive: Path, target: Path) -> None:
 
 
 def _write(members: Iterator[Member], target: Path) -> None:
-    """Links come last: nothing is ever written through one, and they take no room."""
+    """Write the members, links last, so that nothing is written through one."""
     links: list[Member] = []
     for member in members:
         if not _is_safe(member):

@@ -193,7 +193,7 @@ def _stop_daemon(state_dir: Path) -> bool:
 
 
 def _collect(pid: int) -> None:
-    """When the daemon is a child of this very process, do not leave it as a zombie."""
+    """Collect the daemon if it is a child of this process, else it stays a zombie."""
     with contextlib.suppress(ChildProcessError):
         os.waitpid(pid, os.WNOHANG)
 

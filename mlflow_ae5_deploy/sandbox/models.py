@@ -206,7 +206,7 @@ def state_to_json(state: SandboxState) -> str:
 
 
 def state_from_json(data: dict[str, Any]) -> SandboxState:
-    """Raises KeyError, TypeError or ValueError when the file is of another make."""
+    """Parse the state file. KeyError, TypeError or ValueError for another format."""
     values = dict(data)
     for name, kind in _NESTED.items():
         values[name] = {key: _record(kind, item) for key, item in values.get(name, {}).items()}

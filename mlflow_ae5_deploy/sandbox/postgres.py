@@ -119,7 +119,7 @@ def _binaries() -> Path:
 
 
 def _identity() -> tuple[int | None, int | None]:
-    """As whom the server runs: as we do, but as `nobody` when we are root."""
+    """The user and group of the server: `nobody`'s when we are root."""
     if os.geteuid() != 0:
         return None, None
     nobody = pwd.getpwnam("nobody")

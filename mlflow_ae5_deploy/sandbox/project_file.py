@@ -24,7 +24,7 @@ class SandboxProjectFile:
 
 
 def read_project_file(path: Path) -> SandboxProjectFile:
-    """Raises ApiError 400 with what is wrong."""
+    """Read and check the file. Raises ApiError 400."""
     try:
         data = load(path)
     except UnfitYaml as error:
@@ -82,7 +82,7 @@ def _variables(section: Any) -> dict[str, str | None]:
 
 @dataclass(frozen=True)
 class SandboxHttpOptions:
-    """What AE5 passes to a web command."""
+    """Options that AE5 passes to a web command."""
 
     port: int
     address: str

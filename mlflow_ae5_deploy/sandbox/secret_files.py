@@ -1,4 +1,4 @@
-"""Secrets as the commands see them: one file per name, in one folder per account."""
+"""Secrets as files for the commands: one folder per account."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mlflow_ae5_deploy.sandbox.store import write_private
 
 
 class SecretFiles:
-    """Keeps the folders in step with the state. Runs on the server's loop."""
+    """Secret files in step with the state. Runs on the server's loop."""
 
     def __init__(self, core: SandboxCore) -> None:
         self._core = core
@@ -32,7 +32,7 @@ class SecretFiles:
         self.sync(username)
 
     def sync(self, username: str) -> None:
-        """Write what is due, remove what is gone, and come back for the rest."""
+        """Write due secrets, delete removed ones, and schedule the rest."""
         folder = self._core.secrets_folder(username)
         secrets = self._core.state.secrets.get(username, {})
         now = time.time()

@@ -77,11 +77,11 @@ class SandboxServer:
 
     @property
     def database_uri(self) -> str | None:
-        """The PostgreSQL it started, if it was asked for one. Holds the password."""
+        """URI of its PostgreSQL, if requested. Holds the password."""
         return self._database_uri
 
     def start(self) -> SandboxInfo:
-        """Raises SandboxError when it cannot run, for instance because a port is taken."""
+        """Start, and return when it answers. SandboxError, for example for a port in use."""
         self._thread = threading.Thread(target=self._thread_main, name="ae5-sandbox", daemon=True)
         self._thread.start()
         self._ready.wait()
@@ -221,7 +221,7 @@ class SandboxServer:
         stack.push_async_callback(control_runner.cleanup)
         control_socket = listen(core.state.control_port, "the control plane")
         core.state.control_port = control_socket.getsockname()[1]
-        # Never the expired certificate: whoever wants it to end must get through.
+        # Never the expired certificate, which would lock out the control plane.
         await web.SockSite(control_runner, control_socket, ssl_context=certificates.server_context(ca)).start()
 
 
@@ -277,6 +277,6 @@ def _seed(core: SandboxCore) -> None:
     credentials = {
         "admin": {"username": ADMIN, "password": passwords[ADMIN]},
         "users": {PERSON: passwords[PERSON]},
-        "reserved": {SERVICE_ACCOUNT: passwords[SERVICE_ACCOUNT]},  # no account yet: whoever makes it may take this
+        "reserved": {SERVICE_ACCOUNT: passwords[SERVICE_ACCOUNT]},  # for an account that does not exist yet
     }
     write_private(core.state_dir / "credentials.json", json.dumps(credentials, indent=2))

@@ -1,4 +1,4 @@
-"""How the sandbox behaves: plain, typed, changeable while it runs."""
+"""The sandbox's settings: typed, and changeable while it runs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ TEN_YEARS = 10 * 365 * 24 * 3600.0
 class SandboxSettings:
     """Every duration is in seconds; `*_polls` count how often a record must be read.
 
-    Defaults are what makes a rehearsal quick; the slow habits of a cluster are switched on by name.
+    The defaults make a rehearsal quick; a cluster's delays are switched on by name.
     """
 
     addressing: str = "auto"
@@ -44,7 +44,7 @@ class SandboxSettings:
     deployment_token_seconds: float = TEN_YEARS
     expired_certificate: bool = False
     clock: str = "running"
-    """running | still: the time that schedules go by stands, and only the control's `advance_clock` moves it"""
+    """running | still: the schedule's clock is moved by the control's `advance_clock` only"""
     groups: tuple[str, ...] = ("everyone", "data-science")
 
     def changed(self, changes: dict[str, Any]) -> SandboxSettings:

@@ -40,7 +40,7 @@ class _Corrected:
         raise LoginFailed(f"No password is configured for {key}; this tool does not prompt for one.")
 
     def __del__(self) -> None:
-        """Theirs sends a logout whenever the object is collected."""
+        """Do nothing; ae5-tools sends a logout whenever the object is collected."""
 
 
 class _User(_Corrected, AEUserSession):  # type: ignore[misc, unused-ignore]
@@ -65,7 +65,7 @@ class _Admin(_Corrected, AEAdminSession):  # type: ignore[misc, unused-ignore]
         super().__init__(hostname, login.username, password=login.password, persist=False)
 
     def _connect(self, password: Secret) -> None:
-        """Theirs prints every error, and continues."""
+        """Fetch the token here, because ae5-tools prints every error and continues."""
         self._sdata = auth.fetch_admin_token(self.session, self.hostname, self.username, password)
 
 

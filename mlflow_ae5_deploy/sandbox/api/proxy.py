@@ -136,7 +136,7 @@ class Proxy:
             )
             if response is None or not response.prepared:
                 raise ApiError(502, "Bad Gateway") from error
-            # Half an answer is out: cut the connection, so that nobody takes it for a whole one.
+            # Half an answer is out: abort the connection, so that it is not taken for a whole one.
             if request.transport is not None:
                 request.transport.abort()
             return response

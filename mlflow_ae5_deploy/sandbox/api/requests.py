@@ -1,4 +1,4 @@
-"""Reading requests strictly: what is not understood is refused, and said so."""
+"""Read requests strictly; refuse unknown fields and parameters by name."""
 
 from __future__ import annotations
 

@@ -31,11 +31,11 @@ class Call:
 
 @dataclass(frozen=True)
 class Fault:
-    """What goes wrong, for which requests.
+    """A fault, and the requests that it hits.
 
     path: regular expression searched in the path. skip: matching requests let through first. times: how many are
     hit (None: all). delay: seconds waited before anything else. hold: waits, after the delay, until `clear_faults`
-    (with after=True: acts first, then waits, then answers); `held()` tells that it does. Then one of:
+    (with after=True: acts first, then waits, then answers); `held()` counts those. Then one of:
     drop="before" | "after" the effect: the connection is cut without an answer;
     status (with reason, body, headers): answered instead of acting, or, with after=True, after acting.
     """
@@ -107,18 +107,18 @@ class Control:
         return fault
 
     def faults(self) -> list[Fault]:
-        """Those still to come."""
+        """The faults that are still to come."""
         with self._lock:
             return list(self._faults)
 
     def clear_faults(self) -> None:
-        """None is to come any more; requests that are held go on."""
+        """Remove all faults, and release held requests."""
         with self._lock:
             self._faults.clear()
             self._held.clear()
 
     def hold(self) -> object:
-        """A request begins to wait. Returns what `is_held` is asked with."""
+        """Register a held request. Returns its ticket for `is_held`."""
         ticket = object()
         with self._lock:
             self._held.add(ticket)
@@ -129,7 +129,7 @@ class Control:
             return ticket in self._held
 
     def held(self) -> int:
-        """How many requests are waiting."""
+        """The number of held requests."""
         with self._lock:
             return len(self._held)
 
@@ -175,7 +175,7 @@ class Control:
     # -- the schedule's clock -------------------------------------------------------------
 
     def now(self) -> float:
-        """Epoch seconds on the clock that schedules go by."""
+        """Epoch seconds on the schedule's clock."""
         return (self._began if self._settings.clock == "still" else time.time()) + self._clock_offset
 
     def advance_clock(self, seconds: float) -> float:

@@ -101,7 +101,7 @@ def _make_room_for(target: str) -> None:
     _mount("tmpfs", above, "tmpfs", 0, f"mode={mode:o}")
     for name, is_link, is_folder in entries:
         source, shown = f"/proc/self/fd/{covered}/{name}", f"{above}/{name}"
-        with contextlib.suppress(FileNotFoundError):  # it has gone meanwhile
+        with contextlib.suppress(FileNotFoundError):  # deleted since it was listed
             if is_link:
                 os.symlink(os.readlink(source), shown)  # noqa: PTH115, PTH211
                 continue

@@ -1,4 +1,4 @@
-"""When a change shows: at once, after a number of polls, or after a while."""
+"""Delays until a change shows: a number of polls, or a time."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 MAX_DEPTH = 100
 MAX_NODES = 1_000_000  # values and names; Python needs about 100 bytes for each
 
-_STRING = re.compile(r'"(?:[^"\\]|\\.)*+"?', re.S)  # or what never ends, lest each of its quotes be tried
+_STRING = re.compile(r'"(?:[^"\\]|\\.)*+"?', re.S)  # or an unterminated one, so that not each of its quotes is tried
 _STRUCTURE = ",[{:"
 
 

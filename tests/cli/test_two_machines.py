@@ -89,7 +89,7 @@ MOMENTS = [
     ("upgrade, the server stopped", UPGRADE, "POST", "/jobs$", 2, "no server runs"),
     ("upgrade, about to start", UPGRADE, "POST", "/deployments$", 0, "no server runs"),
     ("restart, about to start", ("rotate-token", "--restart", "--yes"), "POST", "/deployments$", 0, "no server runs"),
-    ("rehearsal", ("upgrade", "--rehearse", "--release", "SECOND"), "POST", "/jobs$", 0, "server.rehearsal` is there"),
+    ("rehearsal", ("upgrade", "--rehearse", "--release", "SECOND"), "POST", "/jobs$", 0, "server.rehearsal` exists"),
 ]  # fmt: skip
 
 

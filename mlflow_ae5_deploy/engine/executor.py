@@ -70,17 +70,17 @@ def require_consent(
     weighty = [change for change in changes if change.needs_consent]
     if not weighty or context.options.consent(weighty):
         return
-    first, phrase = weighty[0], weighty[0].phrase
-    what = f"{phrase[:1].upper()}{phrase[1:]} was not agreed to: {first.reason}."
+    first = weighty[0]
+    what = f"Not confirmed: {first.phrase} ({first.reason})."
     meaning = [[f"- {item.text}" for item in change.consequences] for change in weighty]
     if len(weighty) > 1:
-        what = f"{len(weighty)} changes were not agreed to."
+        what = f"Not confirmed: {len(weighty)} changes."
         meaning = [
             [f"- {c.phrase}", *(f"  {line}" for line in lines)] for c, lines in zip(weighty, meaning, strict=True)
         ]
     if again:
-        remedy += f" If you want it, run this again with {first.consent_option}."
-    detail = "\n".join(["It would mean:", *(line for lines in meaning for line in lines)])
+        remedy += f" Re-run with {first.consent_option} to confirm."
+    detail = "\n".join(["Consequences:", *(line for lines in meaning for line in lines)])
     raise Conflict(what, where=where, remedy=remedy, detail=detail)
 
 

@@ -20,6 +20,9 @@ from mlflow_ae5_deploy.common.redaction import scrub
 _log = logging.getLogger(__name__)
 
 
+_TYPES: dict[str, type | tuple[type, ...]] = {"stage": int, "writes": int, "seconds": (int, float), "added": list}
+
+
 @dataclass(frozen=True, kw_only=True)
 class JournalEntry:
     """One line. None for what an event does not have."""
@@ -63,7 +66,8 @@ class JournalEntry:
             return None
         if not isinstance(data, dict) or not isinstance(data.get("event"), str):
             return None
-        given = {field.name: data[field.name] for field in fields(cls) if field.name in data}
+        names = (field.name for field in fields(cls))
+        given = {name: data[name] for name in names if isinstance(data.get(name), _TYPES.get(name, str))}
         try:
             time = datetime.fromisoformat(data["time"])
         except (KeyError, TypeError, ValueError):

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 from mlflow_ae5_deploy.common.errors import Configuration
+from mlflow_ae5_deploy.engine.journal import JournalEntry
 
 _START = '{"time": '
 DONE, UNFINISHED, INTERRUPTED, NOTED = "done", "unfinished", "interrupted", "noted"
@@ -29,7 +28,7 @@ class Entry:
     """Its effects, as phrases."""
     trouble: list[str] = field(default_factory=list)
     """What failed on the way, and the error it ended with."""
-    open_intents: list[Mapping[str, Any]] = field(default_factory=list, repr=False)
+    open_intents: list[JournalEntry] = field(default_factory=list, repr=False)
 
     @property
     def seconds(self) -> float | None:
@@ -66,17 +65,17 @@ def history_of(lines: Iterable[str]) -> History:
     for line in lines:
         if not line.strip():
             continue
-        record = _record(line)
+        record = JournalEntry.parse(line)
         if record is None:
             unreadable += 1
-            record = _record(line[line.rfind(_START) :])  # after the part that a full disk has truncated
+            record = JournalEntry.parse(line[line.rfind(_START) :])  # after the part that a full disk has truncated
         if record is None:
             continue
         _take(record, entries, open_)
     for entry in entries:
         if entry.outcome in (UNFINISHED, INTERRUPTED):
             for intent in entry.open_intents:
-                entry.trouble.append(f"began to {intent.get('phrase') or 'change something'}, outcome not recorded")
+                entry.trouble.append(f"began to {intent.phrase or 'change something'}, outcome not recorded")
     return History(tuple(entries), unreadable)
 
 
@@ -87,33 +86,23 @@ def last_effect(path: Path, action: str, resource: str, name: str) -> datetime |
     except OSError:
         return None
     for line in reversed(lines):
-        record = _record(line)
-        keys = ("event", "action", "resource", "name")
-        if record and [record.get(key) for key in keys] == ["effect", action, resource, name]:
-            return _moment(record.get("time"))
+        record = JournalEntry.parse(line)
+        if record and (record.event, record.action, record.resource, record.name) == ("effect", action, resource, name):
+            return record.time
     return None
 
 
-def _record(line: str) -> Mapping[str, Any] | None:
-    try:
-        found = json.loads(line)
-    except ValueError:
-        return None
-    return found if isinstance(found, dict) and "event" in found else None
-
-
-def _take(record: Mapping[str, Any], entries: list[Entry], open_: dict[tuple[str, str], Entry]) -> None:
-    who, verb, event = (str(record.get(key) or "?") for key in ("who", "verb", "event"))
-    when, key = _moment(record.get("time")), (who, verb)
+def _take(record: JournalEntry, entries: list[Entry], open_: dict[tuple[str, str], Entry]) -> None:
+    key, event = (record.who, record.verb), record.event
     if event == "begin":
-        open_[key] = Entry(when, None, who, verb, UNFINISHED)  # an earlier one without an end stays unfinished
+        open_[key] = Entry(record.time, None, *key, UNFINISHED)  # an earlier one without an end stays unfinished
         entries.append(open_[key])
         return
     entry = open_.get(key)
     if entry is None:
         if event != "effect":
             return
-        entry = Entry(when, when, who, verb, NOTED)
+        entry = Entry(record.time, record.time, *key, NOTED)
         entries.append(entry)
     if event == "intent":
         entry.open_intents.append(record)
@@ -124,37 +113,24 @@ def _take(record: Mapping[str, Any], entries: list[Entry], open_: dict[tuple[str
     elif event == "failed":
         entry.trouble.append(_failure(record))
     elif event in ("end", "interrupted"):
-        entry.ended = when
-        entry.outcome = INTERRUPTED if event == "interrupted" else str(record.get("outcome") or DONE)
-        what = str(record.get("what") or "")
+        entry.ended = record.time
+        entry.outcome = INTERRUPTED if event == "interrupted" else record.outcome or DONE
+        what = record.what
         if what and not any(what in line for line in entry.trouble):
             entry.trouble.append(what)
         del open_[key]
 
 
-def _ends(done: Mapping[str, Any], intent: Mapping[str, Any]) -> bool:
-    """Whether `done` is of the same change: their records differ in the time only."""
-    return all(done.get(key) == value for key, value in intent.items() if key not in ("event", "time"))
+def _ends(done: JournalEntry, intent: JournalEntry) -> bool:
+    """Whether `done` is of the same change: their entries differ in event and time only."""
+    return replace(done, event=intent.event, time=intent.time) == intent
 
 
-def _effect(record: Mapping[str, Any]) -> str:
-    words = [str(record.get(key) or "") for key in ("action", "resource", "name")]
-    identity, account = str(record.get("id") or ""), str(record.get("account") or "")
-    if identity:
-        words.append(f"({identity})")
-    if account:
-        words.append(f"for {account}")
-    return " ".join(word for word in words if word)
+def _effect(record: JournalEntry) -> str:
+    identity, account = record.id and f"({record.id})", record.account and f"for {record.account}"
+    return " ".join(word for word in (record.action, record.resource, record.name, identity, account) if word)
 
 
-def _failure(record: Mapping[str, Any]) -> str:
-    position = f"stage {record['stage']}: " if record.get("stage") else ""
-    position = f"{record['account']}: " if record.get("account") else position
-    return f"{position}{record.get('what') or record.get('kind') or 'failed'}"
-
-
-def _moment(value: Any) -> datetime | None:
-    try:
-        return datetime.fromisoformat(value) if isinstance(value, str) else None
-    except ValueError:
-        return None
+def _failure(record: JournalEntry) -> str:
+    position = f"{record.account}: " if record.account else f"stage {record.stage}: " if record.stage else ""
+    return f"{position}{record.what or record.kind or 'failed'}"

@@ -72,7 +72,7 @@ def test_install_interrupts_nothing_that_was_not_agreed_to(bench, capsys, case):
         assert any(words in line for line in consequences(planned)), planned.out
         assert words in shown.out
         assert words in refused.err
-    assert_error(refused, 14, "was not agreed to", "--yes" if not case.files else "--replace")
+    assert_error(refused, 14, "Not confirmed", "--yes" if not case.files else "--replace")
     assert running(bench) == before
 
     agreed = bench.run(capsys, "install", *options, "--json", "--yes")
@@ -86,7 +86,7 @@ def test_replace_agrees_to_another_content_only(bench, capsys):
     with_another_profile(bench)
     before = running(bench)
 
-    assert_error(bench.install(capsys, "--replace"), 14, "was not agreed to", "--yes")
+    assert_error(bench.install(capsys, "--replace"), 14, "Not confirmed", "--yes")
 
     assert running(bench) == before
 
@@ -97,7 +97,7 @@ def test_rotate_token_restarts_only_what_was_agreed_to(bench, capsys):
 
     refused = bench.run(capsys, "rotate-token", "--sandbox", "--json", "--restart")
 
-    assert_error(refused, 14, "was not agreed to", DOWN, TOKENS, "--yes")
+    assert_error(refused, 14, "Not confirmed", DOWN, TOKENS, "--yes")
     assert running(bench) == before
     assert bench.run(capsys, "rotate-token", "--sandbox", "--restart", "--yes").code == 0
     assert running(bench) != before
@@ -166,7 +166,7 @@ def test_making_a_server_private_keeps_its_token(bench, capsys):
     assert done.code == 0, done.err
     assert {s["name"] for s in done.data["stages"] if s["outcome"] == "changed"} == {"deploy"}
     assert [w for w in bench.writes() if "token" in w or "credentials" in w] == []
-    assert "not documented" in done.data["stages"][7]["warnings"][0]
+    assert "does not document" in done.data["stages"][7]["warnings"][0]
 
 
 def test_a_group_that_does_not_exist_points_to_the_setting(bench, capsys):

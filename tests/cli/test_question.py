@@ -56,7 +56,7 @@ def test_no_changes_nothing_and_does_not_suggest_yes(bench, capsys, answer):
 
     refused = answer("n")
 
-    assert_error(refused, 14, "not agreed to", "Nothing was changed.")
+    assert_error(refused, 14, "Not confirmed", "Nothing was changed.")
     assert "--yes" not in refused.err
     assert bench.writes() == []
     assert bench.everything() == before

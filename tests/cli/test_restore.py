@@ -134,7 +134,7 @@ class TestRefused:
         refused = restore(site, capsys, "--stop-server", "--replace")
         agreed = restore(site, capsys, "--stop-server", "--replace", "--yes")
 
-        assert_error(refused, 14, "2 changes were not agreed to", "every token issued so far is invalidated", "--yes")
+        assert_error(refused, 14, "Not confirmed: 2 changes", "every token issued so far is invalidated", "--yes")
         assert agreed.code == 0, agreed.err
         assert data(site) == "schema-1\nbefore\n"
 

@@ -221,7 +221,7 @@ class TestUninstall:
 
         refused = here("uninstall", "--json")
 
-        assert_error(refused, 14, "not agreed to", "--yes", "deployment dev.mlflow.tracking.server", "run record")
+        assert_error(refused, 14, "Not confirmed", "--yes", "deployment dev.mlflow.tracking.server", "run record")
         assert "Kept: the account" in refused.err
         assert bench.writes() == []
         assert bench.everything() == before

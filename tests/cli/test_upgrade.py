@@ -158,7 +158,7 @@ class TestForward:
 
         shown = site.run(capsys, "upgrade", "--sandbox", "--release", str(site.second))
 
-        assert_error(shown, 14, "was not agreed to", "--yes")
+        assert_error(shown, 14, "Not confirmed", "--yes")
         assert "MLflow    3.17.2 → 3.18.0" in shown.out
         assert "the schema would change from schema-1 to schema-2: 1 migration in 0.2 s on a copy" in shown.out
         assert "every token issued so far is invalidated" in shown.err
@@ -358,7 +358,7 @@ class TestInterrupted:
         assert_error(
             declined,
             14,
-            "Roll back to release first.tar.gz was not agreed to",
+            "Not confirmed: roll back to release first.tar.gz",
             "--yes",
             "moved to a saved copy",
             "restore --list-saved",

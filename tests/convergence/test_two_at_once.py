@@ -67,7 +67,7 @@ def test_every_other_run_names_the_holder(cell: Cell, verb: str) -> None:
 
     stage = HELD[verb][3] or lock["stage"]
     for outcome in refused.values():
-        assert_error(outcome, 22, operator(), f"process {first.pid}", f"`{verb}`", f"now at stage {stage}")
+        assert_error(outcome, 22, operator(), f"pid {first.pid}", f"{verb}, ", f"stage {stage}")
         assert re.search(r"since \d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00", outcome.err)
         assert "--lock-wait" in outcome.err
     assert not [
@@ -110,7 +110,7 @@ def test_waiting_has_an_end(cell: Cell) -> None:
 
     refused = cell.run(*INSTALL, "--lock-wait", "0.6")
 
-    assert_error(refused, 22, f"process {first.pid}")
+    assert_error(refused, 22, f"pid {first.pid}")
     assert let_go(cell, first).code == 0
 
 

@@ -206,3 +206,11 @@ def test_a_run_behind_a_torn_line_is_not_lost(tmp_path):
 
 def test_a_journal_that_is_not_there_is_empty(tmp_path):
     assert read(tmp_path / "journal.jsonl").entries == ()
+
+
+def test_fields_of_a_wrong_type_are_left_out():
+    hostile = '{"time": 7, "event": "begin", "who": [1], "verb": {}, "stage": "8", "what": 5}'
+
+    (entry,) = history_of([hostile]).entries
+
+    assert (entry.began, entry.who, entry.verb) == (None, "?", "?")

@@ -10,6 +10,7 @@ import pytest
 from tests.cli.answers import assert_error
 from tests.cli.rotating import volume
 from tests.cli.snapshotting import make_snapshotting_release
+from tests.contract import checked
 from tests.sandbox.support import wait_for
 
 SECRET_DESTINATION = "s3://key:planted-backup-password@bucket/prefix"
@@ -26,7 +27,10 @@ def verb(bench, capsys):
             file.unlink()
 
     def run(*argv):
-        return bench.run(capsys, argv[0], "--sandbox", "--json", *argv[1:])
+        done = bench.run(capsys, argv[0], "--sandbox", "--json", *argv[1:])
+        if report := done.data.get("run", {}).get("report"):
+            checked(report)
+        return done
 
     return run
 

@@ -57,7 +57,7 @@ class Ended:
 
     @property
     def last(self) -> dict[str, Any]:
-        from tests.project_template.contract import checked
+        from tests.contract import checked
 
         return checked(json.loads(self.stdout.strip().splitlines()[-1]))
 

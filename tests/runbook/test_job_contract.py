@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from types import UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
@@ -12,9 +11,8 @@ import pytest
 from mlflow_ae5_deploy.common import errors
 from mlflow_ae5_deploy.jobs import contract, tasks
 from mlflow_ae5_deploy.jobs.contract import BackupReport, GcReport, Report, RestoreReport, last_line, read
-from mlflow_ae5_deploy.release.bundled import SERVER_PACKAGE, template_dir
+from tests.contract import CONTRACT
 
-CONTRACT = json.loads((template_dir() / SERVER_PACKAGE / "contract.json").read_text())
 PLAIN = {str: "text", int: "integer", float: "number", bool: "flag"}
 EXIT_CODES = {
     "done": errors.EXIT_DONE,

@@ -17,7 +17,7 @@ from mlflow_ae5_server.common import settings
 from mlflow_ae5_server.common.errors import ProjectError
 from mlflow_ae5_server.common.report import Report
 
-from tests.project_template.contract import checked
+from tests.contract import checked
 from tests.project_template.mariadb import ANSI, with_mysql
 
 NOW = 1_900_000_000_000  # milliseconds; nothing here is younger, but for what says so

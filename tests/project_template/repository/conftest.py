@@ -27,7 +27,7 @@ from mlflow_ae5_server.repository.interfaces import BlobSink
 from mlflow_ae5_server.repository.manifest import Manifest
 from mlflow_ae5_server.repository.repository import Repository, create_repository, open_backend
 
-from tests.project_template.contract import checked
+from tests.contract import checked
 
 
 def dump(database: Database, objects: BlobSink) -> DatabasePart:

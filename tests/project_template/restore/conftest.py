@@ -31,8 +31,8 @@ from mlflow_ae5_server.restore import journal
 from mlflow_ae5_server.restore.open import open_saved_copies
 from mlflow_ae5_server.restore.saved_copies import SavedCopies
 
+from tests.contract import checked
 from tests.project_template.conftest import made_once
-from tests.project_template.contract import checked
 from tests.project_template.mariadb import MariaDB, with_mysql
 from tests.project_template.restore import killing
 from tests.project_template.restore.restoring import work_on

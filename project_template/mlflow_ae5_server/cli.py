@@ -1,7 +1,6 @@
 """The command line: `tracking-server`, and the jobs around it.
 
-AE5 appends `--anaconda-project-*` options to web commands. All of them are accepted, also ones it may invent later,
-by every command.
+AE5 appends `--anaconda-project-*` options to web commands. Every command accepts all of them, also unknown ones.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from mlflow_ae5_server.common.report import Report
 from mlflow_ae5_server.common.settings import Settings
 
 _AE5 = "--anaconda-project-"
-_OWN_WORDS: dict[str, Callable[[argparse.ArgumentParser], None]] = {
+_ARGUMENTS: dict[str, Callable[[argparse.ArgumentParser], None]] = {
     "backup": arguments.backup,
     "restore": arguments.restore,
     "drill": arguments.drill,
@@ -42,19 +41,19 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         ("tracking-server", "serve the MLflow UI and API"),
         ("garbage-collection", "remove for good what users deleted longer ago than MLFLOW_TRACKING_GC_TTL"),
         ("database-upgrade", "bring the database's schema to the installed MLflow"),
-        ("check", "say whether database, artifact store and server can be used from here; change nothing"),
+        ("check", "check that database, artifact store and server can be used from here; change nothing"),
         ("backup", "snapshot database and artifacts, or verify, list, show or prune snapshots"),
         ("restore", "bring a snapshot back into an empty database and artifact store"),
-        ("drill", "restore a snapshot into a scratch place, prove it there, remove it"),
+        ("drill", "restore a snapshot to a temporary location, test it, remove it"),
     ):
         command = commands.add_parser(name, help=text, allow_abbrev=False)
         command.set_defaults(dry_run=False)
-        if name in _OWN_WORDS:
-            _OWN_WORDS[name](command)
+        if name in _ARGUMENTS:
+            _ARGUMENTS[name](command)
         if name in ("garbage-collection", "database-upgrade"):
-            command.add_argument("--dry-run", action="store_true", help="say what would be done, and do nothing")
+            command.add_argument("--dry-run", action="store_true", help="print what would be done, and do nothing")
         if name == "database-upgrade":
-            command.add_argument("--rehearse", action="store_true", help="migrate a copy, and say how long it took")
+            command.add_argument("--rehearse", action="store_true", help="migrate a copy, and report how long it took")
         if name == "garbage-collection":
             command.add_argument(
                 "--orphans",
@@ -77,23 +76,23 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     return options
 
 
-def _says_nothing(argv: Sequence[str]) -> bool:
-    """Whether `argv` is a command of its own words with none of them, so that its variable has the say."""
+def _reads_variable(argv: Sequence[str]) -> bool:
+    """Whether `argv` is a command without arguments that has a variable for them."""
     return len(argv) > 0 and argv[0] in ARGUMENTS and not _without_ae5_options(argv[1:])
 
 
 def _without_ae5_options(arguments: Sequence[str]) -> list[str]:
-    """`arguments` without options of AE5 that we do not know, and without the value such an option may have."""
-    kept, after_option = [], False
+    """`arguments` without unknown options of AE5, and without the value that such an option may have."""
+    own, after_option = [], False
     for argument in arguments:
         if argument.startswith(_AE5):
             after_option = "=" not in argument
         elif after_option and not argument.startswith("-"):
             after_option = False
         else:
-            kept.append(argument)
+            own.append(argument)
             after_option = False
-    return kept
+    return own
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -102,8 +101,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     report: Report | None = None
     try:
         argv = sys.argv[1:] if argv is None else argv
-        silent = _says_nothing(argv)
-        options = argparse.Namespace(command=argv[0]) if silent else parse(argv)
+        from_variable = _reads_variable(argv)
+        options = argparse.Namespace(command=argv[0]) if from_variable else parse(argv)
         if options.command != "tracking-server":
             report = Report(COMMANDS[options.command])
             signal.signal(signal.SIGTERM, _terminated)
@@ -111,8 +110,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             os.environ["MLFLOW_TRACKING_GC_ORPHANS"] = options.orphans
         resolved = settings.load(os.environ)
         print(resolved.table(), file=sys.stderr, flush=True)
-        if silent:
-            options = parse([options.command, *arguments.words(options.command, resolved)])
+        if from_variable:
+            options = parse([options.command, *arguments.from_variable(options.command, resolved)])
         return _finish(report, _run(options, resolved, report))
     except ProjectError as error:
         print(f"error: {error}", file=sys.stderr, flush=True)
@@ -124,7 +123,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if report:
             report.add(outcome="interrupted")
         return _finish(report, stop.exit_code if isinstance(stop, StoppedError) else 130)
-    except Exception as error:  # foreseen by nobody, and the last line of a job must still tell that it failed
+    except Exception as error:  # unforeseen; the last line of a job must still report that it failed
         traceback.print_exc()
         unforeseen = ProjectError(f"{type(error).__name__}: {error}".splitlines()[0], "see the traceback in this log")
         print(f"error: {unforeseen}", file=sys.stderr, flush=True)
@@ -136,19 +135,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(options: argparse.Namespace, resolved: Settings, report: Report | None) -> int:
     if report is None:
         return _serve(options, resolved)
-    name = options.command
-    if name in ARGUMENTS:
-        module = importlib.import_module(f"mlflow_ae5_server.commands.{name}")
-        code: int = module.run(resolved, report, options)
-        return code
-    from mlflow_ae5_server.commands import check, database_upgrade, garbage_collection
-
-    jobs: dict[str, Callable[[Settings, Report, bool], int]] = {
-        "garbage-collection": garbage_collection.run,
-        "database-upgrade": database_upgrade.rehearse if getattr(options, "rehearse", False) else database_upgrade.run,
-        "check": check.run,
-    }
-    return jobs[name](resolved, report, options.dry_run)
+    module = importlib.import_module(f"mlflow_ae5_server.commands.{options.command.replace('-', '_')}")
+    run = module.rehearse if getattr(options, "rehearse", False) else module.run
+    code: int = run(resolved, report, options if options.command in ARGUMENTS else options.dry_run)
+    return code
 
 
 def _serve(options: argparse.Namespace, resolved: Settings) -> int:

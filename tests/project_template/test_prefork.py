@@ -106,7 +106,7 @@ def test_a_dead_worker_is_replaced(start: type[Started]) -> None:
         ("sys.exit(7)", 7, "giving up"),
         ("raise RuntimeError('broken')", 1, "giving up"),
         ("os.kill(os.getpid(), signal.SIGKILL)", 1, "giving up"),
-        ("return Supervisor.HOPELESS", 3, "could not start"),
+        ("return Supervisor.FAILED_TO_START", 3, "could not start"),
     ],
 )
 def test_workers_that_keep_dying_end_everything_with_an_error(

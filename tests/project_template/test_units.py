@@ -17,7 +17,7 @@ import pytest
 from mlflow_ae5_server import cli
 from mlflow_ae5_server.common import errors, folders, redaction, settings
 from mlflow_ae5_server.common.errors import ConfigurationError, UsageError, hint_for
-from mlflow_ae5_server.server import asgi, hosts, workers
+from mlflow_ae5_server.server import host_policy, middleware, worker_count
 from mlflow_ae5_server.server.prefork import Restarts
 
 from mlflow_ae5_deploy.common import errors as client_errors
@@ -42,7 +42,7 @@ TTL = "MLFLOW_TRACKING_GC_TTL"
     ],
 )
 def test_origins_and_frames(endpoints: list[str], platforms: list[str], origins: list[str], frames: str) -> None:
-    policy = hosts.derive(endpoints, platforms)
+    policy = host_policy.derive(endpoints, platforms)
     assert "*" not in policy.allowed_hosts
     assert list(policy.cors_origins) == origins
     assert policy.content_security_policy == f"frame-ancestors 'self' {frames}".strip()
@@ -95,9 +95,9 @@ CONFIGURED_HOSTS = ["extra.example.com", "8443.example.com:8443", "*.wild.exampl
     ],
 )
 def test_hosts_that_may_be_asked(host: str, allowed: bool) -> None:
-    policy = hosts.derive(["a.example.com", "[2001:db8::1]:8443"], ["platform.example.com"], CONFIGURED_HOSTS)
+    policy = host_policy.derive(["a.example.com", "[2001:db8::1]:8443"], ["platform.example.com"], CONFIGURED_HOSTS)
     assert policy.allows_host(host) is allowed
-    assert hosts.derive([], [], ["*"]).allows_host(host or "x")
+    assert host_policy.derive([], [], ["*"]).allows_host(host or "x")
 
 
 @pytest.mark.parametrize(
@@ -126,31 +126,31 @@ def test_hosts_that_may_be_asked(host: str, allowed: bool) -> None:
 )
 def test_origins_that_may_ask(origin: str, allowed: bool) -> None:
     extra = ["https://extra.example.com:8443", "http://*.wild.example.com", "http://11.*"]
-    assert hosts.derive(["a.example.com"], [], [], extra).allows_origin(origin) is allowed
-    assert hosts.derive([], [], [], ["*"]).allows_origin(origin)
-    assert hosts.derive([], [], [], ["http://localhost:*"]).allows_origin(origin) is origin.startswith(
+    assert host_policy.derive(["a.example.com"], [], [], extra).allows_origin(origin) is allowed
+    assert host_policy.derive([], [], [], ["*"]).allows_origin(origin)
+    assert host_policy.derive([], [], [], ["http://localhost:*"]).allows_origin(origin) is origin.startswith(
         "http://localhost"
     )
 
 
 def test_the_hosts_that_matter_come_first_and_whole() -> None:
     many = [f"h{number}.example.com" for number in range(9)]
-    policy = hosts.derive(["[::2]:8443", "end.example.com"], ["ae5.example.com"], many)
+    policy = host_policy.derive(["[::2]:8443", "end.example.com"], ["ae5.example.com"], many)
     usual = "local and private addresses"
     assert policy.summary == ", ".join(("[::2]", "end.example.com", "ae5.example.com", *many, usual))
-    assert hosts.derive(["localhost:8443"], []).summary == usual
+    assert host_policy.derive(["localhost:8443"], []).summary == usual
 
 
 @pytest.mark.parametrize("text", ["a b;c", "-x", "a.b:port", "a..b\n;script"])
 def test_what_is_no_host_is_refused(text: str) -> None:
     with pytest.raises(UsageError):
-        hosts.derive([text.replace(" ", "_;")], [])
+        host_policy.derive([text.replace(" ", "_;")], [])
 
 
 # Frame policy and assistant
 
 
-async def _ask(application: asgi.Application, path: str) -> tuple[dict[bytes, bytes], Any]:
+async def _ask(application: middleware.Application, path: str) -> tuple[dict[bytes, bytes], Any]:
     seen: dict[str, Any] = {}
 
     async def send(message: MutableMapping[str, Any]) -> None:
@@ -178,14 +178,17 @@ async def _echo(scope: Any, receive: Any, send: Any) -> None:
     ],
 )
 def test_the_policy_is_added_to_answers(frames: bool, path: str, header: bytes | None) -> None:
-    headers, client = asyncio.run(_ask(asgi.wrap(_echo, hosts.derive([], []), frames=frames), path))
+    headers, client = asyncio.run(_ask(middleware.wrap(_echo, host_policy.derive([], []), frames=frames), path))
     assert headers.get(b"content-security-policy") == header
     assert (headers[b"x"], client) == (b"y", ("127.0.0.1", 5))
 
 
 def test_callers_of_the_assistant_come_from_elsewhere() -> None:
     _, client = asyncio.run(
-        _ask(asgi.wrap(_echo, hosts.derive([], []), "/prefix"), "/prefix/ajax-api/3.0/mlflow/assistant/message")
+        _ask(
+            middleware.wrap(_echo, host_policy.derive([], []), "/prefix"),
+            "/prefix/ajax-api/3.0/mlflow/assistant/message",
+        )
     )
     assert client[0] != "127.0.0.1"
 
@@ -209,13 +212,13 @@ def test_callers_of_the_assistant_come_from_elsewhere() -> None:
     ],
 )
 def test_number_of_workers(requested: str, cpus: float, memory: int | None, expected: int) -> None:
-    assert workers.choose(requested, workers.Limits(cpus, memory))[0] == expected
+    assert worker_count.choose(requested, worker_count.Limits(cpus, memory))[0] == expected
 
 
 @pytest.mark.parametrize("text", ["0", "-1", "many", "1.5", "65"])
 def test_a_senseless_number_of_workers_is_refused(text: str) -> None:
     with pytest.raises(ConfigurationError, match="MLFLOW_WORKERS"):
-        workers.choose(text, workers.Limits(4, None))
+        worker_count.choose(text, worker_count.Limits(4, None))
 
 
 @pytest.mark.parametrize(
@@ -240,7 +243,7 @@ def test_limits_of_a_container(
         (tmp_path / "cgroup" / name).write_text(text + "\n")
     (tmp_path / "self").mkdir()
     (tmp_path / "self" / "cgroup").write_text(group + "\n")
-    limits = workers.read_limits(tmp_path / "cgroup", tmp_path, cpus=8)
+    limits = worker_count.read_limits(tmp_path / "cgroup", tmp_path, cpus=8)
     assert (limits.cpus, limits.memory) == expected
 
 

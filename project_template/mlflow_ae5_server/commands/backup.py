@@ -258,7 +258,7 @@ def _show(settings: Settings, report: Report, options: argparse.Namespace) -> in
     repository = _open(settings, report)
     manifest = repository.snapshot(options.snapshot)
     fields = summary.describe_manifest(repository, manifest)
-    fields["keys"] = keys.told(manifest.keys, os.environ)
+    fields["keys"] = keys.compare_all(manifest.keys, os.environ)
     _say(json.dumps(fields, indent=2))
     report.add(outcome="done", manifest=fields)
     return 0

@@ -169,8 +169,8 @@ def _check_keys(settings: Settings) -> dict[str, Any]:
     newest = _newest(settings)
     if newest is not None:
         fields["snapshot"] = newest.id
-        fields["keys"] = keys.told(newest.keys, os.environ)
-        warnings += [f"snapshot {newest.id}: {text}" for text in keys.in_words(fields["keys"])]
+        fields["keys"] = keys.compare_all(newest.keys, os.environ)
+        warnings += [f"snapshot {newest.id}: {text}" for text in keys.differences(fields["keys"])]
     if warnings:
         fields["warnings"] = warnings
     return {**fields, "message": f"the current keys decrypt {' and '.join(read) or 'nothing yet'}"}

@@ -50,7 +50,7 @@ def run(settings: Settings, report: Report, dry_run: bool) -> int:
         _refuse_unknown(before, store)
         if before.state == "empty":
             character_sets.require_database(store)
-            from mlflow_ae5_server.commands.tracking_server import refuse_unfinished
+            from mlflow_ae5_server.server.application import refuse_unfinished
 
             refuse_unfinished(settings.value("MLFLOW_ARTIFACTS_DESTINATION") or "")
         # An interrupted migration may have changed rows or tables under the old revision.

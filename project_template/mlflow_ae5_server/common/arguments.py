@@ -1,7 +1,7 @@
-"""The words that Backup, Restore and Drill understand, on the command line as in the variable that a job is given.
+"""The arguments of Backup, Restore and Drill, on the command line or in a variable.
 
-A job of AE5 passes variables only, so each of these commands reads one with words as on its command line:
-`MLFLOW_TRACKING_BACKUP_ARGUMENTS: verify --sample 1%`. Words on the command line itself count more than the variable.
+A job of AE5 passes variables only, so each of these commands reads its command line from one:
+`MLFLOW_TRACKING_BACKUP_ARGUMENTS: verify --sample 1%`. Arguments on the command line itself beat the variable.
 """
 
 from __future__ import annotations
@@ -13,59 +13,58 @@ from mlflow_ae5_server.common.contract import ARGUMENTS
 from mlflow_ae5_server.common.errors import UsageError
 from mlflow_ae5_server.common.settings import Settings
 
-# Where the variable says nothing at all; a restore does not begin to write because somebody cleared a variable.
-_NO_MESSAGE = {"backup": ["create"], "restore": ["--dry-run"], "drill": []}
+# Where the variable is empty; a restore does not write because somebody cleared a variable.
+_DEFAULTS = {"backup": ["create"], "restore": ["--dry-run"], "drill": []}
 
 
-def words(command: str, settings: Settings) -> list[str]:
-    """The words in the variable of `command`. Raises UsageError where they cannot be told apart."""
+def from_variable(command: str, settings: Settings) -> list[str]:
+    """The arguments in the variable of `command`. Raises UsageError."""
     name = ARGUMENTS[command]
     try:
-        found = shlex.split(settings.value(name) or "")
+        return shlex.split(settings.value(name) or "") or _DEFAULTS[command]
     except ValueError as error:
-        raise UsageError(f"{name} cannot be split into words: {error}", "mind its quotation marks") from None
-    return found or _NO_MESSAGE[command]
+        raise UsageError(f"{name} cannot be split into words: {error}", "check its quotation marks") from None
 
 
 def restore(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--snapshot", default="latest", metavar="ID", help="which one; latest where nothing is said")
-    parser.add_argument("--dry-run", action="store_true", help="check the snapshot, say what would be done, do nothing")
-    parser.add_argument("--replace", action="store_true", help="keep aside what the target holds, for --undo")
+    parser.add_argument("--snapshot", default="latest", metavar="ID", help="default: latest")
+    parser.add_argument("--dry-run", action="store_true", help="check the snapshot and print what would be done")
+    parser.add_argument("--replace", action="store_true", help="move what the target holds to a saved copy, for --undo")
     parser.add_argument("--no-upgrade", action="store_true", help="leave an older schema as the snapshot has it")
     parser.add_argument(
         "--same-artifacts",
         action="store_true",
-        help="with --replace: leave the artifacts in place where all of the snapshot's are among them, unchanged",
+        help="with --replace: leave the artifacts as they are where all of the snapshot's are among them, unchanged",
     )
     parser.add_argument(
         "--shorten-text",
         action="store_true",
-        help="shorten run names, descriptions and values of params and tags that another kind of database cannot keep",
+        help="shorten run names, descriptions and values of params and tags that another kind of database cannot store",
     )
-    parser.add_argument("--undo", action="store_true", help="bring back what --replace kept aside")
-    parser.add_argument("--saved", metavar="NAME", help="with --undo: bring back what is kept under that name")
-    parser.add_argument("--list-saved", action="store_true", help="name what is kept aside")
-    parser.add_argument("--drop-saved", metavar="NAME", help="remove for good what is kept under that name")
+    parser.add_argument("--undo", action="store_true", help="bring back the copy that --replace saved")
+    parser.add_argument("--saved", metavar="NAME", help="with --undo: the saved copy to bring back")
+    parser.add_argument("--list-saved", action="store_true", help="list the saved copies")
+    parser.add_argument("--drop-saved", metavar="NAME", help="delete a saved copy")
 
 
 def check_restore(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
-    """Refuse words that contradict each other."""
+    """Refuse options that contradict each other."""
     others = options.replace or options.no_upgrade or options.same_artifacts or options.snapshot != "latest"
     others = others or options.shorten_text
     if options.same_artifacts and not options.replace:
         parser.error("--same-artifacts goes with --replace only")
     if options.saved is not None and not options.undo:
-        parser.error("--saved goes with --undo only: it names what to bring back")
+        parser.error("--saved goes with --undo only: it names the copy to bring back")
     if options.undo and (others or options.drop_saved or options.list_saved):
-        parser.error("--undo goes with --saved and --dry-run only: it brings back what a --replace kept aside")
+        parser.error("--undo goes with --saved and --dry-run only: it brings back a saved copy")
     if options.list_saved and (others or options.dry_run or options.drop_saved):
-        parser.error("--list-saved stands alone: it names what is kept aside")
+        parser.error("--list-saved goes with no other option: it lists the saved copies")
     if options.drop_saved is not None and others:
-        parser.error("--drop-saved goes with --dry-run only: it removes what was kept aside")
+        parser.error("--drop-saved goes with --dry-run only: it deletes a saved copy")
 
 
 def drill(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--snapshot", default="latest", metavar="ID", help="which one; latest where nothing is said")
+    parser.add_argument("--snapshot", default="latest", metavar="ID", help="default: latest")
 
 
 def backup(parser: argparse.ArgumentParser) -> None:
@@ -74,7 +73,9 @@ def backup(parser: argparse.ArgumentParser) -> None:
     create.add_argument(
         "--rehash", action="store_true", help="read every artifact again, also where it looks unchanged"
     )
-    create.add_argument("--allow-external", action="store_true", help="succeed although artifacts lie elsewhere")
+    create.add_argument(
+        "--allow-external", action="store_true", help="succeed although artifacts outside the store are not backed up"
+    )
     create.add_argument(
         "--allow-empty",
         action="store_true",
@@ -85,13 +86,13 @@ def backup(parser: argparse.ArgumentParser) -> None:
     extent = verify.add_mutually_exclusive_group()
     extent.add_argument("--sample", metavar="PERCENT", help="how many of the objects to read, as 1%%")
     extent.add_argument("--all", action="store_true", help="read all of them")
-    actions.add_parser("list", help="name the snapshots", allow_abbrev=False)
+    actions.add_parser("list", help="list the snapshots", allow_abbrev=False)
     show = actions.add_parser("show", help="show one snapshot's manifest", allow_abbrev=False)
     show.add_argument("--snapshot", default="latest", metavar="ID")
-    prune = actions.add_parser("prune", help="say which snapshots would go, or remove them", allow_abbrev=False)
-    for kept in ("last", "daily", "weekly"):
-        prune.add_argument(f"--keep-{kept}", type=int, metavar="N")
+    prune = actions.add_parser("prune", help="list the snapshots that would go, or remove them", allow_abbrev=False)
+    for rule in ("last", "daily", "weekly"):
+        prune.add_argument(f"--keep-{rule}", type=int, metavar="N")
     prune.add_argument(
-        "--drop-damaged", action="append", default=[], metavar="ID", help="a damaged snapshot that is to go as well"
+        "--drop-damaged", action="append", default=[], metavar="ID", help="a damaged snapshot to remove as well"
     )
     prune.add_argument("--yes", action="store_true", help="remove them")

@@ -1,17 +1,17 @@
-"""The failures a reader of an AE5 log can act on.
+"""The failures that an administrator can act on.
 
     ProjectError             exit code
-      UsageError                2   an option we do not understand
-      ConfigurationError        3   a setting that cannot work as it stands
+      UsageError                2   an unknown option
+      ConfigurationError        3   a setting that cannot work
       UnreachableError         10   database or server did not answer in time
       CredentialsError         11   database or server refused the password or token
-      AbsentError              15   what was named is not there: a snapshot, or a saved copy
+      AbsentError              15   there is no such snapshot or saved copy
       BusyError                22   another maintenance run holds the lock: try again later
       UnfinishedError          22   a restore was interrupted: finish it first
       DamagedError             25   a snapshot is not what its manifest says
       NotEmptyError            26   the target of a restore holds something
       InUseError               27   a server runs on the target
-      StorageError             28   the place of the backups is gone, not ours or not writable
+      StorageError             28   the backup repository is missing, not ours or not writable
       NoRoomError              28   the same, because it is full
       SchemaError              33   the database is of another MLflow version (run DatabaseUpgrade), or lacks tables
 
@@ -35,8 +35,7 @@ def hint_for(error: OSError) -> str:
 
 
 class ProjectError(Exception):
-    """`message` says what happened and where, `hint` what to do about it; `fields` are for a job's last line. None of
-    them holds a secret."""
+    """What happened and where, and a hint what to do; `fields` are for a job's report. None of them holds a secret."""
 
     exit_code = EXIT_CODES["failed"]
 
@@ -51,8 +50,11 @@ class ProjectError(Exception):
 
 
 class StoppedError(BaseException):
-    """SIGTERM. Not a KeyboardInterrupt: one of those that passes through `exec` (as imports may) makes CPython end the
-    process by SIGINT, whatever exit code was asked for; and not an Exception, so that nothing retries over it."""
+    """SIGTERM. Not an Exception, so that no retry catches it.
+
+    Nor a KeyboardInterrupt: one that passes through `exec` (as imports may) makes CPython end the process by SIGINT,
+    whatever its exit code.
+    """
 
     exit_code = EXIT_CODES["interrupted"]
 
@@ -110,4 +112,4 @@ class BusyError(ProjectError):
 
 
 class UnfinishedError(BusyError):
-    """Unlike another run at work, this does not pass by itself: no job may count it as in order."""
+    """Unlike another run, this does not pass by itself: every job fails with it."""

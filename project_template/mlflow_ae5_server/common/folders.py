@@ -1,4 +1,4 @@
-"""Local folders of the stores: made for local stores only; are they writable, and do they outlive the container?"""
+"""Local folders of the stores: create them, check that they are writable and outlive the container."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ def local_folder(location: str) -> Path | None:
 
 
 def real(folder: Path) -> Path:
-    """`folder` without links. Raises DamagedError where somebody swaps parts of it for links all the time."""
+    """`folder` without links. Raises DamagedError where its parts are swapped for links all the time."""
     for _attempt in range(1000):
         with contextlib.suppress(OSError):  # it was a link, and is none when it is read
             return Path(os.path.realpath(folder))
-    raise DamagedError(f"{folder} changes all the time", "who else can write in the folder above it?")
+    raise DamagedError(f"{folder} changes all the time", "check who else can write in the folder above it")
 
 
 def sqlite_file(uri: str) -> Path | None:
@@ -41,7 +41,7 @@ def sqlite_file(uri: str) -> Path | None:
 
 
 def make_writable(folder: Path, setting: str) -> None:
-    """Create `folder` (0700 where we create it) and make sure files can be made in it."""
+    """Create `folder` (0700 where we create it), and check that files can be created in it."""
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         writable = os.access(folder, os.W_OK | os.X_OK)
@@ -60,7 +60,7 @@ def make_writable(folder: Path, setting: str) -> None:
 
 
 def persistence_warning(folder: Path, environ: Mapping[str, str]) -> str | None:
-    """A warning when, on AE5, `folder` lies on the container's own disk, which every restart throws away."""
+    """A warning when, on AE5, `folder` lies on the container's own disk, which every restart deletes."""
     on_ae5 = environ.get("PROJECT_DIR", "").startswith("/opt/continuum") or "APP_SOURCE" in environ
     if not on_ae5 or environ.get("MLFLOW_AE5_SANDBOX"):
         return None

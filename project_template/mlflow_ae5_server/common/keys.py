@@ -1,7 +1,7 @@
-"""The keys with which MLflow encrypts what is in its database: LLM keys of the gateway, and secrets of webhooks.
+"""The keys with which MLflow encrypts values in its database: LLM keys of the gateway, and secrets of webhooks.
 
-Without a passphrase MLflow takes a constant from its source; without a key for webhooks every start makes up another
-one. A snapshot holds a check value of each key: a scrypt digest under a salt of its own, as slow to guess from as the
+Without a passphrase MLflow uses a constant of its source; without a key for webhooks every start makes another one. A
+snapshot holds a check value of each key: a scrypt digest with a salt of its own, as slow to guess from as the
 encryption itself, and never the key.
 """
 
@@ -33,13 +33,12 @@ _NAMED = 5  # rows
 
 @dataclass(frozen=True)
 class KeyCheck:
-    """What a snapshot knows of one key. `salt` and `value` are empty where none was set. `rows`: what it had
-    encrypted."""
+    """The check value of a key in a snapshot."""
 
     name: str
-    salt: str
+    salt: str  # empty, as `value`, where no key was set
     value: str
-    rows: int = 0
+    rows: int = 0  # that were encrypted with it
 
 
 def make_check(name: str, environ: Mapping[str, str], rows: int = 0) -> KeyCheck:
@@ -51,49 +50,47 @@ def make_check(name: str, environ: Mapping[str, str], rows: int = 0) -> KeyCheck
 
 
 def compare(check: KeyCheck, environ: Mapping[str, str]) -> str:
-    """Whether the key at hand is the one that the check value was made of: SAME or OTHER; UNSET where there is none."""
+    """Whether the present key is the one of the check value: SAME or OTHER; UNSET where there is none."""
     key = _material(check.name, environ)
     if key is None:
         return SAME if not check.value else UNSET
     return SAME if hmac.compare_digest(_digest(key, check.salt), check.value) else OTHER
 
 
-def parse(found: Any) -> tuple[KeyCheck, ...]:
-    """Check values out of JSON, one of each key at most: to compare takes a while. Raises ValueError, TypeError."""
-    checks = tuple(KeyCheck(**entry) for entry in found)
-    if not all(map(_is_made, checks)) or len({check.name for check in checks}) < len(checks):
+def parse(entries: Any) -> tuple[KeyCheck, ...]:
+    """Check values from JSON, one of each key at most: to compare takes a while. Raises ValueError, TypeError."""
+    checks = tuple(KeyCheck(**entry) for entry in entries)
+    if not all(map(_is_valid, checks)) or len({check.name for check in checks}) < len(checks):
         raise ValueError("not a check value")
     return checks
 
 
-def _is_made(check: KeyCheck) -> bool:
-    """Whether `make_check` may have made it: others can write to where it comes from."""
+def _is_valid(check: KeyCheck) -> bool:
+    """Whether `make_check` may have made it; it may come from a file that others can write."""
     texts = (check.salt, check.value)
     made = all(isinstance(text, str) for text in texts) and (texts == ("", "") or _SHAPE.fullmatch(":".join(texts)))
     return bool(made) and check.name in NAMES and type(check.rows) is int and 0 <= check.rows < 2**63
 
 
-def told(checks: Iterable[KeyCheck], environ: Mapping[str, str]) -> list[dict[str, Any]]:
-    """For a report: of each key of a snapshot its name, the number of rows, and how it compares with that at hand."""
+def compare_all(checks: Iterable[KeyCheck], environ: Mapping[str, str]) -> list[dict[str, Any]]:
+    """The field `keys` of a report: name, rows and comparison with the present key, for each key of a snapshot."""
     return [
         {"name": c.name, "protects": PROTECTS[c.name], "rows": c.rows, "at_hand": compare(c, environ)} for c in checks
     ]
 
 
-def in_words(found: Iterable[Mapping[str, Any]]) -> list[str]:
-    """A sentence for each key that is not the snapshot's, of what `told` says."""
-    message = []
-    for key in found:
+def differences(compared: Iterable[Mapping[str, Any]]) -> list[str]:
+    """A sentence for each key that is not the snapshot's, from what `compare_all` returns."""
+    sentences = []
+    for key in compared:
         if key["at_hand"] == SAME:
             continue
-        what = (
-            f"its {counted(key['rows'], key['protects'])} cannot be read"
-            if key["rows"]
-            else "it holds nothing encrypted"
-        )
+        effect = "it holds nothing encrypted"
+        if key["rows"]:
+            effect = f"its {counted(key['rows'], key['protects'])} cannot be read"
         now = "is not set here" if key["at_hand"] == UNSET else "is another one here"
-        message.append(f"{key['name']} {now} than when the snapshot was made: {what}")
-    return message
+        sentences.append(f"{key['name']} {now} than when the snapshot was made: {effect}")
+    return sentences
 
 
 def _material(name: str, environ: Mapping[str, str]) -> str | None:
@@ -107,30 +104,31 @@ def _digest(key: str, salt: str) -> str:
     return hashlib.scrypt(key.encode(), salt=salt.encode(), **_COST).hex()
 
 
-# what is in the database ------------------------------------------------------------------------------------------
+# encrypted values of the database ---------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Encrypted:
-    """Names of what was encrypted. `published`: with MLflow's constant, readable for everybody. `lost`: with a key
-    that is not at hand, `lost_ids` likewise."""
+    """The values that one key protects, by their names."""
 
-    name: str
+    name: str  # of the key
     rows: int
-    published: tuple[str, ...] = ()
-    lost: tuple[str, ...] = ()
+    published: tuple[str, ...] = ()  # encrypted with MLflow's constant: readable for everybody
+    lost: tuple[str, ...] = ()  # encrypted with another key
     lost_ids: tuple[str, ...] = ()
 
 
 def require_usable(environ: Mapping[str, str]) -> None:
-    """Raises ConfigurationError for a key that MLflow would fail over, or publishes; without repeating it."""
+    """Raise ConfigurationError for a key that MLflow cannot use, or publishes; without repeating it."""
     from mlflow.utils.crypto import DEFAULT_KEK_PASSPHRASE
 
     if environ.get(PASSPHRASE) == DEFAULT_KEK_PASSPHRASE:
         raise ConfigurationError(f"{PASSPHRASE} is the constant that MLflow publishes", "set one of your own")
     version = environ.get(VERSION) or "1"
     if not (version.isascii() and version.isdigit() and 0 < int(version) < 2**31):
-        raise ConfigurationError(f"{VERSION} is not a positive number", "set it to 1, or to what rotate-kek said")
+        raise ConfigurationError(
+            f"{VERSION} is not a positive number", "set it to 1, or to the version that rotate-kek printed"
+        )
     webhooks = environ.get(WEBHOOKS)
     if webhooks and not is_webhook_key(webhooks):
         raise ConfigurationError(
@@ -147,7 +145,7 @@ def is_webhook_key(text: str) -> bool:
 
 
 def examine(engine: Any, environ: Mapping[str, str]) -> list[Encrypted]:
-    """What the database holds encrypted, and whether the keys at hand read it. Changes nothing."""
+    """The encrypted values of the database, and whether the present keys read them. Changes nothing."""
     from sqlalchemy import inspect
 
     tables = set(inspect(engine).get_table_names())
@@ -156,9 +154,9 @@ def examine(engine: Any, environ: Mapping[str, str]) -> list[Encrypted]:
 
 
 def adopt(engine: Any, environ: Mapping[str, str]) -> int:
-    """Wrap anew, with the passphrase that is set, what was encrypted with MLflow's constant. Returns how many rows.
+    """Encrypt again, with the present passphrase, rows encrypted with MLflow's constant. Returns how many rows.
 
-    What MLflow's `crypto rotate-kek` does, but in place: a key that was not set until now takes effect for all rows.
+    As MLflow's `crypto rotate-kek`, but in place: a key that was not set until now takes effect for all rows.
     """
     from mlflow.utils.crypto import KEKManager, wrap_dek
     from sqlalchemy import inspect, text
@@ -190,7 +188,7 @@ def _gateway(connection: Any, tables: set[str], environ: Mapping[str, str]) -> E
 
 
 def _unwrapped(connection: Any, environ: Mapping[str, str]) -> list[tuple[Any, bytes | None]]:
-    """Rows that the passphrase at hand does not read, each with its own key where MLflow's constant reads that."""
+    """Rows that the present passphrase does not read, each with its own key where MLflow's constant reads that."""
     from mlflow.utils.crypto import DEFAULT_KEK_PASSPHRASE, KEKManager
     from sqlalchemy import text
 
@@ -241,26 +239,26 @@ def _webhooks(connection: Any, tables: set[str], environ: Mapping[str, str]) -> 
     return Encrypted(WEBHOOKS, len(rows), (), names, ids)
 
 
-def warnings(found: Iterable[Encrypted], environ: Mapping[str, str]) -> list[str]:
-    """What a person should know of it, each a sentence with what to do."""
-    message = []
-    for one in found:
+def warnings(encrypted: Iterable[Encrypted], environ: Mapping[str, str]) -> list[str]:
+    """A sentence for each problem, with what to do."""
+    sentences = []
+    for one in encrypted:
         what = PROTECTS[one.name]
         if one.published:
-            message.append(
+            sentences.append(
                 f"{counted(len(one.published), what)} ({_names(one.published)}) encrypted with a constant that MLflow "
                 f"publishes, readable in every backup: set {one.name} (`install` does) and restart the "
                 "server, which encrypts them again; then replace them at their provider: older backups keep them"
             )
         if one.lost:
-            message.append(
+            sentences.append(
                 f"{counted(len(one.lost), what)} ({_names(one.lost)}) encrypted with another {one.name}, unreadable "
                 f"now: set the key of that time (see the saved key file), or {_without_key(one)}"
             )
         if not environ.get(one.name) and not one.published and not one.lost:
             why = "are readable for everybody in a backup" if one.name == PASSPHRASE else "break at the next restart"
-            message.append(f"{one.name} is not set, so {what} {why}: `install` sets it")
-    return message
+            sentences.append(f"{one.name} is not set, so {what} {why}: `install` sets it")
+    return sentences
 
 
 def _without_key(one: Encrypted) -> str:

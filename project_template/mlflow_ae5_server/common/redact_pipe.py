@@ -13,8 +13,7 @@ from mlflow_ae5_server.common.redaction import scrub
 
 def pipe_main() -> None:
     """Copy stdin to stdout, scrubbed; ends when the last writer is gone."""
-    # Our parent decides when we end: by closing the pipe. A signal to the whole group must not cut off the last lines.
-
+    # The parent ends this process by closing the pipe. A signal to the whole group must not lose the last lines.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     settings.load(os.environ)

@@ -1,4 +1,4 @@
-"""Keeps passwords and tokens out of everything this process prints, also out of what MLflow and drivers print.
+"""Keep passwords and tokens out of everything that this process prints, MLflow and drivers included.
 
 `install()` puts a filter in front of stdout and stderr before MLflow is imported, so that its logging handlers,
 tracebacks and prints all pass through it. Processes that inherit only the file descriptors (MLflow's job runner)
@@ -14,10 +14,10 @@ from typing import TextIO
 from urllib.parse import quote, quote_plus, unquote
 
 MASK = "********"
-_WORDS = frozenset({"true", "false", "none", "null", "auto", "unset", "default"})  # secrets may say these; so may logs
-_SHORTEST = 4  # shorter values would blot out ordinary words; in URIs the patterns below still catch them
+_WORDS = frozenset({"true", "false", "none", "null", "auto", "unset", "default"})  # in secrets and in logs
+_SHORTEST = 4  # shorter values would mask ordinary words; in URIs the patterns below still catch them
 
-_known: set[str] = set()
+_secrets: set[str] = set()
 _shown: set[str] = {"mlflow", "MLflow", "mlflow_ae5_server"}
 
 _PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = (
@@ -32,17 +32,16 @@ _PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = (
 
 
 def register(value: str) -> None:
-    """Take `value`, and its URL-encoded and decoded forms, out of any text from now on; long ones line by line too."""
+    """Mask `value`, and its URL-encoded and decoded forms, in any text from now on; long ones line by line too."""
     for part in {value, *value.splitlines()}:
         stripped = part.strip()
         for form in {stripped, quote(stripped, safe=""), quote_plus(stripped), unquote(stripped), repr(stripped)[1:-1]}:
             if len(form) >= _SHORTEST and form.lower() not in _WORDS and not form.startswith("-----"):
-                _known.add(form)
+                _secrets.add(form)
 
 
 def show(*texts: str) -> None:
-    """Leave these paths and names as they are where they stand whole, also where a secret is the same or a part of one:
-    people must be able to copy them."""
+    """Do not mask these paths and names as a whole, also where a secret is equal or a part: people must copy them."""
     _shown.update(text for text in texts if len(text) >= _SHORTEST)
 
 
@@ -57,8 +56,10 @@ def register_uri(uri: str) -> None:
 
 
 def login_in(uri: str) -> tuple[str, ...]:
-    """User and password that stand before the bucket of an object store's address, in every way it could be read; none
-    where there is no such thing. Azure's `CONTAINER@ACCOUNT` is no login, nor is an Amazon resource name."""
+    """User and password before the bucket of an object store's address, in every way it could be read.
+
+    Azure's `CONTAINER@ACCOUNT` is no login, nor is an Amazon resource name.
+    """
     scheme, _, rest = uri.partition("://")
     bucket = rest.partition("/")[0]
     if "@" not in rest or bucket.startswith("arn:"):
@@ -70,14 +71,14 @@ def login_in(uri: str) -> tuple[str, ...]:
 
 
 def register_login(uri: str) -> None:
-    """Register what `login_in` finds."""
+    """Register the login in an object store's address."""
     for part in login_in(uri):
         register(part)
 
 
 def scrub(text: str) -> str:
     """`text` without any registered value and without anything that looks like a credential."""
-    if found := [value for value in _known if value in text]:
+    if found := [value for value in _secrets if value in text]:
         whole = [(name, rf"({_front(name)}{re.escape(name)}(?![\w\-]))") for name in _shown if name in text]
         longest_first = sorted(
             [*whole, *((value, re.escape(value)) for value in found)], key=lambda item: -len(item[0])

@@ -1,4 +1,4 @@
-"""The last line of a job: JSON on stdout that says what was really done."""
+"""The report of a job: its last line, JSON on stdout."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def say(text: str) -> None:
 
 
 class Report:
-    """Collects facts while a job runs and prints them once, last."""
+    """Collects fields while a job runs, and prints them once, last."""
 
     def __init__(self, command: str) -> None:
         self._fields: dict[str, Any] = {"command": command, "outcome": "failed"}
@@ -31,9 +31,9 @@ class Report:
         self.add(**error.fields, outcome=outcome, error=error.message, hint=error.hint)
 
     def exit_code(self, error: ProjectError) -> int:
-        """A garbage collection that finds another one at work is in order: a cron job must not fail for that.
+        """0 for a garbage collection that finds another one running: a cron job must not fail for that.
 
-        An upgrade that was asked for and did not happen is not.
+        An upgrade that did not happen has failed.
         """
         return 0 if _passes(error) and self._fields["command"] == "GarbageCollection" else error.exit_code
 

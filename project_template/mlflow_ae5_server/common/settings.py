@@ -1,4 +1,4 @@
-"""Where every setting comes from: a variable of the job or deployment, else an AE5 secret, else the project's default.
+"""Settings: a variable of the job or deployment, else an AE5 secret, else the project's default.
 
 AE5 hands the defaults of `anaconda-project.yml` to the command as ordinary environment variables, before this code
 runs. So "the environment variable is set" does not tell a default from a variable given to the job or deployment.
@@ -28,7 +28,7 @@ SECRETS_FOLDER_VARIABLE = "MLFLOW_AE5_SECRETS_DIR"
 PROJECT_FILES = ("anaconda-project.yml", "anaconda-project.yaml")
 UNSET = "unset"
 
-# What anaconda-project.yml says, for a command started without it. A test keeps the two equal.
+# The defaults of anaconda-project.yml, for a command started without it. A test keeps the two equal.
 DEFAULTS: dict[str, str] = {
     "MLFLOW_BACKEND_STORE_URI": "sqlite:///data/mlflow/standalone/store/mydb.sqlite",
     "MLFLOW_ARTIFACTS_DESTINATION": "data/mlflow/standalone/artifacts",
@@ -67,11 +67,11 @@ _VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 
 @dataclass(frozen=True)
 class Setting:
-    """`value` is None where the setting is unset; `source` is "variable", "secret" or "default"."""
+    """One setting."""
 
     name: str
-    value: str | None
-    source: str
+    value: str | None  # None where it is unset
+    source: str  # "variable", "secret" or "default"
     sensitive: bool
 
     def shown(self) -> str:
@@ -81,7 +81,7 @@ class Setting:
 
 
 class Settings(Mapping[str, Setting]):
-    """All settings of one start, by name."""
+    """All settings, by name."""
 
     def __init__(self, settings: Mapping[str, Setting]) -> None:
         self._settings = dict(settings)
@@ -140,14 +140,14 @@ class Settings(Mapping[str, Setting]):
             raise ConfigurationError(f"{name} is {value!r}, which is too long") from None
 
     def table(self) -> str:
-        """One line per setting that says where it came from; values only where nobody minds."""
+        """One line per setting with its source; values only where they are not sensitive."""
         width = max(len(name) for name in self._settings)
         lines = ["settings (a variable beats a secret, a secret beats the project's default):"]
         lines += [f"  {s.name:{width}}  {s.source:8}  {s.shown()}" for s in sorted(self.values(), key=lambda s: s.name)]
         return "\n".join(lines)
 
     def apply(self, environ: MutableMapping[str, str]) -> None:
-        """Make `environ` say what was resolved, for MLflow and the storage clients, which read it themselves."""
+        """Write the settings into `environ`, for MLflow and the storage clients, which read it themselves."""
         for setting in self.values():
             if setting.value is None:
                 environ.pop(setting.name, None)
@@ -156,7 +156,7 @@ class Settings(Mapping[str, Setting]):
 
 
 def resolve(environ: Mapping[str, str], project_defaults: Mapping[str, str], secrets: Mapping[str, str]) -> Settings:
-    """Decide value and source of every setting known here, in the project file or among the secrets."""
+    """Decide value and source of every setting of ours, of the project file and of the secrets."""
     resolved = {}
     for name in {*DEFAULTS, *project_defaults, *secrets, *(_STORE_URIS & environ.keys())}:
         default = project_defaults.get(name, DEFAULTS.get(name))
@@ -235,7 +235,7 @@ def project_folder(environ: Mapping[str, str]) -> Path:
 
 
 def load(environ: MutableMapping[str, str]) -> Settings:
-    """Resolve everything, register what must not be printed and what must be, and write the result into `environ`."""
+    """Resolve all settings, register secrets for redaction, and write the result into `environ`."""
     secrets = read_secrets(Path(environ.get(SECRETS_FOLDER_VARIABLE) or SECRETS_FOLDER))
     settings = resolve(environ, read_project_defaults(project_folder(environ)), secrets)
     redaction.show(str(project_folder(environ)), str(Path.cwd()))

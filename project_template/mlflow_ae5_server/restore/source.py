@@ -95,8 +95,8 @@ class RestoreSource:
 
     def report_keys(self, report: Report) -> None:
         """Report the keys of the snapshot, with a warning for each that differs from the present one."""
-        compared = keys.told(self.snapshot.keys, os.environ)
-        warnings = keys.in_words(compared)
+        compared = keys.compare_all(self.snapshot.keys, os.environ)
+        warnings = keys.differences(compared)
         for warning in warnings:
             say(f"warning: {warning}")
         report.add(keys=compared, other_keys=warnings)

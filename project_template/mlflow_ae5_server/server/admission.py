@@ -1,9 +1,9 @@
-"""How many requests work on the database at once, how many may wait for that, and the answer to all others: 503.
+"""Admission control: how many requests use the database at once, how many may wait; all others get 503.
 
-MLflow's requests hold a connection while they ask for another. Under plain `mlflow server` forty of them may fight for
-fifteen connections, each waits for the others, and after 30 s all get 400, which clients take as final: what they had
-to say is lost. Here nobody works who cannot have every connection that he may ask for (`capacity.py`), and what
-cannot wait is told at once to come back: MLflow's client repeats a request after 503, as late as Retry-After says.
+MLflow's requests hold a connection while they ask for another. Under plain `mlflow server` forty of them may compete
+for fifteen connections, each waits for the others, and after 30 s all get 400, which clients take as final: their data
+is lost. Here a request starts only if every connection that it may need is free (`capacity.py`), and one that cannot
+wait gets 503 at once: MLflow's client repeats it, after the time in Retry-After.
 """
 
 from __future__ import annotations
@@ -16,24 +16,24 @@ from dataclasses import dataclass
 
 import anyio.to_thread
 
-from mlflow_ae5_server.server.asgi import Application, Message, Receive, Scope, Send
+from mlflow_ae5_server.server.middleware import Application, Message, Receive, Scope, Send
 
 _DATABASE = ("/api/", "/ajax-api/", "/graphql", "/v1/")
-# Which move files, wait for a model's answer, or have a limit of their own: long, and on a connection only at first.
+# These move files, wait for a model's answer, or have a limit of their own: long, and on a connection only at first.
 _OTHERS = ("artifact", "gateway-proxy", "/assistant/", "/server-info")
 _OTHER_THREADS = 128  # for these and for pages, beside those of the requests that use the database
-# MLflow's client repeats seven times, and with Retry-After it does not wait longer from one time to the next: so these
-# seconds are what it has, more than a minute in all. At random, lest all come back at once.
+# MLflow's client repeats seven times, and with Retry-After it does not wait longer each time: more than a minute in
+# all. At random, so that clients do not return all at once.
 _RETRY_AFTER = (5, 15)
 
 
 @dataclass(frozen=True)
 class Bounds:
-    """Of one worker. `working` requests use the database at once, `waiting` wait for it, for `seconds` at most."""
+    """The limits of one worker."""
 
-    working: int
-    waiting: int = 128
-    seconds: float = 2.0
+    working: int  # requests that use the database at once
+    waiting: int = 128  # requests that wait for it
+    seconds: float = 2.0  # that a request waits, at most
 
 
 def uses_database(path: str) -> bool:
@@ -48,7 +48,7 @@ def bound(
     *,
     retry_after: Callable[[], int] = lambda: random.randint(*_RETRY_AFTER),  # noqa: S311 - spreads load
 ) -> Application:
-    """`application` within `bounds`. Pages, probes, and files that are sent or fetched neither wait nor count."""
+    """`application` within `bounds`. Pages, probes, and transfers of files neither wait nor count."""
     slots = asyncio.Semaphore(bounds.working)
     waiting = 0
 

@@ -1,10 +1,9 @@
-"""Where no client may write: the names of restores at the top of the artifact destination, and outside of it.
+"""Keep clients from reserved names in the artifact destination, and from writing outside of it.
 
 Where the destination is a mounted volume or a whole bucket, the restore journal and saved copies lie in it, and MLflow
-would give them, or write over them, for whoever has a token. All its requests reach a store through one of these
-repositories, and there the paths are decoded: so this is where they are looked at. And anybody may give an experiment
-any folder of this machine as its location, such as one among the backups: it can be read, if it is an old one, and
-nothing is written there.
+would serve or overwrite them for every client with a token. All its requests reach a store through one of MLflow's
+artifact repositories, where paths are decoded already: so the check is there. A client may also give an experiment any
+folder of this machine as its location, such as one with backups: older ones can be read, and nothing is written there.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from mlflow_ae5_server.common.folders import local_folder
 from mlflow_ae5_server.gc.stores import JOURNAL
 from mlflow_ae5_server.restore.saved_copies import RESERVED
 
-# What takes a path of a client.
+# Methods that take a path of a client.
 _METHODS = (
     *("log_artifact", "log_artifacts", "log_artifact_from_stream", "log_artifact_from_async_stream"),
     *("list_artifacts", "get_local_path", "download_artifacts", "delete_artifacts"),
@@ -32,8 +31,8 @@ _WRITE = ("log_", "delete_", "create_", "complete_", "abort_")
 _FOLDER, _FILE = ("artifact_path", "path"), ("local_file", "artifact_file_name")
 
 
-def keep_from_clients(destination: str, artifact_root: str) -> None:
-    """Have MLflow's handlers open every repository guarded; artifact_root: where experiments are without a location."""
+def install(destination: str, artifact_root: str) -> None:
+    """Have MLflow's handlers guard every repository; artifact_root: the default location of experiments."""
     import mlflow.server.handlers
 
     handlers: Any = mlflow.server.handlers
@@ -46,7 +45,7 @@ def keep_from_clients(destination: str, artifact_root: str) -> None:
 
 
 def guard(repository: Any, uri: str, destination: str, artifact_root: str = "") -> Any:
-    """`repository` at `uri`, whose methods refuse what is reserved, with 403; nothing of it is listed.
+    """`repository` at `uri`, whose methods refuse reserved names with 403, and do not list them.
 
     In a folder that is below neither `destination` nor `artifact_root` nothing is written.
     """
@@ -55,7 +54,7 @@ def guard(repository: Any, uri: str, destination: str, artifact_root: str = "") 
         for name in _METHODS:
             if name.startswith(_WRITE) and hasattr(repository, name):
                 setattr(repository, name, _refuse_outside)
-    if top is None or (top and not _is_reserved(top)):  # MLflow lets nobody climb up from there
+    if top is None or (top and not _is_reserved(top)):  # MLflow lets no path lead up from there
         return repository
     for name in _METHODS:
         if (method := getattr(repository, name, None)) is not None:
@@ -72,11 +71,11 @@ def _refusing(method: Callable[..., Any], top: str) -> Callable[..., Any]:
         file = next((posixpath.basename(str(given[key])) for key in _FILE if key in given), "")
         path = _plain(f"{top}/{folder}/{file}")
         if _is_reserved(path) or (not path and name == "delete_artifacts"):
-            raise _refused()
-        found = method(*args, **kwargs)
+            raise _denied(f"Names that begin with {RESERVED} are reserved here")
+        result = method(*args, **kwargs)
         if name != "list_artifacts":
-            return found
-        return [entry for entry in found if not _is_reserved(_plain(f"{top}/{entry.path}"))]
+            return result
+        return [entry for entry in result if not _is_reserved(_plain(f"{top}/{entry.path}"))]
 
     return refusing
 
@@ -86,12 +85,8 @@ def _refuse_outside(*_args: Any, **_kwargs: Any) -> Any:
 
 
 def _is_reserved(path: str) -> bool:
-    """But for the journal of a garbage collection, which may have to go through the server, and is sealed."""
+    """Except the journal of a garbage collection, which may go through the server, and is sealed."""
     return path.startswith(RESERVED) and path.partition("/")[0] != JOURNAL
-
-
-def _refused() -> Exception:
-    return _denied(f"Names that begin with {RESERVED} are reserved here")
 
 
 def _denied(message: str) -> Exception:
@@ -102,7 +97,7 @@ def _denied(message: str) -> Exception:
 
 
 def _plain(path: str) -> str:
-    """Without what a file system makes nothing of: `//`, `/./`, `x/../`."""
+    """Without parts that a file system ignores: `//`, `/./`, `x/../`."""
     return posixpath.normpath(f"/{path}").lstrip("/")
 
 

@@ -1,9 +1,8 @@
-"""How many requests may use the database at once, and with how many connections, from what its server allows.
+"""How many requests may use the database at once, and on how many connections, by the limit of its server.
 
 A request of MLflow may hold a connection while it asks for the next: `DEPTH` at most, all for the same thread. So when
-`n` threads share a pool of n x (DEPTH - 1) + 1, one of them always gets what it asks for, ends, and makes room: nobody
-waits for a connection that waits for him. The threads of a worker are those of its requests and its event loop, on
-which MLflow takes in traces.
+`n` threads share a pool of n x (DEPTH - 1) + 1, one of them always gets what it asks for, ends, and makes room: there
+is no deadlock. The threads of a worker are those of its requests and its event loop, on which MLflow takes in traces.
 """
 
 from __future__ import annotations
@@ -16,24 +15,24 @@ from mlflow_ae5_server.database.connection import Database, connect_engine
 DEPTH = 4  # `log_batch` with the tag of the run's name (MLflow 3.17.2); nothing else holds more than two
 MOST = 8  # requests at once in one worker: more of them only take the interpreter from each other
 ON_SQLITE = 4  # in all workers together: one writes, and too many that wait for it are served in no order
-UNKNOWN = 100  # connections of a server that does not say: what PostgreSQL has unless told otherwise
+UNKNOWN = 100  # connections of a server that does not report its limit: PostgreSQL's default
 _SHARE = 2  # a server takes one part in two at most: jobs, drills and other users of the database have the rest
 _POOL, _OVERFLOW, _DEFAULT_OVERFLOW = "MLFLOW_SQLALCHEMYSTORE_POOL_SIZE", "MLFLOW_SQLALCHEMYSTORE_MAX_OVERFLOW", 10
 
 
 @dataclass(frozen=True)
 class Capacity:
-    """`working` requests at once in each of `workers`, with at most `connections` to each database, and why."""
+    """The sizes of a server."""
 
     workers: int
-    working: int
-    connections: int
+    working: int  # requests that use the database at once, in each worker
+    connections: int  # at most, to each database, in each worker
     reason: str
 
     def apply(self, environ: MutableMapping[str, str]) -> None:
-        """Tell MLflow. It takes an overflow of 0 for none given, which is ten; so it is always one at least."""
-        kept = min(2 * self.working, self.connections - 1)
-        environ[_POOL], environ[_OVERFLOW] = str(kept), str(self.connections - kept)
+        """Set MLflow's variables. It reads an overflow of 0 as unset, which is ten; so it is always one at least."""
+        pool = min(2 * self.working, self.connections - 1)
+        environ[_POOL], environ[_OVERFLOW] = str(pool), str(self.connections - pool)
 
 
 def needed(working: int) -> int:
@@ -44,8 +43,8 @@ def needed(working: int) -> int:
 def choose(workers: int, dialect: str, limit: int | None, databases: int = 1, pool: int | None = None) -> Capacity:
     """Sizes for at most `workers` workers.
 
-    limit: connections that the server has for its users; None where it does not say. databases: how many the server
-    uses, tracking and registry. pool: connections per worker that the administrator has set, which is then the limit.
+    limit: connections that the server has for its users; None where it does not report it. databases: how many are
+    used, tracking and registry. pool: connections per worker that the administrator has set, which is then the limit.
     """
     if dialect == "sqlite":
         working = max(2, ON_SQLITE // workers)
@@ -57,12 +56,12 @@ def choose(workers: int, dialect: str, limit: int | None, databases: int = 1, po
     share = max(needed(1), whole // _SHARE // databases)
     workers = max(1, min(workers, share // needed(1)))
     working = max(1, min(MOST, (share // workers - 1) // (DEPTH - 1) - 1))
-    known = "the database server allows" if limit is not None else "assumed of the database server:"
-    return Capacity(workers, working, needed(working), f"{known} {whole} connections")
+    source = "the database server allows" if limit is not None else "assumed of the database server:"
+    return Capacity(workers, working, needed(working), f"{source} {whole} connections")
 
 
 def configured_pool(environ: Mapping[str, str]) -> int | None:
-    """The connections per worker that MLflow's own settings allow; None where they say nothing."""
+    """The connections per worker that MLflow's own settings allow; None where they are not set."""
     size, overflow = environ.get(_POOL, ""), environ.get(_OVERFLOW, "")
     if not size.isdigit() or not int(size):
         return None
@@ -70,7 +69,7 @@ def configured_pool(environ: Mapping[str, str]) -> int | None:
 
 
 def read_limit(database: Database) -> int | None:
-    """How many connections the server allows this user; None where it does not say."""
+    """How many connections the server allows this user; None where it does not report it."""
     from sqlalchemy import text
     from sqlalchemy.exc import SQLAlchemyError
 

@@ -41,9 +41,9 @@ class Restarts:
 
 
 class Supervisor:
-    """Runs `work` in `count` forked processes until told to stop. `say` gets one line per event."""
+    """Runs `work` in `count` forked processes until a signal stops it. `say` gets one line per event."""
 
-    HOPELESS = 3  # exit code of a worker that could not begin to serve: the next one could not either (as in uvicorn)
+    FAILED_TO_START = 3  # exit code of such a worker: the next one could not either (as in uvicorn)
 
     def __init__(
         self, work: Callable[[], int], count: int, *, grace: float, restarts: Restarts, say: Callable[[str], None]
@@ -70,7 +70,7 @@ class Supervisor:
         return self._exit_code
 
     def _next_signal(self) -> int | None:
-        # The second's limit is a net under a SIGCHLD that another library might have taken.
+        # One second at most, in case another library has taken a SIGCHLD.
         info = signal.sigtimedwait(_WATCHED, 1.0)
         return info.si_signo if info else None
 
@@ -100,13 +100,13 @@ class Supervisor:
             if pid == 0:
                 return
             if pid not in self._workers:
-                continue  # a helper, or an orphan that landed here because we are the container's first process
+                continue  # a helper, or an orphan, as this may be the container's first process
             self._workers.discard(pid)
             code = os.waitstatus_to_exitcode(status)
             if self._deadline is not None:
                 if code not in {0, -signal.SIGTERM, -signal.SIGINT} and self._exit_code == 0:
                     self._exit_code = code if code > 0 else 128 - code
-            elif code == self.HOPELESS:
+            elif code == self.FAILED_TO_START:
                 self._exit_code = code
                 self._stop(f"worker {pid} could not start", signal.SIGTERM)
             elif self._restarts.allowed(time.monotonic()):
@@ -136,7 +136,7 @@ class Supervisor:
             code = self._work()
         except SystemExit as leaving:
             code = leaving.code if isinstance(leaving.code, int) else 1
-        except BaseException:  # the last frame of a process: report, never return into the parent's code
+        except BaseException:  # the last frame of the process: never return into the parent's code
             traceback.print_exc()
         finally:
             with contextlib.suppress(Exception):

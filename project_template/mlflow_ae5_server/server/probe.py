@@ -1,7 +1,6 @@
-"""Does the server answer, with this token, from this database?
+"""Probe a server: does it accept this token, and does it reach its database and artifact store?
 
-`/health` answers 200 with the database dead and the token stale, so it proves nothing; these calls reach the database
-and the artifact store.
+`/health` answers 200 with the database dead and the token stale, so it says nothing of that.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ class Experiment:
 
 
 class Prober:
-    """Probes one server. `environ` gives token and trust settings, under the names MLflow's client reads."""
+    """Probes one server. `environ` has token and trust settings, under the names that MLflow's client reads."""
 
     def __init__(
         self,
@@ -40,7 +39,7 @@ class Prober:
     ) -> None:
         if not uri:
             raise ConfigurationError(
-                "MLFLOW_TRACKING_URI is not set, so the server cannot be asked",
+                "MLFLOW_TRACKING_URI is not set, so the server cannot be probed",
                 "set it to the URL of the server's endpoint, as an AE5 secret or a variable of the job",
             )
         if not uri.lower().startswith(("http://", "https://")):
@@ -68,10 +67,10 @@ class Prober:
         """
         answer = self._call("POST", "/api/2.0/mlflow/experiments/search", json={"max_results": 1, "view_type": "ALL"})
         self._call("GET", "/api/2.0/mlflow-artifacts/artifacts", params={"path": ".probe"})
-        found = answer.get("experiments") or []
-        if not found:
+        experiments = answer.get("experiments") or []
+        if not experiments:
             return None
-        return Experiment(str(found[0]["experiment_id"]), int(found[0].get("creation_time") or 0))
+        return Experiment(str(experiments[0]["experiment_id"]), int(experiments[0].get("creation_time") or 0))
 
     def _call(self, method: str, path: str, **arguments: Any) -> dict[str, Any]:
         pause = 0.5
@@ -146,7 +145,7 @@ class Prober:
 
 
 def _first_line(error: BaseException) -> str:
-    """What lies at the bottom of requests' and urllib3's wrappings, in one line."""
+    """The error below those of requests and urllib3, in one line."""
     cause = getattr(error.args[0], "reason", error) if error.args else error
     text = str(cause).rpartition("object at")[2] if "object at" in str(cause) else str(cause)
     return scrub((text.splitlines() or [type(error).__name__])[0])[:300]

@@ -81,13 +81,13 @@ def test_contradicting_and_unknown_options_are_refused(given: str) -> None:
 )
 def test_a_variable_is_split_into_options(variable: str, words: list[str]) -> None:
     resolved = settings.resolve({"MLFLOW_TRACKING_RESTORE_ARGUMENTS": variable}, {}, {})
-    assert arguments.words("restore", resolved) == words
+    assert arguments.from_variable("restore", resolved) == words
 
 
 def test_an_open_quotation_mark_is_refused() -> None:
     resolved = settings.resolve({"MLFLOW_TRACKING_DRILL_ARGUMENTS": "--snapshot 'a"}, {}, {})
     with pytest.raises(UsageError, match="DRILL_ARGUMENTS"):
-        arguments.words("drill", resolved)
+        arguments.from_variable("drill", resolved)
 
 
 def test_a_job_reports_wrong_options(project: Any) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mlflow_ae5_server.commands import restore, tracking_server
+from mlflow_ae5_server.commands import restore
 from mlflow_ae5_server.common.errors import (
     BusyError,
     ConfigurationError,
@@ -27,6 +27,7 @@ from mlflow_ae5_server.database.schema import inspect_schema
 from mlflow_ae5_server.repository.repository import open_repository
 from mlflow_ae5_server.restore import journal, preflight
 from mlflow_ae5_server.restore.open import open_target
+from mlflow_ae5_server.server import application
 
 from tests.project_template.restore.restoring import everything, is_identical, refused, serving, work_on
 
@@ -273,7 +274,7 @@ def test_another_snapshot_over_an_unfinished_restore(copied: Any, pilot: Any, ta
     assert (running.snapshot, running.step) == (pilot.snapshot.id, "load-database")
     refused(copied, NotEmptyError, "--snapshot", second.id)
     with pytest.raises(BusyError, match=pilot.snapshot.id):
-        tracking_server.refuse_unfinished(copied.destination)
+        application.refuse_unfinished(copied.destination)
     work_on(copied, pilot)
     with pytest.raises(BusyError, match=pilot.snapshot.id):
         copied.job("backup", "create")

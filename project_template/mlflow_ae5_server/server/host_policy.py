@@ -1,13 +1,13 @@
-"""Who may talk to the server and who may show it in a frame, derived from the names AE5 passes on the command line.
+"""Which hosts and origins may use the server, and which may frame it, by the names that AE5 passes.
 
 - Behind AE5 the public name arrives as the Host header, from the kubelet and the pod's own network a private address,
   from a sidecar `localhost`. Everything else is refused. MLflow's own check cannot tell a name from an address
-  (`10.*` also matches `10.evil.example`), so it is told "*" and this one decides.
+  (`10.*` also matches `10.evil.example`), so MLflow allows "*", and this policy decides.
 - MLflow blocks state-changing requests with a foreign Origin header and has no exception for its own address: the
   browser sends `Origin: https://<endpoint>` with every POST of the UI, so the endpoint's origin must be allowed. And it
-  allows every origin on localhost, credentials included, which nobody configured.
+  allows every origin on localhost, credentials included, without being configured to.
 - The platform's deployment page shows the UI in a frame from another host. MLflow can only say SAMEORIGIN, DENY or
-  nothing; nothing is what it is told when `frame_ancestors` is set, and `asgi.py` adds the precise policy.
+  nothing; with `frame_ancestors` it says nothing, and `middleware.py` adds the precise policy.
 """
 
 from __future__ import annotations
@@ -32,12 +32,11 @@ _PRIVATE = ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7")
 
 @dataclass(frozen=True)
 class HostPolicy:
-    """`allowed_hosts` are names, addresses, networks (10.0.0.0/8) or patterns (*.example.com), with or without a port;
-    `frame_ancestors` the origins that may frame the UI besides itself, empty where no one else may."""
+    """Hosts and origins that the server accepts."""
 
-    allowed_hosts: tuple[str, ...]
+    allowed_hosts: tuple[str, ...]  # names, addresses, networks (10.0.0.0/8) or patterns (*.example.com), perhaps ports
     cors_origins: tuple[str, ...]
-    frame_ancestors: tuple[str, ...]
+    frame_ancestors: tuple[str, ...]  # origins that may frame the UI besides itself
 
     @property
     def content_security_policy(self) -> str:
@@ -45,7 +44,7 @@ class HostPolicy:
 
     @property
     def summary(self) -> str:
-        """All hosts for a reader: those that were given by name first and whole, the usual ones in words."""
+        """The hosts, for the log: configured names first, the usual ones in words."""
         named = [host for host in self.allowed_hosts if host not in {*_LOCAL, *_PRIVATE}]
         return ", ".join((*named, "local and private addresses"))
 
@@ -67,23 +66,23 @@ def _origin_matches(allowed: str, origin: str) -> bool:
 
 
 def _matches(allowed: str, host: str) -> bool:
-    """Both in small letters. Addresses are compared as addresses, names as names; without a port, any port is meant."""
+    """Whether a host, in lower case, is allowed. Addresses are compared as addresses; without a port, any port is."""
     if allowed == "*":
         return True
-    asked = _HEADER.match(host)
-    if not asked:
+    requested = _HEADER.match(host)
+    if not requested:
         return False
-    address = _address(asked["host"])
+    address = _address(requested["host"])
     if (network := _network(allowed)) is not None:
         return address is not None and address in network
     entry = _HEADER.match(allowed)
-    if not entry or entry["port"] not in {None, "*", asked["port"]}:
+    if not entry or entry["port"] not in {None, "*", requested["port"]}:
         return False
     if (network := _network(entry["host"])) is not None:
         return address is not None and address in network
     if _FOR_ADDRESSES.fullmatch(entry["host"]) and address is None:
         return False
-    return fnmatch.fnmatchcase(asked["host"], entry["host"].replace("[", "[[]"))
+    return fnmatch.fnmatchcase(requested["host"], entry["host"].replace("[", "[[]"))
 
 
 def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
@@ -105,7 +104,7 @@ def split_hosts(values: Iterable[str]) -> list[tuple[str, str | None]]:
 
     Raises UsageError for anything that is not a host name or address.
     """
-    found: dict[tuple[str, str | None], None] = {}
+    pairs: dict[tuple[str, str | None], None] = {}
     for text in re.split(r"[\s,]+", " ".join(values)):
         bare = re.sub(r"^[a-z]+://", "", text, flags=re.I).split("/", 1)[0]
         if not bare:
@@ -113,8 +112,8 @@ def split_hosts(values: Iterable[str]) -> list[tuple[str, str | None]]:
         match = _HOST.match(bare)
         if not match:
             raise UsageError(f"{text!r} is not a host name", "give host or host:port")
-        found[match["host"].lower(), match["port"]] = None
-    return list(found)
+        pairs[match["host"].lower(), match["port"]] = None
+    return list(pairs)
 
 
 def derive(

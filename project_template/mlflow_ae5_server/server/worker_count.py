@@ -1,4 +1,4 @@
-"""How many server processes fit: by CPU quota and memory limit of the container, not by the size of the machine."""
+"""The number of server processes, by CPU quota and memory limit of the container, not by the size of the machine."""
 
 from __future__ import annotations
 
@@ -11,25 +11,27 @@ from mlflow_ae5_server.common.text import amount
 
 MOST = 4  # what plain `mlflow server` starts
 _MIB = 1024 * 1024
-_BASE = 400 * _MIB  # MLflow's modules, shared by all workers, and the first worker at work
-_EACH = 200 * _MIB  # every further worker at work
+_BASE = 400 * _MIB  # MLflow's modules, shared by all workers, and the first worker
+_EACH = 200 * _MIB  # every further worker
 
 
 @dataclass(frozen=True)
 class Limits:
-    """`cpus` may be a fraction (a quota); `memory` is in bytes, None where nothing limits it."""
+    """What the container may use."""
 
-    cpus: float
-    memory: int | None
+    cpus: float  # a quota may be a fraction
+    memory: int | None  # bytes; None where nothing limits it
 
 
 def read_limits(cgroup_root: Path = Path("/sys/fs/cgroup"), proc: Path = Path("/proc"), cpus: int = 0) -> Limits:
     """Limits of this container: cgroup v2, else v1, else the CPUs this process may run on."""
     quota, memory = float(cpus or len(os.sched_getaffinity(0))), None
     for folder in _cgroup_folders(cgroup_root, proc):
-        for cpu in (_cpu_v2(folder), _cpu_v1(folder)):
-            if cpu is not None:
-                quota = min(quota, cpu)
+        v2 = _read(folder / "cpu.max").partition(" ")[::2]
+        v1 = _read(folder / "cpu.cfs_quota_us"), _read(folder / "cpu.cfs_period_us")
+        for time, period in (v2, v1):
+            if time.isdigit() and period.isdigit() and int(period):
+                quota = min(quota, int(time) / int(period))
         for name in ("memory.max", "memory.limit_in_bytes"):
             text = _read(folder / name)
             if text.isdigit() and int(text) < 1 << 50:  # v1 writes "no limit" as a huge number
@@ -66,16 +68,6 @@ def _cgroup_folders(root: Path, proc: Path) -> list[Path]:
             group = group / part
             folders.append(group)
     return [folder for folder in dict.fromkeys(folders) if folder.is_dir()]
-
-
-def _cpu_v2(folder: Path) -> float | None:
-    quota, _, period = _read(folder / "cpu.max").partition(" ")
-    return int(quota) / int(period) if quota.isdigit() and period.isdigit() and int(period) else None
-
-
-def _cpu_v1(folder: Path) -> float | None:
-    quota, period = _read(folder / "cpu.cfs_quota_us"), _read(folder / "cpu.cfs_period_us")
-    return int(quota) / int(period) if quota.isdigit() and period.isdigit() and int(period) else None
 
 
 def _read(file: Path) -> str:

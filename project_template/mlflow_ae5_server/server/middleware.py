@@ -1,11 +1,11 @@
-"""What is put around MLflow's application: hosts and origins, the frame policy, and a closed door for its assistant."""
+"""Middleware around MLflow's application: hosts and origins, the frame policy, and a closed assistant."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
-from mlflow_ae5_server.server.hosts import HostPolicy
+from mlflow_ae5_server.server.host_policy import HostPolicy
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -16,19 +16,19 @@ Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 _ASSISTANT = "/ajax-api/3.0/mlflow/assistant"
 _NOTEBOOK_RENDERER = "/static-files/lib/notebook-trace-renderer"  # made to be framed by notebooks anywhere
 _ELSEWHERE = ("192.0.2.1", 0)  # a documentation address (RFC 5737): never this machine
-_PROBES = ("/health", "/version")  # which may be asked under any name, as in MLflow
+_PROBES = ("/health", "/version")  # allowed under any host name, as in MLflow
 _READING = frozenset({"GET", "HEAD"})
-# MLflow's words, by which jobs and `doctor` know them
+# MLflow's texts, by which jobs and `doctor` recognise them
 _WRONG_HOST = b"Invalid Host header - possible DNS rebinding attack detected"
 _WRONG_ORIGIN = b"Cross-origin request blocked"
 
 
 def wrap(application: Application, policy: HostPolicy, prefix: str = "", *, frames: bool = True) -> Application:
-    """`application` for the hosts and origins of `policy` alone, with its frame policy on every answer.
+    """`application` for the hosts and origins of `policy` only, with its frame policy on every answer.
 
-    frames=False leaves MLflow's own frame policy alone. MLflow's assistant runs commands on the server for callers from
-    127.0.0.1. Behind AE5's proxy everybody may look like that, so its callers are always presented as coming from
-    elsewhere; MLFLOW_ENABLE_REMOTE_ASSISTANT decides.
+    frames=False leaves MLflow's own frame policy. MLflow's assistant runs commands on the server for callers from
+    127.0.0.1. Behind AE5's proxy any client may look like that, so all of them are presented as remote;
+    MLFLOW_ENABLE_REMOTE_ASSISTANT decides.
     """
     frame_policy = policy.content_security_policy.encode()
     probes = frozenset(prefix + path for path in _PROBES)
@@ -47,7 +47,7 @@ def wrap(application: Application, policy: HostPolicy, prefix: str = "", *, fram
             if scope["method"] not in _READING:
                 await _refuse(send, _WRONG_ORIGIN)
                 return
-            # The page asks in vain: without these headers no browser lets it read the answer.
+            # Without these headers no browser lets the page read the answer.
             send = _changing_headers(send, drop=b"access-control-")
         if _ASSISTANT in path:
             scope = {**scope, "client": _ELSEWHERE}
@@ -68,7 +68,7 @@ def _changing_headers(send: Send, *, add: tuple[bytes, bytes] | None = None, dro
             headers = [
                 item for item in message.get("headers", []) if drop is None or not item[0].lower().startswith(drop)
             ]
-            # A second Content-Security-Policy header can only narrow the first, so MLflow's own is kept.
+            # A second Content-Security-Policy header can only narrow the first, so MLflow's own stays.
             message = {**message, "headers": [*headers, *([add] if add else [])]}
         await send(message)
 

@@ -306,7 +306,7 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
         assert sandbox.database_uri is not None
         postgres = Postgres(sandbox.database_uri)
         postgres.sql(f"CREATE ROLE mlflow_test LOGIN PASSWORD '{PASSWORD}'")
-        postgres.sql("ALTER SYSTEM SET autovacuum = off")  # with a database per test it would be at work all the time
+        postgres.sql("ALTER SYSTEM SET autovacuum = off")  # with a database per test it would run all the time
         postgres.sql("SELECT pg_reload_conf()")
         yield postgres
     remove_data(folder)

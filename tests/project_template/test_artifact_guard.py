@@ -160,13 +160,13 @@ class PartsStore:
     """An object store as MLflow opens one, which takes uploads in parts. It notes what it was asked for."""
 
     def __init__(self) -> None:
-        self.asked: list[str] = []
+        self.requests: list[str] = []
 
     def create_multipart_upload(self, local_file: str, num_parts: int, artifact_path: str | None = None) -> None:
-        self.asked.append(f"{artifact_path}/{local_file}/{num_parts}")
+        self.requests.append(f"{artifact_path}/{local_file}/{num_parts}")
 
     def get_download_presigned_url(self, artifact_path: str, expiration: int = 300) -> None:
-        self.asked.append(f"{artifact_path}/{expiration}")
+        self.requests.append(f"{artifact_path}/{expiration}")
 
 
 @pytest.mark.parametrize(
@@ -192,7 +192,7 @@ def test_a_bucket_gives_no_address_for_them(uri: str, file: str, within: str | N
         lambda: guarded.create_multipart_upload(local_file=file, num_parts=2, artifact_path=within),
         lambda: guarded.get_download_presigned_url(f"{within or '.'}/{file.rpartition('/')[2]}"),
     ):
-        store.asked.clear()
+        store.requests.clear()
         with contextlib.nullcontext() if allowed else pytest.raises(MlflowException, match="reserved"):
             call_it()
-        assert bool(store.asked) is allowed
+        assert bool(store.requests) is allowed

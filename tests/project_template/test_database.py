@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import gzip
-import http.server
 import importlib.util
 import json
 import sqlite3
-import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,8 @@ from mlflow_ae5_server.database import connection, locks
 from mlflow_ae5_server.database.connection import DRIVERS, _installed_driver, check_uri, wait_until_ready
 from mlflow_ae5_server.database.schema import SchemaState, require_current, schema_of
 from mlflow_ae5_server.server.probe import Experiment, Prober
+
+from tests.project_template.stub_server import Answer, answering
 
 
 class Time:
@@ -141,44 +142,29 @@ FOUND = {"experiments": [{"experiment_id": "3", "creation_time": 17}]}
 
 @pytest.fixture
 def answers() -> Iterator[tuple[str, dict[str, tuple[int, str, str]], list[tuple[str, str | None]]]]:
-    """A server that answers by path prefix: (status, content type, body); and what it was asked, with which token."""
+    """A server that answers by path prefix: (status, content type, body); and its requests, with their tokens."""
     table: dict[str, tuple[int, str, str]] = {}
-    asked: list[tuple[str, str | None]] = []
+    requests: list[tuple[str, str | None]] = []
 
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def _answer(self) -> None:
-            self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            asked.append((self.path, self.headers.get("Authorization")))
-            status, content_type, body = next(v for k, v in table.items() if self.path.startswith(k))
-            self.send_response(status)
-            self.send_header("Content-Type", content_type)
-            self.send_header("Content-Length", str(len(body.encode())))
-            self.end_headers()
-            self.wfile.write(body.encode())
+    def answer(request: BaseHTTPRequestHandler) -> Answer:
+        requests.append((request.path, request.headers.get("Authorization")))
+        status, content_type, body = next(v for k, v in table.items() if request.path.startswith(k))
+        return status, {"Content-Type": content_type}, body.encode()
 
-        do_GET = do_POST = _answer  # noqa: N815 - the names http.server wants
-
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}", table, asked
-        server.shutdown()
-        thread.join()
+    with answering(answer) as uri:
+        yield uri, table, requests
 
 
-def test_a_server_that_works_is_asked_for_data_and_artifacts_with_the_token(answers: Any) -> None:
-    uri, table, asked = answers
+def test_a_working_server_gets_requests_for_data_and_artifacts_with_the_token(answers: Any) -> None:
+    uri, table, requests = answers
     table["/api/2.0/mlflow/"] = (200, "application/json", json.dumps(FOUND))
     table["/api/2.0/mlflow-artifacts/"] = (200, "application/json", "{}")
     assert Prober(uri + "/", {"MLFLOW_TRACKING_TOKEN": "abc"}).check() == Experiment("3", 17)
-    assert [path.split("?")[0] for path, _ in asked] == [
+    assert [path.split("?")[0] for path, _ in requests] == [
         "/api/2.0/mlflow/experiments/search",
         "/api/2.0/mlflow-artifacts/artifacts",
     ]
-    assert {token for _, token in asked} == {"Bearer abc"}
+    assert {token for _, token in requests} == {"Bearer abc"}
 
 
 @pytest.mark.parametrize(
@@ -196,7 +182,7 @@ def test_a_server_that_works_is_asked_for_data_and_artifacts_with_the_token(answ
     ],
 )
 def test_a_server_that_does_not_work(answers: Any, data: Any, artifacts: Any, error: Any, waited: bool) -> None:
-    uri, table, _asked = answers
+    uri, table, _requests = answers
     table["/api/2.0/mlflow/"] = data
     table["/api/2.0/mlflow-artifacts/"] = artifacts or (200, "application/json", "{}")
     time = Time()
@@ -228,33 +214,11 @@ def test_a_private_authority_is_trusted_when_named(tmp_path: Path) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("127.0.0.1").configure_cert(context)
 
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def _answer(self) -> None:
-            self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            self.send_response(200)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", "2")
-            self.end_headers()
-            self.wfile.write(b"{}")
-
-        do_GET = do_POST = _answer  # noqa: N815
-
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        server.socket = context.wrap_socket(server.socket, server_side=True)
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        uri = f"https://127.0.0.1:{server.server_port}"
-        try:
-            trusting = {"MLFLOW_TRACKING_SERVER_CERT_PATH": str(tmp_path / "ca.pem")}
-            assert Prober(uri, trusting).check() is None  # a server without experiments
-            with pytest.raises(ConfigurationError, match="is not trusted"):
-                Prober(uri, {}).check()
-        finally:
-            server.shutdown()
-            thread.join()
+    with answering(lambda _request: (200, {"Content-Type": "application/json"}, b"{}"), context) as uri:
+        trusting = {"MLFLOW_TRACKING_SERVER_CERT_PATH": str(tmp_path / "ca.pem")}
+        assert Prober(uri, trusting).check() is None  # a server without experiments
+        with pytest.raises(ConfigurationError, match="is not trusted"):
+            Prober(uri, {}).check()
 
 
 def test_the_drivers_called_shipped_are_those_of_the_environment_default() -> None:

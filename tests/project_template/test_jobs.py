@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import http.server
 import sqlite3
 import subprocess
-import threading
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -18,6 +16,7 @@ from mlflow_ae5_server.database import locks
 from mlflow_ae5_server.database.connection import check_uri, connect_engine
 
 from tests.project_template.restore.conftest import Home, take_snapshot
+from tests.project_template.stub_server import Answer, answering
 
 pytestmark = pytest.mark.slow
 
@@ -74,7 +73,7 @@ def test_collection_removes_what_is_due_and_says_so(deployed: Any) -> None:
     assert deployed.password is None or deployed.password not in ended.output
 
 
-def test_a_second_run_steps_aside(deployed: Any) -> None:
+def test_a_second_run_is_skipped(deployed: Any) -> None:
     run = delete(deployed, deployed.server.new_run())
     with locks.maintenance(check_uri(deployed.database)):
         ended = deployed.job("GarbageCollection", **AT_ONCE)
@@ -134,7 +133,7 @@ def test_a_running_server_is_in_the_way_of_a_restore(on_sqlite: Any, tmp_path: P
 
 
 class Gate(NamedTuple):
-    """niceness: of the jobs that asked, when they did."""
+    """An endpoint, and the niceness of the jobs that sent it requests."""
 
     uri: str
     niceness: list[int]
@@ -142,26 +141,16 @@ class Gate(NamedTuple):
 
 @pytest.fixture
 def gate() -> Iterator[Gate]:
-    """Answers like a private endpoint to a token it does not know."""
+    """Answers like a private endpoint to an unknown token."""
     seen: list[int] = []
 
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            asking = [item for item in psutil.Process().children(recursive=True) if _JOB in " ".join(item.cmdline())]
-            seen.extend(item.nice() for item in asking if "python" in item.name())
-            self.send_response(302)
-            self.send_header("Location", "/auth/realms/AnacondaPlatform/login")
-            self.end_headers()
+    def login_page(_request: Any) -> Answer:
+        jobs = [item for item in psutil.Process().children(recursive=True) if _JOB in " ".join(item.cmdline())]
+        seen.extend(item.nice() for item in jobs if "python" in item.name())
+        return 302, {"Location": "/auth/realms/AnacondaPlatform/login"}, b""
 
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        yield Gate(f"http://127.0.0.1:{server.server_port}", seen)
-        server.shutdown()
-        thread.join()
+    with answering(login_page) as uri:
+        yield Gate(uri, seen)
 
 
 def test_a_stale_token_ends_collection_where_only_the_server_has_the_artifacts(on_sqlite: Any, gate: Gate) -> None:

@@ -181,10 +181,10 @@ def test_a_drill_reads_what_is_encrypted_or_fails(kept: Kept) -> None:
     set_keys(kept.project)
 
 
-def test_check_compares_with_what_it_is_asked_and_with_the_newest_snapshot(kept: Kept) -> None:
-    asked = [keys.make_check(name, KEYS) for name in keys.NAMES]
-    asked[1] = keys.make_check(keys.WEBHOOKS, {keys.WEBHOOKS: OTHER_KEY})
-    values = json.dumps([{"name": check.name, "salt": check.salt, "value": check.value} for check in asked])
+def test_check_compares_with_given_values_and_with_the_newest_snapshot(kept: Kept) -> None:
+    requests = [keys.make_check(name, KEYS) for name in keys.NAMES]
+    requests[1] = keys.make_check(keys.WEBHOOKS, {keys.WEBHOOKS: OTHER_KEY})
+    values = json.dumps([{"name": check.name, "salt": check.salt, "value": check.value} for check in requests])
     found = kept.project.run("Check", MLFLOW_TRACKING_CHECK_VALUES=values).last["keys"]
     assert {key["name"]: key["at_hand"] for key in found["compared"]} == {
         keys.PASSPHRASE: "same",
@@ -232,7 +232,7 @@ def test_a_key_that_is_none_is_refused_at_the_start(
     assert name == keys.VERSION or value not in ended.output
 
 
-def test_a_check_value_tells_keys_apart_and_is_slow_to_guess_from() -> None:
+def test_a_check_value_distinguishes_keys_and_is_slow_to_guess_from() -> None:
     first, again = (keys.make_check(keys.PASSPHRASE, KEYS) for _ in range(2))
     assert first.salt != again.salt
     assert first.value != again.value

@@ -6,10 +6,9 @@ import asyncio
 import json
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from contextlib import closing, nullcontext
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from mlflow_ae5_server.database.connection import Database, check_uri, connect_e
 from mlflow_ae5_server.server import admission, capacity
 
 from tests.project_template import mariadb as mariadbs
+from tests.project_template.stub_server import Answer, answering
 
 LOG_BATCH = "/api/2.0/mlflow/runs/log-batch"
 
@@ -46,26 +46,16 @@ SIZES = [
 ]
 
 
-@pytest.mark.parametrize(
-    ("workers", "dialect", "limit", "databases", "pool", "then_workers", "working", "connections"), SIZES
-)
-def test_sizes_follow_from_what_the_database_server_allows(
-    workers: int,
-    dialect: str,
-    limit: int | None,
-    databases: int,
-    pool: int | None,
-    then_workers: int,
-    working: int,
-    connections: int,
-) -> None:
+@pytest.mark.parametrize("row", SIZES)
+def test_sizes_follow_from_the_limit_of_the_database_server(row: tuple[Any, ...]) -> None:
+    workers, dialect, limit, databases, pool, *expected = row
     found = capacity.choose(workers, dialect, limit, databases, pool)
-    assert (found.workers, found.working, found.connections) == (then_workers, working, connections)
+    assert [found.workers, found.working, found.connections] == expected
     if limit is not None and limit >= 2 * capacity.needed(1) and pool is None:
         assert found.workers * found.connections * databases <= limit / 2
     environ: dict[str, str] = {}
     found.apply(environ)
-    assert capacity.configured_pool(environ) == connections
+    assert capacity.configured_pool(environ) == found.connections
 
 
 @pytest.mark.parametrize(
@@ -133,7 +123,7 @@ def test_no_request_holds_more_connections_than_assumed(tmp_path: Path, empty_fi
 
 
 class Held:
-    """An application whose requests wait to be let go. `ask` is a request that has begun."""
+    """An application whose requests wait for `go`."""
 
     def __init__(self) -> None:
         self.inside: list[str] = []
@@ -174,18 +164,18 @@ def bounded(held: Held, waiting: int = 3, seconds: float = 3600) -> Any:
     return admission.bound(held, admission.Bounds(2, waiting, seconds), "/prefix", retry_after=lambda: 7)
 
 
-def test_what_does_not_fit_is_told_at_once_to_come_back() -> None:
+def test_requests_that_do_not_fit_get_503_at_once() -> None:
     async def scenario() -> None:
         held = Held()
         application = bounded(held)
-        asked = [asyncio.create_task(ask(application, LOG_BATCH)) for _ in range(5)]
+        requests = [asyncio.create_task(ask(application, LOG_BATCH)) for _ in range(5)]
         await settle()
         assert len(held.inside) == 2
         refused = await ask(application, LOG_BATCH)
         assert (refused["status"], refused["retry-after"]) == (503, b"7")
         assert json.loads(refused["body"])["error_code"] == "TEMPORARILY_UNAVAILABLE"
         held.go.set()
-        assert [answer["status"] for answer in await asyncio.gather(*asked)] == [200] * 5
+        assert [answer["status"] for answer in await asyncio.gather(*requests)] == [200] * 5
         assert (await ask(application, LOG_BATCH))["status"] == 200
 
     asyncio.run(scenario())
@@ -195,11 +185,11 @@ def test_nobody_waits_for_longer_than_the_bound() -> None:
     async def scenario() -> None:
         held = Held()
         application = bounded(held, seconds=0)
-        asked = [asyncio.create_task(ask(application, LOG_BATCH)) for _ in range(2)]
+        requests = [asyncio.create_task(ask(application, LOG_BATCH)) for _ in range(2)]
         await settle()
         assert [(await ask(application, LOG_BATCH))["status"] for _ in range(4)] == [503] * 4
         held.go.set()
-        assert [answer["status"] for answer in await asyncio.gather(*asked)] == [200] * 2
+        assert [answer["status"] for answer in await asyncio.gather(*requests)] == [200] * 2
         assert (await ask(application, LOG_BATCH))["status"] == 200
 
     asyncio.run(scenario())
@@ -227,15 +217,15 @@ def test_pages_probes_and_files_neither_wait_nor_hold_a_slot(path: str) -> None:
     async def scenario() -> None:
         held = Held()
         application = bounded(held, waiting=0)
-        asked = [asyncio.create_task(ask(application, path)) for _ in range(3)]
-        asked += [asyncio.create_task(ask(application, LOG_BATCH)) for _ in range(2)]
+        requests = [asyncio.create_task(ask(application, path)) for _ in range(3)]
+        requests += [asyncio.create_task(ask(application, LOG_BATCH)) for _ in range(2)]
         await settle()
         assert (await ask(application, LOG_BATCH))["status"] == 503
-        asked += [asyncio.create_task(ask(application, path)) for _ in range(3)]
+        requests += [asyncio.create_task(ask(application, path)) for _ in range(3)]
         await settle()
         assert Counter(held.inside) == {path: 6, LOG_BATCH: 2}
         held.go.set()
-        assert {answer["status"] for answer in await asyncio.gather(*asked)} == {200}
+        assert {answer["status"] for answer in await asyncio.gather(*requests)} == {200}
 
     asyncio.run(scenario())
 
@@ -254,13 +244,13 @@ def test_a_slow_client_holds_no_slot() -> None:
         reading = [asyncio.create_task(ask(application, "/api/ready")) for _ in range(5)]
         sending = asyncio.create_task(application({"type": "http", "path": LOG_BATCH}, held.go.wait, None))
         await settle()
-        asked = [asyncio.create_task(ask(application, LOG_BATCH, b"2", b"01")) for _ in range(2)]
+        requests = [asyncio.create_task(ask(application, LOG_BATCH, b"2", b"01")) for _ in range(2)]
         await settle()
         assert Counter(held.inside) == {"/api/ready": 5, LOG_BATCH: 2}
         sending.cancel()
         held.go.set()
         assert {answer["status"] for answer in await asyncio.gather(*reading)} == {200}
-        assert [answer["status"] for answer in await asyncio.gather(*asked)] == [201, 201]  # its body was whole
+        assert [answer["status"] for answer in await asyncio.gather(*requests)] == [201, 201]  # its body was whole
 
     asyncio.run(scenario())
 
@@ -275,48 +265,22 @@ def test_what_mlflow_cannot_do_now_says_when_to_come_back_too() -> None:
     asyncio.run(scenario())
 
 
-@contextmanager
-def stub(status: int) -> Iterator[tuple[str, list[str]]]:
-    """A server that answers the first request with `status`, the others with 200."""
-    asked: list[str] = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            asked.append(self.path)
-            self.rfile.read(int(self.headers["Content-Length"]))
-            self.send_response(200 if len(asked) > 1 else status)
-            body = b'{"error_code": "TEMPORARILY_UNAVAILABLE", "message": "busy"}' if len(asked) == 1 else b"{}"
-            self.send_header("Content-Length", str(len(body)))
-            self.send_header("Retry-After", "0")
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, format: str, *args: Any) -> None: ...
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        serving = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        serving.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}", asked
-        finally:
-            server.shutdown()
-            serving.join()
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize(("status", "repeated"), [(503, True), (400, False)])
-def test_mlflows_client_repeats_503_and_nothing_that_is_its_own_fault(status: int, repeated: bool) -> None:
+def test_mlflows_client_repeats_503_and_no_error_of_its_own(status: int, repeated: bool) -> None:
     import mlflow
 
-    with stub(status) as (uri, asked):
-        client = mlflow.MlflowClient(uri)
-        log: Callable[[], None] = lambda: client.log_batch("r" * 32, params=[mlflow.entities.Param("a", "b")])  # noqa: E731
-        if repeated:
-            log()
-        else:
-            with pytest.raises(mlflow.MlflowException):
-                log()
-    assert asked == [LOG_BATCH] * (2 if repeated else 1)
+    requests: list[str] = []
+
+    def answer(request: BaseHTTPRequestHandler) -> Answer:
+        requests.append(request.path)
+        if len(requests) > 1:
+            return 200, {}, b"{}"
+        return status, {"Retry-After": "0"}, b'{"error_code": "TEMPORARILY_UNAVAILABLE", "message": "busy"}'
+
+    with answering(answer) as uri, nullcontext() if repeated else pytest.raises(mlflow.MlflowException):
+        mlflow.MlflowClient(uri).log_batch("r" * 32, params=[mlflow.entities.Param("a", "b")])
+    assert requests == [LOG_BATCH] * (2 if repeated else 1)
 
 
 # For real
@@ -389,7 +353,7 @@ def test_the_limit_of_mysql(mariadb: Any) -> None:
     assert limit > 1
 
 
-def test_a_limit_that_is_not_told_is_unknown() -> None:
+def test_a_limit_that_is_not_reported_is_unknown() -> None:
     assert (
         capacity.read_limit(Database("postgresql+psycopg://u@127.0.0.1:1/x", "postgresql", "psycopg", "", None)) is None
     )

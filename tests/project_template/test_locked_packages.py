@@ -44,7 +44,7 @@ def check(root: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
 
-def test_the_lock_belongs_to_what_is_asked_for() -> None:
+def test_the_lock_belongs_to_the_requirements() -> None:
     done = check(ROOT)
     assert done.returncode == 0, done.stdout
 
@@ -78,7 +78,7 @@ def test_an_edit_of_either_side_is_noticed(tmp_path: Path, file: str, pattern: s
 
 
 @pytest.mark.parametrize("environment", ENVIRONMENTS)
-def test_every_package_is_exact_and_as_asked_for(environment: str) -> None:
+def test_every_package_is_exact_and_as_required(environment: str) -> None:
     conda, pip = packages(environment)
     assert all(re.fullmatch(r"[a-z0-9_.-]+=[0-9][a-z0-9.]*", line) for line in conda)
     assert {"python", "pip", "sqlite", "openssl"} <= {line.partition("=")[0] for line in conda}
@@ -99,8 +99,8 @@ def test_the_environments_agree() -> None:
 def test_what_a_package_needs_is_locked_too(environment: str) -> None:
     """By the metadata of the packages here, as far as their versions are those of the lock."""
     versions, looked_at = locked(environment), set()
-    for asked in packages(environment)[1]:
-        name = canonicalize_name(asked.name)
+    for requests in packages(environment)[1]:
+        name = canonicalize_name(requests.name)
         try:
             installed = distribution(name)
         except PackageNotFoundError:
@@ -108,7 +108,7 @@ def test_what_a_package_needs_is_locked_too(environment: str) -> None:
         if installed.version != versions[name]:
             continue
         looked_at.add(name)
-        for needed in active(installed.requires or [], asked.extras):
+        for needed in active(installed.requires or [], requests.extras):
             assert needed.specifier.contains(versions[canonicalize_name(needed.name)], prereleases=True), (name, needed)
     assert {"mlflow", "mlflow-skinny", "mlflow-tracing"} <= looked_at
 

@@ -24,25 +24,25 @@ def rows(head: str) -> dict[str, str]:
 
 
 def test_variables_and_their_defaults() -> None:
-    told = {
+    reported = {
         name: default.strip("`") for cell, default in rows("variable").items() for name in re.findall(r"[A-Z_]+", cell)
     }
-    assert told == settings.DEFAULTS
+    assert reported == settings.DEFAULTS
 
 
 def test_commands() -> None:
     file = (FOLDER / "anaconda-project.yml").read_text(encoding="utf-8")
     commands = re.findall(r"^  (\w+):$", file.partition("\ncommands:\n")[2].partition("\nchannels:")[0], re.M)
-    told = {name.strip("`") for name in rows("command")} - {"Minimum..."}
-    assert told | {f"Minimum{name}" for name in told} == set(commands)
+    reported = {name.strip("`") for name in rows("command")} - {"Minimum..."}
+    assert reported | {f"Minimum{name}" for name in reported} == set(commands)
 
 
 def test_exit_codes() -> None:
     kinds = [errors.ProjectError]
     for kind in kinds:
         kinds.extend(kind.__subclasses__())
-    told = {int(code) for cell in rows("exit code") for code in cell.split(", ")}
-    assert told == {0, 130, PARTLY, errors.StoppedError.exit_code} | {kind.exit_code for kind in kinds}
+    reported = {int(code) for cell in rows("exit code") for code in cell.split(", ")}
+    assert reported == {0, 130, PARTLY, errors.StoppedError.exit_code} | {kind.exit_code for kind in kinds}
 
 
 def readings(line: str) -> list[str]:

@@ -110,7 +110,7 @@ def open_files(process: psutil.Process) -> set[str]:
     return {str(entry.readlink()) for entry in Path(f"/proc/{process.pid}/fd").iterdir()}
 
 
-def test_a_running_server_is_known_by_its_database(deployed: Any) -> None:
+def test_a_running_server_marks_its_database(deployed: Any) -> None:
     assert "tracking server" in str(locks.in_use(check_uri(deployed.database)))
 
 
@@ -134,7 +134,7 @@ def test_a_worker_that_dies_is_replaced_and_sigterm_ends_all_with_code_0(on_sqli
         assert "Application shutdown complete" in server.log()
 
 
-def test_a_port_in_use_is_said_at_once(project: Any) -> None:
+def test_a_port_in_use_is_reported_at_once(project: Any) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()

@@ -109,10 +109,10 @@ def test_the_project_file_is_read_with_a_bound(tmp_path: Path, text: str, says: 
         settings.read_project_defaults(tmp_path)
 
 
-@pytest.mark.parametrize("place", ["variables: {A: %s}", "variables: {? %s : 1}", "variables: %s", "variables: [%s]"])
-def test_an_odd_value_in_the_project_file_is_a_value_or_refused(tmp_path: Path, place: str) -> None:
+@pytest.mark.parametrize("where", ["variables: {A: %s}", "variables: {? %s : 1}", "variables: %s", "variables: [%s]"])
+def test_an_odd_value_in_the_project_file_is_a_value_or_refused(tmp_path: Path, where: str) -> None:
     for value in ODD_VALUES:
-        (tmp_path / "anaconda-project.yml").write_text(place % value)
+        (tmp_path / "anaconda-project.yml").write_text(where % value)
         with contextlib.suppress(ConfigurationError):
             assert all(isinstance(text, str) for text in settings.read_project_defaults(tmp_path).values())
 

@@ -51,80 +51,45 @@ def test_origins_and_frames(endpoints: list[str], platforms: list[str], origins:
 CONFIGURED_HOSTS = ["extra.example.com", "8443.example.com:8443", "*.wild.example.com", "11.*", "203.0.113.0/24"]
 
 
-@pytest.mark.parametrize(
-    ("host", "allowed"),
-    [
-        ("a.example.com", True),
-        ("A.Example.com:8443", True),
-        ("platform.example.com", True),
-        ("[2001:DB8:0::1]:8443", True),
-        ("extra.example.com", True),
-        ("extra.example.com:443", True),
-        ("8443.example.com:8443", True),
-        ("8443.example.com:8444", False),
-        ("b.wild.example.com", True),
-        ("b.wild.example.com.evil.example", False),
-        ("localhost:8086", True),
-        ("127.0.0.1", True),
-        ("[::1]:8086", True),
-        ("[fd12::1]", True),
-        ("10.1.2.3:8086", True),
-        ("172.31.0.9", True),
-        ("192.168.0.1", True),
-        ("203.0.113.7", True),
-        ("11.2.3.4", True),
-        ("10.evil.example", False),
-        ("10.1.2.3.evil.example:8086", False),
-        ("192.168.evil.example", False),
-        ("172.16.evil.example", False),
-        ("11.evil.example", False),
-        ("203.0.113.evil.example", False),
-        ("fc00:evil.example", False),
-        ("[fc00::1].evil.example", False),
-        ("172.32.0.1", False),
-        ("8.8.8.8", False),
-        ("[2001:db8::2]", False),
-        ("10.1", False),
-        ("010.1.2.3", False),
-        ("localhost.evil.example", False),
-        ("evil.example", False),
-        ("evil.example:10.1.2.3", False),
-        ("user@a.example.com", False),
-        ("*", False),
-        ("", False),
-    ],
-)
-def test_hosts_that_may_be_asked(host: str, allowed: bool) -> None:
+ALLOWED_HOSTS = """
+    a.example.com A.Example.com:8443 platform.example.com [2001:DB8:0::1]:8443 extra.example.com
+    extra.example.com:443 8443.example.com:8443 b.wild.example.com localhost:8086 127.0.0.1 [::1]:8086 [fd12::1]
+    10.1.2.3:8086 172.31.0.9 192.168.0.1 203.0.113.7 11.2.3.4
+"""
+REFUSED_HOSTS = """
+    8443.example.com:8444 b.wild.example.com.evil.example 10.evil.example 10.1.2.3.evil.example:8086
+    192.168.evil.example 172.16.evil.example 11.evil.example 203.0.113.evil.example fc00:evil.example
+    [fc00::1].evil.example 172.32.0.1 8.8.8.8 [2001:db8::2] 10.1 010.1.2.3 localhost.evil.example evil.example
+    evil.example:10.1.2.3 user@a.example.com *
+"""
+
+
+@pytest.mark.parametrize(("host", "allowed"), [
+    *((text, True) for text in ALLOWED_HOSTS.split()),
+    *((text, False) for text in [*REFUSED_HOSTS.split(), ""]),
+])  # fmt: skip
+def test_allowed_hosts(host: str, allowed: bool) -> None:
     policy = host_policy.derive(["a.example.com", "[2001:db8::1]:8443"], ["platform.example.com"], CONFIGURED_HOSTS)
     assert policy.allows_host(host) is allowed
     assert host_policy.derive([], [], ["*"]).allows_host(host or "x")
 
 
-@pytest.mark.parametrize(
-    ("origin", "allowed"),
-    [
-        ("https://a.example.com", True),
-        ("https://A.example.com", True),
-        ("https://extra.example.com:8443", True),
-        ("http://lab.wild.example.com:8888", True),
-        ("http://11.2.3.4:8888", True),
-        ("http://11.evil.example:8888", False),
-        ("http://a.example.com", False),
-        ("https://a.example.com:8443", False),
-        ("https://extra.example.com", False),
-        ("https://lab.wild.example.com", False),
-        ("http://localhost:3000", False),
-        ("http://localhost", False),
-        ("https://127.0.0.1", False),
-        ("http://127.0.0.1:8888", False),
-        ("http://[::1]:8888", False),
-        ("http://10.1.2.3", False),
-        ("https://evil.example", False),
-        ("https://a.example.com.evil.example", False),
-        ("null", False),
-    ],
-)
-def test_origins_that_may_ask(origin: str, allowed: bool) -> None:
+ALLOWED_ORIGINS = """
+    https://a.example.com https://A.example.com https://extra.example.com:8443 http://lab.wild.example.com:8888
+    http://11.2.3.4:8888
+"""
+REFUSED_ORIGINS = """
+    http://11.evil.example:8888 http://a.example.com https://a.example.com:8443 https://extra.example.com
+    https://lab.wild.example.com http://localhost:3000 http://localhost https://127.0.0.1 http://127.0.0.1:8888
+    http://[::1]:8888 http://10.1.2.3 https://evil.example https://a.example.com.evil.example null
+"""
+
+
+@pytest.mark.parametrize(("origin", "allowed"), [
+    *((text, True) for text in ALLOWED_ORIGINS.split()),
+    *((text, False) for text in REFUSED_ORIGINS.split()),
+])  # fmt: skip
+def test_allowed_origins(origin: str, allowed: bool) -> None:
     extra = ["https://extra.example.com:8443", "http://*.wild.example.com", "http://11.*"]
     assert host_policy.derive(["a.example.com"], [], [], extra).allows_origin(origin) is allowed
     assert host_policy.derive([], [], [], ["*"]).allows_origin(origin)
@@ -306,7 +271,7 @@ def test_sqlite_files(uri: str, file: str | None) -> None:
     assert folders.sqlite_file(uri) == (Path(file) if file else None)
 
 
-def test_a_file_in_the_place_of_a_folder(tmp_path: Path) -> None:
+def test_a_file_instead_of_a_folder(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigurationError, match="SETTING"):
         folders.make_writable(tmp_path / "file", "SETTING")
@@ -369,22 +334,20 @@ def test_long_lines_are_no_trap(piece: str) -> None:
     redaction.scrub(piece * (300_000 // len(piece)))
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "/srv/t/team-2026/backups/12:30@site/index",
-        "Restored to /data/t/analytics/artifacts, saved copy /data/t/analytics/artifacts/kept_1",
-        "mlflow.exceptions.MlflowException: no such table mlflow in analytics",
-        "user analytics on db.analytics.example.com, database analytics",
-    ],
-)
-def test_paths_and_names_are_shown_also_where_the_password_is_a_word(text: str, tmp_path: Path) -> None:
+SHOWN = [
+    "/srv/t/team-2026/backups/12:30@site/index",
+    "Restored to /data/t/analytics/artifacts, saved copy /data/t/analytics/artifacts/kept_1",
+    "mlflow.exceptions.MlflowException: no such table mlflow in analytics",
+    "user analytics on db.analytics.example.com, database analytics",
+]
+
+
+def test_paths_and_names_are_shown_also_where_the_password_is_a_word(tmp_path: Path) -> None:
     program = (
         "import os, sys\n"
         "from mlflow_ae5_server.common import redaction, settings\n"
         "settings.load(os.environ)\n"
-        "print(redaction.scrub(sys.argv[1]))\n"
-        "print(redaction.scrub('postgresql://analytics:analytics@h/d, not an-analytics'))"
+        "print(*map(redaction.scrub, sys.argv[1:]), sep='\\n')"
     )
     environ = {
         **os.environ,
@@ -394,13 +357,12 @@ def test_paths_and_names_are_shown_also_where_the_password_is_a_word(text: str, 
         "MLFLOW_ARTIFACTS_DESTINATION": "/data/t/analytics/artifacts",
         "MLFLOW_TRACKING_TOKEN": "mlflow",
     }
-    done = subprocess.run(
-        [sys.executable, "-c", program, text], env=environ, capture_output=True, text=True, check=True
-    )
-    assert done.stdout.splitlines() == [text, "postgresql://analytics:********@h/d, not an-********"]
+    command = [sys.executable, "-c", program, *SHOWN, "postgresql://analytics:analytics@h/d, not an-analytics"]
+    done = subprocess.run(command, env=environ, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == [*SHOWN, "postgresql://analytics:********@h/d, not an-********"]
 
 
-def test_a_password_is_known_in_all_its_spellings() -> None:
+def test_a_password_is_masked_in_all_its_spellings() -> None:
     redaction.register_uri("postgresql://user:p%40ss%2Fword@host/db")
     assert redaction.scrub("p%40ss%2Fword, p@ss/word") == "********, ********"
 
@@ -438,7 +400,7 @@ def test_a_full_quota_is_a_full_disk(number: int, hint: str) -> None:
     assert hint in hint_for(OSError(number, os.strerror(number)))
 
 
-def test_what_full_means_is_said_once_on_each_side() -> None:
+def test_full_disks_are_defined_once_on_each_side() -> None:
     root = Path(__file__).parents[2]
     for package in (root / "mlflow_ae5_deploy", root / "project_template" / "mlflow_ae5_server"):
         naming = {f for f in package.rglob("*.py") if re.search(r"errno\.(ENOSPC|EDQUOT)", f.read_text())}

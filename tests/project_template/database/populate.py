@@ -35,8 +35,8 @@ def populate(uri: str) -> None:
         run = client.create_run(experiment, run_name=f"run {number}").info.run_id
         metrics = [Metric(f"m{number}", value, 1700000000000 + step, step) for step, value in enumerate(VALUES)]
         texts = enumerate(TEXTS)
-        params = [Param(f"p{place}", text) for place, text in texts]
-        tags = [RunTag(f"t{place}", text) for place, text in enumerate(TEXTS)]
+        params = [Param(f"p{scratch}", text) for scratch, text in texts]
+        tags = [RunTag(f"t{scratch}", text) for scratch, text in enumerate(TEXTS)]
         client.log_batch(run, metrics, params, tags)
         data = Dataset("data", f"digest{number}", "local", '{"path": "a\\tb"}', '{"columns": []}', None)
         client.log_inputs(run, [DatasetInput(data, [InputTag("mlflow.data.context", "train")])])

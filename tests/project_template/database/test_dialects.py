@@ -96,7 +96,7 @@ def test_everything_arrives(
     assert next_experiment(restored) == 3
 
 
-def test_what_is_said_of_mlflows_schema_is_so() -> None:
+def test_the_pinned_schema_is_mlflows() -> None:
     """Else backups either import MLflow again or, worse, take its tables for somebody else's."""
     from mlflow.store.db import utils
     from mlflow.version import VERSION

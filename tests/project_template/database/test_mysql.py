@@ -40,7 +40,7 @@ def hangs_up(database: Database) -> bool:
         return bool(select.select([connection._sock], [], [], 20)[0])
 
 
-def test_what_mysql_would_tell_with_a_loss_arrives_whole(
+def test_values_that_mysql_returns_rounded_arrive_whole(
     filled: Callable[[str], Database], empty: Callable[[str], Database]
 ) -> None:
     """Through a URI that names a character set, as many do."""
@@ -81,9 +81,9 @@ def structure(database: Database) -> dict[str, list[str]]:
     """The lines that make every table of it, and every trigger."""
     with closing(connect_engine(database).connect()) as connection:
 
-        def shown(kind: str, names: list[str], place: int) -> dict[str, list[str]]:
-            message = {name: connection.exec_driver_sql(f"SHOW CREATE {kind} `{name}`").one()[place] for name in names}
-            plain = {name: re.sub(r" AUTO_INCREMENT=\d+|`|,$", "", text, flags=re.M) for name, text in message.items()}
+        def shown(kind: str, names: list[str], column: int) -> dict[str, list[str]]:
+            texts = {n: connection.exec_driver_sql(f"SHOW CREATE {kind} `{n}`").one()[column] for n in names}
+            plain = {name: re.sub(r" AUTO_INCREMENT=\d+|`|,$", "", text, flags=re.M) for name, text in texts.items()}
             return {name: sorted(text.splitlines()) for name, text in plain.items()}
 
         triggers = [row[0] for row in connection.exec_driver_sql("SHOW TRIGGERS")]
@@ -91,7 +91,7 @@ def structure(database: Database) -> dict[str, list[str]]:
         return shown("TABLE", tables, 1) | shown("TRIGGER", triggers, 2)
 
 
-def places(database: Database) -> list[object]:
+def scratch_databases(database: Database) -> list[object]:
     """What there is beside it."""
     found = column(database, "SELECT schema_name FROM information_schema.schemata")
     return [name for name in found if str(name).startswith("mlflow_ae5_")]
@@ -107,7 +107,7 @@ def test_what_is_loaded_has_the_keys_and_triggers_that_mlflow_makes(
     assert structure(restored) == made
     with pytest.raises(IntegrityError, match="foreign key constraint fails"):
         execute(restored, "INSERT INTO tags (tags.key, value, run_uuid) VALUES ('k', 'v', 'no such run')")
-    assert places(restored) == []
+    assert scratch_databases(restored) == []
 
 
 @pytest.mark.parametrize(
@@ -127,7 +127,7 @@ def test_what_is_loaded_has_the_keys_and_triggers_that_mlflow_makes(
         ),
     ],
 )
-def test_what_mysql_cannot_keep_is_named_and_the_target_stays_empty(
+def test_values_that_mysql_refuses_are_named_and_the_target_stays_empty(
     change: str, words: str | None, copied: Database, empty: Callable[[str], Database]
 ) -> None:
     execute(copied, "PRAGMA ignore_check_constraints = ON", change)
@@ -139,10 +139,10 @@ def test_what_mysql_cannot_keep_is_named_and_the_target_stays_empty(
         return
     with pytest.raises(ConfigurationError, match=words):
         dialects.load(part, objects, target)
-    assert (dialects.state(target), places(target)) == (dialects.DatabaseState("empty"), [])
+    assert (dialects.state(target), scratch_databases(target)) == (dialects.DatabaseState("empty"), [])
 
 
-def is_look(statement: str) -> bool:
+def is_query(statement: str) -> bool:
     return statement.lstrip().startswith(("SELECT", "SHOW", "SET", "DESCRIBE"))
 
 
@@ -154,7 +154,7 @@ def killed(after: int, act: Callable[[], None]) -> bool:
 
         def count(_connection: object, _cursor: object, statement: str, *_: object) -> None:
             nonlocal made
-            made += not is_look(statement)
+            made += not is_query(statement)
             if made > after:
                 os._exit(9)
 
@@ -170,7 +170,7 @@ def killed(after: int, act: Callable[[], None]) -> bool:
     return code == 0
 
 
-def test_killed_at_any_statement_what_is_kept_aside_comes_back(filled: Callable[[str], Database]) -> None:
+def test_killed_at_any_statement_a_saved_copy_comes_back(filled: Callable[[str], Database]) -> None:
     database = filled("mysql")
     before, made, after = dialects.digests(database), structure(database), 0
     whole, triggers, done = dialects.state(database), column(database, TRIGGERS), [False]
@@ -185,8 +185,8 @@ def test_killed_at_any_statement_what_is_kept_aside_comes_back(filled: Callable[
         after += 1
     assert (dialects.digests(database), structure(database)) == (before, made)
     with dialects.scratch(database):
-        assert len(places(database)) == 1  # what the killed ones left is gone
-    assert places(database) == []
+        assert len(scratch_databases(database)) == 1  # what the killed ones left is gone
+    assert scratch_databases(database) == []
     assert after > 8
 
 
@@ -205,7 +205,7 @@ def test_killed_at_any_statement_a_load_has_done_all_or_nothing(
     event.remove(Engine, "before_cursor_execute", note)
     dialects.save_copy(database, "first")
     dialects.drop_saved(database, "first")
-    changes = [message for message in statements if not is_look(message)]
+    changes = [message for message in statements if not is_query(message)]
     moved = next(number for number, message in enumerate(changes) if message.startswith("RENAME"))
     kinds = set()
     for after in (moved // 2, moved, *range(moved + 2, moved + 4)):  # one more where a killed one has left something
@@ -219,7 +219,7 @@ def test_killed_at_any_statement_a_load_has_done_all_or_nothing(
         dialects.drop_saved(database, "whole")
     assert kinds == {"empty", "ours"}
     dialects.load(part, objects, database)
-    assert (dialects.digests(database), structure(database), places(database)) == (part.digests(), made, [])
+    assert (dialects.digests(database), structure(database), scratch_databases(database)) == (part.digests(), made, [])
 
 
 def test_an_engine_without_snapshots_is_refused(filled: Callable[[str], Database]) -> None:
@@ -243,9 +243,7 @@ def test_a_connection_that_is_lost_half_way(filled: Callable[[str], Database]) -
         dialects.dump(database, Objects(kill))
 
 
-def test_who_is_at_work_on_it_is_known_however_long_he_says_nothing(
-    native: dict[str, Database], request: pytest.FixtureRequest
-) -> None:
+def test_locks_outlive_an_idle_timeout(native: dict[str, Database], request: pytest.FixtureRequest) -> None:
     database = native["mysql"]
     assert dialects.in_use(database) is None
     execute(database, "SET GLOBAL wait_timeout = 1")

@@ -212,7 +212,7 @@ def test_a_newer_schema_is_refused_by_name_before_anything_is_touched(
         ("runs", "SET start_time = 'noon'", "runs.start_time is not a whole number.*run_uuid="),
     ],
 )
-def test_what_postgresql_cannot_keep_is_named_before_anything_is_written(
+def test_values_that_postgresql_refuses_are_named_before_anything_is_written(
     table: str, change: str, words: str, copied: Database, empty: Callable[[str], Database], untouched: Database
 ) -> None:
     execute(copied, "PRAGMA ignore_check_constraints = ON", f"UPDATE {table} {change}")
@@ -239,10 +239,10 @@ def test_text_that_is_no_utf8_is_kept_in_sqlite(
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
-def test_what_is_beside_mlflow_is_named_and_left_alone(
+def test_other_tables_are_named_and_left_alone(
     dialect: str, native: dict[str, Database], filled: Callable[[str], Database]
 ) -> None:
-    """That a database can be loaded into with such a table in it is seen in test_beside.py."""
+    """That a database can be loaded into with such a table in it is tested in test_saved_copy.py."""
     objects, database = Objects(), filled(dialect)
     execute(database, "CREATE TABLE zebra (a int)", "CREATE VIEW aview AS SELECT name FROM runs")
     with_others = dialects.dump(database, objects)
@@ -266,7 +266,7 @@ def test_files_that_are_no_databases(native: dict[str, Database], empty: Callabl
     part = dialects.dump(native["sqlite"], objects)
     assert text.file is not None
     assert orphan.file is not None
-    text.file.write_text("not a database, but long enough to be told from one" * 10)
+    text.file.write_text("not a database, but long enough to have a header" * 10)
     orphan.file.with_name(orphan.file.name + "-wal").write_bytes(b"changes to a file that is gone")
     for target in (text, orphan):
         assert dialects.state(target).kind == "foreign"

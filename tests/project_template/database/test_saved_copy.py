@@ -1,4 +1,4 @@
-"""Kept aside and brought back, scratch places, and who is at work on a database."""
+"""Saved copies, scratch databases, and the mark of a server on its database."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def database(request: pytest.FixtureRequest, filled: Callable[[str], Database]) 
     return filled(request.param)
 
 
-def test_kept_aside_and_brought_back(database: Database, native: dict[str, Database]) -> None:
+def test_a_saved_copy_is_brought_back(database: Database, native: dict[str, Database]) -> None:
     before, objects = dialects.digests(database), Objects()
     part = dialects.dump(native["sqlite"], objects)
     assert dialects.saved_names(database) == ()
@@ -86,34 +86,34 @@ def test_a_table_in_use_is_not_moved(native: dict[str, Database], copied: Databa
     assert dialects.digests(copied) == before
 
 
-def test_a_scratch_place_is_apart_and_goes_away(database: Database) -> None:
+def test_a_scratch_database_is_separate_and_removed(database: Database) -> None:
     before, objects = dialects.digests(database), Objects()
     part = dialects.dump(database, objects)
-    with dialects.scratch(database) as place:
-        assert dialects.state(place) == dialects.DatabaseState("empty")
-        dialects.load(part, objects, place)
-        execute(place, "DELETE FROM tags")
-        assert dialects.digests(place) != before
+    with dialects.scratch(database) as scratch:
+        assert dialects.state(scratch) == dialects.DatabaseState("empty")
+        dialects.load(part, objects, scratch)
+        execute(scratch, "DELETE FROM tags")
+        assert dialects.digests(scratch) != before
         assert dialects.digests(database) == before
         with dialects.scratch(database) as second:
             assert dialects.state(second).kind == "empty"
-            assert dialects.state(place).kind == "ours"
+            assert dialects.state(scratch).kind == "ours"
     assert dialects.digests(database) == before
-    with dialects.scratch(database) as place:
-        assert dialects.state(place) == dialects.DatabaseState("empty")
+    with dialects.scratch(database) as scratch:
+        assert dialects.state(scratch) == dialects.DatabaseState("empty")
     assert dialects.state(database).others == ()
 
 
-def test_a_server_is_known_by_its_mark(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_marks_its_database(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PGAPPNAME", "")  # put back afterwards
     assert dialects.in_use(database) is None
     with locks.serving(database):
-        told = dialects.in_use(database)
-        assert told is not None
-        assert "tracking server" in told
-        with dialects.scratch(database) as place:
-            assert dialects.in_use(place) is None
-            with locks.serving(place):
-                assert dialects.in_use(place) is not None
+        server = dialects.in_use(database)
+        assert server is not None
+        assert "tracking server" in server
+        with dialects.scratch(database) as scratch:
+            assert dialects.in_use(scratch) is None
+            with locks.serving(scratch):
+                assert dialects.in_use(scratch) is not None
     assert dialects.in_use(database) is None
     assert database.dialect != "postgresql" or os.environ["PGAPPNAME"].startswith("mlflow-ae5-server")

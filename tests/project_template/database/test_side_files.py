@@ -90,13 +90,13 @@ def writing(store: Database) -> int:
     return child
 
 
-def test_a_change_that_was_cut_off_is_undone_and_one_at_work_is_left_alone(store: Database) -> None:
+def test_an_interrupted_change_is_undone_and_a_running_one_left_alone(store: Database) -> None:
     child = writing(store)
     try:
         assert journal(store).stat().st_size > 0
-        for look in (dialects.require_free, dialects.settle, lambda store: dialects.save_copy(store, "x")):
+        for act in (dialects.require_free, dialects.settle, lambda store: dialects.save_copy(store, "x")):
             with pytest.raises(InUseError, match="in use"):
-                look(store)
+                act(store)
         assert (file_of(store).exists(), journal(store).exists()) == (True, True)
     finally:
         os.kill(child, signal.SIGKILL)
@@ -109,9 +109,9 @@ def test_a_change_that_was_cut_off_is_undone_and_one_at_work_is_left_alone(store
 def test_a_writer_that_has_not_written_yet_holds_the_file(store: Database) -> None:
     with closing(sqlite3.connect(file_of(store), isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
-        for look in (dialects.require_free, dialects.settle):
+        for act in (dialects.require_free, dialects.settle):
             with pytest.raises(InUseError, match="holds a lock"):
-                look(store)
+                act(store)
         other.execute("ROLLBACK")
     dialects.settle(store)
 

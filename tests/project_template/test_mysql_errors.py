@@ -16,13 +16,13 @@ from sqlalchemy.dialects import mysql, postgresql, sqlite
 @pytest.mark.parametrize("table", ["trace_tags", "runs"])
 def test_reserved_words_are_quoted_where_they_are_reserved(table: str) -> None:
     query = external_artifacts.foreign(table, "value")
-    told = [str(query.compile(dialect=kind.dialect())) for kind in (mysql, postgresql, sqlite)]
-    assert all("NOT LIKE" in one for one in told)
-    assert not re.search(r"(?<!`)\bkey\b(?!`)", told[0])
-    assert [("key" in one) for one in told] == [table == "trace_tags"] * 3
+    reported = [str(query.compile(dialect=kind.dialect())) for kind in (mysql, postgresql, sqlite)]
+    assert all("NOT LIKE" in one for one in reported)
+    assert not re.search(r"(?<!`)\bkey\b(?!`)", reported[0])
+    assert [("key" in one) for one in reported] == [table == "trace_tags"] * 3
 
 
-def test_a_drill_of_a_database_that_lends_no_scratch_place_takes_a_file(tmp_path: Path) -> None:
+def test_a_drill_without_a_scratch_database_takes_a_file(tmp_path: Path) -> None:
     store = dataclasses.replace(check_uri("sqlite:///x"), dialect="mssql", file=None, shown="mssql://h/d")
     with drill._scratch_database(store, tmp_path) as copy:
         assert (copy.dialect, copy.file) == ("sqlite", tmp_path / "scratch.sqlite")

@@ -15,7 +15,7 @@ AE5 refuses to start a command with a variable that has no value at all, so "not
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, MutableMapping
+from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -80,23 +80,11 @@ class Setting:
         return "(not shown)" if self.sensitive else redaction.scrub(self.value)
 
 
-class Settings(Mapping[str, Setting]):
+class Settings(dict[str, Setting]):
     """All settings, by name."""
 
-    def __init__(self, settings: Mapping[str, Setting]) -> None:
-        self._settings = dict(settings)
-
-    def __getitem__(self, name: str) -> Setting:
-        return self._settings[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._settings)
-
-    def __len__(self) -> int:
-        return len(self._settings)
-
     def value(self, name: str) -> str | None:
-        setting = self._settings.get(name)
+        setting = self.get(name)
         return setting.value if setting else None
 
     def flag(self, name: str) -> bool:
@@ -141,7 +129,7 @@ class Settings(Mapping[str, Setting]):
 
     def table(self) -> str:
         """One line per setting with its source; values only where they are not sensitive."""
-        width = max(len(name) for name in self._settings)
+        width = max(len(name) for name in self)
         lines = ["settings (a variable beats a secret, a secret beats the project's default):"]
         lines += [f"  {s.name:{width}}  {s.source:8}  {s.shown()}" for s in sorted(self.values(), key=lambda s: s.name)]
         return "\n".join(lines)

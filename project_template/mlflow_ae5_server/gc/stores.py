@@ -156,15 +156,15 @@ class FolderStore:
     def _is_folder_without_links(self, path: str) -> bool:
         """Whether there is a folder at the end, and only folders on the way to it."""
         current, names = str(self._root), path.split("/")
-        for number, name in enumerate(names, 1):
-            current = f"{current}/{name}"
-            with _os_errors("read", current):
+        with _os_errors("read", self._root / path):
+            for number, name in enumerate(names, 1):
+                current = f"{current}/{name}"
                 try:
                     mode = os.lstat(current).st_mode
                 except (FileNotFoundError, NotADirectoryError):
                     return False
-            if name in {"", ".", ".."} or (number < len(names) and stat.S_ISLNK(mode)):
-                raise StoreError(_ELSEWHERE)
+                if name in {"", ".", ".."} or (number < len(names) and stat.S_ISLNK(mode)):
+                    raise StoreError(_ELSEWHERE)
         if not stat.S_ISDIR(mode):
             raise StoreError(_NO_FOLDER)
         return True

@@ -21,28 +21,22 @@ Owners = dict[str, tuple[str, Any]]
 GOES, STAYS, SKIPPED = "goes", "stays", "skipped"
 
 
-def due_run(data: Data) -> Owners:
-    return {"run": ("runs", data.run())}
+def run(**how: Any) -> Callable[[Data], Owners]:
+    """A run, with the artifact folder for ARTIFACTS in its uri."""
+
+    def make(data: Data) -> Owners:
+        uri = {"uri": how["uri"].replace("ARTIFACTS", str(data.artifacts))} if "uri" in how else {}
+        return {"run": ("runs", data.run(**how | uri))}
+
+    return make
 
 
-def due_run_without_artifacts(data: Data) -> Owners:
-    return {"run": ("runs", data.run(file=False))}
+def model(**how: Any) -> Callable[[Data], Owners]:
+    def make(data: Data) -> Owners:
+        source = data.run(deleted=None)
+        return {"model": ("logged_models", data.model(run=source, **how)), "its run": ("runs", source)}
 
-
-def young_run(data: Data) -> Owners:
-    return {"run": ("runs", data.run(deleted=YOUNG))}
-
-
-def active_run(data: Data) -> Owners:
-    return {"run": ("runs", data.run(deleted=None))}
-
-
-def active_run_with_a_time(data: Data) -> Owners:
-    return {"run": ("runs", data.run(deleted=LONG_AGO, stage="active"))}
-
-
-def run_of_unknown_age(data: Data) -> Owners:
-    return {"run": ("runs", data.run(deleted=None, stage="deleted"))}
+    return make
 
 
 def registered(**how: str) -> Callable[[Data], Owners]:
@@ -59,19 +53,6 @@ def registered_model(data: Data) -> Owners:
     model = data.model(run=run)
     data.version(source=f"models:/{model}")
     return {"model": ("logged_models", model), "its run": ("runs", run)}
-
-
-def due_model(data: Data) -> Owners:
-    run = data.run(deleted=None)
-    return {"model": ("logged_models", data.model(run=run)), "its run": ("runs", run)}
-
-
-def young_model(data: Data) -> Owners:
-    return {"model": ("logged_models", data.model(deleted=YOUNG))}
-
-
-def active_model(data: Data) -> Owners:
-    return {"model": ("logged_models", data.model(deleted=None))}
 
 
 def expired(run: int | None = LONG_AGO, **more: Any) -> Callable[[Data], Owners]:
@@ -100,19 +81,9 @@ def active_experiment(data: Data) -> Owners:
     return {"experiment": ("experiments", number), "trace": ("trace_info", data.trace(number))}
 
 
-def located(uri: str) -> Callable[[Data], Owners]:
-    def make(data: Data) -> Owners:
-        return {"run": ("runs", data.run(uri=uri.replace("ARTIFACTS", str(data.artifacts))))}
-
-    return make
-
-
 def at_another_run(data: Data) -> Owners:
     other = data.run(deleted=None)
-    return {
-        "run": ("runs", data.run(uri=f"{ROOT}0/{other}/artifacts")),
-        "other": ("runs", other),
-    }
+    return {"run": ("runs", data.run(uri=f"{ROOT}0/{other}/artifacts")), "other": ("runs", other)}
 
 
 def with_another_nested(data: Data) -> Owners:
@@ -175,62 +146,39 @@ class Case:
 
 
 ALL = ("experiment", "run", "model", "trace")
+HELD = {"experiment": SKIPPED, "run": STAYS, "model": STAYS, "trace": STAYS}  # by something that has not expired
 CASES = [
-    Case("deleted long ago", due_run, {"run": GOES}),
-    Case("deleted long ago, no artifacts", due_run_without_artifacts, {"run": GOES}),
-    Case("deleted lately", young_run, {"run": STAYS}),
-    Case("active", active_run, {"run": STAYS}),
-    Case("restored, its time of deletion still there", active_run_with_a_time, {"run": STAYS}),
-    Case("deleted, nobody knows when", run_of_unknown_age, {"run": STAYS}),
+    Case("deleted long ago", run(), {"run": GOES}),
+    Case("deleted long ago, no artifacts", run(file=False), {"run": GOES}),
+    Case("deleted recently", run(deleted=YOUNG), {"run": STAYS}),
+    Case("active", run(deleted=None), {"run": STAYS}),
+    Case("restored, its time of deletion still there", run(stage="active"), {"run": STAYS}),
+    Case("deleted at an unknown time", run(deleted=None, stage="deleted"), {"run": STAYS}),
     Case("registered by run_id", registered(run="RUN"), {"run": SKIPPED}),
     Case("registered by runs:/", registered(source="runs:/RUN/model"), {"run": SKIPPED}),
-    Case("registered by place", registered(source="mlflow-artifacts:/0/RUN/artifacts/m"), {"run": SKIPPED}),
+    Case("registered by location", registered(source="mlflow-artifacts:/0/RUN/artifacts/m"), {"run": SKIPPED}),
     Case("registered by storage", registered(source="x", storage="s3://b/0/RUN/artifacts/m"), {"run": SKIPPED}),
     Case("registered, the version deleted", registered(run="RUN", stage="Deleted_Internal"), {"run": GOES}),
     Case("registered by its model", registered_model, {"model": SKIPPED, "its run": SKIPPED}),
-    Case("a model deleted long ago", due_model, {"model": GOES, "its run": STAYS}),
-    Case("a model deleted lately", young_model, {"model": STAYS}),
-    Case("an active model", active_model, {"model": STAYS}),
+    Case("a model deleted long ago", model(), {"model": GOES, "its run": STAYS}),
+    Case("a model deleted recently", model(deleted=YOUNG), {"model": STAYS}),
+    Case("an active model", model(deleted=None), {"model": STAYS}),
     Case("an experiment deleted long ago", expired(), dict.fromkeys(ALL, GOES)),
     Case("an active experiment", active_experiment, {"experiment": STAYS, "trace": STAYS}),
-    Case(
-        "an experiment deleted lately",
-        expired(at=YOUNG),
-        {"experiment": STAYS, "run": GOES, "model": STAYS, "trace": STAYS},
-    ),
-    Case(
-        "an experiment with a run deleted lately",
-        expired(YOUNG),
-        {"experiment": SKIPPED, "run": STAYS, "model": STAYS, "trace": STAYS},
-    ),
-    Case(
-        "an experiment with an active run",
-        expired(None),
-        {"experiment": SKIPPED, "run": STAYS, "model": STAYS, "trace": STAYS},
-    ),
-    Case(
-        "an experiment with a model changed lately",
-        expired(model=YOUNG),
-        {"experiment": SKIPPED, "run": GOES, "model": STAYS, "trace": STAYS},
-    ),
-    Case(
-        "an experiment with a trace of late",
-        expired(trace=YOUNG),
-        {"experiment": SKIPPED, "run": GOES, "model": STAYS, "trace": STAYS},
-    ),
-    Case(
-        "an experiment with a registered run",
-        expired_with_registered_run,
-        {"experiment": SKIPPED, "run": SKIPPED, "model": STAYS, "trace": STAYS},
-    ),
-    Case("at the root of all", located("mlflow-artifacts:/"), {"run": SKIPPED}),
-    Case("at the root, as a path", located("ARTIFACTS"), {"run": SKIPPED}),
-    Case("at its experiment", located("mlflow-artifacts:/0"), {"run": SKIPPED}),
-    Case("dots", located("mlflow-artifacts:/0/../../RUN/artifacts"), {"run": SKIPPED}),
-    Case("dots, encoded", located("mlflow-artifacts:/%2e%2e/RUN/artifacts"), {"run": SKIPPED}),
-    Case("dots, encoded twice, a path", located("ARTIFACTS/%252e%252e/RUN/artifacts"), {"run": SKIPPED}),
-    Case("no location, so no artifacts", located(""), {"run": GOES}),
-    Case("behind another server", located("mlflow-artifacts://other/0/RUN/artifacts"), {"run": SKIPPED}),
+    Case("an experiment deleted recently", expired(at=YOUNG), HELD | {"experiment": STAYS, "run": GOES}),
+    Case("an experiment with a run deleted recently", expired(YOUNG), HELD),
+    Case("an experiment with an active run", expired(None), HELD),
+    Case("an experiment with a model changed recently", expired(model=YOUNG), HELD | {"run": GOES}),
+    Case("an experiment with a recent trace", expired(trace=YOUNG), HELD | {"run": GOES}),
+    Case("an experiment with a registered run", expired_with_registered_run, HELD | {"run": SKIPPED}),
+    Case("at the root of all", run(uri="mlflow-artifacts:/"), {"run": SKIPPED}),
+    Case("at the root, as a path", run(uri="ARTIFACTS"), {"run": SKIPPED}),
+    Case("at its experiment", run(uri="mlflow-artifacts:/0"), {"run": SKIPPED}),
+    Case("dots", run(uri="mlflow-artifacts:/0/../../RUN/artifacts"), {"run": SKIPPED}),
+    Case("dots, encoded", run(uri="mlflow-artifacts:/%2e%2e/RUN/artifacts"), {"run": SKIPPED}),
+    Case("dots, encoded twice, a path", run(uri="ARTIFACTS/%252e%252e/RUN/artifacts"), {"run": SKIPPED}),
+    Case("no location, so no artifacts", run(uri=""), {"run": GOES}),
+    Case("behind another server", run(uri="mlflow-artifacts://other/0/RUN/artifacts"), {"run": SKIPPED}),
     Case("at another run", at_another_run, {"run": SKIPPED, "other": STAYS}),
     Case("another experiment inside", with_another_nested, {"run": SKIPPED, "nested": STAYS}),
     Case("another run inside, as a path", with_another_nested_by_path, {"run": SKIPPED, "nested": STAYS}),

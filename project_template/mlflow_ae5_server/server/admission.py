@@ -41,6 +41,30 @@ def uses_database(path: str) -> bool:
     return path.startswith(_DATABASE) and not any(part in path for part in _OTHERS)
 
 
+class _Slots:
+    """The slots of requests that use the database, and the queue for them."""
+
+    def __init__(self, bounds: Bounds) -> None:
+        self._bounds, self._free = bounds, asyncio.Semaphore(bounds.working)
+        self._waiting = 0
+
+    async def take(self) -> bool:
+        """Whether a slot was free, or became free in time."""
+        if self._waiting >= self._bounds.waiting and self._free.locked():
+            return False
+        self._waiting += 1
+        try:
+            async with asyncio.timeout(self._bounds.seconds):
+                return await self._free.acquire()
+        except TimeoutError:
+            return False
+        finally:
+            self._waiting -= 1
+
+    def release(self) -> None:
+        self._free.release()
+
+
 def bound(
     application: Application,
     bounds: Bounds,
@@ -49,59 +73,49 @@ def bound(
     retry_after: Callable[[], int] = lambda: random.randint(*_RETRY_AFTER),  # noqa: S311 - spreads load
 ) -> Application:
     """`application` within `bounds`. Pages, probes, and transfers of files neither wait nor count."""
-    slots = asyncio.Semaphore(bounds.working)
-    waiting = 0
-
-    async def slot() -> bool:
-        nonlocal waiting
-        if waiting >= bounds.waiting and slots.locked():
-            return False
-        waiting += 1
-        try:
-            async with asyncio.timeout(bounds.seconds):
-                await slots.acquire()
-        except TimeoutError:
-            return False
-        finally:
-            waiting -= 1
-        return True
+    slots = _Slots(bounds)
 
     async def bounded(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             anyio.to_thread.current_default_thread_limiter().total_tokens = bounds.working + _OTHER_THREADS
-        if scope["type"] != "http":
-            await application(scope, receive, send)
-            return
-        send = _with_retry_after(send, retry_after)
-        if not uses_database(scope["path"].removeprefix(prefix)):
-            await application(scope, receive, send)
-            return
-        # Whole before it gets a slot, and answered after it gave it back: a slow client holds no connection.
-        body = await _whole(receive)
-        if body is None:
-            return
-        if not await slot():
-            await _send_busy(send)
-            return
-        held = True
-
-        def release() -> None:
-            nonlocal held
-            if held:
-                held = False
-                slots.release()
-
-        async def send_after_release(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                release()
-            await send(message)
-
-        try:
-            await application(scope, _again(body, receive), send_after_release)
-        finally:
-            release()
+        if scope["type"] == "http":
+            send = _with_retry_after(send, retry_after)
+            if uses_database(scope["path"].removeprefix(prefix)):
+                await _with_slot(application, slots, scope, receive, send)
+                return
+        await application(scope, receive, send)
 
     return bounded
+
+
+async def _with_slot(application: Application, slots: _Slots, scope: Scope, receive: Receive, send: Send) -> None:
+    # Whole before it gets a slot, and answered after it gave it back: a slow client holds no connection.
+    body = await _whole(receive)
+    if body is None:
+        return
+    if not await slots.take():
+        await _send_busy(send)
+        return
+    held = [slots]
+
+    def release() -> None:
+        if held:
+            held.pop().release()
+
+    async def send_after_release(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            release()
+        await send(message)
+
+    pending = [body]
+
+    async def receive_body() -> Message:
+        return pending.pop() if pending else await receive()
+
+    try:
+        await application(scope, receive_body, send_after_release)
+    finally:
+        release()
 
 
 async def _whole(receive: Receive) -> Message | None:
@@ -114,15 +128,6 @@ async def _whole(receive: Receive) -> Message | None:
         parts.append(message.get("body", b""))
         if not message.get("more_body"):
             return {"type": "http.request", "body": b"".join(parts), "more_body": False}
-
-
-def _again(body: Message, receive: Receive) -> Receive:
-    pending = [body]
-
-    async def again() -> Message:
-        return pending.pop() if pending else await receive()
-
-    return again
 
 
 def _with_retry_after(send: Send, retry_after: Callable[[], int]) -> Send:

@@ -1,4 +1,4 @@
-"""What Anaconda Enterprise 5 (AE5) runs: an MLflow tracking server, its garbage collection, its schema upgrade.
+"""What AE5 runs: an MLflow tracking server and its maintenance jobs.
 
 `python -m mlflow_ae5_server tracking-server | garbage-collection | database-upgrade | check`, from the project folder.
 The package depends on MLflow and on what MLflow brings, on nothing else.

@@ -34,7 +34,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
-    """Parse `argv`; raises UsageError. Unknown options of AE5 are dropped, other unknown ones are errors."""
+    """Parse `argv`. Unknown options of AE5 are dropped, others are errors."""
     parser = _Parser(prog="python -m mlflow_ae5_server", description=__doc__, allow_abbrev=False)
     commands = parser.add_subparsers(dest="command", required=True, parser_class=_Parser)
     for name, text in (
@@ -82,7 +82,7 @@ def _reads_variable(argv: Sequence[str]) -> bool:
 
 
 def _without_ae5_options(arguments: Sequence[str]) -> list[str]:
-    """`arguments` without unknown options of AE5, and without the value that such an option may have."""
+    """`arguments` without unknown options of AE5 and their values."""
     own, after_option = [], False
     for argument in arguments:
         if argument.startswith(_AE5):
@@ -96,7 +96,7 @@ def _without_ae5_options(arguments: Sequence[str]) -> list[str]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit code. Every failure is one block on stderr; jobs end with a JSON line."""
+    """Run one command and return its exit code; jobs end with a JSON line."""
     redaction.install()
     report: Report | None = None
     try:
@@ -156,7 +156,7 @@ def _serve(options: argparse.Namespace, resolved: Settings) -> int:
 
 
 def _terminated(_number: int, _frame: object) -> NoReturn:
-    """A job that is stopped still writes its last line; a second signal must not interrupt that."""
+    """Let a job that is stopped write its last line, whatever signals come."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     raise StoppedError
 

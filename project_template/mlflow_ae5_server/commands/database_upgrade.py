@@ -1,4 +1,4 @@
-"""DatabaseUpgrade: MLflow's `db upgrade`, one at a time, with the revisions before and after."""
+"""DatabaseUpgrade: MLflow's `db upgrade`, one at a time."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _LOCK_WAIT = 60.0  # seconds for a garbage collection in progress to end
 
 
 def run(settings: Settings, report: Report, dry_run: bool) -> int:
-    """Upgrade, or with `dry_run` print the migrations, and fill `report`. Returns the exit code."""
+    """Upgrade, or with `dry_run` print the migrations. Returns the exit code."""
     dry_run = dry_run or settings.flag("MLFLOW_TRACKING_UPGRADE_DRY_RUN")
     if not dry_run and settings.flag("MLFLOW_TRACKING_UPGRADE_REHEARSE"):
         return rehearse(settings, report)

@@ -26,7 +26,7 @@ _MODES = ("ignore", "show", "remove", "remove-all")
 
 
 def run(settings: Settings, report: Report, dry_run: bool, *, step: Callable[[str], None] = lambda _name: None) -> int:
-    """Collect, or with `dry_run` list, and fill `report`. Returns 0, or 23 where something could not be removed."""
+    """Collect, or with `dry_run` list, and fill `report`. Returns 0 or 23."""
     dry_run = dry_run or settings.flag("MLFLOW_TRACKING_GC_DRY_RUN")
     older_than = settings.value("MLFLOW_TRACKING_GC_TTL") or ""
     report.add(dry_run=dry_run, older_than=older_than)
@@ -75,7 +75,10 @@ def _with_our_errors(store: Database, work: Callable[[], int]) -> int:
 
 
 def _refuse_unfinished(settings: Settings) -> None:
-    """Raise UnfinishedError where a restore was interrupted: what has no row now may be about to get it back."""
+    """Raise UnfinishedError where a restore was interrupted.
+
+    What has no row now may be about to get it back.
+    """
     from mlflow_ae5_server.restore import journal
 
     try:
@@ -86,7 +89,7 @@ def _refuse_unfinished(settings: Settings) -> None:
 
 
 def _probe_server(settings: Settings, report: Report) -> tuple[Experiment | None, ProjectError | None]:
-    """The server's first experiment, and why the server cannot be used. Most of the work does not need the server."""
+    """The server's first experiment, and why it cannot be used."""
     if token := os.environ.get("MLFLOW_TRACKING_TOKEN"):
         # Enough to see which token this run was given, where a new one may take minutes to arrive; of no other use.
         report.add(token_sha256=hashlib.sha256(token.encode()).hexdigest()[:12])
@@ -101,7 +104,7 @@ def _probe_server(settings: Settings, report: Report) -> tuple[Experiment | None
 
 
 def _require_same_database(engine: Engine, first: Experiment | None, store: Database) -> None:
-    """Raise ConfigurationError unless server and job use the same database: rows and artifacts must belong together."""
+    """Raise ConfigurationError unless server and job use the same database."""
     from sqlalchemy import text
 
     if first is None:

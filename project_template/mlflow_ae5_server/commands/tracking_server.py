@@ -1,4 +1,4 @@
-"""TrackingServer: checks first, then MLflow's own application, in workers forked from one loaded process."""
+"""TrackingServer: checks, then MLflow's application in forked workers."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _PRIVATE_NETWORKS = "127.0.0.1,::1,10.0.0.0/8,172.16.0.0/12,192.168.0.0/16"
 
 @dataclass(frozen=True)
 class HttpOptions:
-    """What AE5 passes as `--anaconda-project-*`. Hosts are `host` or `host:port`, and may repeat."""
+    """What AE5 passes as `--anaconda-project-*`; hosts may have a port."""
 
     address: str = "0.0.0.0"  # noqa: S104 - AE5 reaches the container on all its addresses
     port: int = 8086
@@ -115,7 +115,7 @@ def _prepare_folders(store: Database, destination: str, artifact_root: str) -> N
 
 
 def bind(options: HttpOptions) -> socket.socket:
-    """Take the port, so that a port in use is reported before the slow part; it answers once it listens.
+    """Take the port, so that one in use is reported before the slow part.
 
     Raises ConfigurationError. asyncio sends at once (TCP_NODELAY) only where the socket names its protocol; otherwise
     each answer but the first of a connection waits some 40 ms for the client's acknowledgement.

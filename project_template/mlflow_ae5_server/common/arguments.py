@@ -1,4 +1,4 @@
-"""The arguments of Backup, Restore and Drill, on the command line or in a variable.
+"""The arguments of Backup, Restore and Drill: command line or variable.
 
 A job of AE5 passes variables only, so each of these commands reads its command line from one:
 `MLFLOW_TRACKING_BACKUP_ARGUMENTS: verify --sample 1%`. Arguments on the command line itself beat the variable.

@@ -35,7 +35,10 @@ def hint_for(error: OSError) -> str:
 
 
 class ProjectError(Exception):
-    """What happened and where, and a hint what to do; `fields` are for a job's report. None of them holds a secret."""
+    """What happened and where, and a hint what to do.
+
+    `fields` are for a job's report. None of them holds a secret.
+    """
 
     exit_code = EXIT_CODES["failed"]
 

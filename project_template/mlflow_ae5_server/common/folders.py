@@ -1,4 +1,4 @@
-"""Local folders of the stores: create them, check that they are writable and outlive the container."""
+"""Local folders of the stores: create and check them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mlflow_ae5_server.common.errors import ConfigurationError, DamagedError, hi
 
 
 def local_folder(location: str) -> Path | None:
-    """The folder an artifact location means on this machine; None for s3://, gs://, wasbs://, mlflow-artifacts:/ ..."""
+    """The folder an artifact location means on this machine; None for a URL."""
     if location.lower().startswith("file:"):
         parts = urlsplit(location)
         if parts.netloc not in {"", "localhost"}:
@@ -25,7 +25,7 @@ def local_folder(location: str) -> Path | None:
 
 
 def real(folder: Path) -> Path:
-    """`folder` without links. Raises DamagedError where its parts are swapped for links all the time."""
+    """`folder` without links. Raises DamagedError if they change all the time."""
     for _attempt in range(1000):
         with contextlib.suppress(OSError):  # it was a link, and is none when it is read
             return Path(os.path.realpath(folder))
@@ -41,7 +41,7 @@ def sqlite_file(uri: str) -> Path | None:
 
 
 def make_writable(folder: Path, setting: str) -> None:
-    """Create `folder` (0700 where we create it), and check that files can be created in it."""
+    """Create `folder` (0700), and check that files can be created in it."""
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         writable = os.access(folder, os.W_OK | os.X_OK)
@@ -60,7 +60,7 @@ def make_writable(folder: Path, setting: str) -> None:
 
 
 def persistence_warning(folder: Path, environ: Mapping[str, str]) -> str | None:
-    """A warning when, on AE5, `folder` lies on the container's own disk, which every restart deletes."""
+    """A warning where AE5 deletes `folder` at every restart."""
     on_ae5 = environ.get("PROJECT_DIR", "").startswith("/opt/continuum") or "APP_SOURCE" in environ
     if not on_ae5 or environ.get("MLFLOW_AE5_SANDBOX"):
         return None

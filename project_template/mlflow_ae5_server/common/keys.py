@@ -1,4 +1,4 @@
-"""The keys with which MLflow encrypts values in its database: LLM keys of the gateway, and secrets of webhooks.
+"""The keys with which MLflow encrypts LLM keys and webhook secrets.
 
 Without a passphrase MLflow uses a constant of its source; without a key for webhooks every start makes another one. A
 snapshot holds a check value of each key: a scrypt digest with a salt of its own, as slow to guess from as the
@@ -50,7 +50,7 @@ def make_check(name: str, environ: Mapping[str, str], rows: int = 0) -> KeyCheck
 
 
 def compare(check: KeyCheck, environ: Mapping[str, str]) -> str:
-    """Whether the present key is the one of the check value: SAME or OTHER; UNSET where there is none."""
+    """Compare the present key with a check value: SAME, OTHER or UNSET."""
     key = _material(check.name, environ)
     if key is None:
         return SAME if not check.value else UNSET
@@ -58,7 +58,10 @@ def compare(check: KeyCheck, environ: Mapping[str, str]) -> str:
 
 
 def parse(entries: Any) -> tuple[KeyCheck, ...]:
-    """Check values from JSON, one of each key at most: to compare takes a while. Raises ValueError, TypeError."""
+    """Check values from JSON, one of each key at most.
+
+    To compare takes a while. Raises ValueError, TypeError.
+    """
     checks = tuple(KeyCheck(**entry) for entry in entries)
     if not all(map(_is_valid, checks)) or len({check.name for check in checks}) < len(checks):
         raise ValueError("not a check value")
@@ -66,21 +69,21 @@ def parse(entries: Any) -> tuple[KeyCheck, ...]:
 
 
 def _is_valid(check: KeyCheck) -> bool:
-    """Whether `make_check` may have made it; it may come from a file that others can write."""
+    """Whether `make_check` may have made it; its source may be writable."""
     texts = (check.salt, check.value)
     made = all(isinstance(text, str) for text in texts) and (texts == ("", "") or _SHAPE.fullmatch(":".join(texts)))
     return bool(made) and check.name in NAMES and type(check.rows) is int and 0 <= check.rows < 2**63
 
 
 def compare_all(checks: Iterable[KeyCheck], environ: Mapping[str, str]) -> list[dict[str, Any]]:
-    """The field `keys` of a report: name, rows and comparison with the present key, for each key of a snapshot."""
+    """The field `keys` of a report: how the snapshot's keys compare."""
     return [
         {"name": c.name, "protects": PROTECTS[c.name], "rows": c.rows, "at_hand": compare(c, environ)} for c in checks
     ]
 
 
 def differences(compared: Iterable[Mapping[str, Any]]) -> list[str]:
-    """A sentence for each key that is not the snapshot's, from what `compare_all` returns."""
+    """A sentence for each key that is not the snapshot's."""
     sentences = []
     for key in compared:
         if key["at_hand"] == SAME:
@@ -119,7 +122,7 @@ class Encrypted:
 
 
 def require_usable(environ: Mapping[str, str]) -> None:
-    """Raise ConfigurationError for a key that MLflow cannot use, or publishes; without repeating it."""
+    """Raise ConfigurationError for a key that MLflow cannot use, or publishes."""
     from mlflow.utils.crypto import DEFAULT_KEK_PASSPHRASE
 
     if environ.get(PASSPHRASE) == DEFAULT_KEK_PASSPHRASE:
@@ -145,7 +148,7 @@ def is_webhook_key(text: str) -> bool:
 
 
 def examine(engine: Any, environ: Mapping[str, str]) -> list[Encrypted]:
-    """The encrypted values of the database, and whether the present keys read them. Changes nothing."""
+    """The encrypted values, and whether the present keys read them."""
     from sqlalchemy import inspect
 
     tables = set(inspect(engine).get_table_names())
@@ -154,7 +157,7 @@ def examine(engine: Any, environ: Mapping[str, str]) -> list[Encrypted]:
 
 
 def adopt(engine: Any, environ: Mapping[str, str]) -> int:
-    """Encrypt again, with the present passphrase, rows encrypted with MLflow's constant. Returns how many rows.
+    """Encrypt again rows encrypted with MLflow's constant; count them.
 
     As MLflow's `crypto rotate-kek`, but in place: a key that was not set until now takes effect for all rows.
     """
@@ -188,7 +191,7 @@ def _gateway(connection: Any, tables: set[str], environ: Mapping[str, str]) -> E
 
 
 def _unwrapped(connection: Any, environ: Mapping[str, str]) -> list[tuple[Any, bytes | None]]:
-    """Rows that the present passphrase does not read, each with its own key where MLflow's constant reads that."""
+    """Rows that the passphrase does not read; their key if the constant does."""
     from mlflow.utils.crypto import DEFAULT_KEK_PASSPHRASE, KEKManager
     from sqlalchemy import text
 

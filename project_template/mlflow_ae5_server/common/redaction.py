@@ -1,4 +1,4 @@
-"""Keep passwords and tokens out of everything that this process prints, MLflow and drivers included.
+"""Keep passwords and tokens out of everything that this process prints.
 
 `install()` puts a filter in front of stdout and stderr before MLflow is imported, so that its logging handlers,
 tracebacks and prints all pass through it. Processes that inherit only the file descriptors (MLflow's job runner)
@@ -32,7 +32,7 @@ _PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = (
 
 
 def register(value: str) -> None:
-    """Mask `value`, and its URL-encoded and decoded forms, in any text from now on; long ones line by line too."""
+    """Mask `value`, and its URL-encoded and decoded forms, from now on."""
     for part in {value, *value.splitlines()}:
         stripped = part.strip()
         for form in {stripped, quote(stripped, safe=""), quote_plus(stripped), unquote(stripped), repr(stripped)[1:-1]}:
@@ -41,12 +41,12 @@ def register(value: str) -> None:
 
 
 def show(*texts: str) -> None:
-    """Do not mask these paths and names as a whole, also where a secret is equal or a part: people must copy them."""
+    """Do not mask these paths and names: people must be able to copy them."""
     _shown.update(text for text in texts if len(text) >= _SHORTEST)
 
 
 def register_uri(uri: str) -> None:
-    """Register the password inside a database URI (and the query values that can carry one), and show its names."""
+    """Register the password in a database URI, and show its names."""
     found = re.match(r"[^:/]+://(?P<user>[^:/@]*):(?P<password>.*)@(?P<host>[^/?]*)(?:/(?P<database>[^?]*))?", uri)
     if found:
         register(found["password"])
@@ -56,7 +56,7 @@ def register_uri(uri: str) -> None:
 
 
 def login_in(uri: str) -> tuple[str, ...]:
-    """User and password before the bucket of an object store's address, in every way it could be read.
+    """User and password before the bucket of an object store's address.
 
     Azure's `CONTAINER@ACCOUNT` is no login, nor is an Amazon resource name.
     """
@@ -77,7 +77,7 @@ def register_login(uri: str) -> None:
 
 
 def scrub(text: str) -> str:
-    """`text` without any registered value and without anything that looks like a credential."""
+    """`text` without registered values and what looks like a credential."""
     if found := [value for value in _secrets if value in text]:
         whole = [(name, rf"({_front(name)}{re.escape(name)}(?![\w\-]))") for name in _shown if name in text]
         longest_first = sorted(
@@ -96,7 +96,7 @@ def _front(name: str) -> str:
 
 
 class ScrubbingStream(io.TextIOBase):
-    """A text stream that scrubs whole lines, so that a value split over several writes is still seen."""
+    """A text stream that scrubs whole lines, also of several writes."""
 
     def __init__(self, inner: TextIO) -> None:
         self.inner = inner

@@ -31,7 +31,7 @@ class Report:
         self.add(**error.fields, outcome=outcome, error=error.message, hint=error.hint)
 
     def exit_code(self, error: ProjectError) -> int:
-        """0 for a garbage collection that finds another one running: a cron job must not fail for that.
+        """The exit code; 0 for a garbage collection that was skipped.
 
         An upgrade that did not happen has failed.
         """

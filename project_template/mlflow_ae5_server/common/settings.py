@@ -1,4 +1,4 @@
-"""Settings: a variable of the job or deployment, else an AE5 secret, else the project's default.
+"""Settings: a variable, else an AE5 secret, else the project's default.
 
 AE5 hands the defaults of `anaconda-project.yml` to the command as ordinary environment variables, before this code
 runs. So "the environment variable is set" does not tell a default from a variable given to the job or deployment.
@@ -110,7 +110,7 @@ class Settings(dict[str, Setting]):
         return number
 
     def duration(self, name: str) -> timedelta:
-        """A duration in MLflow's form `#d#h#m#s`. Raises ConfigurationError, which shows that form.
+        """A duration in MLflow's form `#d#h#m#s`. Raises ConfigurationError.
 
         MLflow accepts an empty text as "no age at all", and reads `1..5d` until it crashes; both are refused here.
         """
@@ -135,7 +135,7 @@ class Settings(dict[str, Setting]):
         return "\n".join(lines)
 
     def apply(self, environ: MutableMapping[str, str]) -> None:
-        """Write the settings into `environ`, for MLflow and the storage clients, which read it themselves."""
+        """Write the settings into `environ`, for MLflow and storage clients."""
         for setting in self.values():
             if setting.value is None:
                 environ.pop(setting.name, None)
@@ -144,7 +144,7 @@ class Settings(dict[str, Setting]):
 
 
 def resolve(environ: Mapping[str, str], project_defaults: Mapping[str, str], secrets: Mapping[str, str]) -> Settings:
-    """Decide value and source of every setting of ours, of the project file and of the secrets."""
+    """Decide value and source of every setting."""
     resolved = {}
     for name in {*DEFAULTS, *project_defaults, *secrets, *(_STORE_URIS & environ.keys())}:
         default = project_defaults.get(name, DEFAULTS.get(name))
@@ -171,7 +171,7 @@ def _is_sensitive(name: str, value: str | None, source: str) -> bool:
 
 
 def read_secrets(folder: Path) -> dict[str, str]:
-    """The account's secrets: one file each, trailing newline taken off. Kubernetes' own `..data` entries are skipped.
+    """The account's secrets: one file each, without the trailing newline.
 
     A certificate kept as a secret is replaced by the path of its file, which is what the settings for it expect.
     """
@@ -192,7 +192,7 @@ def read_secrets(folder: Path) -> dict[str, str]:
 
 
 def read_project_defaults(folder: Path) -> dict[str, str]:
-    """The defaults under `variables:` of the project file in `folder`; empty where there is no such file."""
+    """The defaults of the project file in `folder`; none without a file."""
     for name in PROJECT_FILES:
         file = folder / name
         if file.is_file():
@@ -215,7 +215,7 @@ def read_project_defaults(folder: Path) -> dict[str, str]:
 
 
 def project_folder(environ: Mapping[str, str]) -> Path:
-    """PROJECT_DIR if it holds a project file, else the current folder (where AE5 starts commands)."""
+    """PROJECT_DIR if it holds a project file, else the current folder."""
     named = environ.get("PROJECT_DIR", "")
     if named and any((Path(named) / name).is_file() for name in PROJECT_FILES):
         return Path(named)
@@ -223,7 +223,7 @@ def project_folder(environ: Mapping[str, str]) -> Path:
 
 
 def load(environ: MutableMapping[str, str]) -> Settings:
-    """Resolve all settings, register secrets for redaction, and write the result into `environ`."""
+    """Resolve all settings, register secrets, and write them into `environ`."""
     secrets = read_secrets(Path(environ.get(SECRETS_FOLDER_VARIABLE) or SECRETS_FOLDER))
     settings = resolve(environ, read_project_defaults(project_folder(environ)), secrets)
     redaction.show(str(project_folder(environ)), str(Path.cwd()))

@@ -6,14 +6,14 @@ _UNITS = ("bytes", "kB", "MB", "GB", "TB")
 
 
 def counted(number: int, things: str) -> str:
-    """`1 object`, `2 objects`: `things` is the plural, and its singular has no s, or y for ies, at the end."""
+    """`1 object`, `2 objects`; `things` is the plural."""
     if number != 1:
         return f"{number} {things}"
     return f"1 {things.removesuffix('ies')}y" if things.endswith("ies") else f"1 {things.removesuffix('s')}"
 
 
 def amount(size: float) -> str:
-    """1234567 -> 1.2 MB, in steps of 1,000, as disks and clouds are sold. Reports have plain bytes."""
+    """1234567 -> 1.2 MB, in steps of 1,000, as disks are sold."""
     unit = 0
     while size >= 1000 and unit < len(_UNITS) - 1:
         size, unit = size / 1000, unit + 1

@@ -1,4 +1,6 @@
-"""Check that a database can store every character: MLflow answers 503 or 400 to names that it cannot store.
+"""Check that a database can store every character.
+
+MLflow answers 503 or 400 to names that it cannot store.
 
 SQLite always can. SQL Server is not checked.
 """
@@ -22,7 +24,7 @@ _TABLES = (
 
 
 def require_database(store: Database) -> None:
-    """Raise ConfigurationError, with the statement that fixes it, where new tables could not store every character.
+    """Raise ConfigurationError where new tables could not store every character.
 
     Also where the search path of a PostgreSQL database has no schema.
     """
@@ -33,7 +35,7 @@ def require_database(store: Database) -> None:
 
 
 def require_tables(store: Database) -> None:
-    """Raise ConfigurationError where MLflow's tables in a MySQL database have another character set."""
+    """Raise ConfigurationError for MySQL tables with another character set."""
     if store.dialect != "mysql":
         return
     from sqlalchemy import bindparam

@@ -1,4 +1,4 @@
-"""A table's columns, as its database declares them; MLflow's models are those of one version only."""
+"""The columns of a table, as its database declares them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Connect to the database behind MLFLOW_BACKEND_STORE_URI: parse the URI, open an engine, wait until it answers."""
+"""Parse a database URI, open an engine, wait until the database answers."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class Database:
 
 
 def check_uri(uri: str | None, setting: str = "MLFLOW_BACKEND_STORE_URI") -> Database:
-    """Parse `uri`, check that its driver is installed, and write that driver into the URI.
+    """Parse `uri`, check its driver, and write that driver into the URI.
 
     Raises ConfigurationError, which never repeats the URI's secrets.
     """
@@ -189,7 +189,7 @@ def wait_until_ready(
 
 
 def reason_of(error: BaseException) -> str:
-    """The driver's own message: one line, without SQLAlchemy's wrapping and without secrets."""
+    """The driver's own message: one line, without secrets."""
     text = str(getattr(error, "orig", None) or error)
     match getattr(getattr(error, "orig", None), "args", ()):
         case (int(), str(message)):  # as drivers of MySQL have it
@@ -199,7 +199,7 @@ def reason_of(error: BaseException) -> str:
 
 
 def refusal_of(reason: str, database: Database) -> ProjectError | None:
-    """The error where the driver's message says that the login or the database is wrong: waiting cannot help."""
+    """The error of a wrong login or database, where waiting cannot help."""
     if _REFUSED.search(reason):
         return CredentialsError(
             f"the database {database.shown} refused the login: {reason}",

@@ -1,4 +1,4 @@
-"""What a snapshot holds of a database, and what a database holds that a snapshot could go to."""
+"""What a snapshot holds of a database, and what a database holds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""PostgreSQL's COPY text: a line per row, tabs between columns, \\N for NULL. Dumps of all but SQLite have this form.
+"""PostgreSQL's COPY text: a line per row, tabs between columns, \\N for NULL.
 
 Values: booleans t/f or 1/0, floats in their shortest exact form, binary as \\x and hexadecimal digits.
 """
@@ -23,7 +23,7 @@ _BOOLEANS = {"t": 1, "f": 0, "1": 1, "0": 0}
 
 
 def read_table(table: TablePart, target: TableColumns, objects: BlobSource) -> Iterator[Sequence[tuple[Any, ...]]]:
-    """Blocks of rows of a snapshot's table. Raises DamagedError where its columns are not the target's."""
+    """Blocks of rows of a snapshot's table. Raises DamagedError."""
     kinds = {column.name: column.kind for column in target.columns}
     if not table.objects:
         return iter(())
@@ -36,7 +36,10 @@ def read_table(table: TablePart, target: TableColumns, objects: BlobSource) -> I
 
 
 def parse(chunks: Iterable[bytes], kinds: Sequence[Kind]) -> Iterator[list[tuple[Any, ...]]]:
-    """Blocks of rows of plain values: booleans as 0 and 1, dates and JSON as text. Raises DamagedError."""
+    """Blocks of rows: booleans as 0 and 1, dates and JSON as text.
+
+    Raises DamagedError.
+    """
     readers = [_READERS[kind] for kind in kinds]
     for lines in _lines(chunks):
         rows = [line.split("\t") for line in lines]

@@ -1,4 +1,4 @@
-"""Dump, load, compare and move the database of any dialect: the operations, for all of them.
+"""Dump, load, compare and move the database of any dialect.
 
 SQLite and PostgreSQL (psycopg 3) are tested against the real thing; MySQL against MariaDB, where the machine has one.
 """
@@ -74,7 +74,7 @@ def _dialect(database: Database) -> Dialect:
 
 
 def dump(database: Database, objects: BlobSink) -> DatabasePart:
-    """Store one consistent state of MLflow's tables in `objects`, while the server runs.
+    """Store one consistent state of MLflow's tables, while the server runs.
 
     Raises UnreachableError, CredentialsError, SchemaError, StorageError, DamagedError.
     """
@@ -82,7 +82,7 @@ def dump(database: Database, objects: BlobSink) -> DatabasePart:
 
 
 def digests(target: Database) -> Digests:
-    """Rows and canonical digest of each of MLflow's tables; compare with `DatabasePart.digests()`."""
+    """Rows and canonical digest of each of MLflow's tables."""
     return _dialect(target).digests(target)
 
 
@@ -92,7 +92,7 @@ def state(target: Database) -> DatabaseState:
 
 
 def load(part: DatabasePart, objects: BlobSource, target: Database, *, shorten: bool = False) -> Digests:
-    """Load the rows of `part` into the empty `target`: all or nothing. The schema becomes that of `part.revision`.
+    """Load the rows of `part` into the empty `target`: all or nothing.
 
     Returns the digests that `target` has afterwards. shorten: shorten free text that does not fit.
 
@@ -110,7 +110,7 @@ def expected(part: DatabasePart, objects: BlobSource, target: Database, *, short
 
 
 def refused(part: DatabasePart, objects: BlobSource, target: Database) -> list[Refused]:
-    """Every value of `part` that the dialect of `target` refuses. Changes nothing in `target`."""
+    """Every value of `part` that the dialect of `target` refuses."""
     loading.require_supported(part)
     return loading.refused(part, objects, target)
 
@@ -121,6 +121,6 @@ def refusal(found: Sequence[Refused], target: Database) -> ConfigurationError:
 
 
 def require_sound(part: DatabasePart, objects: BlobSource) -> None:
-    """Raise DamagedError where the rows in `objects` are not those of `part`, StorageError where there is no room."""
+    """Raise DamagedError where the rows in `objects` are not those of `part`."""
     loading.require_supported(part)
     loading.require_sound(part, objects)

@@ -1,4 +1,4 @@
-"""A digest of a table's rows that is the same on every database that holds the same rows, in whatever order.
+"""A digest of a table's rows, the same on every database that holds them.
 
 A row is a tuple of its values, the columns in alphabetical order, each value of a plain Python type:
 
@@ -45,7 +45,7 @@ _number: Callable[[bytes, str], int] = int.from_bytes  # type: ignore[assignment
 
 
 def form(row: tuple[Any, ...], _version: int = 2) -> bytes:
-    """The canonical form of a row, byte by byte. Slow; `_quick` is the same where this Python's marshal agrees."""
+    """The canonical form of a row, byte by byte; slow."""
     return b"(" + struct.pack("<i", len(row)) + b"".join(map(_form_of_value, row))
 
 
@@ -72,7 +72,7 @@ _quick = marshal.dumps if marshal.dumps(_SAMPLE, 2) == form(_SAMPLE) else form
 def digest_of(
     table: str, columns: Sequence[str], json: Sequence[int], rows: Iterable[tuple[Any, ...]]
 ) -> tuple[int, str]:
-    """Number of rows, and digest. The values are of the plain types above; `json` are the positions of JSON columns."""
+    """Number of rows, and digest. json: positions of JSON columns."""
     rows = iter(rows) if not json else (_with_plain_json(row, json) for row in rows)
     count = total = 0
     while hashes := [hashlib.sha256(_quick(row, 2)).digest() for row in itertools.islice(rows, _BATCH)]:
@@ -90,7 +90,7 @@ def _with_plain_json(row: tuple[Any, ...], json: Sequence[int]) -> tuple[Any, ..
 
 
 def plain_json(value: object) -> object:
-    """A JSON text that is a mere number, as that number: a SQLite column of type JSON keeps it so."""
+    """A JSON text that is a mere number, as that number, as SQLite keeps it."""
     if isinstance(value, str) and _NUMBER.fullmatch(value.strip()):
         try:
             value = int(value)
@@ -107,7 +107,7 @@ def plain_json(value: object) -> object:
 
 
 def shares(sized: Sequence[tuple[int, Any]], worth: int) -> list[list[Any]]:
-    """Split tables, given with their sizes, in two shares of about the same work; one where there is little."""
+    """Split tables with their sizes in two shares; one where there is little."""
     parts: list[list[Any]] = [[] for _core in range(min(2, len(os.sched_getaffinity(0))))]
     weights = [0] * len(parts)
     for size, table in sorted(sized, key=lambda entry: -entry[0]):
@@ -118,7 +118,7 @@ def shares(sized: Sequence[tuple[int, Any]], worth: int) -> list[list[Any]]:
 
 
 def task_of(table: Any, query: str) -> dict[str, Any]:
-    """A worker's task for one table (TableColumns); `query` selects its columns in their order, in canonical form."""
+    """A worker's task for one table; `query` selects canonical values."""
     block = _BATCH if table.bounded else _LONG_ROWS
     return {"name": table.name, "columns": table.names, "json": table.json, "query": query, "block": block}
 
@@ -144,7 +144,7 @@ class DigestWorker:
         self._process.stdin = None
 
     def result(self) -> dict[str, tuple[int, str]]:
-        """Rows and digest per table. Raises RuntimeError with the last line of the child's stderr."""
+        """Rows and digest per table. Raises RuntimeError."""
         out, err = self._process.communicate()
         if self._process.returncode != 0:
             lines = err.decode(errors="replace").strip().splitlines()

@@ -40,7 +40,7 @@ _ANOTHER = "use another snapshot"
 
 
 def require_supported(part: DatabasePart) -> None:
-    """Raise SchemaError for a schema of a newer MLflow, DamagedError for tables that are not those of its revision."""
+    """Raise SchemaError or DamagedError unless the schema can be created here."""
     schema.require_supported(part.revision, "the snapshot")
     if strange := {table.name for table in part.tables} ^ schema.own_tables(part.revision):
         raise DamagedError(
@@ -60,7 +60,7 @@ def require_empty(target: Database, state: DatabaseState) -> None:
 
 
 def load(part: DatabasePart, objects: BlobSource, target: Database, *, shorten: bool) -> Digests:
-    """Load, and return each table's digest: the snapshot's, except where texts were shortened."""
+    """Load, and return the digests: the snapshot's, but for shortened texts."""
     match target.dialect:
         case "sqlite":
             sqlite_load.load(part, objects, target)
@@ -132,7 +132,7 @@ def expected(part: DatabasePart, objects: BlobSource, target: Database, *, short
 
 
 def refused(part: DatabasePart, objects: BlobSource, target: Database) -> list[Refused]:
-    """Every value of the snapshot that `target` refuses; none where both are of the same dialect.
+    """Every value of the snapshot that `target` refuses.
 
     Raises DamagedError where the snapshot's rows are not those of its manifest.
     """
@@ -157,7 +157,7 @@ def require_sound(part: DatabasePart, objects: BlobSource) -> None:
 
 
 def _writable_folder_of(target: Database) -> Path | None:
-    """The nearest folder to a SQLite file, as there is room for a database; None for other targets."""
+    """The nearest folder to a SQLite file, which has room; None for others."""
     folder = target.file.parent if target.file is not None else None
     while folder is not None and not folder.is_dir() and folder != folder.parent:
         folder = folder.parent
@@ -165,7 +165,7 @@ def _writable_folder_of(target: Database) -> Path | None:
 
 
 def _require_described(part: DatabasePart, file: Path) -> None:
-    """Raise DamagedError where the tables in `file` are not as the manifest describes them."""
+    """Raise DamagedError where the tables are not as the manifest describes them."""
     try:
         digests = _digests(file)
         with sqlite_file.reading(file) as connection:
@@ -188,7 +188,10 @@ def _digests(file: Path) -> Digests:
 
 
 def _may_be_refused(part: DatabasePart, objects: BlobSource, target: Database) -> bool:
-    """Whether rows of the snapshot may not fit. Of MySQL's values PostgreSQL refuses only NUL."""
+    """Whether `target` may refuse rows.
+
+    Of MySQL's values PostgreSQL refuses only NUL.
+    """
     if target.dialect in {"sqlite", part.dialect}:
         return False
     if (part.dialect, target.dialect) == ("mysql", "postgresql"):
@@ -226,7 +229,7 @@ def _find(file: Path, part: DatabasePart, accepted: Target) -> list[Refused]:
 
 
 def _fit(part: DatabasePart, file: Path, accepted: Target, target: Database, *, shorten: bool) -> Digests:
-    """The digests of the file's tables, whose values all fit. Raises ConfigurationError where some do not."""
+    """The digests of the file's tables. Raises ConfigurationError for refused values."""
     found = _find(file, part, accepted)
     if remaining := [item for item in found if not (shorten and item.free)]:
         raise portability.refusal(remaining, target.shown)
@@ -234,7 +237,7 @@ def _fit(part: DatabasePart, file: Path, accepted: Target, target: Database, *, 
 
 
 def _shortened(part: DatabasePart, file: Path, accepted: Target, found: Sequence[Refused]) -> Digests:
-    """Shorten the free texts in the file. Returns the digests of its tables afterwards."""
+    """Shorten the free texts in the file. Returns its digests afterwards."""
     tables = {item.table for item in found if item.free}
     if not tables:
         return part.digests()

@@ -1,4 +1,4 @@
-"""Locks on a database: one maintenance run at a time, and the mark of the tracking server that uses it.
+"""Locks on a database: one maintenance run at a time, and the server's mark.
 
 They live where the data lives, so they also hold between containers, and end with their process, however that ends.
 SQLite: locked files beside it. PostgreSQL: an advisory lock of a connection; the server is known by the
@@ -50,7 +50,10 @@ def maintenance(
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Iterator[None]:
-    """Hold the maintenance lock of `database`. Raises BusyError when another run holds it for `wait_seconds`."""
+    """Hold the maintenance lock of `database`.
+
+    Raises BusyError when another run holds it for `wait_seconds`.
+    """
     with contextlib.ExitStack() as stack:
         take = _file_lock(database.file, stack) if database.dialect == "sqlite" else _database_lock(database, stack)
         deadline = clock() + wait_seconds
@@ -106,7 +109,7 @@ def _held_connection(database: Database, stack: contextlib.ExitStack) -> Connect
 
 @contextlib.contextmanager
 def serving(database: Database) -> Iterator[None]:
-    """Mark `database` as used by a tracking server, for as long as this process and its forks live.
+    """Mark `database` as used by a server, while this process and its forks live.
 
     Sets PGAPPNAME for later connections. Where the mark fails (no write permission in the folder, a pooler that has no
     more connections), the server runs all the same.
@@ -154,7 +157,7 @@ def _close_in_forks(descriptor: int) -> None:
 
 
 def in_use(database: Database) -> str | None:
-    """The tracking server of this project that uses `database`, in words for a person; None where there is none.
+    """The tracking server that uses `database`, in words; None if there is none.
 
     Raises UnreachableError, CredentialsError, ConfigurationError.
     """

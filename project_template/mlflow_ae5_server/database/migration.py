@@ -49,7 +49,7 @@ def migrate(store: Database) -> MigrationResult:
 
 
 def _upgrade(store: Database) -> tuple[int, str]:
-    """Run `mlflow db upgrade` in this process, so that the URI is in no list of processes.
+    """Run `mlflow db upgrade` here, so that the URI is in no list of processes.
 
     Only KeyboardInterrupt and StoppedError leave here as exceptions.
     """
@@ -78,7 +78,7 @@ def _line(error: Exception) -> str:
 
 
 def rehearse(store: Database, report: Report) -> int:
-    """Migrate a copy of `store`, and report the migrations, their time and their result. Returns the exit code."""
+    """Migrate a copy of `store`, and report it. Returns the exit code."""
     before = schema.inspect_schema(connect_engine(store))
     migrations = [
         {"revision": revision, "what": schema.describe_revision(revision)}

@@ -1,4 +1,4 @@
-"""MySQL databases: dump, digests and state, through SQLAlchemy. Tested on MariaDB only.
+"""MySQL databases: dump, digests and state. Tested on MariaDB only.
 
 A dump is one consistent snapshot, which only InnoDB gives. MySQL stores JSON in a form of its own (MariaDB does not),
 and a snapshot has that form.
@@ -67,7 +67,7 @@ def connected(database: Database) -> Iterator[Connection]:
 
 
 def lossless(database: Database) -> Database:
-    """`database` with a character set that has every character; for others the server would send `?`."""
+    """`database` with a character set that has every character."""
     from sqlalchemy.engine import make_url
 
     url = make_url(database.uri).update_query_dict({"charset": "utf8mb4"})
@@ -84,7 +84,7 @@ def is_single(column: Column) -> bool:
 
 
 def shortest(single: float) -> float:
-    """The shortest number with the same 32 bits: for 0.10000000149011612 it is 0.1, which was written."""
+    """The shortest number with the same 32 bits: 0.1, not 0.10000000149011612."""
     tries = (float(f"{single:.{digits}g}") for digits in (6, 7, 8))
     return next((short for short in tries if struct.pack("f", short) == struct.pack("f", single)), single)
 
@@ -99,7 +99,7 @@ def fits_single(value: float) -> bool:
 
 @contextlib.contextmanager
 def _snapshot(database: Database) -> Iterator[tuple[Connection, str, list[TableColumns], tuple[str, ...]]]:
-    """A transaction that reads one state of the database; with schema revision, MLflow's tables, and other names."""
+    """A read-only snapshot: connection, revision, MLflow's tables, other names."""
     with connected(database) as connection:
         tables, others = _names(connection)
         revision = _revision(connection) if schema.VERSION_TABLE in tables else None
@@ -204,7 +204,7 @@ def columns_of(connection: Connection, tables: Iterable[str], shown: str) -> lis
 
 
 def _json_of_mariadb(connection: Connection) -> set[tuple[str, str]]:
-    """Tables and columns. MariaDB has no type JSON: a text with a condition stands for it."""
+    """(table, column) of MariaDB's JSON, which is a text with a condition."""
     if not getattr(connection.dialect, "is_mariadb", False):
         return set()
     query = "SELECT table_name, check_clause FROM information_schema.check_constraints WHERE constraint_schema = "

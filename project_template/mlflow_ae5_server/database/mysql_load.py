@@ -1,4 +1,4 @@
-"""Load rows into MySQL: into a scratch database, from which all tables move to the target in one step.
+"""Load rows into MySQL: into a scratch database, then all tables move at once.
 
 Each CREATE TABLE commits there, so a load into the target itself could not be rolled back.
 """
@@ -51,7 +51,7 @@ class MysqlLoad:
                 raise _cannot_store(f"{table} has a row that MySQL refuses ({reason_of(error)})") from None
 
     def same(self, table: str, column: str, values: Sequence[str]) -> dict[str, int]:
-        """Those of these texts that are equal to others in the column's collation: text -> number of the group."""
+        """Texts equal to others in the column's collation: text -> group."""
         name, values = quoted(f"mlflow_ae5_{secrets.token_hex(4)}"), list(values)
         limit = self.shapes[table].column(column).limit
         fitting = [(number, text) for number, text in enumerate(values) if limit is None or len(text) <= limit]
@@ -67,7 +67,7 @@ class MysqlLoad:
 
 @contextlib.contextmanager
 def loading(target: Database, revision: str, *, dry_run: bool = False) -> Iterator[MysqlLoad]:
-    """All or nothing: the tables are moved to `target` when the block ends well. dry_run: they are not."""
+    """All or nothing: the tables move to `target` at the end, unless dry_run."""
     with mysql_saved_copy.scratch(target) as scratch:
         with connect_engine(lossless(scratch)).connect() as connection:
             schema.create(connection, revision)

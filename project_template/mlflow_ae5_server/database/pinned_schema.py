@@ -1,4 +1,4 @@
-"""The schema of the MLflow that anaconda-project.yml pins. A test compares it with MLflow.
+"""The schema of the pinned MLflow. A test compares it with MLflow.
 
 Importing MLflow to read it takes six times as long as a small backup.
 """

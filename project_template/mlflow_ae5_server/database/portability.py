@@ -1,4 +1,4 @@
-"""Values that another kind of database refuses. SQLite accepts any value in any column; the others do not.
+"""Values that another kind of database refuses. SQLite accepts any.
 
 All of them are listed, by table, column and row, before anything is moved. Free text may be shortened; an identity
 (a name, a key, a location, an id) never is, because other rows and clients refer to it.
@@ -187,7 +187,10 @@ def _rules(column: Column, target: Target) -> list[tuple[str, str]]:
 
 
 def _texts(connection: sqlite3.Connection, table: TableColumns, column: Column, target: Target) -> Iterator[Refused]:
-    """Texts that are not UTF-8, hold NUL or are too long. SQLite counts up to the first NUL only, hence the bytes."""
+    """Texts that are not UTF-8, hold NUL or are too long.
+
+    SQLite counts up to the first NUL only, hence the bytes.
+    """
     if column.kind not in ("text", "json", "date", "blob"):
         return
     name = quoted(column.name)
@@ -219,7 +222,7 @@ def _texts(connection: sqlite3.Connection, table: TableColumns, column: Column, 
 def _undecoded(
     connection: sqlite3.Connection, table: TableColumns, column: str
 ) -> Iterator[tuple[dict[str, Any], int, Any]]:
-    """Rows whose text is not UTF-8. Most tables have none, and SQLite's own decoding shows that fastest."""
+    """Rows whose text is not UTF-8; SQLite's decoding shows first if there are any."""
     connection.text_factory = str
     query = f"SELECT {quoted(column)} FROM {quoted(table.name)} WHERE typeof({quoted(column)}) = 'text'"  # noqa: S608
     try:
@@ -259,7 +262,7 @@ def _is_value(table: str, column: str, row: Mapping[str, Any]) -> bool:
 
 
 def _singles(connection: sqlite3.Connection, table: TableColumns, column: str) -> Iterator[Refused]:
-    """Numbers that need more than the 32 bits of a FLOAT of MySQL, which would return others."""
+    """Numbers that a FLOAT of MySQL, with 32 bits, would change."""
     for row, rowid, value in _rows(connection, table, column, f"typeof({quoted(column)}) IN ('real', 'integer')"):
         if not fits_single(float(value)):
             what = f"has the number {value!r}, of which MySQL stores the first digits only"
@@ -267,7 +270,7 @@ def _singles(connection: sqlite3.Connection, table: TableColumns, column: str) -
 
 
 def _dangling(connection: sqlite3.Connection) -> list[Refused]:
-    """References to rows that are not there. SQLite checks them only where the application asked for it."""
+    """References to missing rows, which SQLite checks only on request."""
     found = []
     for table, rowid, parent, number in connection.execute("PRAGMA foreign_key_check").fetchall():
         keys = connection.execute(f"PRAGMA foreign_key_list({quoted(table)})").fetchall()
@@ -280,7 +283,7 @@ def _dangling(connection: sqlite3.Connection) -> list[Refused]:
 
 
 def _collisions(connection: sqlite3.Connection, table: TableColumns, same: Same) -> Iterator[Refused]:
-    """Rows whose keys are different here and equal in the target, which may ignore case or accents."""
+    """Rows whose keys are equal in the target, which may ignore case or accents."""
     texts = {column.name for column in table.columns if column.kind == "text"}
     keys = _unique_keys(connection, table)
     groups = {}

@@ -1,4 +1,4 @@
-"""PostgreSQL databases: dump, digests and state. Rows come by COPY, from one snapshot that the server exports."""
+"""PostgreSQL databases: dump, digests and state, from one snapshot by COPY."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def connected(database: Database) -> Iterator[psycopg.Connection[Any]]:
 
 
 def stay_in_schema(cursor: Any, database: Database) -> None:
-    """Make the current schema the whole search path: tables of other schemas are another application's."""
+    """Make the current schema the whole search path; others are not ours."""
     cursor.execute("SELECT current_setting('search_path'), current_schema()")
     path, current = cursor.fetchone()
     if current is None:
@@ -87,7 +87,10 @@ def translated(database: Database) -> Iterator[None]:
 
 
 def _meaning(error: Any, database: Database) -> ProjectError:
-    """By SQLSTATE class: 08, 57P connection; 42501 rights; 53 resources; 22, 23 the data; else by the message."""
+    """Our error by SQLSTATE, else by the message.
+
+    08, 57P: connection; 42501: rights; 53: resources; 22, 23: the data.
+    """
     state: str = error.sqlstate or ""
     reason = reason_of(error)
     where = (getattr(error.diag, "context", None) or "").splitlines()
@@ -158,7 +161,7 @@ def state(database: Database) -> DatabaseState:
 
 
 def _mlflow_tables(cursor: Any, subject: str) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
-    """Schema revision, MLflow's tables and others, in the current schema. Raises SchemaError."""
+    """Schema revision, MLflow's tables and others. Raises SchemaError."""
     present = _relations(cursor)
     tables = {name for name, kind in present.items() if kind in "rp"}
     revision = _revision_of(cursor) if schema.VERSION_TABLE in tables else None
@@ -167,7 +170,7 @@ def _mlflow_tables(cursor: Any, subject: str) -> tuple[str, tuple[str, ...], tup
 
 
 def _relations(cursor: Any) -> dict[str, str]:
-    """Tables (r, p), views (v, m) and foreign tables (f) of the current schema: name -> kind."""
+    """Tables (r, p), views (v, m) and foreign tables (f): name -> kind."""
     cursor.execute(
         """SELECT c.relname, c.relkind::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
            WHERE n.nspname = current_schema() AND c.relkind IN ('r', 'p', 'v', 'm', 'f')"""
@@ -271,7 +274,7 @@ def _put(rows: Sequence[bytes], objects: BlobSink) -> list[str]:
 
 
 def _copied_rows(connection: psycopg.Connection[Any], command: str) -> Iterator[bytes]:
-    """The rows of a COPY command, from libpq itself: psycopg's own iterator takes four times as long."""
+    """The rows of a COPY command, from libpq: psycopg's iterator is slow."""
     from psycopg import errors
     from psycopg.pq import ExecStatus
 

@@ -1,4 +1,4 @@
-"""Load rows into PostgreSQL, in one transaction: MLflow's schema, rows by COPY, then keys and indexes."""
+"""Load rows into PostgreSQL, in one transaction."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _MANY = 1000  # rows for which an index is made faster after them than along wit
 
 
 class PostgresqlLoad:
-    """The transaction of a load: MLflow's schema, rows, and then the indexes and keys that would slow these down.
+    """The transaction of a load: schema, rows, then indexes and keys.
 
     expected: the number of rows to come, by table.
     """
@@ -66,7 +66,7 @@ class PostgresqlLoad:
 
 @contextlib.contextmanager
 def loading(database: Database, revision: str, expected: Mapping[str, int]) -> Iterator[PostgresqlLoad]:
-    """All or nothing: `finish()` commits, and an exception inside rolls everything back."""
+    """All or nothing: `finish()` commits, an exception rolls back."""
     from sqlalchemy import create_engine
     from sqlalchemy.pool import NullPool
 
@@ -80,7 +80,7 @@ def loading(database: Database, revision: str, expected: Mapping[str, int]) -> I
 
 
 def _strip(cursor: Any, filled: Sequence[str], large: Sequence[str]) -> list[str]:
-    """Drop the foreign keys of `filled` tables, as rows come in any order, and keys and indexes of the `large` ones.
+    """Drop foreign keys of `filled` tables, keys and indexes of `large` ones.
 
     Returns the statements that recreate all of it.
     """

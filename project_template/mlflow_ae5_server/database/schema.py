@@ -1,4 +1,4 @@
-"""MLflow's schema: its tables at any revision, the state of a database's schema, and how to create it.
+"""MLflow's schema: its tables, the state of a database's, how to create it.
 
 A database that an older MLflow made and upgraded, and one made here, have the same tables: MLflow too creates its first
 schema from `initial_models` and runs every migration after that.
@@ -54,7 +54,7 @@ def latest() -> str:
 
 @lru_cache(maxsize=1)
 def all_tables() -> frozenset[str]:
-    """The tables of the installed MLflow, with alembic's own. No migration has ever dropped a table."""
+    """The tables of the installed MLflow, with alembic's own."""
     if mlflow_version() == pinned_schema.VERSION:
         return pinned_schema.TABLES
     return frozenset(_mlflow_utils().Base.metadata.tables) | {VERSION_TABLE}
@@ -62,7 +62,7 @@ def all_tables() -> frozenset[str]:
 
 @lru_cache(maxsize=8)
 def is_supported(revision: str) -> bool:
-    """Whether the installed MLflow has `revision`, so that it can create it and upgrade from it."""
+    """Whether the installed MLflow has `revision`, and can upgrade from it."""
     from alembic.util import CommandError
 
     if revision == latest():
@@ -85,7 +85,10 @@ def require_supported(revision: str, subject: str) -> None:
 
 @lru_cache(maxsize=8)
 def own_tables(revision: str) -> frozenset[str]:
-    """The tables of MLflow's schema at `revision`, and alembic's own. Creates an old schema in memory (2 s)."""
+    """The tables of MLflow's schema at `revision`, and alembic's own.
+
+    Creates an old schema in memory, which takes 2 s.
+    """
     if revision == latest():
         return all_tables()
     from sqlalchemy import create_engine, inspect
@@ -111,7 +114,7 @@ def _scripts() -> Any:
 
 
 def _mlflow_utils() -> Any:
-    """MLflow's own schema functions: not public, but those that its server starts with (3.17.2)."""
+    """MLflow's schema functions: not public, but its server's own (3.17.2)."""
     from mlflow.store.db import utils
 
     return utils
@@ -138,7 +141,7 @@ def inspect_schema(engine: Engine) -> SchemaState:
 
 
 def schema_of(database: Database) -> SchemaState:
-    """As `inspect_schema`, but a SQLite file that does not exist counts as empty, and is not created."""
+    """As `inspect_schema`; a SQLite file that does not exist counts as empty."""
     return SchemaState("empty", None, latest()) if is_absent(database) else inspect_schema(connect_engine(database))
 
 
@@ -157,7 +160,7 @@ def missing_tables(schema: SchemaState) -> str:
 
 
 def require_current(schema: SchemaState, database: Database) -> None:
-    """Raise SchemaError or ConfigurationError unless the schema is exactly that of the installed MLflow."""
+    """Raise an error unless the schema is exactly that of the installed MLflow."""
     if schema.missing:
         raise SchemaError(
             f"tables are missing in {database.shown}: {missing_tables(schema)}",
@@ -184,7 +187,7 @@ def require_current(schema: SchemaState, database: Database) -> None:
 
 
 def require_tables(revision: str | None, tables: set[str], subject: str) -> frozenset[str]:
-    """MLflow's tables at `revision`, all of which are among `tables`. Raises SchemaError."""
+    """MLflow's tables at `revision`. Raises SchemaError where one is missing."""
     if revision is None:
         raise SchemaError(f"{subject} has no MLflow schema", "check MLFLOW_BACKEND_STORE_URI and its search_path")
     require_supported(revision, subject)
@@ -201,7 +204,7 @@ def require_tables(revision: str | None, tables: set[str], subject: str) -> froz
 
 
 def create(connection: Connection, revision: str) -> None:
-    """Create MLflow's schema at `revision` in the empty database of `connection`, in its transaction."""
+    """Create MLflow's schema at `revision`, in the connection's transaction."""
     from alembic import command
     from mlflow.store.tracking.dbmodels.initial_models import Base
 
@@ -220,7 +223,7 @@ def create(connection: Connection, revision: str) -> None:
 
 
 class _SameConnection:
-    """Stands in for a connection in MLflow's env.py: its engine connects to the very same connection."""
+    """A connection for MLflow's env.py whose engine connects to the same one."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection

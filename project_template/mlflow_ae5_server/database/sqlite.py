@@ -1,4 +1,4 @@
-"""SQLite databases: dump, digests and state. A snapshot has the whole file, copied while the server writes to it."""
+"""SQLite databases: dump, digests and state. A snapshot has the whole file."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def _names(connection: sqlite3.Connection) -> set[str]:
 
 
 def _tables(connection: sqlite3.Connection) -> set[str]:
-    """Tables with rows of their own: a query of a view may take for ever, and a virtual table has none."""
+    """Tables with rows of their own, without views and virtual tables."""
     query = "SELECT name FROM sqlite_master WHERE type = 'table' AND rootpage > 0"
     return {row[0] for row in connection.execute(query)}
 

@@ -1,4 +1,4 @@
-"""SQLite files: opened without changing them, copied under a writer, moved in one step."""
+"""SQLite files: read without changes, copied under a writer, moved at once."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def file_of(database: Database) -> Path:
 
 @contextlib.contextmanager
 def reading(file: Path) -> Iterator[sqlite3.Connection]:
-    """A connection that cannot change anything. Raises the error that the file's state means."""
+    """A connection that cannot change anything. Raises our errors."""
     if not file.is_file():
         raise UnreachableError(f"there is no database file {file}", "check MLFLOW_BACKEND_STORE_URI, and the volume")
     with translated(file):
@@ -76,7 +76,9 @@ def _meaning(error: sqlite3.Error, file: Path) -> ProjectError:
 
 
 def backup(source: Path, copy: Path) -> None:
-    """Make a consistent copy of a database that others may be writing to. Raises as `reading` does, and StorageError.
+    """Make a consistent copy of a database while others write.
+
+    Raises as `reading` does, and StorageError.
 
     While somebody reads, SQLite lets nobody write into the file itself (but in WAL mode, where changes lie beside it).
     So the file can be copied as a whole, which keeps writers out for a tenth of the time that SQLite's own backup
@@ -95,7 +97,10 @@ def backup(source: Path, copy: Path) -> None:
 
 
 def page_by_page(source: Path, copy: Path) -> None:
-    """The same by SQLite's backup API. A writer makes it start again; after some times writers are locked out."""
+    """Copy by SQLite's backup API, which a writer makes start again.
+
+    After some times writers are locked out.
+    """
     left: list[int] = []
 
     def restarts(_status: int, remaining: int, _total: int) -> None:

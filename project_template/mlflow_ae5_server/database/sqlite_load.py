@@ -1,4 +1,4 @@
-"""Load a snapshot of any dialect into a new SQLite file: complete before it is moved to its path."""
+"""Load a snapshot of any dialect into a new SQLite file."""
 
 from __future__ import annotations
 
@@ -33,7 +33,10 @@ def load(part: DatabasePart, objects: BlobSource, target: Database) -> None:
 
 
 def write_file(part: DatabasePart, objects: BlobSource, file: Path) -> None:
-    """Write a snapshot's database to a new SQLite file, and to the disk. Raises DamagedError, StorageError."""
+    """Write a snapshot's database to a new SQLite file.
+
+    Raises DamagedError, StorageError.
+    """
     if part.dialect == "sqlite":
         _join_blobs(part, objects, file)
     else:

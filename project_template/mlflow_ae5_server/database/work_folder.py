@@ -1,4 +1,7 @@
-"""Private folders for temporary files. Those that a killed process left are removed by the next one."""
+"""Private folders for temporary files.
+
+Those that a killed process left are removed by the next one.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ _LOCK = "lock"
 
 @contextlib.contextmanager
 def work_folder(parent: Path | None = None) -> Iterator[Path]:
-    """A private folder in `parent` (else among the temporary files), removed at the end. Raises StorageError."""
+    """A private folder in `parent`, removed at the end. Raises StorageError."""
     parent = parent or Path(tempfile.gettempdir())
     with storage_errors(parent):
         _remove_abandoned(parent)

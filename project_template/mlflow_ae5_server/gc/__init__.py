@@ -1,4 +1,4 @@
-"""GarbageCollection: deletes for good what users deleted longer ago than the time to live, rows and artifacts.
+"""GarbageCollection: delete what users deleted longer ago than the time to live.
 
 In order:
 collector      one collection, from plan to report

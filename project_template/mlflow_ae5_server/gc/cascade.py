@@ -1,4 +1,6 @@
-"""The rows that belong to a run, a logged model, a trace or an experiment, by the database's own foreign keys.
+"""The rows that belong to a run, a logged model, a trace or an experiment.
+
+They follow from the database's own foreign keys.
 
 Rows that refer to the owner are deleted with it where the key has ON DELETE CASCADE, or where their table is a part of
 the owner in MLflow's schema, whose older keys have no such clause. All other references stay, and the database then
@@ -84,7 +86,7 @@ def _ids(name: str) -> Any:
 
 
 class Cascade:
-    """The DELETE statements for each kind of owner, children first; `ids` is their one parameter."""
+    """The DELETE statements for each kind of owner, children first."""
 
     def __init__(self, engine: Engine) -> None:
         inspector = inspect(engine)
@@ -112,13 +114,13 @@ class Cascade:
         }
 
     def delete(self, connection: Connection, owner: str, ids: list[Any]) -> int:
-        """Delete everything that belongs to these owners, then the owners. Returns the number of rows."""
+        """Delete all that belongs to these owners, then the owners; count the rows."""
         values = {"ids": ids, "texts": [str(item) for item in ids]}
         chosen = [item for item in self._deletes[owner] if str(item.table.name) in self._filled]
         return sum(max(0, connection.execute(item, values).rowcount) for item in chosen)
 
     def weights(self, connection: Connection, ids: list[str]) -> dict[str, int]:
-        """Rows that belong to each of these runs, the run itself included (except those that no index leads to)."""
+        """Rows that belong to each of these runs, the run itself included."""
         counts: list[Any] = [
             select(column(key).label("run"), func.count().label("rows")).select_from(table(name)).where(_ids(key))
             .group_by(column(key))
@@ -157,7 +159,7 @@ class Cascade:
     def _below(
         self, parent: str, clause: ColumnElement[bool], id_column: str, path: tuple[str, ...]
     ) -> Iterator[tuple[TableClause, ColumnElement[bool]]]:
-        """(table, which of its rows) for all that depends on the rows `clause` of `parent`, the deepest first.
+        """(table, its dependent rows) for `clause` of `parent`, the deepest first.
 
         id_column: the column of `parent` that has the owners' ids, if any.
         """
@@ -178,7 +180,7 @@ class Cascade:
             yield child, rows
 
     def _links(self, owner: str) -> list[Any]:
-        """Rows that name the owners without foreign keys: inputs, their tags, associations."""
+        """Rows that name the owners without foreign keys."""
         found: list[Any] = []
         ids: Any = bindparam("ids", expanding=True)
         sides = {
@@ -201,7 +203,7 @@ class Cascade:
 
 
 def unused_inputs() -> tuple[Any, Any]:
-    """DELETE statements for inputs of runs that are gone, and their tags: `mlflow gc` leaves them behind."""
+    """DELETE statements for inputs of deleted runs, and for their tags."""
     runs = tables.RUNS
     orphaned = or_(
         and_(INPUTS.c.destination_type == "RUN", ~exists().where(runs.c.run_uuid == INPUTS.c.destination_id)),

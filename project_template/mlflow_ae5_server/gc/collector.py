@@ -1,4 +1,4 @@
-"""One collection on one database: plan, sizes, removal, unused datasets, orphans, report."""
+"""One collection on one database, from plan to report."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ class Collector:
         return paths
 
     def _measure(self, plan: GcPlan, destinations: Destinations) -> None:
-        """Set the sizes of all items; skip those whose artifacts cannot be read, or lead elsewhere."""
+        """Set the sizes of all items; skip those whose artifacts cannot be read."""
 
         def measure(item: GcItem) -> SkippedItem | None:
             if item.location is None:
@@ -150,7 +150,7 @@ class Collector:
         return sum(skip.failed for skip in (*plan.skipped, *removal.counts.skipped))
 
     def _remove_unused_datasets(self, writer: DeletingConnection, removal: Removal) -> int:
-        """Delete inputs of runs that are gone, and the datasets that nothing refers to any more."""
+        """Delete inputs of deleted runs, and datasets that nothing refers to any more."""
         count, delete = cascade.unused_datasets()
         with self._engine.connect() as connection:
             unused = connection.execute(count).scalar_one()

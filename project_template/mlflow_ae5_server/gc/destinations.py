@@ -1,4 +1,7 @@
-"""The store of each artifact location, and the check that this job sees the same artifacts as the server."""
+"""The store of each artifact location.
+
+Also the check that this job sees the same artifacts as the server.
+"""
 
 from __future__ import annotations
 
@@ -63,7 +66,7 @@ def _open_url(url: str) -> Store:
 
 
 def open_destination(destination: str | None) -> Store:
-    """The store of MLFLOW_ARTIFACTS_DESTINATION. Raises StoreError where this machine cannot use it."""
+    """The store of MLFLOW_ARTIFACTS_DESTINATION. Raises StoreError."""
     if not destination:
         raise StoreError("MLFLOW_ARTIFACTS_DESTINATION is not set")
     try:
@@ -80,7 +83,7 @@ def open_destination(destination: str | None) -> Store:
 def choose_destination(
     destination: str | None, server: ServerStore | None, expired: Sequence[str], sample: Callable[[], Sequence[str]]
 ) -> tuple[Store | None, str]:
-    """The store to use for the server's artifacts, and the reason where it is not the destination itself.
+    """The store for the server's artifacts; why, if it is not the destination.
 
     A folder that is not the server's would let rows go and leave their artifacts for ever. So the destination must list
     what the server lists; without a server, artifacts of a run in the database must be there. expired, sample: paths
@@ -127,7 +130,7 @@ def _has_files(store: Store, path: str) -> bool:
 
 
 def server_of(uri: str | None, environ: Mapping[str, str]) -> ServerStore:
-    """The tracking server, with this job's token and trust settings; Prober has checked it before."""
+    """The tracking server, with this job's token and trust settings."""
     token = environ.get("MLFLOW_TRACKING_TOKEN")
     verify: bool | str = environ.get("MLFLOW_TRACKING_SERVER_CERT_PATH") or environ.get("REQUESTS_CA_BUNDLE") or True
     if environ.get("MLFLOW_TRACKING_INSECURE_TLS", "").lower() in {"true", "1"}:

@@ -1,4 +1,4 @@
-"""The journal of a collection: what is being removed, written before its first row is deleted.
+"""The journal of a collection, written before the first row is deleted.
 
 Rows go first, artifacts second, so that no row is ever without its artifacts. The price is that a crash in between
 leaves artifacts without a row: they are in the journal, and the next run removes them. Pages are sealed, because users
@@ -34,7 +34,7 @@ class JournalPage:
 
 
 class GcJournal:
-    """Pages in a store. `key` is a secret of the jobs, such as the database's URI with its password."""
+    """Pages in a store. `key` is a secret of the jobs."""
 
     def __init__(self, destination: Store, key: str) -> None:
         self._destination = destination
@@ -56,7 +56,7 @@ class GcJournal:
             self.write(remaining, page.name)
 
     def pages(self) -> Iterator[JournalPage]:
-        """The pages that earlier runs did not finish. Prints a warning for files that are no pages of ours."""
+        """The pages that earlier runs did not finish; files of others are reported."""
         for name, content in list(self._destination.journal_read()):
             try:
                 outer = json.loads(content)
@@ -75,5 +75,5 @@ class GcJournal:
 
 
 def journal_folder(file: Path) -> Path:
-    """The folder for pages beside a SQLite database, where users who upload artifacts cannot write."""
+    """The folder for pages beside a SQLite database, which no client can write."""
     return file.with_name(file.name + ".gc")

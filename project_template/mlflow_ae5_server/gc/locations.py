@@ -1,4 +1,4 @@
-"""Artifact locations as the database has them; those that could lead elsewhere are refused.
+"""Artifact locations, as the database has them, and which ones are refused.
 
 MLflow puts the artifacts of a run at `<experiment's location>/<run id>/artifacts`, those of a logged model at
 `.../models/<model id>/artifacts`, those of a trace at `.../traces/<trace id>/artifacts`. A location that does
@@ -45,7 +45,7 @@ class Location:
 
 
 def parse(uri: str | None) -> Location:
-    """The folder that `uri` means. Raises BadLocationError where it could be read in two ways."""
+    """The folder that `uri` means. Raises BadLocationError if that is ambiguous."""
     if not uri:
         raise BadLocationError("it has no artifact location")
     match = _SCHEME.match(uri)
@@ -73,7 +73,7 @@ def parse(uri: str | None) -> Location:
 
 
 def _local_parts(path: str) -> tuple[str, ...]:
-    """MLflow decodes local paths once. One that would change when decoded again is refused."""
+    """The parts of a local path, which MLflow decodes once."""
     decoded = unquote(path)
     _parts(path)
     if not decoded.startswith("/"):
@@ -97,13 +97,16 @@ def _parts(path: str, ambiguous: str = "") -> tuple[str, ...]:
 
 
 def workspace_of(path: str) -> str:
-    """The workspace that a path below the server's root belongs to; empty for the default one's older folders."""
+    """The workspace of a path below the server's root; empty for the default one."""
     top, _, rest = path.strip("/").partition("/")
     return rest.partition("/")[0] if top == WORKSPACES else ""
 
 
 def canonical_by(destination: str | None) -> Callable[[Location], Location]:
-    """A function that makes two locations of the same folder equal; `destination` is the server's root."""
+    """A function that makes locations of the same folder equal.
+
+    destination: the server's root.
+    """
     try:
         base = _real(parse(destination)) if destination else None
     except BadLocationError:
@@ -124,7 +127,7 @@ def _real(location: Location) -> Location:
 
 
 def artifact_folder(uri: str | None, owner: str) -> Location:
-    """The folder `<owner>/artifacts` that `uri` means. Raises BadLocationError where it is not the owner's own."""
+    """The owner's own folder, `<owner>/artifacts`. Raises BadLocationError."""
     location = parse(uri)
     if location.parts[-2:] != (owner, "artifacts"):
         raise BadLocationError("its artifact location is not the folder of its own id")

@@ -1,4 +1,4 @@
-"""Artifacts in S3, through obstore: many deletions in one request, none of the weight of boto3's clients."""
+"""Artifacts in S3, through obstore: many deletions in one request."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _AT_ONCE = 1000  # keys in one request, S3's own limit
 
 
 class ObjectStore:
-    """A bucket, or a prefix in one. `store` is an obstore store whose root is that prefix."""
+    """A bucket, or a prefix in one, which is the root of the obstore `store`."""
 
     through_server = False
 
@@ -46,7 +46,7 @@ class ObjectStore:
         return size if size.files else None
 
     def remove(self, path: str) -> None:
-        """With the markers of its folders. Where there are such, the folder above may have one as well."""
+        """Remove files and folder markers, also a marker of the folder above."""
         found, marked = self._list(path, markers=True), False
         while batch := list(islice(found, self._at_once)):
             marked = marked or any(one.is_marker for one in batch)

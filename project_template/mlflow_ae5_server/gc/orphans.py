@@ -40,7 +40,9 @@ class Orphans:
     with_row: int = 0  # folders that have one
 
     def guard(self, mode: str) -> str:
-        """Why none is removed: most likely this is the store of another database. Empty where they may go.
+        """Why none is removed; empty where they may go.
+
+        Most likely this is the store of another database.
 
         `remove` requires at least as many folders with a row as without, `remove-all` at least one.
         """
@@ -56,7 +58,7 @@ class Orphans:
 
 
 def find_orphans(connection: Connection, destination: Store, registry: Registry, limit: int) -> Orphans:
-    """Folders without a row. limit: milliseconds. Raises StoreError where the store cannot be listed."""
+    """Folders without a row. limit: milliseconds. Raises StoreError."""
     registry.refresh(connection)
     mentioned, unusual = _mentioned(connection, destination)
     orphans = Orphans()
@@ -101,7 +103,7 @@ def _experiment_folders(destination: Store) -> Iterator[str]:
 
 
 def _mentioned(connection: Connection, destination: Store) -> tuple[set[str], set[str]]:
-    """Ids in the unusual locations of other rows, and those locations themselves, as paths in the store."""
+    """Ids in the unusual locations of other rows, and these as paths in the store."""
     ids: set[str] = set()
     paths: set[str] = set()
     shown = destination.shown.rstrip("/") + "/"

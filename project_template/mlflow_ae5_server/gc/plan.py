@@ -1,4 +1,4 @@
-"""The plan: what has expired and goes, what has expired and stays, and why. Reads only."""
+"""The plan: what has expired and goes, what has expired and stays, and why."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class GcPlan:
         yield from self.logged_models
 
     def failed(self, kind: str) -> int:
-        """How many of this kind have expired and cannot go. Those that stay on purpose do not count."""
+        """How many of this kind have expired and cannot go."""
         return sum(skip.failed for skip in self.skipped if skip.kind == kind)
 
     def skip(self, skips: list[SkippedItem]) -> None:
@@ -96,7 +96,10 @@ def deleted_experiments(limit: int) -> ColumnElement[bool]:
 def make_plan(
     connection: Connection, limit: int, registry: Registry, canonical: Callable[[Location], Location]
 ) -> GcPlan:
-    """Age has the same meaning as in `mlflow gc --older-than` (3.17.2); the guards are stricter."""
+    """Plan a collection.
+
+    Age has the same meaning as in `mlflow gc --older-than` (3.17.2); the guards are stricter.
+    """
     plan = GcPlan(limit)
     query = select(EXPERIMENTS.c.experiment_id, EXPERIMENTS.c.artifact_location).where(deleted_experiments(limit))
     plan.experiments = [GcItem("experiment", str(i), int(i), uri) for i, uri in connection.execute(query)]
@@ -174,7 +177,10 @@ def _with_younger_batches(connection: Connection, plan: GcPlan, limit: int) -> I
 
 
 def _expired_models(connection: Connection, plan: GcPlan, limit: int) -> list[GcItem]:
-    """Expired models, and all models of experiments that go: MLflow does not mark these as deleted, and drops them."""
+    """Expired models, and all models of experiments that go.
+
+    MLflow does not mark these as deleted, and drops them.
+    """
     columns = (MODELS.c.model_id, MODELS.c.experiment_id, MODELS.c.artifact_location)
     deleted = and_(MODELS.c.lifecycle_stage == "deleted", MODELS.c.last_updated_timestamp_ms <= limit)
     rows = {row[0]: row for row in connection.execute(select(*columns).where(deleted))}
@@ -190,7 +196,7 @@ def _drop_models_of_skipped_experiments(connection: Connection, plan: GcPlan, li
 
 
 def _locate(connection: Connection, plan: GcPlan) -> None:
-    """Set the locations of all items; skip those with a location that is not their own folder."""
+    """Set the locations of all items; skip those that are not their own folder."""
     query = select(EXPERIMENTS.c.experiment_id, EXPERIMENTS.c.workspace).where(EXPERIMENTS.c.workspace != "default")
     workspaces = {int(number): workspace for number, workspace in connection.execute(query)}
     bad = []
@@ -230,7 +236,7 @@ def _skip_with_nested_artifacts(
 
 
 def unusual_locations(connection: Connection) -> Iterator[tuple[str, str]]:
-    """(owner, location) of every row with an artifact location, except those that MLflow chose itself.
+    """(owner, location) of every row whose location MLflow did not choose.
 
     A run at `<location of its experiment>/<its id>/artifacts` is inside another run's folder only if its experiment is.
     """

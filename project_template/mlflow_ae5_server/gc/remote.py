@@ -1,4 +1,4 @@
-"""Artifacts that only the tracking server can reach, and kinds of store that are left to MLflow's own code."""
+"""Artifacts behind the tracking server, and stores left to MLflow's own code."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _TIMEOUT = (6, 60)  # seconds: connect, answer
 
 @contextlib.contextmanager
 def _errors(shown: str, action: str) -> Iterator[None]:
-    """Turn any exception into StoreError: every kind of store has exceptions of its own."""
+    """Turn any exception into StoreError, as every kind of store has its own."""
     try:
         yield
     except StoreError:
@@ -34,7 +34,7 @@ def _errors(shown: str, action: str) -> Iterator[None]:
 
 
 class _WithoutAges:
-    """Stores that do not report when something was written, so that no orphan can be found in them."""
+    """A store that does not report ages, so that no orphan can be found in it."""
 
     shown: str
 
@@ -107,7 +107,7 @@ class ServerStore(_WithoutAges):
             raise StoreError(f"{self.shown} answers with something else than a listing") from None
 
     def _workspace(self, path: str) -> dict[str, str]:
-        """The header that a server with workspaces requires for this path, and one without refuses."""
+        """The header that a server with workspaces requires for this path."""
         name = workspace_of(path)
         if name and self._workspaces is None:
             try:

@@ -1,4 +1,4 @@
-"""Remove what the plan contains: journal page, rows, artifacts; page by page, so that the next run can finish one."""
+"""Remove what the plan contains, page by page: journal, rows, artifacts."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class Removal:
         self._wait_for_artifacts()
 
     def resume(self) -> None:
-        """Remove the artifacts of rows that an interrupted run deleted. Rows that still exist keep theirs."""
+        """Remove the artifacts of rows that an interrupted run deleted."""
         for page in self._journal.pages() if self._journal else ():
             existing: set[str] = set()
             with self._reader.connect() as connection:
@@ -126,7 +126,7 @@ class Removal:
         return ""
 
     def _wait_for_artifacts(self) -> list[Entry]:
-        """Wait for the artifacts that are being removed, then close their page. Returns the entries that are left."""
+        """Wait for the artifacts, close their page, and return the entries left."""
         running, self._artifacts = self._artifacts, None
         if running is None:
             return []
@@ -191,7 +191,7 @@ class Removal:
             yield list(items.values())
 
     def _locate(self, trace: GcItem, uri: str) -> None:
-        """Set location and size of a trace's artifacts. Those that are not its own are left where they are."""
+        """Set location and size of a trace's artifacts, if they are its own."""
         try:
             size = self._destinations.size(artifact_folder(uri, trace.id))
         except (BadLocationError, StoreError) as error:

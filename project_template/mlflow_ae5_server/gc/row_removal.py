@@ -1,4 +1,4 @@
-"""Delete the rows of owners, in short transactions that check again that they have expired."""
+"""Delete the rows of owners that have still expired, in short transactions."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class RowRemoval:
             return self._cascade.weights(connection, ids)
 
     def remove(self, kind: str, ids: list[str], weights: dict[str, int]) -> set[str]:
-        """Delete these owners with all that belongs to them. Returns the ids of those that are deleted."""
+        """Delete these owners with all that belongs to them. Returns deleted ids."""
         with self._writer.reader.connect() as connection:
             self._cascade.find_filled(connection)
         removed: set[str] = set()
@@ -84,7 +84,7 @@ class RowRemoval:
         return removed
 
     def _remove_group(self, kind: str, ids: list[str]) -> set[str]:
-        """One transaction; where it fails, halves of it, so that one bad row does not hold up the others."""
+        """One transaction; if it fails, its halves, so that one bad row stops no other."""
         try:
             with self._writer.transaction() as connection:
                 expired = self._still_expired(connection, kind, ids)
@@ -106,14 +106,20 @@ class RowRemoval:
         self._step("rows deleted")
 
     def _still_expired(self, connection: Connection, kind: str, ids: list[str]) -> list[str]:
-        """Those that have still expired, their rows locked: users may have restored or registered one meanwhile."""
+        """Those that have still expired, their rows locked.
+
+        Users may have restored or registered one meanwhile.
+        """
         query = select(KEY[kind]).where(_expired(kind, ids, self._limit)).with_for_update()
         expired = [str(owner) for owner in connection.execute(query).scalars()]
         self._registry.refresh(connection)
         return [owner for owner in expired if not self._registry.protects(owner)]
 
     def _delete_most_of(self, run: str) -> None:
-        """Delete most of a large run in several transactions. Its name says so, in case a user restores it."""
+        """Delete most of a large run in several transactions.
+
+        Its name says so, in case a user restores it.
+        """
         for table, key in self._cascade.parts_of_runs():
             while True:
                 with self._writer.transaction() as connection:
@@ -128,7 +134,7 @@ class RowRemoval:
                     break
 
     def remove_experiment(self, number: int) -> bool:
-        """Delete an experiment that has expired and holds nothing any more. Returns whether it is deleted."""
+        """Delete an empty experiment that has expired. Returns whether it is deleted."""
         try:
             with self._writer.transaction() as connection:
                 self._registry.refresh(connection)
@@ -174,7 +180,7 @@ def _reason_to_keep(connection: Connection, experiment: int, limit: int) -> str:
 
 
 def _require_connection(error: SQLAlchemyError) -> None:
-    """Raise UnreachableError where the whole database fails, not this row: nothing more can be done in this run."""
+    """Raise UnreachableError where the whole database fails, not this row."""
     whole = isinstance(error, DBAPIError) and error.connection_invalidated
     # SQLite raises this when its file stays locked, its disk is full, or the file is gone.
     if whole or (isinstance(error, OperationalError) and isinstance(error.orig, sqlite3.OperationalError)):

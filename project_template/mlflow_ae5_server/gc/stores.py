@@ -1,4 +1,4 @@
-"""Artifacts in a folder of this machine, and what every kind of store can do for collection."""
+"""Artifacts in a folder, and what every kind of store does for collection."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Out = TypeVar("Out")
 
 
 class StoreError(Exception):
-    """Why the artifacts of one owner cannot be measured or removed. It must not stop the rest of a collection."""
+    """Why the artifacts of one owner cannot be used; the others go on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,16 +44,19 @@ class ArtifactFolder:
 
 
 class Store(Protocol):
-    """Paths are relative to the store's root, names joined by "/". All methods raise StoreError."""
+    """Artifacts. Paths are relative to the root; all methods raise StoreError."""
 
     shown: str
     through_server: bool
 
     def size(self, path: str) -> StoredSize | None:
-        """The size of `path`; None if nothing is there. Raises StoreError where removing it would be wrong or fail."""
+        """The size of `path`; None if nothing is there.
+
+        Raises StoreError where removing it would be wrong or fail.
+        """
 
     def remove(self, path: str) -> None:
-        """Remove all of it, and the folder above if that is empty then. No error if nothing is there."""
+        """Remove `path`, if it exists, and the folder above if that is empty then."""
 
     def remove_empty(self, path: str) -> None:
         """Remove empty folders at and right below `path`."""
@@ -77,7 +80,7 @@ class Store(Protocol):
 def submit(
     threads: ThreadPoolExecutor, work: Callable[[In], Out], items: Sequence[In]
 ) -> list[tuple[int, Future[list[Out]]]]:
-    """Start `work` for every item. Returns batches in order, each with its number of items and its results to come."""
+    """Start `work` for every item, in batches: (number of items, their results)."""
 
     def work_batch(batch: Sequence[In]) -> list[Out]:
         return [work(item) for item in batch]
@@ -108,7 +111,7 @@ def map_adaptively(
 
 
 class FolderStore:
-    """A folder of this machine: the artifact destination of a server with local artifacts, or "/" for plain paths."""
+    """A folder of this machine: a local artifact destination, or "/" for paths."""
 
     through_server = False
 
@@ -139,7 +142,7 @@ class FolderStore:
         return StoredSize(files, size)
 
     def _folder(self, path: str) -> Path | None:
-        """The real folder; None if it is not there. No link between the root and it may lead elsewhere."""
+        """The real folder, without links that lead elsewhere; None if there is none."""
         folder = self._root / path
         # From "/" links are the normal way to a volume; below a destination of ours there are none.
         if len(self._root.parts) > 1:

@@ -1,4 +1,4 @@
-"""The tables of MLflow that collection reads and deletes from, as far as it needs them (schema of MLflow 3.17.2).
+"""MLflow's tables, as far as collection needs them (schema of MLflow 3.17.2).
 
 MLflow itself is not imported for it: that takes seconds, and this job runs every few minutes.
 """

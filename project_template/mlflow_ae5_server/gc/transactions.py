@@ -1,4 +1,4 @@
-"""The connection that deletes: short transactions, and room for the server between them."""
+"""The connection that deletes, in short transactions."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _LOCK_WAIT = 20_000  # milliseconds on SQLite, as MLflow has it
 
 @dataclass(frozen=True)
 class Pacing:
-    """How to share a SQLite database: others cannot write during a transaction, nor read while it ends."""
+    """How to share SQLite: a transaction locks writers out, its end readers too."""
 
     seconds: float  # that a transaction should take, roughly
     least_rows: int  # to delete in a transaction
@@ -39,7 +39,10 @@ _SHARED_FOR = 5.0  # seconds after somebody else has written
 
 
 class DeletingConnection:
-    """`budget`: how many rows the next transaction may delete. `reader` is for queries, and locks nothing."""
+    """A connection for deleting.
+
+    budget: how many rows the next transaction may delete. reader: for queries; locks nothing.
+    """
 
     def __init__(
         self,
@@ -75,7 +78,7 @@ class DeletingConnection:
         self._engine.dispose()
 
     def _leave_no_journal(self) -> None:
-        """Remove the empty journal of the mode TRUNCATE, which others might take for an unfinished change."""
+        """Remove the empty journal of the mode TRUNCATE, which others may misread."""
         with contextlib.suppress(SQLAlchemyError, sqlite3.Error):
             if self._connection is not None and not self._connection.closed:
                 raw: Any = self._connection.connection.dbapi_connection
@@ -84,7 +87,7 @@ class DeletingConnection:
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[Connection]:
-        """One transaction; on SQLite others get their turn before it, and the budget is adapted afterwards."""
+        """One transaction; on SQLite after a pause for others."""
         if self._connection is None or self._connection.closed:
             self._connection = self._stack.enter_context(self._engine.connect())
         if (early := self._not_before - self._clock()) > 0:
@@ -102,7 +105,7 @@ class DeletingConnection:
             self._adapt(self._connection, self._clock() - started)
 
     def _adapt(self, connection: Connection, took: float) -> None:
-        """Make the next transaction longer or shorter, and give others their turn before it."""
+        """Adapt the size of the next transaction, and the pause before it."""
         raw: Any = connection.connection.dbapi_connection
         (version,) = raw.execute("PRAGMA data_version").fetchone()  # another one when others have written
         now = self._clock()

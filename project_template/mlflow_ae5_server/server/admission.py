@@ -1,4 +1,6 @@
-"""Admission control: how many requests use the database at once, how many may wait; all others get 503.
+"""Admission control: how many requests use the database or wait for it.
+
+All others get 503.
 
 MLflow's requests hold a connection while they ask for another. Under plain `mlflow server` forty of them may compete
 for fifteen connections, each waits for the others, and after 30 s all get 400, which clients take as final: their data
@@ -37,7 +39,7 @@ class Bounds:
 
 
 def uses_database(path: str) -> bool:
-    """Whether a request for this path (without the static prefix) may hold database connections while it lasts."""
+    """Whether a request for this path may hold database connections."""
     return path.startswith(_DATABASE) and not any(part in path for part in _OTHERS)
 
 
@@ -72,7 +74,7 @@ def bound(
     *,
     retry_after: Callable[[], int] = lambda: random.randint(*_RETRY_AFTER),  # noqa: S311 - spreads load
 ) -> Application:
-    """`application` within `bounds`. Pages, probes, and transfers of files neither wait nor count."""
+    """`application` within `bounds`, which pages, probes and files ignore."""
     slots = _Slots(bounds)
 
     async def bounded(scope: Scope, receive: Receive, send: Send) -> None:
@@ -131,7 +133,7 @@ async def _whole(receive: Receive) -> Message | None:
 
 
 def _with_retry_after(send: Send, retry_after: Callable[[], int]) -> Send:
-    """`send` with Retry-After on every 503, also MLflow's own: the database is away or has no connection left."""
+    """`send` with Retry-After on every 503, also MLflow's own."""
 
     async def sending(message: Message) -> None:
         if message["type"] == "http.response.start" and message["status"] == 503:

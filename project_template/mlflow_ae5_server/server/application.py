@@ -1,4 +1,4 @@
-"""MLflow's application, loaded once before the workers are forked: its environment, its stores, its database."""
+"""MLflow's application, loaded once before the workers are forked."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def set_environment(
     policy: HostPolicy,
     jobs: bool,
 ) -> bool:
-    """Set what MLflow's command line would set for its workers (mlflow.server._run_server, 3.17.2).
+    """Set what MLflow's command line sets (mlflow.server._run_server, 3.17.2).
 
     MLflow reads some of it while it is imported, so this comes before. Returns whether the middleware sets the frame
     policy.
@@ -72,7 +72,7 @@ def set_environment(
 
 
 def _limit_threads() -> None:
-    """One thread at the time of the fork: none of a BLAS, none of pyarrow's allocator; and few malloc arenas."""
+    """One thread at the time of the fork, and few malloc arenas."""
     for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ.setdefault(name, "1")
     os.environ.setdefault("JE_ARROW_MALLOC_CONF", "background_thread:false")
@@ -81,7 +81,10 @@ def _limit_threads() -> None:
 
 
 def load(store: Database, registry: Database, artifact_root: str, destination: str, wait: float) -> Application:
-    """Import MLflow's application and open its stores; an empty database is initialised, an old one refused."""
+    """Import MLflow's application and open its stores.
+
+    An empty database is initialised, an old one refused.
+    """
     keys.require_usable(os.environ)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # MLflow's own, at import: an administrator cannot act on them
@@ -113,7 +116,7 @@ def load(store: Database, registry: Database, artifact_root: str, destination: s
 
 
 def _share_pools() -> None:
-    """One pool per database for all of MLflow's stores: each would make its own, with connections of its own."""
+    """One pool per database for all of MLflow's stores."""
     from mlflow.store.jobs.sqlalchemy_store import SqlAlchemyJobStore
     from mlflow.store.model_registry.sqlalchemy_store import SqlAlchemyStore as RegistryStore
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore as TrackingStore
@@ -124,7 +127,10 @@ def _share_pools() -> None:
 
 
 def refuse_unfinished(destination: str) -> None:
-    """Raise UnfinishedError where a restore was interrupted: its tables come last, and new ones would be in its way."""
+    """Raise UnfinishedError where a restore was interrupted.
+
+    Its tables come last, and new ones would be in its way.
+    """
     from mlflow_ae5_server.restore import journal
 
     try:
@@ -145,7 +151,7 @@ def _warn_of_character_sets(store: Database) -> None:
 
 
 def _check_keys(store: Database) -> None:
-    """Encrypt again what everybody could read, and warn of what the present keys do not read."""
+    """Encrypt again what everybody could read; warn of lost keys."""
     from sqlalchemy.exc import SQLAlchemyError
 
     engine = connect_engine(store)
@@ -163,7 +169,7 @@ def _check_keys(store: Database) -> None:
 
 
 def drop_connections() -> None:
-    """Close every pooled connection: shared by two processes after the fork, it would mix their answers."""
+    """Close every pooled connection, which two processes must not share."""
     from sqlalchemy.engine import Engine
 
     gc.collect()

@@ -1,4 +1,4 @@
-"""Keep clients from reserved names in the artifact destination, and from writing outside of it.
+"""Keep clients from reserved names, and from writing elsewhere.
 
 Where the destination is a mounted volume or a whole bucket, the restore journal and saved copies lie in it, and MLflow
 would serve or overwrite them for every client with a token. All its requests reach a store through one of MLflow's
@@ -32,7 +32,10 @@ _FOLDER, _FILE = ("artifact_path", "path"), ("local_file", "artifact_file_name")
 
 
 def install(destination: str, artifact_root: str) -> None:
-    """Have MLflow's handlers guard every repository; artifact_root: the default location of experiments."""
+    """Have MLflow's handlers guard every artifact repository.
+
+    artifact_root: the default location of experiments.
+    """
     import mlflow.server.handlers
 
     handlers: Any = mlflow.server.handlers
@@ -45,7 +48,7 @@ def install(destination: str, artifact_root: str) -> None:
 
 
 def guard(repository: Any, uri: str, destination: str, artifact_root: str = "") -> Any:
-    """`repository` at `uri`, whose methods refuse reserved names with 403, and do not list them.
+    """`repository` at `uri`, refusing reserved names (403) and not listing them.
 
     In a folder that is below neither `destination` nor `artifact_root` nothing is written.
     """
@@ -85,7 +88,7 @@ def _refuse_outside(*_args: Any, **_kwargs: Any) -> Any:
 
 
 def _is_reserved(path: str) -> bool:
-    """Except the journal of a garbage collection, which may go through the server, and is sealed."""
+    """Whether clients may not use this name; the sealed journal of gc is allowed."""
     return path.startswith(RESERVED) and path.partition("/")[0] != JOURNAL
 
 

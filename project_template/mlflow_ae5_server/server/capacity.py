@@ -1,4 +1,6 @@
-"""How many requests may use the database at once, and on how many connections, by the limit of its server.
+"""How many requests may use the database at once, on how many connections.
+
+Both follow from the limit of its server.
 
 A request of MLflow may hold a connection while it asks for the next: `DEPTH` at most, all for the same thread. So when
 `n` threads share a pool of n x (DEPTH - 1) + 1, one of them always gets what it asks for, ends, and makes room: there
@@ -30,7 +32,10 @@ class Capacity:
     reason: str
 
     def apply(self, environ: MutableMapping[str, str]) -> None:
-        """Set MLflow's variables. It reads an overflow of 0 as unset, which is ten; so it is always one at least."""
+        """Set MLflow's variables.
+
+        It reads an overflow of 0 as unset, which is ten; so it is always one at least.
+        """
         pool = min(2 * self.working, self.connections - 1)
         environ[_POOL], environ[_OVERFLOW] = str(pool), str(self.connections - pool)
 
@@ -61,7 +66,7 @@ def choose(workers: int, dialect: str, limit: int | None, databases: int = 1, po
 
 
 def configured_pool(environ: Mapping[str, str]) -> int | None:
-    """The connections per worker that MLflow's own settings allow; None where they are not set."""
+    """The connections per worker that MLflow's settings allow, if set."""
     size, overflow = environ.get(_POOL, ""), environ.get(_OVERFLOW, "")
     if not size.isdigit() or not int(size):
         return None
@@ -69,7 +74,7 @@ def configured_pool(environ: Mapping[str, str]) -> int | None:
 
 
 def read_limit(database: Database) -> int | None:
-    """How many connections the server allows this user; None where it does not report it."""
+    """How many connections the server allows this user; None if unknown."""
     from sqlalchemy import text
     from sqlalchemy.exc import SQLAlchemyError
 

@@ -1,4 +1,4 @@
-"""Which hosts and origins may use the server, and which may frame it, by the names that AE5 passes.
+"""Which hosts and origins may use the server, and which may frame it.
 
 - Behind AE5 the public name arrives as the Host header, from the kubelet and the pod's own network a private address,
   from a sidecar `localhost`. Everything else is refused. MLflow's own check cannot tell a name from an address
@@ -53,7 +53,7 @@ class HostPolicy:
         return any(_matches(allowed, header.lower()) for allowed in self.allowed_hosts)
 
     def allows_origin(self, header: str) -> bool:
-        """Whether a page of this origin may use the API, with credentials if they are sent."""
+        """Whether a page of this origin may use the API, with credentials if sent."""
         return any(_origin_matches(allowed, header.lower()) for allowed in self.cors_origins)
 
 
@@ -66,7 +66,7 @@ def _origin_matches(allowed: str, origin: str) -> bool:
 
 
 def _matches(allowed: str, host: str) -> bool:
-    """Whether a host, in lower case, is allowed. Addresses are compared as addresses; without a port, any port is."""
+    """Whether a host, in lower case, is allowed; without a port, on any port."""
     if allowed == "*":
         return True
     requested = _HEADER.match(host)
@@ -100,7 +100,9 @@ def _network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network | None:
 
 
 def split_hosts(values: Iterable[str]) -> list[tuple[str, str | None]]:
-    """(host, port) pairs of repeated, comma- or space-separated values; a scheme and a path are dropped.
+    """(host, port) pairs of comma- or space-separated values.
+
+    A scheme and a path are dropped.
 
     Raises UsageError for anything that is not a host name or address.
     """
@@ -122,7 +124,7 @@ def derive(
     extra_hosts: Iterable[str] = (),
     extra_origins: Iterable[str] = (),
 ) -> HostPolicy:
-    """The policy for a server reached as `endpoint_hosts` and framed by `platform_hosts` (host or host:port each)."""
+    """The policy for a server at `endpoint_hosts`, framed by `platform_hosts`."""
     endpoints, platforms = split_hosts(endpoint_hosts), split_hosts(platform_hosts)
     # "any host" would switch the check off
     allowed = dict.fromkeys(host for host, _port in (*endpoints, *platforms) if host != "*")

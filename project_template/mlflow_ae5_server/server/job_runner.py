@@ -1,4 +1,4 @@
-"""MLflow's job runner, a process that runs as long as the server, where it is enabled."""
+"""MLflow's job runner, a process that runs as long as the server."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 
 
 def prepare(store_uri: str, artifact_root: str, port: int) -> dict[str, str]:
-    """The runner's environment, as `mlflow server` sets it (mlflow.server._run_server, 3.17.2).
+    """The runner's environment (mlflow.server._run_server, 3.17.2).
 
     Raises where MLflow's jobs cannot run.
     """
@@ -36,7 +36,7 @@ def prepare(store_uri: str, artifact_root: str, port: int) -> dict[str, str]:
 
 @contextlib.contextmanager
 def running(environment: dict[str, str] | None) -> Iterator[None]:
-    """Run MLflow's job runner with this environment; None for no runner. It ends when this process ends.
+    """Run MLflow's job runner with this environment; none for None.
 
     The runner and its children write to the file descriptors that they inherit, past our filter; so they inherit a pipe
     into a filter process instead.

@@ -1,4 +1,4 @@
-"""Middleware around MLflow's application: hosts and origins, the frame policy, and a closed assistant."""
+"""Middleware around MLflow's application: hosts, origins, frames, assistant."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _WRONG_ORIGIN = b"Cross-origin request blocked"
 
 
 def wrap(application: Application, policy: HostPolicy, prefix: str = "", *, frames: bool = True) -> Application:
-    """`application` for the hosts and origins of `policy` only, with its frame policy on every answer.
+    """`application` for the hosts and origins of `policy` only.
 
     frames=False leaves MLflow's own frame policy. MLflow's assistant runs commands on the server for callers from
     127.0.0.1. Behind AE5's proxy any client may look like that, so all of them are presented as remote;
@@ -61,7 +61,7 @@ def _values(scope: Scope, name: bytes) -> list[str]:
 
 
 def _changing_headers(send: Send, *, add: tuple[bytes, bytes] | None = None, drop: bytes | None = None) -> Send:
-    """`send` with a header more on every answer, or without those whose names begin with `drop`."""
+    """`send` with one more header, or without those that begin with `drop`."""
 
     async def send_changed(message: Message) -> None:
         if message["type"] == "http.response.start":

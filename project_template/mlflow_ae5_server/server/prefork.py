@@ -27,7 +27,7 @@ _PR_SET_PDEATHSIG = 1
 
 
 class Restarts:
-    """Decides whether a dead worker is replaced: not when `limit` of them died within `window` seconds."""
+    """Whether a dead worker is replaced: not after `limit` deaths in `window`."""
 
     def __init__(self, limit: int, window: float) -> None:
         self._limit, self._window = limit, window
@@ -41,7 +41,7 @@ class Restarts:
 
 
 class Supervisor:
-    """Runs `work` in `count` forked processes until a signal stops it. `say` gets one line per event."""
+    """Runs `work` in `count` forked processes until a signal stops it."""
 
     FAILED_TO_START = 3  # exit code of such a worker: the next one could not either (as in uvicorn)
 
@@ -146,7 +146,7 @@ class Supervisor:
 
 
 def die_with(parent: int) -> None:
-    """Have the kernel end this worker when its parent is gone, even by SIGKILL, so that the port is freed."""
+    """Have the kernel end this worker when its parent ends, even by SIGKILL."""
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
     if os.getppid() != parent:

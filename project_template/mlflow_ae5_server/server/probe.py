@@ -1,4 +1,4 @@
-"""Probe a server: does it accept this token, and does it reach its database and artifact store?
+"""Probe a server: does it accept this token, and reach its stores?
 
 `/health` answers 200 with the database dead and the token stale, so it says nothing of that.
 """
@@ -27,7 +27,7 @@ class Experiment:
 
 
 class Prober:
-    """Probes one server. `environ` has token and trust settings, under the names that MLflow's client reads."""
+    """Probes one server, with token and trust settings of `environ`."""
 
     def __init__(
         self,
@@ -61,7 +61,7 @@ class Prober:
         self._deadline = clock() + DEADLINE
 
     def check(self) -> Experiment | None:
-        """The first experiment of the server (None if it has none), after database and artifact store answered.
+        """The server's first experiment, if it has one, after its stores answered.
 
         Raises UnreachableError, CredentialsError or ConfigurationError within DEADLINE (and one slow answer).
         """

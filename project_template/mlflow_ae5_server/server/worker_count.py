@@ -1,4 +1,4 @@
-"""The number of server processes, by CPU quota and memory limit of the container, not by the size of the machine."""
+"""The number of server processes, by the limits of the container."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Limits:
 
 
 def read_limits(cgroup_root: Path = Path("/sys/fs/cgroup"), proc: Path = Path("/proc"), cpus: int = 0) -> Limits:
-    """Limits of this container: cgroup v2, else v1, else the CPUs this process may run on."""
+    """Limits of this container: cgroup v2, else v1, else this process's CPUs."""
     quota, memory = float(cpus or len(os.sched_getaffinity(0))), None
     for folder in _cgroup_folders(cgroup_root, proc):
         v2 = _read(folder / "cpu.max").partition(" ")[::2]
@@ -40,7 +40,7 @@ def read_limits(cgroup_root: Path = Path("/sys/fs/cgroup"), proc: Path = Path("/
 
 
 def choose(requested: str, limits: Limits) -> tuple[int, str]:
-    """Number of workers and the reason, for the log. `requested` is "auto" or a number, which is taken as it is."""
+    """Number of workers and the reason. requested: "auto" or a number."""
     if requested.strip().lower() != "auto":
         if not requested.strip().isdigit() or not 1 <= int(requested) <= 64:
             raise ConfigurationError(f"MLFLOW_WORKERS is {requested!r}", "set it to auto or to a number from 1 to 64")
@@ -55,7 +55,7 @@ def choose(requested: str, limits: Limits) -> tuple[int, str]:
 
 
 def _cgroup_folders(root: Path, proc: Path) -> list[Path]:
-    """The folders that can hold a limit: this process's groups with their parents, and where containers mount them."""
+    """The folders that can hold a limit: this process's groups and their parents."""
     folders = [root, root / "cpu", root / "cpu,cpuacct", root / "memory"]
     for line in _read(proc / "self" / "cgroup").splitlines():
         _number, _, rest = line.partition(":")

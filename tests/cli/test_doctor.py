@@ -68,12 +68,12 @@ def test_before_the_first_install_there_is_no_error_and_no_write(bench, capsys):
 # the configuration; the environment; check and words of every error about credentials
 LACKING = [
     ("nothing", "", {}, [("credentials", "No password for")]),
-    ("no password of the admin", "", {"AE5_ADMIN_USERNAME": "boss"}, [("credentials", "not complete")]),
+    ("no password of the admin", "", {"AE5_ADMIN_USERNAME": "boss"}, [("credentials", "are incomplete")]),
     (
         "nor beside the account's own",
         "admin:\n  username: boss\n",
         {"AE5_PASSWORD": "account-pw"},
-        [("credentials", "not complete")],
+        [("credentials", "are incomplete")],
     ),
     (
         "nowhere, and nowhere",

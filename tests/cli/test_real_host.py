@@ -208,7 +208,7 @@ class TestAccount:
         ("environment", "config", "code", "words"),
         [
             ({"AE5_ADMIN_PASSWORD": "wrong-admin-password"}, "{}", 11, ("administrator", "AE5_ADMIN_PASSWORD")),
-            ({"AE5_ADMIN_PASSWORD": None}, "{}", 3, ("not complete", "admin.password", "AE5_ADMIN_PASSWORD")),
+            ({"AE5_ADMIN_PASSWORD": None}, "{}", 3, ("are incomplete", "admin.password", "AE5_ADMIN_PASSWORD")),
             (NOBODY, "{}", 3, ("No password", ACCOUNT, "AE5_PASSWORD")),
             (NOBODY, "account: {password: prompt}", 3, ("no terminal", "env:NAME")),
         ],

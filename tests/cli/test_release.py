@@ -164,5 +164,5 @@ def test_latest_is_downloaded_once_and_found_in_the_cache_afterwards(bench, caps
 
     assert plan.data["stages"][3]["changes"][0]["name"] == "1.0.0"
     assert first.data["stages"][3]["outcome"] == "changed", first.err
-    assert "recorded" in first.data["stages"][3]["reason"]
+    assert "SHA-256 as at its first use" in first.data["stages"][3]["reason"]
     assert again.data["outcome"] == "unchanged", again.data

@@ -10,7 +10,6 @@ import re
 import shlex
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -23,21 +22,10 @@ from mlflow_ae5_deploy.cli.main import main
 from mlflow_ae5_deploy.sandbox import lifecycle
 from mlflow_ae5_deploy.sandbox.control_plane.client import RemoteControl
 from mlflow_ae5_deploy.sandbox.info import SandboxInfo
+from tests.cli.bench import ACCOUNT, Outcome
 from tests.sandbox.support import Client, new_session, wait_for
 
-ACCOUNT = "mlflow-service"
 _FOREIGN = re.compile(r"AE5_|MLFLOW_|CF_ACCESS_|REQUESTS_CA_BUNDLE\Z")
-
-
-@dataclass(frozen=True)
-class Outcome:
-    code: int
-    out: str
-    err: str
-
-    @property
-    def data(self) -> Any:
-        return json.loads(self.out)
 
 
 class Site:

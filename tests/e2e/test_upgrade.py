@@ -44,23 +44,23 @@ def installed(site: Site, database: Path) -> Site:
     return site
 
 
-def asked(database: Path, query: str) -> str:
+def value(database: Path, query: str) -> str:
     with closing(sqlite3.connect(database)) as connection:
         (found,) = connection.execute(query).fetchone()
     return str(found)
 
 
 def old_run(database: Path) -> str:
-    return asked(database, "SELECT run_uuid FROM runs WHERE name = 'run 0'")
+    return value(database, "SELECT run_uuid FROM runs WHERE name = 'run 0'")
 
 
 def revision(database: Path) -> str:
-    return asked(database, "SELECT version_num FROM alembic_version")
+    return value(database, "SELECT version_num FROM alembic_version")
 
 
 def test_what_fails_after_the_migration_goes_back_by_itself(installed: Site, database: Path) -> None:
     broken = installed.configure("slipstream: {commands: {TrackingServer: {unix: 'echo It cannot serve && exit 9'}}}\n")
-    before, data = installed.deployment(), asked(database, "SELECT count(*) FROM metrics")
+    before, data = installed.deployment(), value(database, "SELECT count(*) FROM metrics")
 
     failed = installed.run("upgrade", "--sandbox", "--yes", "--no-rehearsal", *broken)
 
@@ -68,10 +68,10 @@ def test_what_fails_after_the_migration_goes_back_by_itself(installed: Site, dat
     assert "Rolled back to release old.tar.gz: its data and its endpoint are as before, verified." in failed.err
     assert "It cannot serve" in failed.err
     (migrated,) = installed.state.glob("localhost*/runs/*upgrade-of-the-database-schema.json")
-    told = last_line(json.loads(migrated.read_text())["log"])
-    assert (told["outcome"], told["revision"]) == ("upgraded", REVISION)
+    shown = last_line(json.loads(migrated.read_text())["log"])
+    assert (shown["outcome"], shown["revision"]) == ("upgraded", REVISION)
     assert "database and artifacts identical to the manifest" in failed.out
-    assert (revision(database), asked(database, "SELECT count(*) FROM metrics")) == (REVISION, data)
+    assert (revision(database), value(database, "SELECT count(*) FROM metrics")) == (REVISION, data)
     assert installed.deployment()["state"] == "started"
     assert installed.deployment()["id"] != before["id"]
 

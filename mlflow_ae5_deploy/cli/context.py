@@ -61,7 +61,7 @@ def load_settings(options: TargetOptions, settings: Mapping[str, Any] | None = N
 
 
 def _sandbox_settings(options: TargetOptions, overrides: dict[str, Any]) -> LoadedSettings:
-    """Settings of an installation on the sandbox, which is started if need be."""
+    """Settings of an installation on the sandbox, started if it is not up."""
     from mlflow_ae5_deploy.cli.sandbox_up import sandbox_overrides
     from mlflow_ae5_deploy.config.load import load
 

@@ -38,7 +38,7 @@ Profile = Annotated[
     ),
 ]
 Sandbox = Annotated[
-    bool, typer.Option("--sandbox", help="Work on the local platform instead of a cluster; started if need be.")
+    bool, typer.Option("--sandbox", help="Use the local sandbox instead of a cluster; started if it is not up.")
 ]
 Hostname = Annotated[str | None, typer.Option("--hostname", help="Platform host, overriding the configuration.")]
 Username = Annotated[str | None, typer.Option("--username", help="Service account, overriding the configuration.")]
@@ -96,7 +96,7 @@ ReplaceKeys = Annotated[
     bool,
     typer.Option(
         "--replace-keys",
-        help="Store other keys than those that are set. LLM keys and webhook secrets entered before become unreadable.",
+        help="Replace the stored keys. LLM keys and webhook secrets entered before become unreadable.",
     ),
 ]
 Snapshot = Annotated[
@@ -104,10 +104,12 @@ Snapshot = Annotated[
 ]
 Schedule = Annotated[
     str | None,
-    typer.Option("--schedule", help="Have it done by a job: minute hour day month weekday, in UTC; '30 2 * * *'."),
+    typer.Option("--schedule", help="Schedule it as a job: minute hour day month weekday, in UTC; '30 2 * * *'."),
 ]
 RemoveSchedule = Annotated[bool, typer.Option("--remove-schedule", help="Remove that job and the records of its runs.")]
-Wait = Annotated[float, typer.Option("--wait", min=1, help="Seconds the job may take. It goes on when they are over.")]
+Wait = Annotated[
+    float, typer.Option("--wait", min=1, help="Seconds to wait for the job. It continues on the platform afterwards.")
+]
 
 
 @dataclass(frozen=True)

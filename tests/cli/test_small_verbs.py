@@ -204,7 +204,7 @@ class TestHistory:
             capsys, "history", "--sandbox", "--config", str(bench.configure("project: {name: another}\n"))
         )
 
-        assert (shown.code, shown.out) == (0, "Nothing was done to this installation from this machine.\n")
+        assert (shown.code, shown.out) == (0, "No operations recorded on this machine.\n")
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ Limit = Annotated[int, typer.Option("--limit", "-n", min=0, help="How many runs,
 
 
 def command(options: TargetOptions, limit: Limit = 20) -> int:
-    """Reads the journal; asks the platform nothing. The newest run comes last."""
+    """Reads the journal on this machine; sends nothing. The newest run comes last."""
     from mlflow_ae5_deploy.operations.history import read
     from mlflow_ae5_deploy.render.history import entry_data, show_entry
 
@@ -30,7 +30,7 @@ def command(options: TargetOptions, limit: Limit = 20) -> int:
     for entry in entries:
         show_entry(reporter, entry)
     if not entries:
-        reporter.line("Nothing was done to this installation from this machine.")
+        reporter.line("No operations recorded on this machine.")
     if found.unreadable:
         reporter.note(f"warning: {counted(found.unreadable, 'lines')} of {path} cannot be read", style="yellow")
     return EXIT_DONE

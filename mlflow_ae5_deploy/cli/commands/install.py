@@ -1,4 +1,4 @@
-"""install: make all 14 stages true."""
+"""install: install or update the server."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Replace = Annotated[
 ]
 Restore = Annotated[
     str | None,
-    typer.Option("--restore", help="Bring back this snapshot (an id, or latest) before the server first starts."),
+    typer.Option("--restore", help="Restore this snapshot (an id, or latest) before the server first starts."),
 ]
 
 
@@ -27,7 +27,7 @@ def command(
     restore: Restore = None,
     replace_keys: ReplaceKeys = False,
 ) -> int:
-    """Make all 14 stages true."""
+    """Run the 14 stages; each changes only what differs from the configuration."""
     from mlflow_ae5_deploy.cli.snapshot_values import checked_snapshot
     from mlflow_ae5_deploy.engine.context import RestoreRequest
     from mlflow_ae5_deploy.resources.project import ReplaceProject

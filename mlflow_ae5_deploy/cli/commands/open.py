@@ -19,7 +19,7 @@ NoBrowser = Annotated[bool, typer.Option("--no-browser", help="Print the address
 
 
 def command(options: TargetOptions, no_browser: NoBrowser = False) -> int:
-    """The browser asks for a sign-in to the platform: whoever the server is shared with may enter."""
+    """Needs a sign-in to the platform, as a user that the server is shared with."""
     from mlflow_ae5_deploy.resources.deployment import required_running
 
     with reading(options, NAME) as context:
@@ -33,9 +33,9 @@ def command(options: TargetOptions, no_browser: NoBrowser = False) -> int:
     entitled = ", ".join([*(f"group {name}" for name in shared.groups), *shared.users]) or "nobody but its owner"
     reporter.note(f"Sign in to the platform there. By the configuration it is shared with: {entitled}.")
     if options.sandbox:
-        reporter.note("A browser does not know the sandbox's certificate authority and warns of it.")
+        reporter.note("The browser warns of the sandbox's certificate authority, because it does not know it.")
     if not no_browser and not browse(url):
-        reporter.note("No browser could be started here; open the address yourself.")
+        reporter.note("No browser could be started; open the address yourself.")
     return EXIT_DONE
 
 

@@ -1,4 +1,4 @@
-"""plan: what install would do. The session refuses every write."""
+"""plan: preview an install. The session refuses every write."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mlflow_ae5_deploy.common.errors import EXIT_CHANGES_PENDING, EXIT_DONE
 
 NAME = "plan"
 
-ExitCode = Annotated[bool, typer.Option("--exit-code", help="End with 30 when install would change something.")]
+ExitCode = Annotated[bool, typer.Option("--exit-code", help="Exit with 30 if `install` would change anything.")]
 
 
 def command(options: ReleaseOptions, create_account: CreateAccount = False, exit_code: ExitCode = False) -> int:

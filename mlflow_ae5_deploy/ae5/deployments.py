@@ -6,6 +6,7 @@ import contextlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from mlflow_ae5_deploy.ae5.models import Collaborator, Deployment, DeploymentLogs, Project, Revision, StaticEndpoint
@@ -83,7 +84,7 @@ class DeploymentsApi(ResourceApi):
             body["static_endpoint"] = endpoint
         desired = _StartRequest(project, name, endpoint, body)
         return poll_until(
-            lambda: self._try_start(desired),
+            partial(self._try_start, desired),
             waiting_for=f"the endpoint {endpoint} to be freed",
             deadline=Deadline(self._clock, self._waits.endpoint_free),
             first=2.0,
@@ -185,9 +186,8 @@ class DeploymentsApi(ResourceApi):
         """Try once; None while the endpoint is still held although no deployment uses it."""
         clash: Conflict | Refused | None = None
         try:
-            return self._write_once(
-                lambda: self._post(desired), lambda: self._find_started(desired), f"the start of {desired.name}"
-            )
+            what = f"the start of {desired.name}"
+            return self._write_once(partial(self._post, desired), partial(self._find_started, desired), what)
         except (Conflict, Refused) as error:
             clash = error
         if desired.endpoint is None or _is_about_the_name(clash.what, desired.name):

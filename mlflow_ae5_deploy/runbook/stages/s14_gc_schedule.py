@@ -6,6 +6,7 @@ The same goes for the scheduled backup and drill, where the configuration has a 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 from mlflow_ae5_deploy.engine.change import Change
 from mlflow_ae5_deploy.engine.context import Context
@@ -55,4 +56,4 @@ class GcScheduleStage(Stage[ScheduledJobsState]):
                 scheduled_job.apply(change, item, context)
 
     def verify(self, context: Context) -> str | None:
-        return "; ".join(scheduled_job.confirm(context, desired) for desired in scheduled_jobs(context.settings))
+        return "; ".join(map(partial(scheduled_job.confirm, context), scheduled_jobs(context.settings)))

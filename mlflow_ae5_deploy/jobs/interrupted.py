@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Generic
 
-from mlflow_ae5_deploy.ae5.models import Job, Project, Run
+from mlflow_ae5_deploy.ae5.models import Project, Run
 from mlflow_ae5_deploy.common.errors import PlatformError
 from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.jobs import runner
@@ -33,7 +33,8 @@ def interrupted_run(context: Context, project: Project | None, task: JobRequest[
             runs = context.platform.runs(job.id)
             if runs:
                 run = max(runs, key=lambda item: (item.created.timestamp() if item.created else 0.0, item.id))
-                return InterruptedRun(_requested(task, job), run, result_of(context, task.report, run))
+                words = tuple(shlex.split(job.variables.get(ARGUMENTS[task.command], ""))) or task.words
+                return InterruptedRun(replace(task, words=words), run, result_of(context, task.report, run))
     return None
 
 
@@ -50,8 +51,3 @@ def result_of(context: Context, form: type[R], run: Run) -> JobResult[R] | None:
 def ended(run: Run, job_result: JobResult[Report]) -> datetime | None:
     """As exactly as platform and job tell."""
     return run.created and run.created + timedelta(seconds=job_result.report.seconds or 0)
-
-
-def _requested(task: JobRequest[R], job: Job) -> JobRequest[R]:
-    words = job.variables.get(ARGUMENTS[task.command], "")
-    return replace(task, words=tuple(shlex.split(words))) if words else task

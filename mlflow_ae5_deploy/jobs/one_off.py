@@ -50,12 +50,17 @@ def run_once(
     Raises what follow_run raises, and Locked where another machine runs it.
     """
     name = desired.name
+
+    def recreate(_job: Job) -> Job:
+        clear(context, project, name)
+        return _create(context, project, desired)
+
     other_machines.refuse_meanwhile(context, project, name)
     job = _interrupted(context, project, desired, ended=take_ended) if take_up else None
     if job is None:
         clear(context, project, name)
         with applying(CreateOneOff(name=name, reason=f"to run {desired.command} once"), context.journal):
-            job = create_or_adopt(context, project, desired, lambda _job: _recreate(context, project, desired))
+            job = create_or_adopt(context, project, desired, recreate)
             context.journal.effect("create", "job", name, id=job.id)
     job_id, runs = job.id, list[Run]()
     try:
@@ -88,11 +93,6 @@ def _interrupted(context: Context, project: Project, desired: JobSpec, *, ended:
             if any(run.is_active or (ended and run.state == "completed") for run in runs):
                 return job
     return None
-
-
-def _recreate(context: Context, project: Project, desired: JobSpec) -> Job:
-    clear(context, project, desired.name)
-    return _create(context, project, desired)
 
 
 # creating ---------------------------------------------------------------------------------------------------------

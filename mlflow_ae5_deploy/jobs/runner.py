@@ -197,12 +197,14 @@ def require(task: JobRequest[Any], job_result: JobResult[Report]) -> None:
             where=", ".join(scrub(name) for _, names, _ in missing for name in names),
             remedy=as_sentence(hint) or " ".join(remedy for _, _, remedy in missing),
         )
+    damaged = report.damaged[:_DAMAGED_SHOWN] if isinstance(report, SnapshotReport) else ()
+    damage = [f"- {item.object or item.name}: {item.what}" for item in damaged]
     log = f" (`logs --run {job_result.run_id} --lines 0`)" if job_result.log_saved else ""
     raise _ERRORS.get(code or 0, JobFailed)(
         f"The {task.purpose} {'failed' if job_result.reported else 'finished, result unknown'}: {job_result.message}.",
         where=f"run {job_result.run_id}{log}",
         remedy=as_sentence(hint),
-        detail="\n".join(text for text in (_damage(report), job_result.tail) if text),
+        detail="\n".join(text for text in (scrub("\n".join(damage)), job_result.tail) if text),
     )
 
 
@@ -219,12 +221,6 @@ def _missing(report: Report) -> Iterator[tuple[str, tuple[str, ...], str]]:
             report.unreadable,
             "Rename those artifacts, make them readable, or delete them; then back up again.",
         )
-
-
-def _damage(report: Report) -> str:
-    if not isinstance(report, SnapshotReport):
-        return ""
-    return scrub("\n".join(f"- {item.object or item.name}: {item.what}" for item in report.damaged[:_DAMAGED_SHOWN]))
 
 
 def _tail(log: str) -> str:

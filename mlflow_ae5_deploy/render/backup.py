@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from mlflow_ae5_deploy.common.errors import DeployError
 from mlflow_ae5_deploy.common.text import size
-from mlflow_ae5_deploy.jobs.contract import BackupReport, CheckSample, Report, RestoreReport, SnapshotLine, UnfitValue
+from mlflow_ae5_deploy.jobs.contract import BackupReport, Report, RestoreReport, SnapshotLine, UnfitValue
 from mlflow_ae5_deploy.jobs.result import JobResult
 from mlflow_ae5_deploy.jobs.text import saved_copy
 from mlflow_ae5_deploy.operations.schedule import ScheduleResult
@@ -41,7 +42,8 @@ def _show_backup(reporter: Reporter, report: BackupReport) -> None:
     for name in report.unfinished:
         reporter.line(f"  {name}  unfinished: {unfinished}")
     for key, value in (report.manifest or {}).items():
-        reporter.hanging(f"  {key:<18} ", _sampled_plain(value) if key == "sampled" else _plain(value))
+        sampled = key == "sampled" and isinstance(value, dict)
+        reporter.hanging(f"  {key:<18} ", _sampled(value) if sampled else _plain(value))
     lists = (("would be removed", report.would_remove), ("removed", report.removed), ("kept", report.kept))
     for word, names in lists:
         for name in names:
@@ -95,18 +97,12 @@ def _verification(item: SnapshotLine) -> str:
         return f"DAMAGED: {item.damaged}"
     words = [item.verified[:16]] if item.verified else []
     if item.sampled:
-        words.append(f"sampled, {_sampled(item.sampled)}")
+        words.append(f"sampled, {_sampled(asdict(item.sampled))}")
     return ("; ".join(words) or "no") + ("" if item.complete else ", some artifacts are not in it")
 
 
-def _sampled(sample: CheckSample) -> str:
-    return f"{sample.checked} of {sample.of or '?'}, {sample.at[:16]}"
-
-
-def _sampled_plain(value: Any) -> str:
-    if not isinstance(value, Mapping):
-        return _plain(value)
-    return f"{value.get('checked')} of {value.get('of') or '?'}, {str(value.get('at'))[:16]}"
+def _sampled(check: Mapping[str, Any]) -> str:
+    return f"{check.get('checked')} of {check.get('of') or '?'}, {str(check.get('at'))[:16]}"
 
 
 def _plain(value: Any) -> str:

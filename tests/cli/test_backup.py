@@ -235,26 +235,26 @@ class TestFailures:
         assert verb("drill", "--remove-schedule").code == 0
         assert verb("status").data["problems"] == []
 
-    def test_artifacts_outside_the_store_make_a_snapshot_incomplete_and_are_listed(self, bench, verb):
-        report = {"action": "create", "outcome": "incomplete", "snapshot": "S9", "external": ["s3://theirs/models"]}
+    @pytest.mark.parametrize(
+        ("missing", "words"),
+        [
+            ({"external": ["s3://theirs/models"]}, ("s3://theirs/models", "outside the store", "Fix it")),
+            (
+                {"unreadable": ["1/r/artifacts/./x: its name cannot be addressed"], "hint": ""},
+                ("1/r/artifacts/./x", "Not backed up: unreadable artifacts", "Rename"),
+            ),
+        ],
+        ids=["outside the store", "unreadable"],
+    )
+    def test_missing_artifacts_make_a_snapshot_incomplete_and_are_listed(self, bench, verb, missing, words):
+        report = {"action": "create", "outcome": "incomplete", "snapshot": "S9", **missing}
         (volume(bench) / "break-Backup").write_text(f"23 {json.dumps(report)}")
 
         incomplete = verb("backup")
 
-        assert_error(incomplete, 23, "s3://theirs/models", "Fix it")
+        assert_error(incomplete, 23, *words)
         assert incomplete.data["run"]["outcome"] == "incomplete"
-        status = verb("status")
-        assert any("outside" in text for text in status.data["warnings"])
-
-    def test_unreadable_artifacts_make_a_snapshot_incomplete_and_are_listed(self, bench, verb):
-        names = ["1/r/artifacts/./x: its name cannot be addressed"]
-        report = {"action": "create", "outcome": "incomplete", "snapshot": "S9", "external": [], "unreadable": names}
-        (volume(bench) / "break-Backup").write_text(f"23 {json.dumps({**report, 'hint': ''})}")
-
-        incomplete = verb("backup")
-
-        assert_error(incomplete, 23, "1/r/artifacts/./x", "Not backed up: unreadable artifacts", "Rename")
-        assert any("unreadable" in text for text in verb("status").data["warnings"])
+        assert any("unreadable or outside" in text for text in verb("status").data["warnings"])
 
     def test_many_missing_artifacts_are_a_warning_of_backup_and_status(self, bench, capsys, verb):
         report = {"action": "create", "outcome": "done", "error": None, "snapshot": "S9", "missing_artifacts": 1025}

@@ -31,18 +31,14 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class MappedError:
-    """One way for a request to fail.
-
-    weight: how much it explains; of a chain of exceptions the weightiest is reported.
-    transient: a GET may be worth repeating. sent: a write may have reached the platform.
-    """
+    """One way for a request to fail."""
 
     what: str
     remedy: str
     error: type[PlatformError] = Unreachable
-    weight: int = 3
-    transient: bool = False
-    sent: bool = False
+    weight: int = 3  # how much it explains; of a chain of exceptions the weightiest is reported
+    transient: bool = False  # a GET may be worth repeating
+    sent: bool = False  # a write may have reached the platform
 
     def as_error(self, host: str, *, write: bool, where: str = "") -> PlatformError:
         """where: the request, if it is known, as METHOD host/path."""

@@ -19,9 +19,9 @@ class User:
 
 @dataclass(frozen=True)
 class Project:
-    """id: `a0-` and 32 hex digits. Owner and name together are unique."""
+    """A project; owner and name together are unique."""
 
-    id: str
+    id: str  # `a0-` and 32 hex digits
     name: str
     owner: str
     resource_profile: str
@@ -37,31 +37,23 @@ class Command:
 
 @dataclass(frozen=True)
 class Revision:
-    """name: for deployments and jobs. url: the archive source they need."""
-
     id: str
-    name: str
-    url: str
+    name: str  # used by deployments and jobs
+    url: str  # the source of its archive, for deployments and jobs
     commands: tuple[Command, ...]
     created: datetime | None = None
 
 
 @dataclass(frozen=True)
 class Deployment:
-    """id: `a2-` and 32 hex digits, new for every start.
-
-    state: initial | starting | started, or anything else, which means failed (see status_text).
-    endpoint: first label of the URL's host, or the sandbox's own statement of it; None while there is no URL.
-    """
-
-    id: str
+    id: str  # `a2-` and 32 hex digits, new for every start
     name: str
     owner: str
     project_id: str
-    state: str
+    state: str  # initial | starting | started; any other means failed, see status_text
     status_text: str
     url: str | None
-    endpoint: str | None
+    endpoint: str | None  # first label of the URL's host, or as the sandbox states it; None without a URL
     command: str
     revision: str
     resource_profile: str
@@ -103,14 +95,12 @@ class StaticEndpoint:
 
 @dataclass(frozen=True)
 class Job:
-    """id: like a deployment's. schedule: a cron expression, or None."""
-
-    id: str
+    id: str  # like a deployment's
     name: str
     owner: str
-    project_id: str
+    project_id: str  # empty for the platform's own jobs
     command: str
-    schedule: str | None
+    schedule: str | None  # cron
     state: str
     resource_profile: str
     revision: str
@@ -126,7 +116,7 @@ class Run:
     name: str
     owner: str
     project_id: str
-    state: str
+    state: str  # initial | running | completed | failed | error | stopped
     job_id: str | None = None
     created: datetime | None = None
 

@@ -15,22 +15,16 @@ _HOST = re.compile(r"([A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\.?|\[[0-9A-Fa-f:.]+\])(:
 
 @dataclass(frozen=True)
 class ConnectionOptions:
-    """hostname may carry a port. Times are in seconds.
+    """Address, trust and timeouts. Times are in seconds."""
 
-    ca_file: PEM file of the authorities to trust instead of the usual ones.
-    client_cert: PEM file with a certificate and its unencrypted key.
-    read_timeout: longest silence within an answer; upload_timeout: longest time for a whole answer or upload.
-    retries: how often a GET or HEAD is repeated; nothing else ever is.
-    """
-
-    hostname: str
+    hostname: str  # may have a port
     verify_tls: bool = True
-    ca_file: Path | None = None
-    client_cert: Path | None = None
+    ca_file: Path | None = None  # PEM file of the trusted authorities, instead of the usual ones
+    client_cert: Path | None = None  # PEM file with a certificate and its unencrypted key
     connect_timeout: float = 10
-    read_timeout: float = 60
-    upload_timeout: float = 1800
-    retries: int = 3
+    read_timeout: float = 60  # longest silence within an answer
+    upload_timeout: float = 1800  # longest time for a whole answer or upload
+    retries: int = 3  # of a GET or HEAD; nothing else is repeated
 
     def trust(self) -> str | bool:
         """The argument `verify` of `requests`.

@@ -24,20 +24,16 @@ from mlflow_ae5_deploy.common.errors import UnexpectedAnswer
 
 @dataclass(frozen=True)
 class Certificate:
-    """subject, issuer: common names, or organisations where there is none."""
-
-    subject: str
-    issuer: str
+    subject: str  # common name, or organisation where there is none
+    issuer: str  # likewise
     names: tuple[str, ...]
     not_after: datetime
 
 
 @dataclass(frozen=True)
 class Handshake:
-    """chain: the server's certificate first, and alone where Python has no others."""
-
     version: str
-    chain: tuple[Certificate, ...]
+    chain: tuple[Certificate, ...]  # the server's first, and alone where Python has no others
 
 
 def split_host(host: str) -> tuple[str, int]:

@@ -48,10 +48,8 @@ class TooMuch(BrokenArchive):
 
 @dataclass(frozen=True)
 class Limits:
-    """total: unpacked bytes; AE5 takes 1 GB. entries: files, links and folders."""
-
-    total: int = 1 << 30
-    entries: int = 10_000
+    total: int = 1 << 30  # unpacked bytes; AE5 takes uploads of up to 1 GB
+    entries: int = 10_000  # files, links and folders, named or not
 
     def check(self, total: int, at: str) -> None:
         """Raise TooMuch if `total` bytes, up to and with the entry `at`, are too many."""
@@ -80,14 +78,12 @@ class _Rationed:
 
 @dataclass(frozen=True)
 class Member:
-    """name, target: unchecked. mode: permission bits. read(): before the next member."""
-
-    name: str
+    name: str  # as stored, unchecked
     kind: Kind
-    mode: int
+    mode: int  # permission bits
     size: int
-    target: str
-    read: Callable[[], IO[bytes]]
+    target: str  # as stored, unchecked
+    read: Callable[[], IO[bytes]]  # to be called before the next member
 
 
 def recognise(head: bytes) -> Format | None:

@@ -19,11 +19,9 @@ _NO = frozenset({"0", "false", "no", "off"})
 
 @dataclass(frozen=True)
 class EnvironmentName:
-    """kind: text, flag (a boolean), or reference (a secret, referred to by its name)."""
-
     variable: str
     path: tuple[str, ...]
-    kind: str = "text"
+    kind: str = "text"  # text | flag (a boolean) | reference (a secret, referred to by its name)
 
 
 NAMES = (

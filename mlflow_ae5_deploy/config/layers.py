@@ -16,14 +16,10 @@ SettingPath = tuple[Any, ...]
 
 @dataclass(frozen=True)
 class Layer:
-    """label: default | file | profile NAME | environment NAME | flag.
-    base: the folder of its relative paths. prefix: its path in the file.
-    """
-
-    label: str
+    label: str  # default | file | profile NAME | environment NAME | flag
     values: Mapping[Any, Any]
-    base: Path
-    prefix: tuple[str, ...] = ()
+    base: Path  # the folder of its relative paths
+    prefix: tuple[str, ...] = ()  # its path in the file
     lines: Mapping[SettingPath, int] = field(default_factory=dict)
 
 

@@ -33,18 +33,14 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class LoadedSettings:
-    """path: the file, or None where there was none. profile: the one asked for.
-
-    sources: dotted path of every setting -> default | file | profile NAME | environment NAME | flag.
-    advice: warnings about what is allowed but risky. ignored_on_sandbox: about settings that the sandbox ignores.
-    """
-
     settings: Settings
-    path: Path | None
+    path: Path | None  # of the file, if there is one
     profile: str | None
-    sources: Mapping[str, str]
-    advice: tuple[str, ...]
-    ignored_on_sandbox: tuple[str, ...] = ()
+    sources: Mapping[
+        str, str
+    ]  # dotted path of every setting -> default | file | profile NAME | environment NAME | flag
+    advice: tuple[str, ...]  # warnings about risky settings
+    ignored_on_sandbox: tuple[str, ...] = ()  # warnings about settings that the sandbox ignores
 
     @property
     def warnings(self) -> tuple[str, ...]:

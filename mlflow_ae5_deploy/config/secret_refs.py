@@ -23,15 +23,12 @@ Prompt = Callable[[str], str]
 
 @dataclass(frozen=True)
 class SecretRef:
-    """A reference to a secret.
-
-    kind:  env (an environment variable), file (a private file), prompt (ask the person at the terminal), or
-           held (a value this program made or was handed; no text in a configuration can say that).
-    name:  the variable's name or the file's path; empty for prompt and held.
-    """
+    """A reference to a secret."""
 
     kind: Literal["env", "file", "prompt", "held"]
-    name: str = ""
+    """env: an environment variable. file: a private file. prompt: ask at the terminal. held: a value of this program,
+    which no configuration can refer to"""
+    name: str = ""  # the variable's name or the file's path
     held: Secret | None = field(default=None, repr=False)
 
     @classmethod

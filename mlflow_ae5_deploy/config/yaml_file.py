@@ -31,11 +31,9 @@ _QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"")
 
 @dataclass(frozen=True)
 class YamlFile:
-    """values: the mapping in the file. lines: path of a key -> its line, from 1."""
-
     path: Path
     values: dict[Any, Any]
-    lines: Mapping[tuple[Any, ...], int] = field(default_factory=dict)
+    lines: Mapping[tuple[Any, ...], int] = field(default_factory=dict)  # path of a key -> its line, from 1
     writable_by_others: bool = False
 
 

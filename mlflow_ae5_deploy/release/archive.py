@@ -30,9 +30,7 @@ _DEEPEST_LINK = 40
 
 @dataclass(frozen=True)
 class FileEntry:
-    """mode: 0o755 or 0o644. size in bytes. sha256 in hex."""
-
-    mode: int
+    mode: int  # 0o755 or 0o644
     size: int
     sha256: str
 

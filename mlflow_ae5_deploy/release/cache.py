@@ -27,10 +27,10 @@ _RECORD = re.compile(r"([0-9a-f]{64})  ")
 
 @dataclass(frozen=True)
 class Expectation:
-    """Expected checksums: given by the user, announced by the archive's source."""
+    """Expected checksums."""
 
-    given: str | None
-    announced: str | None = None
+    given: str | None  # by the user
+    announced: str | None = None  # by the archive's source
 
 
 class ReleaseCache:

@@ -31,11 +31,11 @@ _RANGE = re.compile(r"bytes (\d{1,18})-\d+/(\d+|\*)")
 
 @dataclass(frozen=True)
 class _State:
-    """State of the .part file. url: hashed. etag: a strong one. total: in bytes."""
+    """State of the .part file."""
 
-    url: str
-    etag: str
-    total: int | None
+    url: str  # hashed
+    etag: str  # a strong one
+    total: int | None  # bytes
 
 
 def download(web: HttpClient, url: str, part: Path, on_progress: Progress | None = None) -> None:

@@ -26,15 +26,10 @@ Version = tuple[int, ...]
 
 @dataclass(frozen=True)
 class PackageEnvironment:
-    """packages: canonical name -> version constraint as written, such as `>=2.1,<2.2`.
-
-    ours: the server in the archive is the one that this tool brings, which names the database driver itself.
-    """
-
     command: str
     name: str
-    packages: Mapping[str, str]
-    ours: bool = False
+    packages: Mapping[str, str]  # canonical name -> version constraint as written, such as `>=2.1,<2.2`
+    ours: bool = False  # the archive's server is this tool's, which names the database driver itself
 
 
 def environment_of(archive: bytes, command: str) -> PackageEnvironment:

@@ -64,11 +64,9 @@ def from_json(data: bytes) -> dict[str, Any] | None:
 
 @dataclass(frozen=True)
 class Comparison:
-    """reason: a sentence, also for the same content. release: per the provenance."""
-
     same: bool
-    reason: str
-    release: str | None
+    reason: str  # a sentence, also for the same content
+    release: str | None  # per the project's provenance
 
 
 def content_digest_of(archive_bytes: bytes) -> str | None:
@@ -81,13 +79,13 @@ def content_digest_of(archive_bytes: bytes) -> str | None:
 
 @dataclass(frozen=True)
 class BuildRecord:
-    """The provenance of a project on the platform. edited: files changed since."""
+    """The provenance of a project on the platform."""
 
     release: str
     tool: str
     content_digest: str
     changes: tuple[str, ...]
-    edited: tuple[str, ...]
+    edited: tuple[str, ...]  # files changed since
 
 
 def made_of(archive_bytes: bytes) -> tuple[BuildRecord | None, str]:

@@ -24,11 +24,9 @@ _SHA256 = re.compile(r"\b[0-9a-fA-F]{64}\b")
 
 @dataclass(frozen=True)
 class Location:
-    """sha256: announced by the file's source; guards against damage, not forgery."""
-
     version: str
     url: str
-    sha256: str | None
+    sha256: str | None  # announced by the file's source; guards against damage, not forgery
 
 
 def asset_name(version: str) -> str:

@@ -33,25 +33,21 @@ class Call:
 class Fault:
     """A fault, and the requests that it hits.
 
-    path: regular expression searched in the path. skip: matching requests let through first. times: how many are
-    hit (None: all). delay: seconds waited before anything else. hold: waits, after the delay, until `clear_faults`
-    (with after=True: acts first, then waits, then answers); `held()` counts those. Then one of:
-    drop="before" | "after" the effect: the connection is cut without an answer;
-    status (with reason, body, headers): answered instead of acting, or, with after=True, after acting.
+    After delay and hold, either `drop` cuts the connection, or `status` is answered with reason, body and headers.
     """
 
     method: str = ".*"
-    path: str = ".*"
-    skip: int = 0
-    times: int | None = 1
-    delay: float = 0.0
-    hold: bool = False
-    drop: str | None = None
+    path: str = ".*"  # regular expression, searched in the path
+    skip: int = 0  # matching requests let through first
+    times: int | None = 1  # requests that are hit; None: all
+    delay: float = 0.0  # seconds
+    hold: bool = False  # wait until `clear_faults`; with `after`, act first. `held()` counts such requests
+    drop: str | None = None  # "before" | "after" the effect
     status: int | None = None
     reason: str = ""
     body: str = ""
     headers: dict[str, str] = field(default_factory=dict)
-    after: bool = False
+    after: bool = False  # answer `status` after acting, not instead
 
     def __post_init__(self) -> None:
         try:

@@ -9,7 +9,16 @@ from mlflow_ae5_deploy.common.errors import Configuration, Denied, DeployError, 
 from mlflow_ae5_deploy.config.secret_refs import SecretRef
 from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.engine.stage import AnyStage, NoChange, compare
-from mlflow_ae5_deploy.operations.doctor.findings import Finding, error, info, of_error, ok, skipped, warning
+from mlflow_ae5_deploy.operations.doctor.findings import (
+    Finding,
+    all_skipped,
+    error,
+    info,
+    of_error,
+    ok,
+    skipped,
+    warning,
+)
 from mlflow_ae5_deploy.resources import encryption_keys
 from mlflow_ae5_deploy.resources.current_deployment import chosen_of, project_name
 
@@ -75,13 +84,11 @@ def login(context: Context, first_stage: AnyStage) -> Iterator[Finding]:
         name = "" if context.access.missing else context.platform.whoami()
     except DeployError as trouble:
         yield of_error("login", trouble)
-        for check in CHECKS[1:]:
-            yield skipped(check, "nobody is signed in")
+        yield from all_skipped(CHECKS[1:], "nobody is signed in")
         return
     if not name:
         yield info("login", f"`{context.account}` does not exist yet; `install` creates it")
-        for check in CHECKS[1:]:
-            yield skipped(check, "the account does not exist yet")
+        yield from all_skipped(CHECKS[1:], "the account does not exist yet")
         return
     yield ok("login", f"signed in as `{name}`, {context.access.how}")
     reason = diff.reason if isinstance(diff, NoChange) else "it will be created"

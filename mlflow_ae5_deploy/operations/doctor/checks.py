@@ -9,7 +9,7 @@ from mlflow_ae5_deploy.common.redaction import Secret
 from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.engine.stage import AnyStage
 from mlflow_ae5_deploy.operations.doctor import account, connection, from_platform, release, server, storage
-from mlflow_ae5_deploy.operations.doctor.findings import ERROR, Finding, skipped, warning
+from mlflow_ae5_deploy.operations.doctor.findings import ERROR, Finding, all_skipped, warning
 from mlflow_ae5_deploy.resources.current_deployment import chosen_of
 
 OnFinding = Callable[[Finding], None]
@@ -53,13 +53,13 @@ def run_checks(
     add(storage.database(context, environment))
     add(storage.backups(context))
     if blocked := _blocked(findings):
-        add(skipped(check, blocked) for check in account.CHECKS)
+        add(all_skipped(account.CHECKS, blocked))
     else:
         add(account.login(context, next(stage for stage in stages if stage.number == 1)))
         blocked = _blocked(findings) or ("the account does not exist yet" if context.access.missing else "")
     if blocked:
         add(connection.endpoint(context, None))
-        add(skipped(check, blocked) for check in (*server.CHECKS, *from_platform.CHECKS))
+        add(all_skipped((*server.CHECKS, *from_platform.CHECKS), blocked))
         return findings
     try:
         current = chosen_of(context).current

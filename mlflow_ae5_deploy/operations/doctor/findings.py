@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from mlflow_ae5_deploy.common.errors import DeployError
@@ -39,6 +40,10 @@ def error(check: str, message: str, remedy: str) -> Finding:
 
 def skipped(check: str, why: str, remedy: str = "") -> Finding:
     return Finding(check, SKIPPED, why, remedy)
+
+
+def all_skipped(checks: Iterable[str], why: str, remedy: str = "") -> list[Finding]:
+    return [skipped(check, why, remedy) for check in checks]
 
 
 def of_error(check: str, trouble: DeployError) -> Finding:

@@ -14,7 +14,7 @@ from mlflow_ae5_deploy.jobs import one_off
 from mlflow_ae5_deploy.jobs.contract import CHECK_VALUES, CheckPart, CheckReport, last_line, read
 from mlflow_ae5_deploy.jobs.runner import command_of
 from mlflow_ae5_deploy.jobs.spec import JobSpec
-from mlflow_ae5_deploy.operations.doctor.findings import Finding, error, of_error, ok, skipped, warning
+from mlflow_ae5_deploy.operations.doctor.findings import Finding, all_skipped, error, of_error, ok, skipped, warning
 from mlflow_ae5_deploy.resources import encryption_keys
 
 JOB = "mlflow-ae5-deploy doctor"
@@ -44,12 +44,16 @@ def _run(context: Context, show: Callable[[str], None]) -> list[Finding]:
     settings = context.settings
     project = context.cached.project(settings.project.name)
     if project is None:
-        return _all_skipped("the job runs in the installed project, and nothing is installed", "Run `install` first.")
+        return all_skipped(
+            CHECKS, "the job runs in the installed project, and nothing is installed", "Run `install` first."
+        )
     command = command_of(settings, "Check")
     revision = context.cached.revisions(project)[0]
     if command not in {item.id for item in revision.commands}:
-        return _all_skipped(
-            f"the installed release has no command `{command}`", "The bundled release has it: `--release bundled`."
+        return all_skipped(
+            CHECKS,
+            f"the installed release has no command `{command}`",
+            "The bundled release has it: `--release bundled`.",
         )
     values = [] if encryption_keys.are_prompted(context) else encryption_keys.check_values(context)
     checks = ((CHECK_VALUES, json.dumps(values)),) if values else ()
@@ -93,7 +97,3 @@ def _read_part(check: str, part: CheckPart) -> Finding:
     if part.warning:
         return warning(check, f"{part.message}. {part.warning}", "Ask for persistent storage, or use another store.")
     return ok(check, f"{part.message} (revision {part.revision})" if part.revision else part.message)
-
-
-def _all_skipped(why: str, remedy: str) -> list[Finding]:
-    return [skipped(check, why, remedy) for check in CHECKS]

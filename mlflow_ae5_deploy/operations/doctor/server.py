@@ -9,7 +9,16 @@ from mlflow_ae5_deploy.common.errors import PlatformError
 from mlflow_ae5_deploy.common.mlflow_api import Health
 from mlflow_ae5_deploy.common.redaction import Secret
 from mlflow_ae5_deploy.engine.context import Context
-from mlflow_ae5_deploy.operations.doctor.findings import Finding, error, info, of_error, ok, skipped, warning
+from mlflow_ae5_deploy.operations.doctor.findings import (
+    Finding,
+    all_skipped,
+    error,
+    info,
+    of_error,
+    ok,
+    skipped,
+    warning,
+)
 from mlflow_ae5_deploy.operations.doctor.release import mlflow_running, proxied
 from mlflow_ae5_deploy.operations.status.observe import health_at, observe
 from mlflow_ae5_deploy.operations.status.problems import (
@@ -32,25 +41,21 @@ def server(context: Context, environment: PackageEnvironment | None, token: Secr
     state = observe(context, token)
     if state.project is None or state.deployment is None:
         why = "nothing is installed" if state.project is None else "no server runs"
-        for check in CHECKS:
-            yield skipped(check, why)
+        yield from all_skipped(CHECKS, why)
         return
     if problems := server_problems(state):
         remedy = "Run `install`: it starts or corrects the deployment. Its log: `logs`."
         yield error("server", " ".join(problems), remedy)
     else:
         yield ok("server", f"{state.deployment.name} is started, and {state.health.message if state.health else ''}")
-    yield _version(context, environment, state)
+    if state.version is None:
+        yield skipped("mlflow-running", state.version_unknown)
+    else:
+        pinned = exact_version(environment.packages.get("mlflow", "")) if environment else None
+        yield mlflow_running(state.version, pinned, proxied=proxied(context))
     yield hosts(context, state)
     yield _token(context, state, token)
     yield _collection(state)
-
-
-def _version(context: Context, environment: PackageEnvironment | None, state: InstallationState) -> Finding:
-    if state.version is None:
-        return skipped("mlflow-running", state.version_unknown)
-    pinned = exact_version(environment.packages.get("mlflow", "")) if environment else None
-    return mlflow_running(state.version, pinned, proxied=proxied(context))
 
 
 # host names -------------------------------------------------------------------------------------------------------
@@ -156,4 +161,4 @@ def _collection(state: InstallationState) -> Finding:
 
 def not_checked(error: PlatformError) -> list[Finding]:
     """When observing the server ended in an error of the platform."""
-    return [of_error("server", error), *(skipped(check, "the server was not checked") for check in CHECKS[1:])]
+    return [of_error("server", error), *all_skipped(CHECKS[1:], "the server was not checked")]

@@ -49,9 +49,7 @@ def database(context: Context, environment: PackageEnvironment | None) -> Iterat
     uri = context.settings.server.backend_store_uri
     if isinstance(uri, SecretRef) and uri.kind == "prompt":
         for check in ("database-uri", "database-driver"):
-            yield skipped(
-                check, "the database URI is prompted for when it is needed", "Refer to it with env: or file:."
-            )
+            yield skipped(check, _PROMPTED, _REFER)
         return
     try:
         value = context.values.store_uri(uri).reveal()
@@ -128,9 +126,7 @@ def backups(context: Context) -> Iterator[Finding]:
     settings = context.settings
     location, uri = settings.backup.destination, settings.server.backend_store_uri
     if any(isinstance(item, SecretRef) and item.kind == "prompt" for item in (location, uri)):
-        yield skipped(
-            BACKUP_CHECK, "a destination is prompted for when it is needed", "Refer to it with env: or file:."
-        )
+        yield skipped(BACKUP_CHECK, _PROMPTED, _REFER)
         return
     try:
         destination = backup_destination.destination(context).reveal()

@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mlflow_ae5_server.backup.artifacts import (
     CHUNK,
@@ -20,12 +20,10 @@ from mlflow_ae5_server.backup.artifacts import (
 )
 from mlflow_ae5_server.common import object_store, object_store_listing
 from mlflow_ae5_server.common.object_store_listing import Listed
+from mlflow_ae5_server.common.redaction import scrub
 from mlflow_ae5_server.repository.entries import key, text
 from mlflow_ae5_server.repository.temporary_database import open_temporary
 from mlflow_ae5_server.restore.saved_copies import RESERVED
-
-if TYPE_CHECKING:
-    from obstore.store import ObjectStore
 
 _BAD_NAME = "its name has an empty part, `.`, `..` or a control character; rename the object, or remove it"
 
@@ -33,10 +31,10 @@ _BAD_NAME = "its name has an empty part, `.`, `..` or a control character; renam
 class ObjectStoreArtifacts:
     """An ArtifactSource. An object never changes while it is read: a store returns one version of it to the end."""
 
-    def __init__(self, store: ObjectStore, shown: str) -> None:
-        self.shown = shown
+    def __init__(self, location: str) -> None:
+        self.shown = scrub(location)
         self.threads = 16
-        self._store = store
+        self._store = object_store.open_store(location)
 
     def scan(self) -> Iterator[Artifact]:
         """Sort the listing in a table on disk: stores do not guarantee the order of the file list."""

@@ -23,7 +23,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from mlflow_ae5_server.common import object_store
 from mlflow_ae5_server.common.errors import DamagedError, NoRoomError, NoSnapshotError, ProjectError, StorageError
 from mlflow_ae5_server.common.folders import local_folder
 from mlflow_ae5_server.common.redaction import scrub
@@ -36,7 +35,6 @@ from mlflow_ae5_server.repository.folder_backend import FolderBackend
 from mlflow_ae5_server.repository.interfaces import is_digest
 from mlflow_ae5_server.repository.lock import LockTiming, RepositoryLock
 from mlflow_ae5_server.repository.manifest import Manifest
-from mlflow_ae5_server.repository.object_store_backend import ObjectStoreBackend
 
 MARKER = "mlflow-ae5-backups.json"
 NEWEST = "newest.json"
@@ -277,6 +275,9 @@ def open_backend(url: str) -> Backend:
     """The backend at `url`. Sends and creates nothing. Raises ConfigurationError."""
     if (folder := local_folder(url)) is not None:
         return FolderBackend(folder)
+    from mlflow_ae5_server.common import object_store
+    from mlflow_ae5_server.repository.object_store_backend import ObjectStoreBackend
+
     return ObjectStoreBackend(object_store.open_store(url), scrub(url))
 
 

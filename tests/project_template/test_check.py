@@ -1,9 +1,5 @@
 """Check for real: every part says what it found, one failure does not hide another, and nothing is left behind."""
 
-from __future__ import annotations
-
-from typing import Any
-
 import pytest
 
 from tests.project_template.test_jobs import OLDER_REVISION, old_database
@@ -11,7 +7,7 @@ from tests.project_template.test_jobs import OLDER_REVISION, old_database
 pytestmark = pytest.mark.slow
 
 
-def test_before_anything_exists_it_makes_nothing_and_finds_nothing_wrong(project: Any) -> None:
+def test_before_anything_exists_it_makes_nothing_and_finds_nothing_wrong(project):
     ended = project.run("Check")
 
     assert (ended.code, ended.last["outcome"]) == (0, "ok"), ended.output
@@ -21,7 +17,7 @@ def test_before_anything_exists_it_makes_nothing_and_finds_nothing_wrong(project
     assert not (project.folder / "data").exists()
 
 
-def test_with_a_running_server_it_reads_the_schema_and_writes_to_an_object_store(on_sqlite: Any) -> None:
+def test_with_a_running_server_it_reads_the_schema_and_writes_to_an_object_store(on_sqlite):
     # MLflow's own artifact proxy stands for a store that is reached over the network.
     store = f"{on_sqlite.server.uri}/api/2.0/mlflow-artifacts/artifacts"
 
@@ -38,7 +34,7 @@ def test_with_a_running_server_it_reads_the_schema_and_writes_to_an_object_store
     assert not [f for f in listed.get("files", []) if "mlflow-ae5-check" in f["path"]]
 
 
-def test_one_failure_does_not_hide_another(postgres: Any, project: Any) -> None:
+def test_one_failure_does_not_hide_another(postgres, project):
     (project.folder / "occupied").write_text("a file")
     postgres.create("checked")
     project.secret("MLFLOW_BACKEND_STORE_URI", postgres.uri("checked", "wrong-pa55word"))
@@ -53,7 +49,7 @@ def test_one_failure_does_not_hide_another(postgres: Any, project: Any) -> None:
     assert "wrong-pa55word" not in ended.output
 
 
-def test_an_unreachable_store_and_an_old_schema_are_reported(project: Any) -> None:
+def test_an_unreachable_store_and_an_old_schema_are_reported(project):
     uri = f"sqlite:///{project.folder}/old.sqlite"
     old_database(uri)
 

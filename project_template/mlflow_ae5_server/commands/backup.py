@@ -177,9 +177,9 @@ def _verify(settings: Settings, report: Report, options: argparse.Namespace) -> 
     repository = _open(settings, report)
     manifest = repository.snapshot(options.snapshot)
     result = check.verify(repository, manifest, fraction=fraction)
-    if result.in_full and not result.found:
+    if result.in_full and not result.damaged_total:
         _verify_rows(repository, manifest, result)
-    if result.found:
+    if result.damaged_total:
         repository.snapshot(manifest.id)  # if it was pruned meanwhile, its blobs are rightly gone
     try:
         check.note(repository, manifest, result)
@@ -187,14 +187,14 @@ def _verify(settings: Settings, report: Report, options: argparse.Namespace) -> 
         _say(f"warning: the result of this check is not recorded: {error.message}")
         report.add(not_recorded=error.message)
     report.add(
-        outcome="failed" if result.found else "done",
+        outcome="failed" if result.damaged_total else "done",
         snapshot=manifest.id,
         checked_objects=result.checked_objects,
         of_objects=result.of_objects,
         checked_bytes=result.checked_bytes,
         damaged=[],
     )
-    if result.found:
+    if result.damaged_total:
         fields = check.report_fields(manifest, result)
         for entry in fields["damaged"]:
             _say(f"damaged: {entry.get('object') or entry.get('name')}: {entry['what']}")

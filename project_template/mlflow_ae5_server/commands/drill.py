@@ -84,9 +84,9 @@ def _conclude(source: RestoreSource, checks: list[Check], report: Report) -> int
     report.add(error="; ".join(f"{check.name}: {check.detail}" for check in failed))
     if any(check.damage for check in failed):
         result = preflight.check(source.repository, source.snapshot).verified
-        if result.found:
+        if result.damaged_total:
             report.add(**report_fields(source.snapshot, result))
-        if result.found or any(check.damage and check.name in _LOADED for check in failed):
+        if result.damaged_total or any(check.damage and check.name in _LOADED for check in failed):
             return DamagedError.exit_code
     return FAILED
 

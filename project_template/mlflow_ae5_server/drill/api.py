@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from types import TracebackType
 from typing import Any
 from urllib.parse import quote
 
@@ -30,12 +29,7 @@ class MlflowApi:
         """The workspace of all calls; empty for the default one, and for a server without workspaces."""
         self._enabled: bool | None = None
 
-    def __enter__(self) -> MlflowApi:
-        return self
-
-    def __exit__(
-        self, _kind: type[BaseException] | None, _error: BaseException | None, _at: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
         self._session.close()
 
     def is_ready(self) -> bool:

@@ -58,7 +58,7 @@ def serving(temporary: TemporaryServer, seconds: float = START) -> Iterator[Mlfl
             stderr=output,
         )
     try:
-        with MlflowApi(_wait(process, log, seconds)) as api:
+        with contextlib.closing(MlflowApi(_wait(process, log, seconds))) as api:
             yield api
     finally:
         _end(process)
@@ -102,7 +102,7 @@ def _wait(process: subprocess.Popen[bytes], log: Path, seconds: float) -> str:
             raise UnreachableError(f"the server of the drill ended with {process.returncode}: {_tail(log)}")
         if found := _LISTENS.search(log.read_bytes()):
             uri = f"http://127.0.0.1:{int(found['port'])}"
-            with MlflowApi(uri) as api:
+            with contextlib.closing(MlflowApi(uri)) as api:
                 if api.is_ready():
                     return uri
         time.sleep(0.1)

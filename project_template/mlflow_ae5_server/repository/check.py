@@ -31,7 +31,7 @@ class CheckResult:
     of_objects: int = 0  # blobs of the snapshot
     checked_objects: int = 0
     checked_bytes: int = 0
-    found: int = 0  # damaged ones
+    damaged_total: int = 0
     damaged: list[dict[str, str]] = field(default_factory=list)
     """{"object" or "name", "what"} of the first of them."""
     intact_again: list[str] = field(default_factory=list)
@@ -43,7 +43,7 @@ class CheckResult:
         return self.checked_objects == self.of_objects
 
     def add(self, kind: str, name: str, what: str) -> None:
-        self.found += 1
+        self.damaged_total += 1
         if len(self.damaged) < _MAX_RECORDED:
             self.damaged.append({kind: name, "what": what})
 
@@ -120,8 +120,8 @@ def report_fields(manifest: Manifest, result: CheckResult) -> dict[str, Any]:
     """The fields of a job's report that describe damage."""
     return {
         "damaged": result.damaged[:_MAX_REPORTED],
-        "damaged_total": result.found,
-        "error": f"the snapshot {manifest.id} is damaged: {counted(result.found, 'objects')} missing or wrong",
+        "damaged_total": result.damaged_total,
+        "error": f"the snapshot {manifest.id} is damaged: {counted(result.damaged_total, 'objects')} missing or wrong",
         "hint": "take another backup: it stores again what the server still has",
     }
 
@@ -155,13 +155,13 @@ class _Record:
         return frozenset(entry["object"] for entry in self.fields.get("damaged", ()) if "object" in entry)
 
     @property
-    def found(self) -> int:
+    def damaged_total(self) -> int:
         return int(self.fields.get("found", len(self.fields.get("damaged", ()))))
 
     @property
     def has_more(self) -> bool:
         """Whether more blobs were damaged than are recorded by name."""
-        return self.found > len(self.fields.get("damaged", ()))
+        return self.damaged_total > len(self.fields.get("damaged", ()))
 
     @property
     def last_intact(self) -> str | None:
@@ -189,11 +189,11 @@ def note(repository: Repository, manifest: Manifest, result: CheckResult) -> Non
     in_full = now if result.in_full else before.fields.get("in_full") if before.fields.get("damaged") == [] else None
     fields = {
         "at": now,
-        "right": before.last_intact if result.found else now,
-        "in_full": None if result.found else in_full,
+        "right": before.last_intact if result.damaged_total else now,
+        "in_full": None if result.damaged_total else in_full,
         "checked_objects": result.checked_objects,
         "of_objects": result.of_objects,
-        "found": result.found,
+        "found": result.damaged_total,
         "damaged": result.damaged,
     }
     repository.backend.write(f"{VERIFIED}/{manifest.name}", json.dumps(fields).encode())
@@ -217,10 +217,10 @@ def state(repository: Repository, name: str) -> CheckState | None:
     if not record.fields:
         return None
     repaired, at, in_full = 0, record.fields["at"], record.fields.get("in_full") or None
-    if record.found:
+    if record.damaged_total:
         now = damage.recorded(repository.backend)
         repaired = 0 if now.overflow else len(record.digests - now.digests)
     sampled = None
-    if not record.found and in_full != at:
+    if not record.damaged_total and in_full != at:
         sampled = {"at": at, "checked": record.fields.get("checked_objects"), "of": record.fields.get("of_objects")}
-    return CheckState(at, record.last_intact, in_full, sampled, record.found - repaired, repaired > 0)
+    return CheckState(at, record.last_intact, in_full, sampled, record.damaged_total - repaired, repaired > 0)

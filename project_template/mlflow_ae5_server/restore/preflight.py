@@ -43,12 +43,12 @@ class Preflight:
 
     def require_intact(self, snapshot: Manifest) -> None:
         result = self.verified
-        if not result.found:
+        if not result.damaged_total:
             return
         named = [f"{blob.get('object') or blob.get('name')}: {blob['what']}" for blob in result.damaged[:3]]
-        more = "; and more" if result.found > len(named) else ""
+        more = "; and more" if result.damaged_total > len(named) else ""
         raise DamagedError(
-            f"the snapshot {snapshot.id} is damaged in {result.found} of {result.of_objects} objects: "
+            f"the snapshot {snapshot.id} is damaged in {result.damaged_total} of {result.of_objects} objects: "
             f"{'; '.join(named)}{more}",
             "nothing was changed; choose another one with --snapshot ID, and verify the backups",
         )
@@ -73,12 +73,12 @@ def check(repository: Repository, snapshot: Manifest) -> Preflight:
     say(f"checking the snapshot {snapshot.id} of {snapshot.started} (MLflow {snapshot.mlflow_version})")
     started = time.monotonic()
     result = verify(repository, snapshot)
-    if result.found:
+    if result.damaged_total:
         with contextlib.suppress(StorageError):  # the repository may be mounted read-only
             note(repository, snapshot, result)
     checked = Preflight(result, time.monotonic() - started)
     read = f"{result.checked_objects} of them read ({amount(result.checked_bytes)})"
-    say(f"{result.of_objects} objects, {read}, {result.found} damaged, in {checked.seconds:.1f} s")
+    say(f"{result.of_objects} objects, {read}, {result.damaged_total} damaged, in {checked.seconds:.1f} s")
     return checked
 
 

@@ -8,29 +8,23 @@ import shlex
 import shutil
 import signal
 import sqlite3
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import pytest
-from mlflow_ae5_server.backup.artifacts import Artifact, ArtifactSource, Content, FolderArtifacts
+from mlflow_ae5_server.backup.artifacts import FolderArtifacts
 from mlflow_ae5_server.backup.create import BackupOptions, create_snapshot
 from mlflow_ae5_server.backup.open_artifacts import open_artifacts
-from mlflow_ae5_server.database.connection import Database, check_uri
+from mlflow_ae5_server.database.connection import check_uri
 from mlflow_ae5_server.database.dialects import DatabasePart, TablePart
 from mlflow_ae5_server.repository import blobs as contents
 from mlflow_ae5_server.repository import check
-from mlflow_ae5_server.repository.backend import Backend
-from mlflow_ae5_server.repository.entries import FileEntry
-from mlflow_ae5_server.repository.interfaces import BlobSink
-from mlflow_ae5_server.repository.manifest import Manifest
-from mlflow_ae5_server.repository.repository import Repository, create_repository, open_backend
+from mlflow_ae5_server.repository.repository import create_repository, open_backend
 
 from tests.contract import checked
 
 
-def dump(database: Database, objects: BlobSink) -> DatabasePart:
+def dump(database, objects):
     """The database's part as it would be for a database of one small file."""
     assert database.file is not None
     rows = sqlite3.connect(database.file).execute("SELECT count(*) FROM runs").fetchone()[0]
@@ -47,44 +41,37 @@ class Server:
     says: list[str] = field(default_factory=list)
 
     @property
-    def artifacts(self) -> Path:
+    def artifacts(self):
         return self.folder / "artifacts"
 
     @property
-    def database(self) -> Database:
+    def database(self):
         return check_uri(f"sqlite:///{self.folder}/db.sqlite")
 
-    def sql(self, statement: str) -> None:
+    def sql(self, statement):
         with sqlite3.connect(self.folder / "db.sqlite") as connection:
             connection.execute(statement)
 
-    def write(self, path: str | bytes, data: bytes) -> Path:
+    def write(self, path, data):
         file = self.artifacts / os.fsdecode(path)
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(data)
         return file
 
-    def repository(self, backend: Backend | None = None) -> Repository:
+    def repository(self, backend=None):
         return create_repository(backend or open_backend(self.backend))
 
-    def back_up(
-        self,
-        *,
-        backend: Backend | None = None,
-        source: ArtifactSource | None = None,
-        destination: str = "",
-        **options: Any,
-    ) -> Manifest:
+    def back_up(self, *, backend=None, source=None, destination="", **options):
         self.says.clear()
         destination = destination or str(self.artifacts)
         source = source or open_artifacts(destination, self.database)
         backup_options = BackupOptions(say=self.says.append, **options)
         return create_snapshot(self.repository(backend), self.database, source, destination, dump, backup_options)
 
-    def entries(self, manifest: Manifest) -> dict[str, FileEntry]:
+    def entries(self, manifest):
         return {entry.path: entry for entry in self.repository().files(manifest)}
 
-    def contents(self, manifest: Manifest) -> dict[str, bytes]:
+    def contents(self, manifest):
         """Every file of the snapshot, as a restore would write it."""
         reader = self.repository().reader()
         return {
@@ -93,21 +80,21 @@ class Server:
             if entry.kind == "file"
         }
 
-    def damage_of(self, manifest: Manifest) -> list[str]:
+    def damage_of(self, manifest):
         return [found["what"] for found in check.verify(self.repository(), manifest).damaged]
 
-    def objects(self) -> set[str]:
+    def objects(self):
         return {sha256 for sha256, _size in self.repository().blob_sizes()}
 
-    def object_file(self, sha256: str) -> Path:
+    def object_file(self, sha256):
         return Path(self.backend) / contents.blob_name(sha256)
 
-    def use_mlflow(self) -> None:
+    def use_mlflow(self):
         """Make the database one of MLflow's, with some runs in it."""
         packed = Path(__file__).parents[1] / "fixtures/mlflow-2.22.0.sqlite.gz"
         (self.folder / "db.sqlite").write_bytes(gzip.decompress(packed.read_bytes()))
 
-    def job(self, words: str, **variables: str) -> tuple[int, dict[str, Any]]:
+    def job(self, words, **variables):
         """The command Backup in this process: exit code and what it reports."""
         from mlflow_ae5_server.commands import backup
         from mlflow_ae5_server.common import arguments, settings
@@ -132,7 +119,7 @@ class Server:
         return code, checked({key: value for key, value in report._fields.items() if json.dumps(value)})
 
 
-def new_server(folder: Path, *, made: bool = False) -> Server:
+def new_server(folder, *, made=False):
     """A server with one run. `made`: the folder is a copy of another one's."""
     server = Server(folder, str(folder / "backups"))
     if made:
@@ -145,36 +132,36 @@ def new_server(folder: Path, *, made: bool = False) -> Server:
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Server:
+def server(tmp_path):
     return new_server(tmp_path)
 
 
 class Wrapped:
     """A backend that calls `before` with each operation that writes, and the name of the file."""
 
-    def __init__(self, inner: Backend, before: Callable[[str, str], None]) -> None:
+    def __init__(self, inner, before):
         self.inner = inner
         self.before = before
         self.shown = inner.shown
         self.threads = 1  # the operations come in one order
 
-    def __getattr__(self, name: str) -> Any:
+    def __getattr__(self, name):
         return getattr(self.inner, name)
 
-    def write(self, name: str, data: bytes) -> None:
+    def write(self, name, data):
         self.before("write", name)
         self.inner.write(name, data)
 
-    def create(self, name: str, data: bytes) -> bool:
+    def create(self, name, data):
         self.before("create", name)
         return self.inner.create(name, data)
 
-    def delete(self, names: Iterable[str]) -> None:
+    def delete(self, names):
         for name in names:
             self.before("delete", name)
             self.inner.delete([name])
 
-    def sync(self) -> None:
+    def sync(self):
         self.before("sync", "")
         self.inner.sync()
 
@@ -182,16 +169,16 @@ class Wrapped:
 class Watched(FolderArtifacts):
     """Artifacts that record which small files were read."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder):
         super().__init__(folder)
-        self.read: list[str] = []
+        self.read = []
 
-    def whole(self, artifact: Artifact) -> Content | None:
+    def whole(self, artifact):
         self.read.append(artifact.path)
         return super().whole(artifact)
 
 
-def in_child(work: Callable[[], None]) -> int:
+def in_child(work):
     """Run `work` in a forked process; its exit code, negative for the signal that ended it."""
     child = os.fork()
     if child == 0:
@@ -208,11 +195,11 @@ def in_child(work: Callable[[], None]) -> int:
     return os.waitstatus_to_exitcode(status)
 
 
-def die_at(prefix: str, number: int = 1) -> Callable[[str, str], None]:
+def die_at(prefix, number=1):
     """End this process by SIGKILL before its operation of that number on a file whose name begins so."""
     seen = [0]
 
-    def before(_verb: str, name: str) -> None:
+    def before(_verb, name):
         seen[0] += name.startswith(prefix)
         if seen[0] == number:
             os.kill(os.getpid(), signal.SIGKILL)
@@ -220,29 +207,29 @@ def die_at(prefix: str, number: int = 1) -> Callable[[str, str], None]:
     return before
 
 
-def killed_backup(server: Server, backend: Backend, **options: Any) -> None:
+def killed_backup(server, backend, **options):
     """A backup in a process of its own that is killed."""
 
-    def work() -> None:
+    def work():
         server.back_up(backend=backend, **options)
 
     assert in_child(work) == -signal.SIGKILL
 
 
-def ends_of_kinds(operations: list[tuple[str, str]]) -> list[int]:
+def ends_of_kinds(operations):
     """Of operations on a place the first and the last of each kind: what is done, and in which folder."""
     kinds = [(verb, name.partition("/")[0]) for verb, name in operations]
     last = {kind: number for number, kind in enumerate(kinds)}
     return sorted({*(kinds.index(kind) for kind in last), *last.values()})
 
 
-def kill_at(number: int) -> Callable[[str, str], None]:
+def kill_at(number):
     """End this process by SIGKILL before its operation of that number, counted from 0."""
     return die_at("", number + 1)
 
 
 @pytest.fixture(scope="module")
-def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def original(tmp_path_factory):
     """A server with one snapshot, only to be copied."""
     server = new_server(tmp_path_factory.mktemp("original"))
     server.use_mlflow()
@@ -253,7 +240,7 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def hostile(original: Path, tmp_path: Path) -> Any:
+def hostile(original, tmp_path):
     from tests.project_template.repository.hostile import Hostile
 
     shutil.copytree(original, tmp_path / "server")

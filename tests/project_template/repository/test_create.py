@@ -1,7 +1,5 @@
 """`backup create` on a folder: everything is in it, and nothing twice."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 import random
@@ -9,14 +7,13 @@ import stat
 import threading
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 from mlflow_ae5_server.backup import artifacts
 from mlflow_ae5_server.common.errors import BusyError, ConfigurationError, StorageError
 from mlflow_ae5_server.repository.repository import open_backend
 
-from tests.project_template.repository.conftest import Server, Watched, Wrapped
+from tests.project_template.repository.conftest import Watched, Wrapped
 
 MANY = {
     "0/r1/artifacts/a.txt": b"hello",
@@ -33,12 +30,12 @@ MANY = {
 }
 
 
-def fill(server: Server) -> None:
+def fill(server):
     for path, data in MANY.items():
         server.write(path, data)
 
 
-def test_every_file_is_in_the_snapshot_as_it_was(server: Server) -> None:
+def test_every_file_is_in_the_snapshot_as_it_was(server):
     fill(server)
     server.write(b"0/r1/artifacts/not utf-8 \xff\xfe", b"6")
     manifest = server.back_up()
@@ -53,7 +50,7 @@ def test_every_file_is_in_the_snapshot_as_it_was(server: Server) -> None:
     assert server.damage_of(manifest) == []
 
 
-def test_a_second_backup_of_an_unchanged_server_copies_nothing(server: Server) -> None:
+def test_a_second_backup_of_an_unchanged_server_copies_nothing(server):
     fill(server)
     first = server.back_up()
     there = server.objects()
@@ -66,7 +63,7 @@ def test_a_second_backup_of_an_unchanged_server_copies_nothing(server: Server) -
     assert server.contents(third) == MANY
 
 
-def test_content_is_stored_once_wherever_it_comes_back(server: Server) -> None:
+def test_content_is_stored_once_wherever_it_comes_back(server):
     server.write("0/a/model", b"m" * 1000)
     server.write("0/a/large", os.urandom(artifacts.SMALL * 2))
     server.back_up()
@@ -80,14 +77,14 @@ def test_content_is_stored_once_wherever_it_comes_back(server: Server) -> None:
     assert moved.new_objects == 1, "the list, and no content"
 
 
-def test_only_changed_files_are_read_again(server: Server) -> None:
+def test_only_changed_files_are_read_again(server):
     for number in range(20):
         server.write(f"{number}", b"%d" % number)
     server.back_up()
     server.write("7", b"seven")
     server.write("new", b"new")
 
-    def read_files(**options: Any) -> list[str]:
+    def read_files(**options):
         source = Watched(server.artifacts)
         server.back_up(source=source, now=lambda: time.time() + 3600, **options)
         return source.read
@@ -98,7 +95,7 @@ def test_only_changed_files_are_read_again(server: Server) -> None:
     assert len(read_files(rehash=True)) == 21
 
 
-def test_an_incompressible_file_takes_its_own_size_and_text_much_less(server: Server) -> None:
+def test_an_incompressible_file_takes_its_own_size_and_text_much_less(server):
     server.write("random", os.urandom(1_000_000))
     server.write("text", b"all work and no play\n" * 50_000)
     manifest = server.back_up()
@@ -106,7 +103,7 @@ def test_an_incompressible_file_takes_its_own_size_and_text_much_less(server: Se
     assert 1_000_000 < manifest.stored_bytes < 1_030_000
 
 
-def test_links_are_recorded_and_not_followed(server: Server) -> None:
+def test_links_are_recorded_and_not_followed(server):
     server.write("0/file", b"x")
     outside = server.folder / "outside"
     outside.mkdir()
@@ -125,16 +122,16 @@ def test_links_are_recorded_and_not_followed(server: Server) -> None:
     assert not manifest.complete
 
 
-def test_files_that_change_or_vanish_meanwhile_are_counted(server: Server) -> None:
+def test_files_that_change_or_vanish_meanwhile_are_counted(server):
     for name in ("changes", "vanishes", "stays"):
         server.write(name, name.encode() * 100_000)
 
     class Busy(artifacts.FolderArtifacts):
-        def stream(self, found: artifacts.Artifact, take: Any) -> artifacts.Streamed:
+        def stream(self, found, take):
             if found.path == "vanishes":
                 (server.artifacts / found.path).unlink()
 
-            def and_change(chunk: bytes) -> None:
+            def and_change(chunk):
                 if found.path == "changes":
                     with (server.artifacts / found.path).open("ab") as stream:
                         stream.write(b"more")
@@ -151,12 +148,12 @@ def test_files_that_change_or_vanish_meanwhile_are_counted(server: Server) -> No
     assert server.damage_of(manifest) == []
 
 
-def test_a_file_that_cannot_be_read_makes_the_snapshot_incomplete(server: Server) -> None:
+def test_a_file_that_cannot_be_read_makes_the_snapshot_incomplete(server):
     server.write("closed", b"x")
     server.write("open", b"y")
 
     class Closed(artifacts.FolderArtifacts):
-        def whole(self, found: artifacts.Artifact) -> artifacts.Content | None:
+        def whole(self, found):
             if found.path == "closed":
                 raise artifacts.UnreadableError("Input/output error")
             return super().whole(found)
@@ -167,7 +164,7 @@ def test_a_file_that_cannot_be_read_makes_the_snapshot_incomplete(server: Server
     assert server.contents(manifest) == {"open": b"y"}
 
 
-def test_nobody_else_can_read_the_repository(server: Server) -> None:
+def test_nobody_else_can_read_the_repository(server):
     fill(server)
     server.back_up()
     for path in [Path(server.backend), *Path(server.backend).rglob("*")]:
@@ -175,7 +172,7 @@ def test_nobody_else_can_read_the_repository(server: Server) -> None:
         assert mode == (0o700 if path.is_dir() else 0o600), path
 
 
-def test_the_database_among_the_artifacts_is_no_artifact(server: Server) -> None:
+def test_the_database_among_the_artifacts_is_no_artifact(server):
     server.write("a", b"a")
     (server.folder / "db.sqlite").rename(server.artifacts / "db.sqlite")
     (server.folder / "db.sqlite").symlink_to(server.artifacts / "db.sqlite")
@@ -183,7 +180,7 @@ def test_the_database_among_the_artifacts_is_no_artifact(server: Server) -> None
 
 
 @pytest.mark.parametrize("backend", ["artifacts/backups", "artifacts", "."])
-def test_backups_among_the_artifacts_are_refused(server: Server, backend: str) -> None:
+def test_backups_among_the_artifacts_are_refused(server, backend):
     server.write("a", b"a")
     code, report = server.job("create", MLFLOW_TRACKING_BACKUP_DESTINATION=str(server.folder / backend))
     assert code == ConfigurationError.exit_code
@@ -191,7 +188,7 @@ def test_backups_among_the_artifacts_are_refused(server: Server, backend: str) -
     assert list(server.artifacts.iterdir()) == [server.artifacts / "a"]
 
 
-def test_a_folder_with_other_files_is_refused_and_unchanged(server: Server) -> None:
+def test_a_folder_with_other_files_is_refused_and_unchanged(server):
     Path(server.backend).mkdir()
     (Path(server.backend) / "thesis.tex").write_text("mine")
     with pytest.raises(StorageError, match=r"holds something else: thesis\.tex"):
@@ -200,13 +197,13 @@ def test_a_folder_with_other_files_is_refused_and_unchanged(server: Server) -> N
 
 
 @pytest.mark.parametrize("backend", ["ftp://host/x", "hdfs://host/x", "dbfs:/x"])
-def test_other_kinds_of_stores_are_refused_with_their_address(server: Server, backend: str) -> None:
+def test_other_kinds_of_stores_are_refused_with_their_address(server, backend):
     for variable in ("MLFLOW_TRACKING_BACKUP_DESTINATION", "MLFLOW_ARTIFACTS_DESTINATION"):
         code, report = server.job("create", **{variable: backend})
         assert (code, backend in report["error"]) == (ConfigurationError.exit_code, True)
 
 
-def test_order_comes_from_the_sequence_when_the_clock_goes_back(server: Server) -> None:
+def test_order_comes_from_the_sequence_when_the_clock_goes_back(server):
     first = server.back_up(now=lambda: 2_000_000_000.0)
     second = server.back_up(now=lambda: 1_000_000_000.0)
     repository = server.repository()
@@ -215,11 +212,11 @@ def test_order_comes_from_the_sequence_when_the_clock_goes_back(server: Server) 
     assert first.id > second.id, "by its name it would be the newer one"
 
 
-def test_the_second_of_two_backups_is_refused(server: Server) -> None:
+def test_the_second_of_two_backups_is_refused(server):
     server.write("a", b"a")
     inside, go_on = threading.Event(), threading.Event()
 
-    def hold(_verb: str, name: str) -> None:
+    def hold(_verb, name):
         if name.startswith("objects/"):
             inside.set()
             assert go_on.wait(20)
@@ -238,19 +235,19 @@ def test_the_second_of_two_backups_is_refused(server: Server) -> None:
     assert server.back_up().sequence == 2
 
 
-def test_a_store_without_anything_in_it_can_be_backed_up(server: Server) -> None:
+def test_a_store_without_anything_in_it_can_be_backed_up(server):
     manifest = server.back_up()
     assert (manifest.artifacts.files, manifest.artifacts.lists) == (0, ())
     assert server.damage_of(manifest) == []
 
 
-def test_small_files_share_packs(server: Server) -> None:
+def test_small_files_share_packs(server):
     for number in range(700):
         server.write(f"{number % 50}/{number}", b"%d " % number * 40)
     assert server.back_up().new_objects < 12
 
 
-def test_long_and_many_names_are_shortened_and_the_manifest_is_readable(server: Server) -> None:
+def test_long_and_many_names_are_shortened_and_the_manifest_is_readable(server):
     server.sql("INSERT INTO experiments VALUES (1, 's3://bucket/' || hex(zeroblob(50000)))")
     server.write("a", b"a")
     for number in range(70):
@@ -260,7 +257,7 @@ def test_long_and_many_names_are_shortened_and_the_manifest_is_readable(server: 
     assert server.repository().snapshot("latest") == manifest
 
 
-def test_a_file_too_large_for_a_snapshot_is_reported_as_unreadable(server: Server) -> None:
+def test_a_file_too_large_for_a_snapshot_is_reported_as_unreadable(server):
     server.write("a", b"a")
     with server.write("huge", b"").open("wb") as file:
         file.truncate(3 << 40)

@@ -1,7 +1,5 @@
 """No snapshot is published that refers to a blob recorded as damaged, whichever verb found it."""
 
-from __future__ import annotations
-
 import os
 import time
 from pathlib import Path
@@ -10,28 +8,27 @@ import pytest
 from mlflow_ae5_server.backup import artifacts
 from mlflow_ae5_server.common.errors import ConfigurationError, DamagedError
 from mlflow_ae5_server.repository import check, damage, prune
-from mlflow_ae5_server.repository.manifest import Manifest
 from mlflow_ae5_server.repository.repository import open_backend
 
-from tests.project_template.repository.conftest import Server, Wrapped
+from tests.project_template.repository.conftest import Wrapped
 
 BIG = os.urandom(700_000)
 KINDS = ("list", "database", "shared", "own")
 
 
-def later() -> float:
+def later():
     return time.time() + 60
 
 
 @pytest.fixture
-def taken(server: Server) -> tuple[Server, Manifest]:
+def taken(server):
     for number in range(8):
         server.write(f"small/{number}", b"%d" % number * 500)
     server.write("big", BIG)
     return server, server.back_up(now=later)  # so late that the files count as old, and are known by their marks
 
 
-def object_of(server: Server, manifest: Manifest, kind: str) -> str:
+def object_of(server, manifest, kind):
     entries = server.entries(manifest)
     found = {
         "list": manifest.artifacts.lists[0],
@@ -42,7 +39,7 @@ def object_of(server: Server, manifest: Manifest, kind: str) -> str:
     return str(found[kind])
 
 
-def rot(file: Path, *, seen: bool) -> None:
+def rot(file, *, seen):
     """Flip a bit. Where it is not `seen`, the file system does not know of it: the disk itself has done it."""
     state = file.stat()
     data = bytearray(file.read_bytes())
@@ -52,12 +49,12 @@ def rot(file: Path, *, seen: bool) -> None:
         os.utime(file, ns=(state.st_atime_ns, state.st_mtime_ns))
 
 
-def recorded(server: Server) -> frozenset[str]:
+def recorded(server):
     return damage.recorded(open_backend(server.backend)).digests
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_backup_after_a_flipped_bit_is_whole(taken: tuple[Server, Manifest], kind: str) -> None:
+def test_a_backup_after_a_flipped_bit_is_whole(taken, kind):
     server, manifest = taken
     rot(server.object_file(object_of(server, manifest, kind)), seen=True)
     again = server.back_up()
@@ -70,7 +67,7 @@ def test_a_backup_after_a_flipped_bit_is_whole(taken: tuple[Server, Manifest], k
 
 
 @pytest.mark.parametrize("kind", ["list", "database"])
-def test_a_backup_reads_the_blobs_of_database_and_file_list(taken: tuple[Server, Manifest], kind: str) -> None:
+def test_a_backup_reads_the_blobs_of_database_and_file_list(taken, kind):
     server, manifest = taken
     rot(server.object_file(object_of(server, manifest, kind)), seen=False)
     assert server.back_up().new_objects == 1
@@ -79,7 +76,7 @@ def test_a_backup_reads_the_blobs_of_database_and_file_list(taken: tuple[Server,
 
 @pytest.mark.parametrize("kind", ["shared", "own"])
 @pytest.mark.parametrize("how", ["rehash", "touched", "verified"])
-def test_silent_damage_is_found_by_every_reader(taken: tuple[Server, Manifest], kind: str, how: str) -> None:
+def test_silent_damage_is_found_by_every_reader(taken, kind, how):
     server, manifest = taken
     rot(server.object_file(object_of(server, manifest, kind)), seen=False)
     if how == "touched":
@@ -91,7 +88,7 @@ def test_silent_damage_is_found_by_every_reader(taken: tuple[Server, Manifest], 
     assert server.job("verify --all")[0] == 0
 
 
-def test_recorded_damage_is_read_again_by_every_sample(taken: tuple[Server, Manifest]) -> None:
+def test_recorded_damage_is_read_again_by_every_sample(taken):
     server, manifest = taken
     for number in range(60):
         server.write(f"more/{number}", os.urandom(artifacts.SMALL + 1))
@@ -107,7 +104,7 @@ def test_recorded_damage_is_read_again_by_every_sample(taken: tuple[Server, Mani
     assert server.job("verify --sample 1%")[0] == 0
 
 
-def test_damage_found_in_one_snapshot_is_repaired_by_the_next_backup(taken: tuple[Server, Manifest]) -> None:
+def test_damage_found_in_one_snapshot_is_repaired_by_the_next_backup(taken):
     server, manifest = taken
     rot(server.object_file(object_of(server, manifest, "shared")), seen=False)
     server.job("verify")
@@ -116,9 +113,7 @@ def test_damage_found_in_one_snapshot_is_repaired_by_the_next_backup(taken: tupl
     assert server.damage_of(server.back_up()) == []
 
 
-def test_deleted_content_is_not_reused_from_a_damaged_blob(
-    taken: tuple[Server, Manifest],
-) -> None:
+def test_deleted_content_is_not_reused_from_a_damaged_blob(taken):
     server, manifest = taken
     bad = object_of(server, manifest, "own")
     rot(server.object_file(bad), seen=True)
@@ -132,7 +127,7 @@ def test_deleted_content_is_not_reused_from_a_damaged_blob(
     assert recorded(server) == frozenset()
 
 
-def test_a_blob_found_damaged_after_the_list_named_it_is_stored_again(taken: tuple[Server, Manifest]) -> None:
+def test_a_blob_found_damaged_after_the_list_named_it_is_stored_again(taken):
     """Two files share an object. The first is known by its mark, so the list names the object; the second is read
     and proves it."""
     server, manifest = taken
@@ -144,13 +139,13 @@ def test_a_blob_found_damaged_after_the_list_named_it_is_stored_again(taken: tup
     assert server.contents(again)["small/0"] == b"0" * 500
 
 
-def test_no_snapshot_is_made_when_blobs_vanish_meanwhile(taken: tuple[Server, Manifest]) -> None:
+def test_no_snapshot_is_made_when_blobs_vanish_meanwhile(taken):
     from mlflow_ae5_server.common.errors import StorageError
 
     server, manifest = taken
     gone = server.object_file(object_of(server, manifest, "own"))
 
-    def before(verb: str, name: str) -> None:
+    def before(verb, name):
         if verb == "write" and name.startswith("objects/"):
             gone.unlink(missing_ok=True)
 
@@ -161,7 +156,7 @@ def test_no_snapshot_is_made_when_blobs_vanish_meanwhile(taken: tuple[Server, Ma
     assert server.damage_of(server.back_up()) == []
 
 
-def test_more_damage_than_is_recorded_by_name_makes_a_backup_read_everything(taken: tuple[Server, Manifest]) -> None:
+def test_more_damage_than_is_recorded_by_name_makes_a_backup_read_everything(taken):
     server, manifest = taken
     rot(server.object_file(object_of(server, manifest, "own")), seen=False)
     Path(server.backend, damage.FOLDER).mkdir()
@@ -170,7 +165,7 @@ def test_more_damage_than_is_recorded_by_name_makes_a_backup_read_everything(tak
     assert not damage.recorded(open_backend(server.backend))
 
 
-def test_silent_damage_of_unread_blobs_is_found_by_verify_alone(taken: tuple[Server, Manifest]) -> None:
+def test_silent_damage_of_unread_blobs_is_found_by_verify_alone(taken):
     """A limit: a backup would have to read every blob to find it."""
     server, manifest = taken
     rot(server.object_file(object_of(server, manifest, "own")), seen=False)
@@ -180,7 +175,7 @@ def test_silent_damage_of_unread_blobs_is_found_by_verify_alone(taken: tuple[Ser
     assert server.job("verify --all")[0] == 0
 
 
-def test_a_missing_blob_damages_all_snapshots_that_use_it_until_it_is_back(server: Server) -> None:
+def test_a_missing_blob_damages_all_snapshots_that_use_it_until_it_is_back(server):
     """Another snapshot that nothing is wrong with is kept, and nothing is dropped as damaged that is whole."""
     server.write("only first", BIG[:300_000])
     whole = server.back_up(now=later)

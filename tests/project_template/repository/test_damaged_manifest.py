@@ -1,20 +1,16 @@
 """Manifests and lists that cannot be read: shown as damaged, in nobody's way for good, and never read as `nothing`."""
 
-from __future__ import annotations
-
 import errno
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from mlflow_ae5_server.common.errors import ConfigurationError, DamagedError, NoSnapshotError
 from mlflow_ae5_server.repository import check
 from mlflow_ae5_server.repository.folder_backend import FolderBackend
-from mlflow_ae5_server.repository.manifest import Manifest
 
-from tests.project_template.repository.conftest import Server, Wrapped, in_child, kill_at
+from tests.project_template.repository.conftest import Wrapped, in_child, kill_at
 
-UNREADABLE: dict[str, Callable[[Path], object]] = {
+UNREADABLE = {
     "empty": lambda file: file.write_bytes(b""),
     "half": lambda file: file.write_bytes(file.read_bytes()[: file.stat().st_size // 2]),
     "not text": lambda file: file.write_bytes(b"\xff\x00"),
@@ -23,21 +19,19 @@ UNREADABLE: dict[str, Callable[[Path], object]] = {
 
 
 @pytest.fixture
-def taken(server: Server) -> tuple[Server, Manifest, Manifest]:
+def taken(server):
     server.write("a", b"first" * 1000)
     first = server.back_up()
     server.write("a", b"second" * 1000)
     return server, first, server.back_up()
 
 
-def manifest_file(server: Server, manifest: Manifest) -> Path:
+def manifest_file(server, manifest):
     return Path(server.backend, "snapshots", manifest.name)
 
 
 @pytest.mark.parametrize("how", UNREADABLE)
-def test_a_manifest_that_cannot_be_read_is_damaged_and_not_absent(
-    taken: tuple[Server, Manifest, Manifest], how: str
-) -> None:
+def test_a_manifest_that_cannot_be_read_is_damaged_and_not_absent(taken, how):
     server, first, second = taken
     for manifest in (first, second):
         UNREADABLE[how](manifest_file(server, manifest))
@@ -57,7 +51,7 @@ def test_a_manifest_that_cannot_be_read_is_damaged_and_not_absent(
     assert server.damage_of(third) == []
 
 
-def test_a_damaged_snapshot_is_dropped_by_its_id(taken: tuple[Server, Manifest, Manifest]) -> None:
+def test_a_damaged_snapshot_is_dropped_by_its_id(taken):
     server, first, second = taken
     manifest_file(server, first).write_bytes(b"")
     before = server.objects()
@@ -71,7 +65,7 @@ def test_a_damaged_snapshot_is_dropped_by_its_id(taken: tuple[Server, Manifest, 
     assert server.job("prune --keep-last 1 --yes")[0] == 0
 
 
-def test_a_snapshot_without_its_file_list_is_dropped_by_its_id(taken: tuple[Server, Manifest, Manifest]) -> None:
+def test_a_snapshot_without_its_file_list_is_dropped_by_its_id(taken):
     server, first, second = taken
     server.object_file(first.artifacts.lists[0]).unlink()
     code, _report = server.job("prune --yes")
@@ -80,7 +74,7 @@ def test_a_snapshot_without_its_file_list_is_dropped_by_its_id(taken: tuple[Serv
     assert server.damage_of(second) == []
 
 
-def test_no_blob_is_deleted_while_another_manifest_is_unreadable(taken: tuple[Server, Manifest, Manifest]) -> None:
+def test_no_blob_is_deleted_while_another_manifest_is_unreadable(taken):
     server, first, second = taken
     third = server.back_up()
     for manifest in (first, second):
@@ -93,7 +87,7 @@ def test_no_blob_is_deleted_while_another_manifest_is_unreadable(taken: tuple[Se
     assert [one.id for one in server.repository().snapshots()] == [second.id, third.id]
 
 
-def test_an_undamaged_snapshot_is_not_dropped(taken: tuple[Server, Manifest, Manifest]) -> None:
+def test_an_undamaged_snapshot_is_not_dropped(taken):
     server, first, second = taken
     for name, error in ((first.id, ConfigurationError), ("20200101T000000Z-abcdef", NoSnapshotError)):
         assert server.job(f"prune --drop-damaged {name} --yes")[0] == error.exit_code
@@ -103,16 +97,16 @@ def test_an_undamaged_snapshot_is_not_dropped(taken: tuple[Server, Manifest, Man
     assert (code, len(server.repository().snapshots())) == (ConfigurationError.exit_code, 2), "nothing would be left"
 
 
-def test_an_empty_manifest_of_an_unfinished_snapshot_is_no_damage(server: Server) -> None:
+def test_an_empty_manifest_of_an_unfinished_snapshot_is_no_damage(server):
     """Where there are no hard links, a manifest's name is taken first. The note of the unfinished one tells."""
 
-    def no_link(*_names: object, **_folders: object) -> None:
+    def no_link(*_names, **_folders):
         raise OSError(errno.EPERM, "no hard links here")
 
-    def linkless() -> FolderBackend:
+    def linkless():
         return FolderBackend(Path(server.backend), link=no_link)
 
-    def cut(verb: str, name: str) -> None:
+    def cut(verb, name):
         if verb == "create" and name.startswith("snapshots/"):
             Path(server.backend, name).parent.mkdir(exist_ok=True)
             Path(server.backend, name).touch(exist_ok=False)
@@ -127,7 +121,7 @@ def test_an_empty_manifest_of_an_unfinished_snapshot_is_no_damage(server: Server
     assert (manifest.id, server.damage_of(manifest)) == (unfinished.id, [])
 
 
-def test_list_and_show_report_damage_and_its_time(taken: tuple[Server, Manifest, Manifest]) -> None:
+def test_list_and_show_report_damage_and_its_time(taken):
     server, _first, second = taken
     server.job("verify")
     assert server.job("show")[1]["manifest"]["verified"]
@@ -148,7 +142,7 @@ def test_list_and_show_report_damage_and_its_time(taken: tuple[Server, Manifest,
     assert check.state(server.repository(), second.name) is not None
 
 
-def test_a_damaged_list_counts_once(taken: tuple[Server, Manifest, Manifest]) -> None:
+def test_a_damaged_list_counts_once(taken):
     server, _first, second = taken
     server.object_file(second.artifacts.lists[0]).write_bytes(b"rot")
     _code, report = server.job("verify")

@@ -1,20 +1,16 @@
 """A store that has lost its artifacts, as one whose volume is not mounted: no snapshot is made of that unasked."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest
 from mlflow_ae5_server.common.errors import StorageError
-
-from tests.project_template.repository.conftest import Server
 
 PLACED = "INSERT INTO model_versions VALUES ('m', 3, 'None', '{0}', '{1}')"
 LOGGED = "INSERT INTO logged_models VALUES ('m-1', '{0}', {1}, '{2}')"
 HERE = "mlflow-artifacts:/1/r/artifacts"
 
 
-def models(server: Server, statement: str) -> None:
+def models(server, statement):
     """Tables as MLflow has them, as far as they matter, and one row."""
     server.sql("CREATE TABLE model_versions(name TEXT, version INT, current_stage TEXT, source TEXT, storage_location TEXT)")  # fmt: skip  # noqa: E501
     server.sql("CREATE TABLE logged_models(model_id TEXT, artifact_location TEXT, status INT, lifecycle_stage TEXT)")
@@ -39,7 +35,7 @@ def models(server: Server, statement: str) -> None:
         (LOGGED.format(HERE, 2, "deleted"), ""),
     ],
 )
-def test_a_first_backup_without_the_files_of_a_model_is_refused(server: Server, row: str, named: str) -> None:
+def test_a_first_backup_without_the_files_of_a_model_is_refused(server, row, named):
     models(server, row)
     if not named:
         assert server.back_up().artifacts.files == 0
@@ -53,7 +49,7 @@ def test_a_first_backup_without_the_files_of_a_model_is_refused(server: Server, 
 
 
 @pytest.mark.parametrize("folder", ["absent", "empty", "with an empty folder"])
-def test_a_store_that_had_artifacts_at_the_last_backup_is_not_empty_now(server: Server, folder: str) -> None:
+def test_a_store_that_had_artifacts_at_the_last_backup_is_not_empty_now(server, folder):
     server.use_mlflow()
     server.write("0/r/artifacts/a", b"a")
     first = server.job("create --allow-external")[1]
@@ -79,7 +75,7 @@ def test_a_store_that_had_artifacts_at_the_last_backup_is_not_empty_now(server: 
 
 
 @pytest.mark.parametrize("note", [None, b"", b"[]", b"{"])
-def test_an_empty_snapshot_that_was_not_intended_allows_no_other(server: Server, note: bytes | None) -> None:
+def test_an_empty_snapshot_that_was_not_intended_allows_no_other(server, note):
     server.back_up()
     if note is not None:
         Path(server.backend, "meant-empty.json").write_bytes(note)
@@ -88,7 +84,7 @@ def test_an_empty_snapshot_that_was_not_intended_allows_no_other(server: Server,
         server.back_up()
 
 
-def test_a_damaged_snapshot_is_no_evidence_of_artifacts(server: Server) -> None:
+def test_a_damaged_snapshot_is_no_evidence_of_artifacts(server):
     server.write("0/a", b"a")
     damaged = server.back_up()
     Path(server.backend, "snapshots", damaged.name).write_bytes(b"{}")
@@ -100,7 +96,7 @@ def test_a_damaged_snapshot_is_no_evidence_of_artifacts(server: Server) -> None:
     ("before", "gone", "new", "reported"),
     [(50, 26, 0, True), (50, 26, 40, True), (50, 25, 0, False), (30, 20, 0, False), (30, 21, 0, True)],
 )
-def test_many_missing_artifacts_are_reported(server: Server, before: int, gone: int, new: int, reported: bool) -> None:
+def test_many_missing_artifacts_are_reported(server, before, gone, new, reported):
     for number in range(before):
         server.write(f"0/{number}", b"%d" % number)
     server.back_up()
@@ -108,7 +104,7 @@ def test_many_missing_artifacts_are_reported(server: Server, before: int, gone: 
         (server.artifacts / f"0/{number}").unlink()
     for number in range(new):
         server.write(f"1/{number}", b"new")
-    seen: list[tuple[str, int, int]] = []
+    seen = []
     server.back_up(on_gone=lambda *found: seen.append(found))
     assert seen == ([("artifacts", gone, before)] if reported else [])
     for file in server.artifacts.rglob("?*"):
@@ -118,16 +114,16 @@ def test_many_missing_artifacts_are_reported(server: Server, before: int, gone: 
     assert len(seen) == reported, "with --allow-empty nothing is reported"
 
 
-def test_an_unreadable_list_does_not_count_its_files_as_missing(server: Server) -> None:
+def test_an_unreadable_list_does_not_count_its_files_as_missing(server):
     for number in range(50):
         server.write(f"0/{number}", b"%d" % number)
     server.object_file(server.back_up().artifacts.lists[0]).unlink()
-    seen: list[tuple[str, int, int]] = []
+    seen = []
     server.back_up(on_gone=lambda *found: seen.append(found))
     assert seen == []
 
 
-def test_a_backup_reports_how_many_artifacts_are_missing(server: Server) -> None:
+def test_a_backup_reports_how_many_artifacts_are_missing(server):
     server.use_mlflow()
     for number in range(30):
         server.write(f"0/{number}", b"%d" % number)
@@ -142,14 +138,14 @@ def test_a_backup_reports_how_many_artifacts_are_missing(server: Server) -> None
 @pytest.mark.parametrize(
     ("before", "left", "result"), [(21, 0, "refused"), (20, 0, ""), (50, 24, "reported"), (50, 25, "")]
 )
-def test_missing_runs_are_refused_or_reported(server: Server, before: int, left: int, result: str) -> None:
+def test_missing_runs_are_refused_or_reported(server, before, left, result):
     server.sql("DELETE FROM runs")
     numbers = f"WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {before})"  # noqa: S608
     server.sql(f"INSERT INTO runs (run_uuid, status) {numbers} SELECT i, 'FINISHED' FROM n")  # noqa: S608
     first = server.back_up()
     assert first.runs == before
     server.sql(f"DELETE FROM runs WHERE CAST(run_uuid AS INTEGER) > {left}")  # noqa: S608
-    seen: list[tuple[str, int, int]] = []
+    seen = []
     if result == "refused":
         with pytest.raises(StorageError, match=f"no run at all in .*, but the snapshot {first.id} has 21 runs"):
             server.back_up()

@@ -1,7 +1,5 @@
 """Lines of the list of artifacts: the same for the same entry, and nothing that leads out of the store is believed."""
 
-from __future__ import annotations
-
 import json
 
 import pytest
@@ -27,7 +25,7 @@ A, B = "a" * 64, "b" * 64
     ],
     ids=lambda entry: entry.path[:12],
 )
-def test_an_entry_survives_its_line(entry: FileEntry) -> None:
+def test_an_entry_survives_its_line(entry):
     written = line(entry)
     assert written.count(b"\n") == 1
     assert parse(written) == entry
@@ -56,12 +54,12 @@ def test_an_entry_survives_its_line(entry: FileEntry) -> None:
     ],
     ids=str,
 )
-def test_nonsense_is_refused(change: dict[str, object]) -> None:
+def test_nonsense_is_refused(change):
     good = {"p": "a", "s": 5, "d": A, "m": 1}
     assert parse(json.dumps(good).encode()).size == 5
     with pytest.raises(DamagedError):
         parse(json.dumps({**good, **change}).encode())
 
 
-def test_names_are_shown_on_one_printable_line() -> None:
+def test_names_are_shown_on_one_printable_line():
     assert shown("a\nb\udcff ü") == "a\\nb\\udcff ü"

@@ -1,10 +1,7 @@
 """Locations in the database that are outside the artifact store, and so not in a snapshot."""
 
-from __future__ import annotations
-
 import shutil
 import sqlite3
-from pathlib import Path
 
 import mlflow
 import pytest
@@ -13,10 +10,8 @@ from mlflow.prompt import constants
 from mlflow.store.model_registry.sqlalchemy_store import SqlAlchemyStore
 from mlflow_ae5_server.backup import external_artifacts
 
-from tests.project_template.repository.conftest import Server
 
-
-def test_a_prompt_is_in_the_snapshot_whole(server: Server, empty_file: Path) -> None:
+def test_a_prompt_is_in_the_snapshot_whole(server, empty_file):
     shutil.copy(empty_file, server.folder / "db.sqlite")
     mlflow.MlflowClient(server.database.uri, server.database.uri).register_prompt("greeting", "Hello {{name}}")
     store = SqlAlchemyStore(server.database.uri)
@@ -30,7 +25,7 @@ def test_a_prompt_is_in_the_snapshot_whole(server: Server, empty_file: Path) -> 
     assert (code, report["outcome"], report["external"]) == (0, "done", [])
 
 
-def test_every_placeholder_of_the_installed_mlflow_is_listed() -> None:
+def test_every_placeholder_of_the_installed_mlflow_is_listed():
     assert set(external_artifacts.PLACEHOLDERS) == constants._PROMPT_SOURCE_PLACEHOLDERS
 
 
@@ -56,7 +51,7 @@ def test_every_placeholder_of_the_installed_mlflow_is_listed() -> None:
         ("no\0path", "no\\x00path"),
     ],
 )
-def test_a_location_outside_the_store_is_external(server: Server, location: str, external: str | None) -> None:
+def test_a_location_outside_the_store_is_external(server, location, external):
     server.use_mlflow()
     with sqlite3.connect(server.folder / "db.sqlite") as connection:
         backend = location.replace("FOLDER", str(server.folder))

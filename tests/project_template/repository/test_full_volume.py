@@ -1,7 +1,5 @@
 """A destination without a free byte: it can still be verified, listed and pruned."""
 
-from __future__ import annotations
-
 import errno
 import json
 import os
@@ -10,7 +8,6 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 from mlflow_ae5_server.common.errors import BusyError, NoRoomError
@@ -19,7 +16,7 @@ from mlflow_ae5_server.repository.folder_backend import FolderBackend
 from mlflow_ae5_server.repository.prune import RetentionPolicy
 
 from tests.cli.test_bad_disk import NAMESPACE, with_small_disk
-from tests.project_template.repository.conftest import Server, new_server
+from tests.project_template.repository.conftest import new_server
 
 BLOCK = 4096
 
@@ -27,28 +24,28 @@ BLOCK = 4096
 class Small(FolderBackend):
     """On a volume of that many blocks, of which a file of no bytes takes none."""
 
-    def __init__(self, folder: Path, blocks: int | None = None) -> None:
+    def __init__(self, folder, blocks=None):
         super().__init__(folder)
         self.blocks = self.used() if blocks is None else blocks
 
-    def used(self) -> int:
+    def used(self):
         return sum(-(-file.lstat().st_size // BLOCK) for file in self.folder.rglob("*") if file.is_file())
 
-    def _temporary(self, name: str, data: bytes, *, durable: bool) -> str:
+    def _temporary(self, name, data, *, durable):
         if data and self.used() + -(-len(data) // BLOCK) > self.blocks:
             raise OSError(errno.ENOSPC, "No space left on device")
         return super()._temporary(name, data, durable=durable)
 
 
-def spare(server: Server) -> Path:
+def spare(server):
     return Path(server.backend, "spare")
 
 
-def lease_files(server: Server) -> list[Path]:
+def lease_files(server):
     return list(Path(server.backend, "lock").iterdir())
 
 
-def take(server: Server, count: int = 3) -> list[str]:
+def take(server, count=3):
     taken = []
     for _ in range(count):
         server.write("a", os.urandom(300_000))
@@ -57,7 +54,7 @@ def take(server: Server, count: int = 3) -> list[str]:
 
 
 @pytest.mark.parametrize("has", ["both", "no spare file", "no lease", "a dead lease"])
-def test_a_full_volume_is_pruned(server: Server, has: str) -> None:
+def test_a_full_volume_is_pruned(server, has):
     taken = take(server)
     assert (spare(server).stat().st_size, spare(server).stat().st_mode & 0o777) == (65536, 0o600)
     if has == "no spare file":  # as an earlier release has left it
@@ -79,7 +76,7 @@ def test_a_full_volume_is_pruned(server: Server, has: str) -> None:
     assert len(lease_files(server)) == 1
 
 
-def test_a_prune_without_any_space_says_what_to_do(server: Server) -> None:
+def test_a_prune_without_any_space_says_what_to_do(server):
     take(server)
     spare(server).unlink()
     for file in lease_files(server):
@@ -93,7 +90,7 @@ def test_a_prune_without_any_space_says_what_to_do(server: Server) -> None:
     assert prune.prune(server.repository(), RetentionPolicy(last=1), apply=True).removed
 
 
-def test_a_backup_does_not_use_the_spare_file(server: Server) -> None:
+def test_a_backup_does_not_use_the_spare_file(server):
     take(server, 1)
     server.write("more", os.urandom(300_000))
     with pytest.raises(NoRoomError, match="no space left") as failed:
@@ -102,11 +99,11 @@ def test_a_backup_does_not_use_the_spare_file(server: Server) -> None:
     assert spare(server).stat().st_size == 65536
 
 
-def test_a_held_lock_is_not_taken_over_on_a_full_volume(server: Server) -> None:
+def test_a_held_lock_is_not_taken_over_on_a_full_volume(server):
     take(server)
     with server.repository().lock("backup") as held:
         small = Small(Path(server.backend), blocks=0)
-        small._temporary = FolderBackend(small.folder)._temporary  # type: ignore[method-assign]
+        small._temporary = FolderBackend(small.folder)._temporary
         with pytest.raises(BusyError):
             prune.prune(server.repository(small), RetentionPolicy(last=1), apply=True)
         held.check()
@@ -136,7 +133,7 @@ print(json.dumps([free, *results]))
 
 
 @with_small_disk
-def test_a_volume_without_a_free_byte_is_verified_and_pruned(tmp_path: Path) -> None:
+def test_a_volume_without_a_free_byte_is_verified_and_pruned(tmp_path):
     new_server(tmp_path / "server")
     volume = tmp_path / "volume"
     volume.mkdir()
@@ -151,7 +148,7 @@ def test_a_volume_without_a_free_byte_is_verified_and_pruned(tmp_path: Path) -> 
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
     )
     assert done.returncode == 0, done.stderr
-    results: list[Any] = json.loads(done.stdout)
+    results = json.loads(done.stdout)
     free, (code, verified), (_, listed), (pruned, gone), (_, again), (_, after) = results
     assert (free, code, verified["outcome"]) == (0, 0, "done")
     assert "no space left" in verified["not_recorded"]

@@ -1,27 +1,22 @@
 """Files of others in the backup folder that belong to no snapshot: named or ignored, never followed or deleted."""
 
-from __future__ import annotations
-
 import ctypes
 import gc
 import json
 import os
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from mlflow_ae5_server.common.errors import DamagedError, StorageError
 
-from tests.project_template.repository.conftest import Server, in_child
+from tests.project_template.repository.conftest import in_child
 from tests.project_template.repository.hostile import (
     CREATE,
     MARKER,
     PRUNE,
     SHA,
     VERBS,
-    Change,
-    Hostile,
     content,
     linked,
     of_every_kind,
@@ -33,7 +28,7 @@ LAST_LOCK = f"lock/{'9' * 18}.json"
 NONSENSE = b'{"at": "yesterday", "damaged": [5, {"object": "zz"}], "found": {}, "right": []}'
 UNFINISHED = "unfinished/00000002-20260101T000000Z-abcdef.json"
 FILES = ("lock/99.json", "spare", "meant-empty.json", f"damaged/{SHA}", "damaged/zz", "lock/\u00b2.json")
-CHANGES: dict[str, Change] = {
+CHANGES = {
     **of_every_kind("tmp/x", "verified/{manifest}", "unfinished/{manifest}", *FILES),
     **{
         f"{name}: a link": linked(name)
@@ -54,19 +49,19 @@ CHANGES: dict[str, Change] = {
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_a_file_that_belongs_to_no_snapshot_is_named_or_ignored(hostile: Hostile, change: str) -> None:
+def test_a_file_that_belongs_to_no_snapshot_is_named_or_ignored(hostile, change):
     CHANGES[change](hostile)
     assert set(hostile.use().values()) <= {0, DamagedError.exit_code}
 
 
 @pytest.mark.parametrize("verb", [CREATE, PRUNE])
-def test_a_lock_that_no_number_can_follow_is_named(hostile: Hostile, verb: str) -> None:
+def test_a_lock_that_no_number_can_follow_is_named(hostile, verb):
     CHANGES["the last lock"](hostile)
     code, report = hostile.server.job(verb)
     assert (code, LAST_LOCK in report["error"]) == (DamagedError.exit_code, True)
 
 
-def test_files_behind_a_linked_tmp_are_not_deleted(hostile: Hostile) -> None:
+def test_files_behind_a_linked_tmp_are_not_deleted(hostile):
     (hostile.backend / "tmp").mkdir(exist_ok=True)
     (hostile.backend / "tmp/precious").write_text("precious")
     hostile.link(hostile.backend / "tmp")
@@ -75,7 +70,7 @@ def test_files_behind_a_linked_tmp_are_not_deleted(hostile: Hostile) -> None:
     assert list(tree(hostile.outside / "tmp")) == ["precious"]
 
 
-def forge_number(hostile: Hostile, name: str) -> None:
+def forge_number(hostile, name):
     hostile.forge(sequence=int(name[:8]), id=name[9:-5])
     hostile.manifest.rename(hostile.backend / "snapshots" / name)
 
@@ -91,10 +86,8 @@ def forge_number(hostile: Hostile, name: str) -> None:
     ids=["nonsense", "copied", "forged", "unfinished"],
 )
 @pytest.mark.parametrize("number", ["99999999", "99999998", "02000000"])
-def test_no_snapshot_follows_a_number_that_no_backup_reaches(
-    hostile: Hostile, make: Callable[[Hostile, str], object], number: str
-) -> None:
-    def files() -> list[Path]:
+def test_no_snapshot_follows_a_number_that_no_backup_reaches(hostile, make, number):
+    def files():
         return [path for name in ("snapshots", "unfinished", "objects") for path in (hostile.backend / name).rglob("*")]
 
     name = f"{number}-20260101T000000Z-aaaaaa.json"
@@ -110,7 +103,7 @@ def test_no_snapshot_follows_a_number_that_no_backup_reaches(
     assert hostile.server.job("verify")[0] == 0
 
 
-def test_a_folder_with_a_tmp_of_somebody_is_no_empty_destination(server: Server) -> None:
+def test_a_folder_with_a_tmp_of_somebody_is_no_empty_destination(server):
     theirs = Path(server.backend, "tmp", "thesis.tex")
     theirs.parent.mkdir(parents=True)
     theirs.write_text("mine")
@@ -119,7 +112,7 @@ def test_a_folder_with_a_tmp_of_somebody_is_no_empty_destination(server: Server)
     assert [*Path(server.backend).rglob("*")] == [theirs.parent, theirs]
 
 
-def test_only_our_own_files_are_deleted(server: Server) -> None:
+def test_only_our_own_files_are_deleted(server):
     folder = Path(server.backend, "tmp")
     (folder.parent / "lost+found").mkdir(parents=True)
     folder.mkdir()
@@ -134,14 +127,14 @@ def test_only_our_own_files_are_deleted(server: Server) -> None:
     assert (folder.parent / "lock" / "thesis.tex").exists()
 
 
-def drop_capabilities() -> None:
+def drop_capabilities():
     """For a process that ends soon: file permissions apply to root, too."""
     if os.geteuid() == 0:
         header, nothing = (ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)()
         assert ctypes.CDLL(None).capset(header, nothing) == 0
 
 
-FORBIDDEN: dict[str, Callable[[Hostile], Path]] = {
+FORBIDDEN = {
     "object": lambda h: h.path("object"),
     "folder of objects": lambda h: h.path("object").parent,
     "objects": lambda h: h.backend / "objects",
@@ -154,12 +147,12 @@ FORBIDDEN: dict[str, Callable[[Hostile], Path]] = {
 
 
 @pytest.mark.parametrize("what", FORBIDDEN)
-def test_a_file_without_read_permission_is_named(hostile: Hostile, what: str) -> None:
+def test_a_file_without_read_permission_is_named(hostile, what):
     path, output = FORBIDDEN[what](hostile), hostile.server.folder / "output.json"
     mode = path.stat().st_mode
     path.chmod(0)
 
-    def work() -> None:
+    def work():
         drop_capabilities()
         output.write_text(json.dumps({verb: hostile.server.job(verb) for verb in VERBS}))
 
@@ -178,7 +171,7 @@ def test_a_file_without_read_permission_is_named(hostile: Hostile, what: str) ->
     assert all(path.name in report and "permission denied" in report for report in failed.values())
 
 
-def test_folders_named_like_manifests_leak_no_descriptor(hostile: Hostile) -> None:
+def test_folders_named_like_manifests_leak_no_descriptor(hostile):
     for number in range(100):
         (hostile.backend / "snapshots" / f"{number:08d}-20200101T000000Z-aaaaaa.json").mkdir()
     open_before = len(list(Path("/proc/self/fd").iterdir()))

@@ -1,24 +1,20 @@
 """A backup folder that changes while a backup runs: swapped for a link, or storing other bytes than were written."""
 
-from __future__ import annotations
-
 import shutil
 import threading
-from collections.abc import Callable
-from typing import Any
 
 import pytest
 from mlflow_ae5_server.common.errors import DamagedError
 from mlflow_ae5_server.repository.repository import open_backend
 
 from tests.project_template.repository.conftest import Wrapped
-from tests.project_template.repository.hostile import CREATE, MARKER, Hostile
+from tests.project_template.repository.hostile import CREATE, MARKER
 
 
 class Toggling(Wrapped):
     """Before every operation, also one that reads, the folder is swapped for a link, or swapped back."""
 
-    def __init__(self, hostile: Hostile, swap: Callable[[int], bool]) -> None:
+    def __init__(self, hostile, swap):
         super().__init__(open_backend(hostile.server.backend), lambda _verb, _name: self.toggle())
         self.steps = 0
         self._hostile = hostile
@@ -26,16 +22,16 @@ class Toggling(Wrapped):
         self._moved = hostile.backend.with_name("moved")
         self._lock = threading.Lock()
 
-    def __getattr__(self, name: str) -> Any:
+    def __getattr__(self, name):
         self.toggle()
         return super().__getattr__(name)
 
-    def toggle(self) -> None:
+    def toggle(self):
         with self._lock:
             self.steps += 1
             self._move(swapped=self._swap(self.steps))
 
-    def _move(self, *, swapped: bool) -> None:
+    def _move(self, *, swapped):
         if swapped and not self._moved.exists():
             self._hostile.backend.rename(self._moved)
             self._hostile.backend.symlink_to(self._hostile.outside)
@@ -43,11 +39,11 @@ class Toggling(Wrapped):
             self._hostile.backend.unlink()
             self._moved.rename(self._hostile.backend)
 
-    def put_back(self) -> None:
+    def put_back(self):
         self._move(swapped=False)
 
 
-SWAPS: dict[str, Callable[[int], bool]] = {
+SWAPS = {
     "every second step": lambda step: step % 2 == 0,
     "every other step": lambda step: step % 2 == 1,
     "in the middle": lambda step: 20 <= step < 25,
@@ -57,7 +53,7 @@ SWAPS: dict[str, Callable[[int], bool]] = {
 
 
 @pytest.mark.parametrize("how", SWAPS)
-def test_a_folder_swapped_for_a_link_gets_no_file(hostile: Hostile, how: str) -> None:
+def test_a_folder_swapped_for_a_link_gets_no_file(hostile, how):
     """Files are created in the folder that was opened, or the backup fails; the other folder stays as it was."""
     for name in ("tmp", "objects", "snapshots", "lock"):
         (hostile.outside / name).mkdir()
@@ -79,9 +75,9 @@ def test_a_folder_swapped_for_a_link_gets_no_file(hostile: Hostile, how: str) ->
     assert hostile.server.job(CREATE)[0] == 0
 
 
-def test_a_manifest_is_read_back_after_it_was_published(hostile: Hostile) -> None:
+def test_a_manifest_is_read_back_after_it_was_published(hostile):
     class Truncating(Wrapped):
-        def create(self, name: str, data: bytes) -> bool:
+        def create(self, name, data):
             return super().create(name, data[:-1] if name.startswith("snapshots/") else data)
 
     with pytest.raises(DamagedError, match="is not what was written"):

@@ -1,7 +1,5 @@
 """Snapshots that others have changed: every verb reports the damage, and reads and changes nothing outside."""
 
-from __future__ import annotations
-
 import resource
 from pathlib import Path
 
@@ -13,8 +11,6 @@ from tests.project_template.repository.conftest import in_child
 from tests.project_template.repository.hostile import (
     LONG_LINE,
     MARKER,
-    Change,
-    Hostile,
     MiB,
     content,
     entry,
@@ -33,13 +29,13 @@ MANY_VALUES = b'{"a":[' + b"[]," * 1_000_000 + b'1],"digest":"x"}'
 BOMB = bytes(1 << 28)
 
 
-def without_snapshots(hostile: Hostile, *others: str) -> None:
+def without_snapshots(hostile, *others):
     hostile.manifest.unlink()
     for name in others:
         (hostile.backend / "snapshots" / name).write_text("theirs")
 
 
-CHANGES: dict[str, Change] = {
+CHANGES = {
     **of_every_kind("manifest", "object", MARKER),
     "object: a bomb": replaced("object", content(b"z" + zstandard.ZstdCompressor().compress(BOMB))),
     "object: a bomb without its size": replaced(
@@ -102,15 +98,15 @@ CHANGES: dict[str, Change] = {
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_a_changed_snapshot_is_damaged(hostile: Hostile, change: str) -> None:
+def test_a_changed_snapshot_is_damaged(hostile, change):
     CHANGES[change](hostile)
     codes = hostile.use()
     assert (codes["verify"], codes["restore"]) == (DamagedError.exit_code,) * 2
     assert set(codes.values()) <= {0, DamagedError.exit_code}
 
 
-def test_a_bomb_takes_no_memory(hostile: Hostile) -> None:
-    def work(limit: int = 600 * MiB) -> None:
+def test_a_bomb_takes_no_memory(hostile):
+    def work(limit=600 * MiB):
         pages = int(Path("/proc/self/statm").read_text().split()[0])
         resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + limit,) * 2)
         for change in (LONG_LINE, replaced("manifest", content(nested(400, 9000)))):

@@ -1,16 +1,12 @@
 """No backup is made of data that a restore has half written."""
 
-from __future__ import annotations
-
 import pytest
 from mlflow_ae5_server.common.errors import UnfinishedError
 from mlflow_ae5_server.restore.journal import RestoreInProgress, RestoreJournalFile
 from mlflow_ae5_server.restore.open import open_saved_copies
 
-from tests.project_template.repository.conftest import Server
 
-
-def test_a_restore_interrupted_while_the_backup_waited_stops_it(server: Server) -> None:
+def test_a_restore_interrupted_while_the_backup_waited_stops_it(server):
     server.write("0/a", b"a")
     whole = server.back_up()
     journal_file = RestoreJournalFile(open_saved_copies(str(server.artifacts)))

@@ -3,17 +3,13 @@
 Processes are killed at the first and last step of each kind.
 """
 
-from __future__ import annotations
-
 import errno
 import itertools
 import os
 import shutil
 import signal
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from mlflow_ae5_server.backup import artifacts
@@ -24,7 +20,6 @@ from mlflow_ae5_server.repository.prune import RetentionPolicy
 from mlflow_ae5_server.repository.repository import open_backend
 
 from tests.project_template.repository.conftest import (
-    Server,
     Watched,
     Wrapped,
     die_at,
@@ -38,12 +33,12 @@ from tests.project_template.repository.conftest import (
 FILES = {f"{number}/file": os.urandom(3000 + number) for number in range(6)} | {"big": os.urandom(600_000)}
 
 
-def fill(server: Server, files: dict[str, bytes]) -> None:
+def fill(server, files):
     for path, data in files.items():
         server.write(path, data)
 
 
-def assert_all_whole(server: Server, before: int) -> None:
+def assert_all_whole(server, before):
     """Every listed snapshot is whole, and there are as many as before, or one more."""
     listed = server.repository().snapshots()
     assert len(listed) in {before, before + 1}
@@ -52,13 +47,13 @@ def assert_all_whole(server: Server, before: int) -> None:
         assert server.damage_of(one.manifest) == []
 
 
-def copy_of(model: Server, name: str) -> Server:
+def copy_of(model, name):
     folder = model.folder.with_name(name)
     shutil.copytree(model.folder, folder)
     return new_server(folder, made=True)
 
 
-def test_a_backup_killed_at_any_kind_of_step_harms_nothing(tmp_path: Path) -> None:
+def test_a_backup_killed_at_any_kind_of_step_harms_nothing(tmp_path):
     model = new_server(tmp_path / "model")
     fill(model, {"old": b"old"})
     model.back_up()
@@ -81,12 +76,12 @@ def test_a_backup_killed_at_any_kind_of_step_harms_nothing(tmp_path: Path) -> No
 class Halved(FolderBackend):
     """Is killed with half of the bytes of a file on disk."""
 
-    def __init__(self, folder: Path, number: int) -> None:
+    def __init__(self, folder, number):
         super().__init__(folder)
         self.threads = 1
         self.left = number
 
-    def _temporary(self, name: str, data: bytes, *, durable: bool) -> Any:
+    def _temporary(self, name, data, *, durable):
         if self.left == 0:
             with super()._temporary(name, data[: len(data) // 2], durable=durable):
                 os.kill(os.getpid(), signal.SIGKILL)
@@ -95,7 +90,7 @@ class Halved(FolderBackend):
 
 
 @pytest.mark.parametrize("number", range(7))
-def test_half_a_file_is_never_visible(server: Server, number: int) -> None:
+def test_half_a_file_is_never_visible(server, number):
     server.back_up()
     fill(server, FILES)
     killed_backup(server, Halved(Path(server.backend), number))
@@ -105,7 +100,7 @@ def test_half_a_file_is_never_visible(server: Server, number: int) -> None:
     assert server.damage_of(manifest) == []
 
 
-def test_an_interrupted_snapshot_is_listed_and_then_resumed(server: Server) -> None:
+def test_an_interrupted_snapshot_is_listed_and_then_resumed(server):
     fill(server, FILES)
     killed_backup(server, Wrapped(open_backend(server.backend), die_at("objects/", 3)))
     (unfinished,) = server.repository().unfinished()
@@ -119,7 +114,7 @@ def test_an_interrupted_snapshot_is_listed_and_then_resumed(server: Server) -> N
     assert server.job("list")[1]["unfinished"] == []
 
 
-def test_a_long_backup_resumes_at_its_saved_file_list(server: Server) -> None:
+def test_a_long_backup_resumes_at_its_saved_file_list(server):
     files = {f"{number:05}": b"%d" % number for number in range(5000)}
     fill(server, files)
     an_hour_later = time.time() + 3600  # so that the files count as old
@@ -133,7 +128,7 @@ def test_a_long_backup_resumes_at_its_saved_file_list(server: Server) -> None:
     assert server.contents(manifest) == files
 
 
-def test_unsynced_blobs_of_a_power_failure_are_not_reused(server: Server) -> None:
+def test_unsynced_blobs_of_a_power_failure_are_not_reused(server):
     fill(server, FILES)
     killed_backup(server, Wrapped(open_backend(server.backend), die_at("snapshots/")))
     for sha256 in server.objects():
@@ -147,18 +142,18 @@ def test_unsynced_blobs_of_a_power_failure_are_not_reused(server: Server) -> Non
 class Full(FolderBackend):
     """A volume without space for the files that `refuses` names, by their name and size."""
 
-    def __init__(self, folder: Path, refuses: Callable[[str, int], bool]) -> None:
+    def __init__(self, folder, refuses):
         super().__init__(folder)
         self.refuses = refuses
 
-    def _temporary(self, name: str, data: bytes, *, durable: bool) -> Any:
+    def _temporary(self, name, data, *, durable):
         if self.refuses(name, len(data)):
             raise OSError(errno.ENOSPC, "No space left on device")
         return super()._temporary(name, data, durable=durable)
 
 
 @pytest.mark.parametrize("number", range(6))
-def test_a_backup_on_a_full_volume_fails_and_the_next_is_whole(server: Server, number: int) -> None:
+def test_a_backup_on_a_full_volume_fails_and_the_next_is_whole(server, number):
     fill(server, {"old": b"old"})
     server.back_up()
     fill(server, FILES)
@@ -170,12 +165,12 @@ def test_a_backup_on_a_full_volume_fails_and_the_next_is_whole(server: Server, n
     assert server.contents(server.back_up()) == {**FILES, "old": b"old"}
 
 
-def test_reading_stops_when_the_volume_is_full(server: Server) -> None:
+def test_reading_stops_when_the_volume_is_full(server):
     chunk = os.urandom(artifacts.CHUNK - 2)
     server.write("long", b"".join(b"%02d" % number + chunk for number in range(20)))
-    attempts: list[str] = []
+    attempts = []
 
-    def refuses(name: str, size: int) -> bool:
+    def refuses(name, size):
         blob = name.startswith("objects/") and size > 1000
         attempts.extend([name] * blob)
         return blob
@@ -185,17 +180,17 @@ def test_reading_stops_when_the_volume_is_full(server: Server) -> None:
     assert len(attempts) < 12
 
 
-def test_an_unmounted_destination_is_reported_and_not_recreated(server: Server) -> None:
+def test_an_unmounted_destination_is_reported_and_not_recreated(server):
     fill(server, FILES)
     server.back_up()
     fill(server, {"more": os.urandom(700_000)})
     gone = server.folder / "unmounted"
 
-    def vanish(_verb: str, name: str) -> None:
+    def vanish(_verb, name):
         if name.startswith("objects/") and not gone.exists():
             Path(server.backend).rename(gone)
 
-    def work() -> None:
+    def work():
         with pytest.raises(StorageError, match="no such file"):
             server.back_up(backend=Wrapped(open_backend(server.backend), vanish))
 
@@ -206,10 +201,10 @@ def test_an_unmounted_destination_is_reported_and_not_recreated(server: Server) 
     assert server.damage_of(server.back_up()) == []
 
 
-def test_another_repository_at_the_address_gets_no_snapshot(server: Server) -> None:
+def test_another_repository_at_the_address_gets_no_snapshot(server):
     fill(server, FILES)
 
-    def swap(verb: str, _name: str) -> None:
+    def swap(verb, _name):
         if verb == "write" and _name.startswith("objects/"):
             marker = Path(server.backend, "mlflow-ae5-backups.json")
             marker.write_text(marker.read_text().replace('"repository": "', '"repository": "other'))
@@ -219,7 +214,7 @@ def test_another_repository_at_the_address_gets_no_snapshot(server: Server) -> N
     assert server.repository().snapshots() == []
 
 
-def test_a_prune_killed_at_any_kind_of_step_leaves_whole_snapshots(tmp_path: Path) -> None:
+def test_a_prune_killed_at_any_kind_of_step_leaves_whole_snapshots(tmp_path):
     model = new_server(tmp_path / "model")
     for number in range(3):
         fill(model, {"changing": os.urandom(400_000), f"{number}": os.urandom(500)})
@@ -234,7 +229,7 @@ def test_a_prune_killed_at_any_kind_of_step_leaves_whole_snapshots(tmp_path: Pat
     for number in ends_of_kinds(steps):
         server = copy_of(model, f"{number}")
 
-        def work(server: Server = server, number: int = number) -> None:
+        def work(server=server, number=number):
             backend = Wrapped(open_backend(server.backend), kill_at(number))
             prune.prune(server.repository(backend), RetentionPolicy(last=1), apply=True)
 
@@ -253,7 +248,7 @@ def test_a_prune_killed_at_any_kind_of_step_leaves_whole_snapshots(tmp_path: Pat
 @pytest.mark.parametrize(
     "note", [b"", b"{}", b"[]", b"nonsense", b'{"lists": ["../x"], "started": 5}', b'{"lists": 5}']
 )
-def test_an_unfinished_snapshot_with_a_malformed_file_is_started_again(server: Server, note: bytes) -> None:
+def test_an_unfinished_snapshot_with_a_malformed_file_is_started_again(server, note):
     fill(server, FILES)
     backend = server.repository().backend
     backend.write("unfinished/00000007-20200101T000000Z-abcdef.json", note)
@@ -263,7 +258,7 @@ def test_an_unfinished_snapshot_with_a_malformed_file_is_started_again(server: S
     assert server.job("prune --keep-daily 1 --yes")[0] == 0
 
 
-def test_an_unfinished_snapshot_behind_newer_ones_is_not_resumed(server: Server) -> None:
+def test_an_unfinished_snapshot_behind_newer_ones_is_not_resumed(server):
     fill(server, FILES)
     backend = server.repository().backend
     server.back_up()

@@ -3,18 +3,15 @@
 A job whose words are wrong: see snapshot/recover/test_words.py.
 """
 
-from __future__ import annotations
-
 import gzip
 from pathlib import Path
-from typing import Any
 
 from tests.project_template.conftest import open_to_others
 
 FIXTURE = Path(__file__).parents[1] / "fixtures/mlflow-2.22.0.sqlite.gz"
 
 
-def test_backup_as_a_job(project: Any) -> None:
+def test_backup_as_a_job(project):
     data = project.folder / "data/mlflow/standalone"
     (data / "store").mkdir(parents=True)
     (data / "store/mydb.sqlite").write_bytes(gzip.decompress(FIXTURE.read_bytes()))

@@ -1,7 +1,5 @@
 """One writer at a time; who is gone is recognised, and who was taken over notices."""
 
-from __future__ import annotations
-
 import json
 import os
 import signal
@@ -9,7 +7,6 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 from mlflow_ae5_server.common.errors import BusyError, StorageError
@@ -23,27 +20,27 @@ QUIET = LockTiming(heartbeat=1000)
 
 
 @pytest.fixture
-def backend(tmp_path: Path) -> FolderBackend:
+def backend(tmp_path):
     return FolderBackend(tmp_path)
 
 
-def hold(backend: FolderBackend, timing: LockTiming = QUIET, **arguments: Any) -> Any:
+def hold(backend, timing=QUIET, **arguments):
     return lock.hold(backend, "backup", timing, **arguments)
 
 
-def holder(backend: FolderBackend) -> Path:
+def holder(backend):
     (file,) = (backend.folder / "lock").glob("*.json")
     return file
 
 
-def pretend(backend: FolderBackend, *, age: float, **content: Any) -> None:
+def pretend(backend, *, age, **content):
     """Make the holder one of another machine that was heard of `age` seconds ago."""
     file = holder(backend)
     file.write_text(json.dumps({**json.loads(file.read_text()), "machine": "elsewhere", **content}))
     os.utime(file, (time.time() - age,) * 2)
 
 
-def test_one_writer_at_a_time_and_then_the_next(backend: FolderBackend) -> None:
+def test_one_writer_at_a_time_and_then_the_next(backend):
     with hold(backend) as first:
         first.check()
         with pytest.raises(BusyError, match=r"locked by another backup: .*, pid"), hold(backend):
@@ -54,7 +51,7 @@ def test_one_writer_at_a_time_and_then_the_next(backend: FolderBackend) -> None:
     assert len(list((backend.folder / "lock").iterdir())) == 1
 
 
-def test_a_holder_of_another_machine_counts_as_gone_after_its_silence(backend: FolderBackend) -> None:
+def test_a_holder_of_another_machine_counts_as_gone_after_its_silence(backend):
     with hold(backend) as first:
         pretend(backend, age=80)
         with pytest.raises(BusyError), hold(backend):
@@ -68,10 +65,10 @@ def test_a_holder_of_another_machine_counts_as_gone_after_its_silence(backend: F
         pass
 
 
-def test_a_holder_from_the_future_is_watched_for_a_sign_of_life(backend: FolderBackend) -> None:
-    slept: list[float] = []
+def test_a_holder_from_the_future_is_watched_for_a_sign_of_life(backend):
+    slept = []
 
-    def beat(seconds: float) -> None:
+    def beat(seconds):
         slept.append(seconds)
         pretend(backend, age=-3600, beats=9)
 
@@ -85,8 +82,8 @@ def test_a_holder_from_the_future_is_watched_for_a_sign_of_life(backend: FolderB
     assert slept == [QUIET.watch] * 2
 
 
-def test_a_killed_holder_on_this_machine_is_recognised_at_once(backend: FolderBackend) -> None:
-    def work() -> None:
+def test_a_killed_holder_on_this_machine_is_recognised_at_once(backend):
+    def work():
         with hold(backend):
             os.kill(os.getpid(), signal.SIGKILL)
 
@@ -95,7 +92,7 @@ def test_a_killed_holder_on_this_machine_is_recognised_at_once(backend: FolderBa
         next_one.check()
 
 
-def test_a_pid_that_another_process_has_by_now_is_not_the_holder(backend: FolderBackend) -> None:
+def test_a_pid_that_another_process_has_by_now_is_not_the_holder(backend):
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
         with hold(backend):
             file = holder(backend)
@@ -105,18 +102,18 @@ def test_a_pid_that_another_process_has_by_now_is_not_the_holder(backend: Folder
         other.communicate(b"\n")
 
 
-def test_an_empty_lock_file_of_a_killed_process_is_free(backend: FolderBackend) -> None:
+def test_an_empty_lock_file_of_a_killed_process_is_free(backend):
     with hold(backend):
         holder(backend).write_bytes(b"")
         with hold(backend) as second:
             assert second.number == 2
 
 
-def test_only_one_of_two_takes_over(backend: FolderBackend) -> None:
+def test_only_one_of_two_takes_over(backend):
     """The other one had looked at the same silent holder, and finds the next number taken."""
 
     class Late(FolderBackend):
-        def create(self, name: str, data: bytes) -> bool:
+        def create(self, name, data):
             if name.startswith("lock/"):
                 FolderBackend(self.folder).create(name, b'{"token": "the quicker one"}')
             return super().create(name, data)
@@ -128,7 +125,7 @@ def test_only_one_of_two_takes_over(backend: FolderBackend) -> None:
         assert json.loads(Path(backend.folder, "lock/2.json").read_text())["token"] == "the quicker one"
 
 
-def test_the_holder_gives_signs_of_life_and_stops_when_taken_over(backend: FolderBackend) -> None:
+def test_the_holder_gives_signs_of_life_and_stops_when_taken_over(backend):
     with hold(backend, LockTiming(heartbeat=0.01)) as first:
         deadline = time.monotonic() + 20
         while json.loads(holder(backend).read_text())["beats"] < 3 and time.monotonic() < deadline:

@@ -1,14 +1,9 @@
 """Snapshots in S3 and of S3, on moto; the same through the client for Google's store, on the same moto."""
 
-from __future__ import annotations
-
 import os
 import re
 import socket
 import threading
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 
 import pytest
 from mlflow_ae5_server.backup import artifacts
@@ -16,12 +11,11 @@ from mlflow_ae5_server.backup.open_artifacts import open_artifacts
 from mlflow_ae5_server.common import object_store
 from mlflow_ae5_server.common.errors import BusyError, ConfigurationError, DamagedError, NoSnapshotError, StorageError
 from mlflow_ae5_server.repository.blobs import blob_name
-from mlflow_ae5_server.repository.manifest import Manifest
 from mlflow_ae5_server.repository.object_store_backend import ObjectStoreBackend
 from mlflow_ae5_server.repository.repository import open_backend, open_repository
 from werkzeug.serving import WSGIRequestHandler, make_server
 
-from tests.project_template.repository.conftest import Server, new_server
+from tests.project_template.repository.conftest import new_server
 
 boto3 = pytest.importorskip("boto3")
 
@@ -35,11 +29,11 @@ FILES = {
 
 
 @pytest.fixture(scope="module")
-def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+def s3(tmp_path_factory):
     moto = pytest.importorskip("moto.server")
     store = moto.DomainDispatcherApplication(moto.create_backend_app)
 
-    def answer(environ: dict[str, Any], start: Any) -> Any:
+    def answer(environ, start):
         """Google's lists and objects are as S3's. Its client says in its own way who it is, and "only if it is new"."""
         if not environ.get("HTTP_AUTHORIZATION", "").startswith("AWS4"):
             environ["HTTP_AUTHORIZATION"] = "AWS4-HMAC-SHA256 Credential=testing/20260101/us-east-1/s3/aws4_request"
@@ -67,12 +61,12 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 
 
 class Silent(WSGIRequestHandler):
-    def log(self, *_what: object) -> None:
+    def log(self, *_what):
         """Not to the tests' output."""
 
 
 @pytest.fixture
-def on_s3(s3: Any, tmp_path: Path, request: pytest.FixtureRequest) -> Server:
+def on_s3(s3, tmp_path, request):
     """A server that keeps its artifacts in one bucket, and its backups in another. Its parameter is the scheme."""
     for letter in "ab":
         s3.create_bucket(Bucket=bucket_of(tmp_path, letter))
@@ -81,21 +75,21 @@ def on_s3(s3: Any, tmp_path: Path, request: pytest.FixtureRequest) -> Server:
     return server
 
 
-def bucket_of(folder: Path, letter: str) -> str:
+def bucket_of(folder, letter):
     """Without hyphens: Google's client encodes them in a path, and moto would have it otherwise."""
     return re.sub(r"[^a-z0-9]", "", folder.name.lower())[-40:] + letter
 
 
-def source_of(server: Server) -> str:
+def source_of(server):
     return f"{server.backend.partition(':')[0]}://{bucket_of(server.folder, 'a')}/store"
 
 
-def put(s3: Any, server: Server, files: dict[str, bytes]) -> None:
+def put(s3, server, files):
     for name, data in files.items():
         s3.put_object(Bucket=source_of(server).split("/")[2], Key=f"store/{name}", Body=data)
 
 
-def back_up(server: Server) -> Manifest:
+def back_up(server):
     return server.back_up(source=open_artifacts(source_of(server)), destination=source_of(server))
 
 
@@ -103,7 +97,7 @@ BOTH = pytest.mark.parametrize("on_s3", ["s3", "gs"], indirect=True)
 
 
 @BOTH
-def test_from_a_bucket_to_a_bucket_and_a_second_time_nothing(s3: Any, on_s3: Server) -> None:
+def test_from_a_bucket_to_a_bucket_and_a_second_time_nothing(s3, on_s3):
     put(s3, on_s3, FILES)
     first = back_up(on_s3)
     assert on_s3.contents(first) == FILES
@@ -117,7 +111,7 @@ def test_from_a_bucket_to_a_bucket_and_a_second_time_nothing(s3: Any, on_s3: Ser
 
 
 @BOTH
-def test_all_verbs_work_as_in_a_folder(s3: Any, on_s3: Server) -> None:
+def test_all_verbs_work_as_in_a_folder(s3, on_s3):
     on_s3.write("local", os.urandom(300_000))
     first = on_s3.back_up()
     on_s3.write("local", os.urandom(300_000))
@@ -140,7 +134,7 @@ def test_all_verbs_work_as_in_a_folder(s3: Any, on_s3: Server) -> None:
 
 
 @BOTH
-def test_one_writer_at_a_time(s3: Any, on_s3: Server) -> None:
+def test_one_writer_at_a_time(s3, on_s3):
     repository = on_s3.repository()
     with repository.lock("backup") as held, pytest.raises(BusyError), on_s3.repository().lock("prune"):
         pass
@@ -152,7 +146,7 @@ def test_one_writer_at_a_time(s3: Any, on_s3: Server) -> None:
     assert backend.read("x") == b"1"
 
 
-def test_a_bucket_with_other_objects_and_a_missing_one_are_refused(s3: Any, on_s3: Server) -> None:
+def test_a_bucket_with_other_objects_and_a_missing_one_are_refused(s3, on_s3):
     bucket, _, prefix = on_s3.backend.partition("://")[2].partition("/")
     s3.put_object(Bucket=bucket, Key=f"{prefix}/thesis.tex", Body=b"mine")
     with pytest.raises(StorageError, match=r"holds something else: thesis\.tex"):
@@ -173,7 +167,7 @@ def test_a_bucket_with_other_objects_and_a_missing_one_are_refused(s3: Any, on_s
     )
 
 
-def test_an_endpoint_that_does_not_answer(s3: Any, on_s3: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_endpoint_that_does_not_answer(s3, on_s3, monkeypatch):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         monkeypatch.setenv("MLFLOW_S3_ENDPOINT_URL", f"http://127.0.0.1:{probe.getsockname()[1]}")
@@ -202,24 +196,22 @@ KEY = "DefaultEndpointsProtocol=https;AccountName=account;AccountKey=c2VjcmV0"
         ),
     ],
 )
-def test_azure_addresses_as_mlflow_writes_them(
-    url: str, connection: str, endpoint: str | None, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_azure_addresses_as_mlflow_writes_them(url, connection, endpoint, monkeypatch):
     monkeypatch.setenv("AZURE_STORAGE_CONNECTION_STRING", connection)
     monkeypatch.setenv("AZURE_STORAGE_ACCESS_KEY", "" if connection else "c2VjcmV0")
-    store: Any = object_store.open_store(url)
+    store = object_store.open_store(url)
     assert store.config["container_name"] == "box"
     assert store.config["account_name"] == "account"
     assert store.config.get("endpoint") == endpoint
     assert store.prefix == "a/b"
 
 
-def test_the_prefix_of_a_url_is_taken_literally_as_mlflow_does() -> None:
-    store: Any = object_store.open_store("s3://bucket/a%20b/ünï/")
+def test_the_prefix_of_a_url_is_taken_literally_as_mlflow_does():
+    store = object_store.open_store("s3://bucket/a%20b/ünï/")
     assert store.prefix == "a%20b/ünï"
 
 
-def test_a_deleted_name_does_not_stop_the_deletion_of_others(tmp_path: Path) -> None:
+def test_a_deleted_name_does_not_stop_the_deletion_of_others(tmp_path):
     """A store of files stops at such a name, as Google's does."""
     obstore = pytest.importorskip("obstore.store")
     backend = ObjectStoreBackend(obstore.LocalStore(tmp_path), "files")
@@ -239,13 +231,13 @@ def test_a_deleted_name_does_not_stop_the_deletion_of_others(tmp_path: Path) -> 
         "abfss://box:planted-password@account.dfs.core.windows.net/a",
     ],
 )
-def test_an_address_with_a_login_is_refused_and_never_repeated(url: str) -> None:
+def test_an_address_with_a_login_is_refused_and_never_repeated(url):
     with pytest.raises(ConfigurationError, match="has a user or a password in it") as refused:
         object_store.open_store(url)
     assert "planted" not in str(refused.value).lower()
 
 
 @pytest.mark.parametrize("url", ["s3://", "ftp://x/y", "s3:/x", "dbfs:/x"])
-def test_other_addresses_are_no_object_store(url: str) -> None:
+def test_other_addresses_are_no_object_store(url):
     with pytest.raises(ConfigurationError):
         object_store.open_store(url)

@@ -1,17 +1,13 @@
 """Object stores with names that are no file's: markers of folders, and names that nobody can address."""
 
-from __future__ import annotations
-
 import dataclasses
 import uuid
-from pathlib import Path
-from typing import Any
 
 import pytest
 from mlflow_ae5_server.repository.repository import open_repository
 
 from tests.project_template.repository.test_object_stores import s3
-from tests.project_template.restore.conftest import Home, Pilot, pilot
+from tests.project_template.restore.conftest import Home, pilot
 
 __all__ = ["pilot", "s3"]
 
@@ -23,20 +19,20 @@ BAD = {"1/r/artifacts/./x": b"x", "1/r/artifacts//y": b"y", "1/q/artifacts/../z"
 
 
 class Bucket:
-    def __init__(self, client: Any, scheme: str) -> None:
+    def __init__(self, client, scheme):
         self.client = client
         self.name = uuid.uuid4().hex
         self.client.create_bucket(Bucket=self.name)
         self.url = f"{scheme}://{self.name}"
 
-    def put(self, below: str, *files: dict[str, bytes]) -> None:
+    def put(self, below, *files):
         for name, data in ((name, data) for some in files for name, data in some.items()):
             self.client.put_object(Bucket=self.name, Key=f"{below}/{name}", Body=data)
 
-    def keys(self) -> list[str]:
+    def keys(self):
         return [found["Key"] for found in self.client.list_objects_v2(Bucket=self.name).get("Contents", ())]
 
-    def files(self, below: str) -> dict[str, bytes]:
+    def files(self, below):
         """Without markers."""
         return {
             key.removeprefix(f"{below}/"): data
@@ -47,36 +43,36 @@ class Bucket:
 
 
 @pytest.fixture(params=["s3", "gs"])
-def bucket(s3: Any, request: pytest.FixtureRequest) -> Bucket:
+def bucket(s3, request):
     return Bucket(s3, request.param)
 
 
 @pytest.fixture
-def on_s3(s3: Any) -> Bucket:
+def on_s3(s3):
     return Bucket(s3, "s3")
 
 
-def markers() -> dict[str, bytes]:
+def markers():
     return dict.fromkeys(MARKERS, b"")
 
 
-def home_of(pilot: Pilot, bucket: Bucket) -> Home:
+def home_of(pilot, bucket):
     """The pilot's database; artifacts and backups in the bucket."""
     return dataclasses.replace(pilot.home, destination=f"{bucket.url}/root", backups=f"{bucket.url}/backups")
 
 
-def back_up(home: Home) -> dict[str, Any]:
+def back_up(home):
     """As the job reports it."""
     return home.job("backup", "create")
 
 
-def contents(home: Home) -> dict[str, bytes]:
+def contents(home):
     repository = open_repository(home.backups)
     reader = repository.reader()
     return {entry.path: b"".join(map(bytes, reader.chunks(entry))) for entry in repository.files(repository.snapshot())}
 
 
-def test_markers_are_no_artifacts(pilot: Pilot, bucket: Bucket) -> None:
+def test_markers_are_no_artifacts(pilot, bucket):
     home = home_of(pilot, bucket)
     bucket.put("root", FILES, markers())
     bucket.put("backups", {"": b"", "objects/": b"", "lock/": b"", "snapshots/": b""})
@@ -91,7 +87,7 @@ def test_markers_are_no_artifacts(pilot: Pilot, bucket: Bucket) -> None:
     assert home.job("backup", "prune", "--keep-last", "1", "--yes")["exit_code"] == 0
 
 
-def test_a_restore_into_a_bucket_with_markers(pilot: Pilot, bucket: Bucket, tmp_path: Path) -> None:
+def test_a_restore_into_a_bucket_with_markers(pilot, bucket, tmp_path):
     bucket.put("root", FILES)
     back_up(home_of(pilot, bucket))
     bucket.put("target", markers())
@@ -111,9 +107,7 @@ def test_a_restore_into_a_bucket_with_markers(pilot: Pilot, bucket: Bucket, tmp_
 
 
 @pytest.mark.parametrize("bad", [FULL, *({name: data} for name, data in BAD.items()), {**FULL, **BAD}], ids=str)
-def test_names_that_cannot_be_backed_up_are_named_and_the_rest_is_backed_up(
-    pilot: Pilot, on_s3: Bucket, bad: dict[str, bytes]
-) -> None:
+def test_names_that_cannot_be_backed_up_are_named_and_the_rest_is_backed_up(pilot, on_s3, bad):
     home = home_of(pilot, on_s3)
     on_s3.put("root", FILES, bad)
     report = back_up(home)
@@ -122,7 +116,7 @@ def test_names_that_cannot_be_backed_up_are_named_and_the_rest_is_backed_up(
     assert sorted(reported) == sorted(name.replace("\x07", "\\x07") for name in bad)
 
 
-def test_in_other_stores_the_folder_of_such_a_name_is_named(pilot: Pilot, s3: Any) -> None:
+def test_in_other_stores_the_folder_of_such_a_name_is_named(pilot, s3):
     bucket = Bucket(s3, "gs")
     home = home_of(pilot, bucket)
     bucket.put("root", FILES, FULL, {"1/r/./x": b"x", "3/later": b"later"})
@@ -131,7 +125,7 @@ def test_in_other_stores_the_folder_of_such_a_name_is_named(pilot: Pilot, s3: An
     assert [name.rpartition(": its name")[0] for name in report["unreadable"]] == ["1/r/./"]
 
 
-def test_a_name_that_cannot_be_addressed_is_saved_and_comes_back(pilot: Pilot, on_s3: Bucket, tmp_path: Path) -> None:
+def test_a_name_that_cannot_be_addressed_is_saved_and_comes_back(pilot, on_s3, tmp_path):
     on_s3.put("root", FILES)
     back_up(home_of(pilot, on_s3))
     home = Home.at(tmp_path / "home", f"{on_s3.url}/backups", "", f"{on_s3.url}/target")

@@ -1,7 +1,5 @@
 """Which snapshots a prune removes, and that it removes nothing that is needed."""
 
-from __future__ import annotations
-
 import os
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -14,8 +12,6 @@ from mlflow_ae5_server.repository.manifest import ArtifactsPart, InFlight, Manif
 from mlflow_ae5_server.repository.prune import RetentionPolicy
 from mlflow_ae5_server.restore.journal import RestoreInProgress, RestoreJournalFile
 from mlflow_ae5_server.restore.open import open_saved_copies
-
-from tests.project_template.repository.conftest import Server
 
 START = datetime(2026, 3, 1, 22, 0, tzinfo=UTC)  # a Sunday
 _ONE = Manifest(
@@ -41,7 +37,7 @@ _ONE = Manifest(
 )
 
 
-def snapshots(*hours: float) -> list[Manifest]:
+def snapshots(*hours):
     times = [START + timedelta(hours=hour) for hour in hours]
     return [replace(_ONE, id=f"s{n}", sequence=n, started=time.isoformat()) for n, time in enumerate(times)]
 
@@ -70,15 +66,13 @@ def snapshots(*hours: float) -> list[Manifest]:
         (RetentionPolicy(last=1), (), (), ()),
     ],
 )
-def test_a_policy_keeps_these_snapshots(
-    keep: RetentionPolicy, hours: tuple[float, ...], proven: tuple[int, ...], left: tuple[int, ...]
-) -> None:
+def test_a_policy_keeps_these_snapshots(keep, hours, proven, left):
     manifests = snapshots(*hours)
     chosen = keep.choose(manifests, [manifests[number] for number in proven])
     assert tuple(manifest.sequence for manifest in chosen) == left
 
 
-def test_prune_plans_first_and_then_frees_unused_blobs(server: Server) -> None:
+def test_prune_plans_first_and_then_frees_unused_blobs(server):
     server.write("stays", os.urandom(300_000))
     server.write("small stays", b"small")
     for _ in range(3):
@@ -99,7 +93,7 @@ def test_prune_plans_first_and_then_frees_unused_blobs(server: Server) -> None:
     assert again.new_objects == 0
 
 
-def test_the_newest_verified_snapshot_is_never_removed(server: Server) -> None:
+def test_the_newest_verified_snapshot_is_never_removed(server):
     taken = []
     for number in range(5):
         server.write("a", b"%d" % number)
@@ -112,7 +106,7 @@ def test_the_newest_verified_snapshot_is_never_removed(server: Server) -> None:
     assert server.job("prune --keep-last 0 --yes")[1]["kept"] == [taken[4]]
 
 
-def test_a_sample_does_not_replace_a_full_check(server: Server) -> None:
+def test_a_sample_does_not_replace_a_full_check(server):
     server.write("a", os.urandom(300_000))
     taken = [server.back_up().id for _ in range(3)]
     server.job(f"verify --snapshot {taken[0]} --all")
@@ -122,13 +116,13 @@ def test_a_sample_does_not_replace_a_full_check(server: Server) -> None:
 
 
 @pytest.mark.parametrize("words", ["--keep-last=-1", "--keep-daily=-2", "--keep-weekly=-1 --yes"])
-def test_a_negative_number_is_refused(server: Server, words: str) -> None:
+def test_a_negative_number_is_refused(server, words):
     server.back_up()
     assert server.job(f"prune {words}")[0] == UsageError.exit_code
     assert len(server.repository().snapshots()) == 1
 
 
-def test_without_a_policy_only_leftovers_are_removed(server: Server) -> None:
+def test_without_a_policy_only_leftovers_are_removed(server):
     for number in range(3):
         server.write("a", b"%d" % number * 1000)
         server.back_up()
@@ -145,7 +139,7 @@ def test_without_a_policy_only_leftovers_are_removed(server: Server) -> None:
         assert server.damage_of(one.manifest) == []
 
 
-def test_the_rest_of_a_mostly_unused_pack_is_stored_again(server: Server) -> None:
+def test_the_rest_of_a_mostly_unused_pack_is_stored_again(server):
     for number in range(40):
         server.write(f"{number}", os.urandom(1000))
     (shared,) = {part.sha256 for entry in server.entries(server.back_up()).values() for part in entry.parts}
@@ -167,7 +161,7 @@ def test_the_rest_of_a_mostly_unused_pack_is_stored_again(server: Server) -> Non
 # snapshots that lack blobs ---------------------------------------------------------------------------
 
 
-def lose(server: Server, manifest: Manifest, what: str) -> str:
+def lose(server, manifest, what):
     """An object that no other snapshot has."""
     (artifact,) = {part.sha256 for part in server.entries(manifest)["a"].parts}
     lost = {"database": manifest.database["file"][0], "artifact": artifact, "list": manifest.artifacts.lists[0]}[what]
@@ -175,7 +169,7 @@ def lose(server: Server, manifest: Manifest, what: str) -> str:
     return lost
 
 
-def take(server: Server, count: int) -> list[Manifest]:
+def take(server, count):
     """Snapshots that have nothing in common."""
     taken = []
     for _ in range(count):
@@ -185,13 +179,13 @@ def take(server: Server, count: int) -> list[Manifest]:
     return taken
 
 
-def ids(manifests: list[Manifest]) -> list[str]:
+def ids(manifests):
     return [manifest.id for manifest in manifests]
 
 
 @pytest.mark.parametrize("what", ["database", "artifact"])
 @pytest.mark.parametrize("empty", [False, True])
-def test_a_whole_snapshot_stays_while_the_newest_lacks_something(server: Server, what: str, empty: bool) -> None:
+def test_a_whole_snapshot_stays_while_the_newest_lacks_something(server, what, empty):
     oldest, whole, newest = take(server, 3)
     lost = lose(server, newest, what)
     if empty:
@@ -210,7 +204,7 @@ def test_a_whole_snapshot_stays_while_the_newest_lacks_something(server: Server,
     assert not damage.recorded(server.repository().backend), "nothing that is left needs it"
 
 
-def test_a_snapshot_that_was_verified_and_has_lost_something_since_is_not_relied_on(server: Server) -> None:
+def test_a_snapshot_that_was_verified_and_has_lost_something_since_is_not_relied_on(server):
     taken = take(server, 4)
     for number in (0, 1):
         server.job(f"verify --snapshot {taken[number].id}")
@@ -220,7 +214,7 @@ def test_a_snapshot_that_was_verified_and_has_lost_something_since_is_not_relied
 
 @pytest.mark.parametrize("what", ["database", "artifact", "list"])
 @pytest.mark.parametrize("words", ["--keep-last 1 --yes", "--yes", "--keep-last 1"])
-def test_nothing_is_removed_where_no_snapshot_is_whole(server: Server, what: str, words: str) -> None:
+def test_nothing_is_removed_where_no_snapshot_is_whole(server, what, words):
     taken = take(server, 2)
     for manifest in taken:
         lose(server, manifest, what)
@@ -235,7 +229,7 @@ def test_nothing_is_removed_where_no_snapshot_is_whole(server: Server, what: str
     assert server.job(f"prune {words}")[1]["error"] == report["error"], "though it is known by now"
 
 
-def test_damage_found_by_a_check_is_named_where_no_snapshot_is_whole(server: Server) -> None:
+def test_damage_found_by_a_check_is_named_where_no_snapshot_is_whole(server):
     first, second = take(server, 2)
     server.object_file(first.database["file"][0]).write_bytes(b"rot")
     server.job(f"verify --snapshot {first.id}")
@@ -245,7 +239,7 @@ def test_damage_found_by_a_check_is_named_where_no_snapshot_is_whole(server: Ser
 
 
 @pytest.mark.parametrize("what", ["database", "artifact", "list"])
-def test_a_damaged_snapshot_is_not_dropped_while_no_other_can_be_restored(server: Server, what: str) -> None:
+def test_a_damaged_snapshot_is_not_dropped_while_no_other_can_be_restored(server, what):
     first, second = take(server, 2)
     (artifact,) = {part.sha256 for part in server.entries(first)["a"].parts}
     server.object_file(artifact).write_bytes(b"rot")
@@ -263,7 +257,7 @@ def test_a_damaged_snapshot_is_not_dropped_while_no_other_can_be_restored(server
     assert server.damage_of(whole) == []
 
 
-def test_nothing_is_removed_while_a_restore_is_interrupted(server: Server) -> None:
+def test_nothing_is_removed_while_a_restore_is_interrupted(server):
     old, other, new = take(server, 3)
     journal_file = RestoreJournalFile(open_saved_copies(str(server.artifacts)))
     journal_file.begin(RestoreInProgress("restore-artifacts", old.id, "2026-01-02T03:04:05+00:00", "elsewhere:1"))

@@ -1,18 +1,13 @@
 """Awkward artifacts from a server's folder into a snapshot, and back into a folder: everything as it was."""
 
-from __future__ import annotations
-
 import os
-from pathlib import Path
 
-from mlflow_ae5_server.repository.manifest import Manifest
 from mlflow_ae5_server.restore import files as recover_files
 from mlflow_ae5_server.restore.target import FolderTarget
 
-from tests.project_template.repository.conftest import Server
 from tests.project_template.repository.test_create import MANY, fill
 
-NAMES: dict[str | bytes, bytes] = {
+NAMES = {
     b"0/r1/artifacts/not utf-8 \xff": b"6",
     "0/" + "\u00e9" * 127 + "x": b"7",  # 255 bytes
     "0/ lead and trail ": b"8",
@@ -22,14 +17,14 @@ MIDDLE = 2 * 1024**3 + 12345  # bytes: more than a signed number of 32 bits hold
 SIZE = MIDDLE + 64 * 1024**2
 
 
-def restore(server: Server, manifest: Manifest, target: Path) -> recover_files.RestoreCounts:
+def restore(server, manifest, target):
     repository = server.repository()
     return recover_files.restore(
         lambda: repository.files(manifest), repository.reader(), FolderTarget(target), again=False
     )
 
 
-def test_odd_names_come_back(server: Server, tmp_path: Path) -> None:
+def test_odd_names_come_back(server, tmp_path):
     fill(server)
     for path, data in NAMES.items():
         server.write(path, data)
@@ -40,7 +35,7 @@ def test_odd_names_come_back(server: Server, tmp_path: Path) -> None:
         assert (tmp_path / "restored" / os.fsdecode(name)).read_bytes() == data
 
 
-def test_two_gigabytes_of_hole_cost_little_and_come_back(server: Server, tmp_path: Path) -> None:
+def test_two_gigabytes_of_hole_cost_little_and_come_back(server, tmp_path):
     with server.write("sparse", b"begin").open("r+b") as stream:
         stream.truncate(SIZE)
         stream.seek(MIDDLE)

@@ -1,39 +1,32 @@
 """Damage is found, named, and healed by the next backup; damaged manifests are refused by name."""
 # ruff: noqa: S608
 
-from __future__ import annotations
-
 import json
 import os
 import random
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from mlflow_ae5_server.backup import artifacts
 from mlflow_ae5_server.common.errors import DamagedError, NoSnapshotError, UsageError
 from mlflow_ae5_server.repository import blobs, check
-from mlflow_ae5_server.repository.manifest import Manifest
-
-from tests.project_template.repository.conftest import Server
 
 BIG = os.urandom(700_000)
 
 
 @pytest.fixture
-def taken(server: Server) -> tuple[Server, Manifest]:
+def taken(server):
     server.write("small", b"small" * 100)
     server.write("text", b"text " * 100_000)
     server.write("big", BIG)
     return server, server.back_up()
 
 
-def manifest_file(server: Server, manifest: Manifest) -> Path:
+def manifest_file(server, manifest):
     return Path(server.backend, "snapshots", manifest.name)
 
 
-DAMAGE: dict[str, Callable[[Path], object]] = {
+DAMAGE = {
     "missing": lambda file: file.unlink(),
     "empty": lambda file: file.write_bytes(b""),
     "too short": lambda file: file.write_bytes(file.read_bytes()[:-1]),
@@ -44,7 +37,7 @@ DAMAGE: dict[str, Callable[[Path], object]] = {
 }
 
 
-def _flipped(data: bytes, at: int) -> bytes:
+def _flipped(data, at):
     changed = bytearray(data)
     changed[at] ^= 4
     return bytes(changed)
@@ -52,7 +45,7 @@ def _flipped(data: bytes, at: int) -> bytes:
 
 @pytest.mark.parametrize("what", DAMAGE)
 @pytest.mark.parametrize("path", ["small", "text", "big"])
-def test_a_damaged_object_is_found_named_and_healed(taken: tuple[Server, Manifest], path: str, what: str) -> None:
+def test_a_damaged_object_is_found_named_and_healed(taken, path, what):
     server, manifest = taken
     (part,) = server.entries(manifest)[path].parts
     DAMAGE[what](server.object_file(part.sha256))
@@ -69,7 +62,7 @@ def test_a_damaged_object_is_found_named_and_healed(taken: tuple[Server, Manifes
     assert server.damage_of(manifest) == [], "the older snapshot is whole again, too"
 
 
-def test_an_object_that_is_lost_is_stored_again_without_anyone_asking(taken: tuple[Server, Manifest]) -> None:
+def test_an_object_that_is_lost_is_stored_again_without_anyone_asking(taken):
     server, manifest = taken
     for sha256 in server.objects():
         server.object_file(sha256).unlink()
@@ -77,7 +70,7 @@ def test_an_object_that_is_lost_is_stored_again_without_anyone_asking(taken: tup
     assert server.damage_of(manifest) == []
 
 
-def test_a_sample_reads_a_share_and_finds_every_missing_blob(server: Server) -> None:
+def test_a_sample_reads_a_share_and_finds_every_missing_blob(server):
     for number in range(60):
         server.write(f"{number}", random.Random(number).randbytes(artifacts.SMALL + 1))
     manifest = server.back_up()
@@ -89,12 +82,12 @@ def test_a_sample_reads_a_share_and_finds_every_missing_blob(server: Server) -> 
     assert server.job("verify --sample 1%")[0] == DamagedError.exit_code
 
 
-def test_a_sample_is_reported_as_one_and_does_not_count_as_verified(server: Server, capsys: Any) -> None:
+def test_a_sample_is_reported_as_one_and_does_not_count_as_verified(server, capsys):
     for number in range(3):
         server.write(f"{number}", random.Random(number).randbytes(artifacts.SMALL + 1))
     manifest = server.back_up()
 
-    def listed() -> tuple[bool, Any, str]:
+    def listed():
         capsys.readouterr()
         (line,) = server.job("list")[1]["snapshots"]
         message = capsys.readouterr().err
@@ -122,12 +115,12 @@ def test_a_sample_is_reported_as_one_and_does_not_count_as_verified(server: Serv
 
 
 @pytest.mark.parametrize("sample", ["0", "0%", "101%", "-1%", "some", "nan"])
-def test_an_invalid_share_is_refused(taken: tuple[Server, Manifest], sample: str) -> None:
+def test_an_invalid_share_is_refused(taken, sample):
     server, _manifest = taken
     assert server.job(f"verify --sample={sample}")[0] == UsageError.exit_code
 
 
-def test_every_flipped_bit_of_a_manifest_is_noticed(taken: tuple[Server, Manifest]) -> None:
+def test_every_flipped_bit_of_a_manifest_is_noticed(taken):
     server, manifest = taken
     file = manifest_file(server, manifest)
     good = file.read_bytes()
@@ -149,7 +142,7 @@ def test_every_flipped_bit_of_a_manifest_is_noticed(taken: tuple[Server, Manifes
     assert server.repository().snapshot(manifest.id) == manifest
 
 
-def test_two_manifests_of_one_id(taken: tuple[Server, Manifest]) -> None:
+def test_two_manifests_of_one_id(taken):
     server, manifest = taken
     file = manifest_file(server, manifest)
     copy = file.with_name(file.name.replace("00000001-", "00000005-"))
@@ -164,7 +157,7 @@ def test_two_manifests_of_one_id(taken: tuple[Server, Manifest]) -> None:
     assert server.repository().snapshot(manifest.id) == manifest
 
 
-def test_a_list_that_cannot_be_read_is_named(taken: tuple[Server, Manifest]) -> None:
+def test_a_list_that_cannot_be_read_is_named(taken):
     server, manifest = taken
     server.object_file(manifest.artifacts.lists[0]).unlink()
     code, report = server.job("verify")
@@ -175,7 +168,7 @@ def test_a_list_that_cannot_be_read_is_named(taken: tuple[Server, Manifest]) -> 
     assert server.damage_of(server.back_up()) == []
 
 
-def test_an_empty_destination_has_no_snapshot(server: Server) -> None:
+def test_an_empty_destination_has_no_snapshot(server):
     for words in ("list", "show", "verify", "prune"):
         assert server.job(words)[0] == NoSnapshotError.exit_code
     assert not Path(server.backend).exists()
@@ -185,7 +178,7 @@ def test_an_empty_destination_has_no_snapshot(server: Server) -> None:
         assert server.job(words)[0] == NoSnapshotError.exit_code
 
 
-def test_list_show_and_create_say_what_is_in_a_snapshot(server: Server) -> None:
+def test_list_show_and_create_say_what_is_in_a_snapshot(server):
     server.use_mlflow()
     server.write("a", b"hello")
     code, created = server.job("create --allow-external")
@@ -206,7 +199,7 @@ def test_list_show_and_create_say_what_is_in_a_snapshot(server: Server) -> None:
     assert (again["new_objects"], again["new_bytes"], again["stored_bytes"]) == (0, 0, 0)
 
 
-def test_external_artifacts_are_reported_and_make_the_snapshot_incomplete(server: Server) -> None:
+def test_external_artifacts_are_reported_and_make_the_snapshot_incomplete(server):
     server.use_mlflow()
     server.sql("UPDATE experiments SET artifact_location = 'mlflow-artifacts:/' || experiment_id")
     server.sql("UPDATE runs SET artifact_uri = 'mlflow-artifacts:/0/' || run_uuid || '/artifacts'")

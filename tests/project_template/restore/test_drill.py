@@ -1,7 +1,5 @@
 """A drill restores, serves, checks, measures, and leaves nothing: no file, no schema, no process."""
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 import os
@@ -9,9 +7,7 @@ import shutil
 import signal
 import time
 import uuid
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
@@ -23,7 +19,7 @@ from mlflow_ae5_server.database.connection import connect_engine
 pytestmark = pytest.mark.slow
 
 
-def schemas(home: Any) -> list[str]:
+def schemas(home):
     from sqlalchemy import text
 
     with connect_engine(home.store).connect() as connection:
@@ -31,7 +27,7 @@ def schemas(home: Any) -> list[str]:
         return sorted(row[0] for row in found)
 
 
-def servers() -> list[int]:
+def servers():
     """Processes of a tracking server that this one has started."""
     found = []
     for child in psutil.Process().children(recursive=True):
@@ -42,7 +38,7 @@ def servers() -> list[int]:
 
 
 @pytest.fixture
-def real(tmp_path: Path, home_at: Any, pilot: Any, filled_uri: Any) -> Any:
+def real(tmp_path, home_at, pilot, filled_uri):
     """A home with data of its own, on PostgreSQL, where a drill has most to leave alone (on SQLite: see tests/e2e)."""
     home = home_at(tmp_path / "home", pilot.home.backups, filled_uri())
     (home.artifacts / "1").mkdir(parents=True)
@@ -50,7 +46,7 @@ def real(tmp_path: Path, home_at: Any, pilot: Any, filled_uri: Any) -> Any:
     return home
 
 
-def test_a_drill_changes_no_real_data_and_removes_its_own(real: Any, pilot: Any) -> None:
+def test_a_drill_changes_no_real_data_and_removes_its_own(real, pilot):
     before = real.tree(), dialects.digests(real.store), schemas(real)
     running = servers()
     done = real.job("drill")
@@ -80,7 +76,7 @@ def test_a_drill_changes_no_real_data_and_removes_its_own(real: Any, pilot: Any)
     assert details["models read back"].startswith("3 files (50.0 kB) of 1 model")
 
 
-def test_a_damaged_snapshot_fails_the_drill(tmp_path: Path, home_at: Any, pilot: Any) -> None:
+def test_a_damaged_snapshot_fails_the_drill(tmp_path, home_at, pilot):
     home = damaged(tmp_path, home_at, pilot)
     done = home.job("drill")
     assert (done["outcome"], done["exit_code"], done["recovery_seconds"]) == ("failed", DamagedError.exit_code, None)
@@ -93,9 +89,7 @@ def test_a_damaged_snapshot_fails_the_drill(tmp_path: Path, home_at: Any, pilot:
     assert not home.folder.exists() or not any(home.folder.rglob("*drill*"))
 
 
-def test_a_role_without_the_right_to_create_a_schema_gets_an_sqlite_file(
-    tmp_path: Path, home_at: Any, pilot: Any, postgres: Any, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_role_without_the_right_to_create_a_schema_gets_an_sqlite_file(tmp_path, home_at, pilot, postgres, capsys):
     name = f"d{uuid.uuid4().hex[:12]}"
     postgres.sql(f'CREATE DATABASE "{name}"')  # not the role's own
     done = damaged(tmp_path, home_at, pilot, postgres.uri(name)).job("drill")
@@ -103,7 +97,7 @@ def test_a_role_without_the_right_to_create_a_schema_gets_an_sqlite_file(
     assert "using an SQLite file instead of" in capsys.readouterr().err
 
 
-def damaged(tmp_path: Path, home_at: Any, pilot: Any, uri: str = "") -> Any:
+def damaged(tmp_path, home_at, pilot, uri=""):
     """A home whose backups have lost the artifacts: a drill of them ends soon."""
     backups = tmp_path / f"backups{uuid.uuid4().hex}"
     shutil.copytree(pilot.home.backups, backups)
@@ -118,7 +112,7 @@ def damaged(tmp_path: Path, home_at: Any, pilot: Any, uri: str = "") -> Any:
 
 
 @contextlib.contextmanager
-def running_drill(home: Any, until: Callable[[Path], bool]) -> Iterator[tuple[int, list[psutil.Process]]]:
+def running_drill(home, until):
     """A drill in a process of its own that has come so far; and its server's processes."""
     pid = os.fork()
     if pid == 0:
@@ -138,27 +132,27 @@ def running_drill(home: Any, until: Callable[[Path], bool]) -> Iterator[tuple[in
     while not until(home.folder):
         assert time.monotonic() < deadline, "the drill's server did not come up"
         time.sleep(0.02)
-    children: list[psutil.Process] = []
+    children = []
     while not children:
         assert time.monotonic() < deadline, "the drill has no server"
         children = psutil.Process(pid).children(recursive=True)
     yield pid, children
 
 
-def starts(folder: Path) -> bool:
+def starts(folder):
     return any(folder.glob("*drill*/server.log"))
 
 
-def serves(folder: Path) -> bool:
+def serves(folder):
     return any(b"Application startup complete" in log.read_bytes() for log in folder.glob("*drill*/server.log"))
 
 
-def ended(processes: list[psutil.Process]) -> bool:
+def ended(processes):
     """Also one whose new parent has not asked after it."""
     return all(p.status() == psutil.STATUS_ZOMBIE for p in psutil.wait_procs(processes, timeout=5)[1])
 
 
-def test_a_drill_that_is_stopped_removes_everything(tmp_path: Path, home_at: Any, pilot: Any) -> None:
+def test_a_drill_that_is_stopped_removes_everything(tmp_path, home_at, pilot):
     home = home_at(tmp_path / "home", pilot.home.backups)
     home.artifacts.mkdir(parents=True)
     with running_drill(home, starts) as (pid, children):
@@ -169,9 +163,7 @@ def test_a_drill_that_is_stopped_removes_everything(tmp_path: Path, home_at: Any
     assert {path.name for path in home.folder.iterdir()} == {"artifacts"}
 
 
-def test_the_next_drill_removes_everything_of_a_killed_one(
-    tmp_path: Path, home_at: Any, pilot: Any, postgres: Any
-) -> None:
+def test_the_next_drill_removes_everything_of_a_killed_one(tmp_path, home_at, pilot, postgres):
     uri = postgres.create(f"d{uuid.uuid4().hex[:12]}")
     home = home_at(tmp_path / "home", pilot.home.backups, uri)
     home.artifacts.mkdir(parents=True)
@@ -183,9 +175,7 @@ def test_the_next_drill_removes_everything_of_a_killed_one(
     assert schemas(home) != untouched
     assert any(home.folder.glob("*drill*"))
 
-    next_one: Callable[..., dict[str, Any]] = dataclasses.replace(
-        home, backups=damaged(tmp_path, home_at, pilot, uri).backups
-    ).job
+    next_one = dataclasses.replace(home, backups=damaged(tmp_path, home_at, pilot, uri).backups).job
     next_one("drill")
     assert schemas(home) == untouched
     assert {path.name for path in home.folder.iterdir()} == {"artifacts"}

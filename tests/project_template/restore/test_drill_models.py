@@ -1,9 +1,6 @@
 """Where a drill looks for the files of registered models, against a server that answers as MLflow's does."""
 
-from __future__ import annotations
-
 import hashlib
-from typing import Any
 
 import pytest
 from mlflow_ae5_server.common.errors import StorageError, UnreachableError
@@ -21,24 +18,24 @@ class Server:
 
     workspace = ""
 
-    def __init__(self, source: str) -> None:
-        self.answers: dict[str, Any] = {
+    def __init__(self, source):
+        self.answers = {
             "registered-models/search": {"registered_models": [{"name": "m", "latest_versions": [{"version": "2"}]}]},
             "model-versions/get-download-uri": {"artifact_uri": source},
             "logged-models/m-1": {"model": {"info": {"artifact_uri": LOGGED}}},
         }
 
-    def get(self, name: str, /, **query: Any) -> Any:
+    def get(self, name, /, **query):
         if query.get("run_id") == "run1":
             return {"run": {"info": {"artifact_uri": RUN}}}
         if name not in self.answers:
             raise UnreachableError(f"GET {name} answered 404")
         return self.answers[name]
 
-    def workspaces(self) -> list[str]:
+    def workspaces(self):
         return [""]
 
-    def digest(self, _path: str) -> tuple[int, str]:
+    def digest(self, _path):
         return len(DATA), hashlib.sha256(DATA).hexdigest()
 
 
@@ -53,20 +50,20 @@ class Server:
         ("s3://elsewhere/model", "0 files (0 bytes) of 0 models; 1 with files outside this server"),
     ],
 )
-def test_a_source_is_followed_to_its_files(source: str, message: str) -> None:
+def test_a_source_is_followed_to_its_files(source, message):
     sha256 = hashlib.sha256(DATA).hexdigest()
     files = [FileEntry(path, "file", len(DATA), sha256, 0, "", ()) for path in FILES]
 
-    server: Any = Server(source)
+    server = Server(source)
 
     assert read_models(server, (), files).message() == message
 
 
 @pytest.mark.parametrize("others", [{}, {"other": f"{RUN}/model"}])
-def test_models_of_which_none_has_files_in_the_snapshot_do_not_read_back(others: dict[str, str]) -> None:
+def test_models_of_which_none_has_files_in_the_snapshot_do_not_read_back(others):
     files = [FileEntry(path, "file", len(DATA), hashlib.sha256(DATA).hexdigest(), 0, "", ()) for path in FILES]
 
-    server: Any = Several({"gone": f"{RUN}/gone", "elsewhere": "s3://elsewhere/model", **others})
+    server = Several({"gone": f"{RUN}/gone", "elsewhere": "s3://elsewhere/model", **others})
     found = read_models(server, (), files)
 
     if others:
@@ -79,13 +76,13 @@ def test_models_of_which_none_has_files_in_the_snapshot_do_not_read_back(others:
 class Several(Server):
     """Of several models, each with one version."""
 
-    def __init__(self, sources: dict[str, str]) -> None:
+    def __init__(self, sources):
         super().__init__("")
         self.sources = sources
         models = [{"name": name, "latest_versions": [{"version": "1"}]} for name in sources]
         self.answers["registered-models/search"] = {"registered_models": models}
 
-    def get(self, name: str, /, **query: Any) -> Any:
+    def get(self, name, /, **query):
         if name == "model-versions/get-download-uri":
             return {"artifact_uri": self.sources[query["name"]]}
         return super().get(name, **query)

@@ -1,11 +1,8 @@
 """The temporary folder of a drill: removed after it, also when it was killed, and never while it runs."""
 
-from __future__ import annotations
-
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -28,7 +25,7 @@ with temporary_folder.temporary_folder(Path(sys.argv[2])) as folder:
 
 
 @pytest.fixture
-def other(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], Path]]:
+def other(tmp_path):
     """Another drill running in the same parent folder, and its folder."""
     process = subprocess.Popen(
         [sys.executable, "-c", HOLD, str(TEMPLATE), str(tmp_path)], stdout=subprocess.PIPE, text=True
@@ -41,7 +38,7 @@ def other(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], Path]]:
     process.stdout.close()
 
 
-def fail_in(parent: Path) -> None:
+def fail_in(parent):
     with temporary_folder.temporary_folder(parent) as folder:
         (folder / "deep").mkdir()
         (folder / "deep" / "file").write_text("x")
@@ -49,20 +46,20 @@ def fail_in(parent: Path) -> None:
         raise RuntimeError
 
 
-def test_the_folder_is_removed_after_a_failure(tmp_path: Path) -> None:
+def test_the_folder_is_removed_after_a_failure(tmp_path):
     with pytest.raises(RuntimeError):
         fail_in(tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_folder_of_a_running_drill_stays(tmp_path: Path, other: tuple[subprocess.Popen[str], Path]) -> None:
+def test_the_folder_of_a_running_drill_stays(tmp_path, other):
     _process, folder = other
     with temporary_folder.temporary_folder(tmp_path) as own:
         assert own != folder
     assert (folder / "copy" / "data").read_text() == "restored"
 
 
-def test_the_folder_of_a_killed_drill_is_removed(tmp_path: Path, other: tuple[subprocess.Popen[str], Path]) -> None:
+def test_the_folder_of_a_killed_drill_is_removed(tmp_path, other):
     process, folder = other
     process.send_signal(signal.SIGKILL)
     process.wait()
@@ -72,14 +69,14 @@ def test_the_folder_of_a_killed_drill_is_removed(tmp_path: Path, other: tuple[su
     assert list(tmp_path.iterdir()) == []
 
 
-def test_other_folders_stay(tmp_path: Path) -> None:
+def test_other_folders_stay(tmp_path):
     (tmp_path / "mlflow-ae5-drill-notes").mkdir()  # without a lock file it is no folder of a drill
     (tmp_path / "artifacts").mkdir()
     assert temporary_folder.remove_leftovers(tmp_path) == []
     assert len(list(tmp_path.iterdir())) == 2
 
 
-def test_a_parent_that_cannot_be_written_to_is_reported(tmp_path: Path) -> None:
+def test_a_parent_that_cannot_be_written_to_is_reported(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageError), temporary_folder.temporary_folder(tmp_path / "file"):
         pass

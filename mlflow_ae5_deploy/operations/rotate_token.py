@@ -244,8 +244,8 @@ def _gc(
         return None, None, rotation  # nothing has changed since the job was last tested
     on_step("test the gc job")
     try:
-        proof = check_gc(context, context.outputs.token if own else None)
-        if proof.state == "rejected":
+        tested = check_gc(context, context.outputs.token if own else None)
+        if tested.state == "rejected":
             # The earlier tokens are invalid after all: everybody needs the new one.
             rotation = replace(rotation, invalid_since=None)
             if not issued:
@@ -253,14 +253,14 @@ def _gc(
             everyone = tuple(recipients(context))
             _start_rotation(context, rotation, everyone)
             _store(context, rotation, _sign_in(context, everyone, served, on_step), served, on_step)
-            proof = check_gc(context, context.outputs.token)
+            tested = check_gc(context, context.outputs.token)
     except DeployError as error:
         context.journal.write("failed", action="test gc job", kind=error.kind, what=error.what)
         return None, error, rotation
     if context.state.rotation is not None:
         context.state.rotation = replace(context.state.rotation, gc_tested=True)
-    if proof.state == "passed":
+    if tested.state == "passed":
         context.state.gc_tested = context.clock.now()
     context.state.save()
-    context.journal.write("note", action="test gc job", outcome=proof.state, what=proof.message)
-    return proof, None, rotation
+    context.journal.write("note", action="test gc job", outcome=tested.state, what=tested.message)
+    return tested, None, rotation

@@ -7,9 +7,6 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from mlflow_ae5_deploy.ae5.models import Collaborator, Deployment, Revision
-from mlflow_ae5_deploy.common.redaction import Secret
-from mlflow_ae5_deploy.engine.records import PendingRestart
-from mlflow_ae5_deploy.engine.state import SavedState
 from mlflow_ae5_deploy.operations.restart import define, kept_revision
 
 STARTED = datetime(2026, 2, 1, tzinfo=UTC)
@@ -65,24 +62,3 @@ def test_the_definition_is_what_ran_and_not_what_is_configured():
     assert (spec.name, spec.endpoint, spec.command) == ("dev.mlflow", "mlflow", "TrackingServer")
     assert (spec.resource_profile, dict(definition.variables)) == ("large", {"MLFLOW_WORKERS": "2"})
     assert definition.shared == (("group", "everyone", "r"),)
-
-
-def test_a_variable_that_looks_like_a_credential_is_not_written_to_disk(tmp_path):
-    known = Secret("a-value-known-to-be-secret")
-    variables = {
-        "MLFLOW_WORKERS": "2",
-        "MLFLOW_BACKEND_STORE_URI": "postgresql://mlflow:hunter2@db/mlflow",
-        "AWS_SECRET_ACCESS_KEY": "abcdefgh",
-        "GREETING": known.reveal(),
-    }
-    state = SavedState.load(tmp_path)
-    state.restart = PendingRestart("a2-1", STARTED, define(deployment(variables=variables), [], [SECOND], "another"))
-    state.save()
-
-    text = (tmp_path / "state.json").read_text()
-    restart = SavedState.load(tmp_path).restart
-
-    assert "hunter2" not in text
-    assert "abcdefgh" not in text
-    assert known.reveal() not in text
-    assert restart.definition.variables == {**dict.fromkeys(variables), "MLFLOW_WORKERS": "2"}

@@ -115,14 +115,20 @@ def test_the_file_is_private_and_holds_no_value(tmp_path):
 
 @pytest.mark.parametrize("field", ["restart", "upgrade"])
 def test_a_variable_that_looks_like_a_credential_is_not_on_disk(tmp_path, field):
+    registered = Secret("a-value-known-to-be-secret")
+    credentials = {
+        "MLFLOW_BACKEND_STORE_URI": "postgresql://mlflow:hunter2@db/mlflow",
+        "AWS_SECRET_ACCESS_KEY": "abcdefgh",
+        "MESSAGE": registered.reveal(),
+    }
+    definition = replace(DEFINITION, variables={"GREETING": "hello", **credentials})
     state = filled(tmp_path)
-    before = getattr(state, field)
-    definition = replace(DEFINITION, variables={"GREETING": "hello", "DB_PASSWORD": "hunter2-variable"})
-    setattr(state, field, replace(before, definition=definition))
+    setattr(state, field, replace(getattr(state, field), definition=definition))
     state.save()
 
-    assert "hunter2-variable" not in (tmp_path / "state.json").read_text()
-    assert getattr(load(tmp_path), field).definition.variables == {"GREETING": "hello", "DB_PASSWORD": None}
+    text = (tmp_path / "state.json").read_text()
+    assert not [value for value in ("hunter2", "abcdefgh", registered.reveal()) if value in text]
+    assert getattr(load(tmp_path), field).definition.variables == {"GREETING": "hello", **dict.fromkeys(credentials)}
     assert getattr(state, field).definition == definition, "this run still needs it"
 
 

@@ -65,7 +65,10 @@ class InstallationLock:
         try:
             yield self
         finally:
-            self._release()
+            if self._descriptor is not None:
+                os.close(self._descriptor)
+                self._descriptor = None
+                _log.info("lock released")
 
     def at_stage(self, name: str) -> None:
         """Show a run that waits where this one is."""
@@ -86,7 +89,11 @@ class InstallationLock:
                 if self._clock.monotonic() >= end:
                     text = os.pread(descriptor, 4096, 0)
                     os.close(descriptor)
-                    raise self._locked(text) from None
+                    raise Locked(
+                        f"Locked by another run: {_message(text)}.",
+                        where=str(self._path),
+                        remedy="Wait for it to end, or add --lock-wait SECONDS.",
+                    ) from None
                 _log.info("waiting for the lock: %s", _message(os.pread(descriptor, 4096, 0)))
                 self._clock.sleep(0.5)
         self._descriptor = descriptor
@@ -101,16 +108,3 @@ class InstallationLock:
         with contextlib.suppress(OSError):  # the text is a courtesy; the lock is what counts
             os.ftruncate(self._descriptor, 0)
             os.pwrite(self._descriptor, text, 0)
-
-    def _release(self) -> None:
-        if self._descriptor is not None:
-            os.close(self._descriptor)
-            self._descriptor = None
-            _log.info("lock released")
-
-    def _locked(self, text: bytes) -> Locked:
-        return Locked(
-            f"Locked by another run: {_message(text)}.",
-            where=str(self._path),
-            remedy="Wait for it to end, or add --lock-wait SECONDS.",
-        )

@@ -167,19 +167,17 @@ class RecoveryStage(Stage[RestoreState]):
 def _already_done(restore: RestoreRequest, state: RestoreState) -> NoChange | None:
     """Why nothing is left to restore, if so."""
     done = state.done
-    if done is None or done.status != "done" or not _same(restore, done):
+    if done is None or done.status != "done":
+        return None
+    if restore.requested != done.requested and (
+        restore.undo or _was_undo(done) or restore.snapshot not in ("latest", done.snapshot)
+    ):
         return None
     if not done.verified:
         return NoChange(f"{_in_words(done)} by the interrupted run; resuming")
     if state.servers and not restore.replace and not restore.undo:
         return NoChange(f"{_in_words(done)}, and a server has run since; `--replace --stop-server` restores it again")
     return None
-
-
-def _same(desired: RestoreRequest, done: RestoreRecord) -> bool:
-    if desired.undo or _was_undo(done):
-        return desired.requested == done.requested
-    return desired.snapshot in ("latest", done.snapshot) or desired.requested == done.requested
 
 
 def _was_undo(done: RestoreRecord) -> bool:

@@ -11,8 +11,7 @@ from mlflow_ae5_deploy.ae5.session import UserSession
 from mlflow_ae5_deploy.common.clock import Clock
 from mlflow_ae5_deploy.common.errors import Configuration, LoginFailed
 from mlflow_ae5_deploy.common.redaction import Secret
-from mlflow_ae5_deploy.config.secret_refs import SecretRef
-from mlflow_ae5_deploy.config.secret_values import SecretResolver
+from mlflow_ae5_deploy.config.secret_refs import SecretRef, SecretResolver
 from mlflow_ae5_deploy.config.settings import Settings
 
 

@@ -145,7 +145,7 @@ def _context(options: TargetOptions, verb: str, run: RunOptions, loaded: LoadedS
     from mlflow_ae5_deploy.ae5.sessions import Sessions
     from mlflow_ae5_deploy.common import redaction
     from mlflow_ae5_deploy.common.clock import SystemClock
-    from mlflow_ae5_deploy.config.secret_values import SecretResolver
+    from mlflow_ae5_deploy.config.secret_refs import SecretResolver
     from mlflow_ae5_deploy.config.state_dir import state_dir, state_root
     from mlflow_ae5_deploy.engine.context import Context, Folders
     from mlflow_ae5_deploy.engine.journal import Journal

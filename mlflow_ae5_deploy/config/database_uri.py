@@ -7,10 +7,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from urllib.parse import unquote, unquote_plus
 
-from mlflow_ae5_deploy.common.errors import Configuration
-from mlflow_ae5_deploy.common.redaction import Secret, register
+from mlflow_ae5_deploy.common.redaction import register
 from mlflow_ae5_deploy.common.text import package_name
-from mlflow_ae5_deploy.config.secret_refs import Prompt, SecretRef
 
 # dialect, of those that MLflow has a store for -> synchronous drivers SQLAlchemy 2.1 knows; MLflow cannot use the
 # asynchronous ones
@@ -167,32 +165,3 @@ def check_shipped(store: StoreUri, added: Collection[str]) -> None:
 def leaves_its_folder(location: str) -> bool:
     """Whether a path, or the path of a URL, has a `..` in it."""
     return ".." in re.split(r"[/\\:]", unquote(location))
-
-
-def resolve_store_uri(
-    uri: str | SecretRef,
-    *,
-    environ: Mapping[str, str],
-    prompt: Prompt | None,
-    added: Collection[str] | None = None,
-) -> Secret:
-    """The database URI itself, checked also where it comes from a reference.
-
-    added: packages that come on top of the bundled project's; None where another release is used, whose drivers are
-    not known. Raises Configuration; its text holds no part of the URI but dialect and driver.
-    """
-    if isinstance(uri, SecretRef):
-        value = uri.resolve(environ=environ, prompt=prompt, label="database URI")
-    else:
-        value = Secret.public(uri)
-    try:
-        store = parse_store_uri(value.reveal())
-        if added is not None:
-            check_shipped(store, added)
-    except ValueError as error:
-        problem = f"The database URI {error}."
-    else:
-        return value
-    raise Configuration(
-        problem, where=f"server.backend_store_uri ({uri if isinstance(uri, SecretRef) else 'plain text'})"
-    )

@@ -1,11 +1,12 @@
-"""References to secrets. A configuration holds references, never values."""
+"""References to secrets, and their values. A configuration holds references only."""
 
 from __future__ import annotations
 
 import os
 import re
+import secrets
 import stat
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -13,6 +14,7 @@ from typing import Literal
 from mlflow_ae5_deploy.common.errors import Configuration
 from mlflow_ae5_deploy.common.redaction import Secret
 from mlflow_ae5_deploy.common.text import size
+from mlflow_ae5_deploy.config.database_uri import check_shipped, parse_store_uri
 
 FORMS = "env:NAME, file:PATH or prompt"
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
@@ -136,3 +138,73 @@ def _from_person(prompt: Prompt | None, label: str) -> Secret:
     if not value:
         raise Configuration(f"No {label} was entered.", where="prompt", remedy=remedy)
     return Secret(value)
+
+
+def resolve_store_uri(
+    uri: str | SecretRef,
+    *,
+    environ: Mapping[str, str],
+    prompt: Prompt | None,
+    added: Collection[str] | None = None,
+) -> Secret:
+    """The database URI itself, checked also where it comes from a reference.
+
+    added: packages that come on top of the bundled project's; None where another release is used, whose drivers are
+    not known. Raises Configuration; its text holds no part of the URI but dialect and driver.
+    """
+    if isinstance(uri, SecretRef):
+        value = uri.resolve(environ=environ, prompt=prompt, label="database URI")
+    else:
+        value = Secret.public(uri)
+    try:
+        store = parse_store_uri(value.reveal())
+        if added is not None:
+            check_shipped(store, added)
+    except ValueError as error:
+        problem = f"The database URI {error}."
+    else:
+        return value
+    raise Configuration(
+        problem, where=f"server.backend_store_uri ({uri if isinstance(uri, SecretRef) else 'plain text'})"
+    )
+
+
+class SecretResolver:
+    """prompt(question) asks a person without echo; None where there is no terminal.
+
+    added: packages on top of the bundled project's, for the driver of a database; None where another release is used.
+    """
+
+    def __init__(
+        self,
+        environ: Mapping[str, str],
+        prompt: Callable[[str], str] | None,
+        *,
+        added: Collection[str] | None = None,
+    ) -> None:
+        self._added = added
+        self._environ = environ
+        self._prompt = prompt
+        self._resolved: dict[tuple[SecretRef | str, str], Secret] = {}
+
+    def secret(self, reference: SecretRef, meaning: str) -> Secret:
+        """The value of a reference. meaning: its name in prompts and errors."""
+        key = (reference, meaning)
+        if key not in self._resolved:
+            self._resolved[key] = reference.resolve(environ=self._environ, prompt=self._prompt, label=meaning)
+        return self._resolved[key]
+
+    def store_uri(self, uri: SecretRef | str) -> Secret:
+        """The database URI, checked also where it comes from a reference."""
+        key = (uri, "database URI")
+        if key not in self._resolved:
+            self._resolved[key] = resolve_store_uri(uri, environ=self._environ, prompt=self._prompt, added=self._added)
+        return self._resolved[key]
+
+    def knows(self, uri: SecretRef | str) -> bool:
+        """Whether the database URI is already resolved, without a prompt."""
+        return (uri, "database URI") in self._resolved
+
+    @staticmethod
+    def random_password() -> str:
+        return secrets.token_urlsafe(24)

@@ -15,7 +15,7 @@ from mlflow_ae5_deploy.ae5.sessions import Sessions
 from mlflow_ae5_deploy.common.clock import Clock
 from mlflow_ae5_deploy.common.mlflow_api import ServerApi
 from mlflow_ae5_deploy.common.redaction import Secret
-from mlflow_ae5_deploy.config.secret_values import SecretResolver
+from mlflow_ae5_deploy.config.secret_refs import SecretResolver
 from mlflow_ae5_deploy.config.settings import Settings
 from mlflow_ae5_deploy.engine.change import Change
 from mlflow_ae5_deploy.engine.journal import Journal

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from mlflow_ae5_deploy.common.errors import Configuration
-from mlflow_ae5_deploy.config.database_uri import ADDABLE, SHIPPED, resolve_store_uri
+from mlflow_ae5_deploy.config.database_uri import ADDABLE, SHIPPED
 from mlflow_ae5_deploy.config.layers import nested
 from mlflow_ae5_deploy.config.load import validate
-from mlflow_ae5_deploy.config.secret_refs import SecretRef
+from mlflow_ae5_deploy.config.secret_refs import SecretRef, resolve_store_uri
 from mlflow_ae5_deploy.config.settings import Settings
 from mlflow_ae5_deploy.config.warnings import advice
 from mlflow_ae5_deploy.release.bundled import template_dir

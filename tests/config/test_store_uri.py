@@ -6,8 +6,8 @@ import pytest
 
 from mlflow_ae5_deploy.common.errors import Configuration
 from mlflow_ae5_deploy.common.redaction import scrub
-from mlflow_ae5_deploy.config.database_uri import DRIVERS, IMPLIED, holds_password, parse_store_uri, resolve_store_uri
-from mlflow_ae5_deploy.config.secret_refs import SecretRef
+from mlflow_ae5_deploy.config.database_uri import DRIVERS, IMPLIED, holds_password, parse_store_uri
+from mlflow_ae5_deploy.config.secret_refs import SecretRef, resolve_store_uri
 
 
 @pytest.mark.parametrize(

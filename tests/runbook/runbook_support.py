@@ -20,7 +20,7 @@ from mlflow_ae5_deploy.ae5.models import (
 )
 from mlflow_ae5_deploy.ae5.options import ConnectionOptions
 from mlflow_ae5_deploy.common.clock import ManualClock
-from mlflow_ae5_deploy.config.secret_values import SecretResolver
+from mlflow_ae5_deploy.config.secret_refs import SecretResolver
 from mlflow_ae5_deploy.config.settings import Settings
 from mlflow_ae5_deploy.engine.context import Context, Folders, RunOptions
 from mlflow_ae5_deploy.engine.journal import Journal

@@ -16,8 +16,7 @@ from mlflow_ae5_deploy.ae5.sessions import Sessions
 from mlflow_ae5_deploy.common.clock import ManualClock
 from mlflow_ae5_deploy.common.errors import DeployError, LoginFailed
 from mlflow_ae5_deploy.common.redaction import Secret
-from mlflow_ae5_deploy.config.secret_refs import SecretRef
-from mlflow_ae5_deploy.config.secret_values import SecretResolver
+from mlflow_ae5_deploy.config.secret_refs import SecretRef, SecretResolver
 from mlflow_ae5_deploy.config.settings import Settings
 from mlflow_ae5_deploy.engine.context import Context, RunOptions
 from mlflow_ae5_deploy.engine.executor import run

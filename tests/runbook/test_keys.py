@@ -10,7 +10,7 @@ from runbook_support import ACCOUNT, Lists, context
 
 from mlflow_ae5_deploy.common.errors import Configuration, Conflict
 from mlflow_ae5_deploy.common.redaction import Secret
-from mlflow_ae5_deploy.config.secret_values import SecretResolver
+from mlflow_ae5_deploy.config.secret_refs import SecretResolver
 from mlflow_ae5_deploy.resources import encryption_keys
 
 NAME = encryption_keys.PASSPHRASE

@@ -13,7 +13,7 @@ from runbook_support import ACCOUNT, OTHER, OURS, Lists, context, deployment, jo
 from mlflow_ae5_deploy.ae5.models import Run
 from mlflow_ae5_deploy.common.errors import Configuration, ReleaseRefused, StageFailed, TargetInUse, TargetNotEmpty
 from mlflow_ae5_deploy.common.redaction import MASK, Secret, scrub
-from mlflow_ae5_deploy.config.secret_values import SecretResolver
+from mlflow_ae5_deploy.config.secret_refs import SecretResolver
 from mlflow_ae5_deploy.engine.context import RestoreRequest
 from mlflow_ae5_deploy.engine.records import RestoreRecord
 from mlflow_ae5_deploy.engine.stage import compare

@@ -1,4 +1,4 @@
-"""The artifact store as the source of a snapshot: its files in order, and their contents."""
+"""The artifact store as the source of a snapshot: files in order, and contents."""
 # The name of a file is bytes, and need not be text.
 # ruff: noqa: PTH112, PTH115
 
@@ -25,7 +25,7 @@ _ATTEMPTS = 3  # at a file that changes while it is read
 
 
 class Artifact(NamedTuple):
-    """A name in the store, with the fields of FileEntry. `kind` may be "unreadable", for the reason in `target`."""
+    """A name in the store. See FileEntry; "unreadable" is for the reason in `target`."""
 
     path: str
     kind: str
@@ -70,17 +70,17 @@ class ArtifactSource(Protocol):
         """Everything, sorted by the bytes of the path."""
 
     def whole(self, artifact: Artifact) -> Content | None:
-        """Read a small file; None where it is not small any more. Raises VanishedError, UnreadableError."""
+        """Read a small file; None if it has grown. Raises VanishedError, UnreadableError."""
 
     def stream(self, artifact: Artifact, take: Callable[[bytes], None]) -> Streamed:
-        """Read a large file and call `take` with CHUNK bytes at a time. Raises VanishedError, UnreadableError.
+        """Read a large file and call `take` with CHUNK bytes at a time.
 
-        Where the file changed in the meantime, the `mark` of the result is "".
+        Raises VanishedError, UnreadableError. Where the file changed in the meantime, the `mark` of the result is "".
         """
 
 
 class FolderArtifacts:
-    """An ArtifactSource. Symbolic links are recorded and not followed; devices, pipes and sockets are never opened."""
+    """A folder. Links are recorded, not followed; devices and pipes are never opened."""
 
     def __init__(self, folder: Path, exclude: frozenset[Path] = frozenset()) -> None:
         self.shown = str(folder)
@@ -90,7 +90,7 @@ class FolderArtifacts:
         self._exclude = frozenset(os.fsencode(path) for path in exclude)
 
     def scan(self) -> Iterator[Artifact]:
-        """List as `find` does, each folder's names sorted as if folders ended in `/`: that is the order of paths."""
+        """List in the order of paths: names sorted as if folders ended in `/`."""
         if not os.path.lexists(self._root):
             return  # a server that has never stored an artifact
         if not os.path.isdir(self._root) or not os.access(self._root, os.R_OK | os.X_OK):
@@ -110,7 +110,7 @@ class FolderArtifacts:
                 open_folders.pop()
 
     def whole(self, artifact: Artifact) -> Content | None:
-        """Most files are still as they were when they were listed: that takes one read and one stat."""
+        """Read with one read and one stat where the file is as it was listed."""
         descriptor = self._descriptor(artifact)
         try:
             data = os.read(descriptor, artifact.size + 1)
@@ -162,8 +162,10 @@ def _regular(descriptor: int) -> os.stat_result:
 
 
 def _steady(descriptor: int) -> tuple[bytes, os.stat_result, str] | None:
-    """Content, state and mark of a file that changed since it was listed; None where it has grown large. The mark is ""
-    where it keeps changing."""
+    """Content, state and mark of a file that changed; None if it has grown large.
+
+    The mark is "" where it keeps changing.
+    """
     for _ in range(_ATTEMPTS):
         before = _regular(descriptor)
         os.lseek(descriptor, 0, os.SEEK_SET)

@@ -1,8 +1,9 @@
-"""Copy an artifact store into blobs: several files at a time, the file list in order, memory bounded.
+"""Copy an artifact store into blobs.
 
-Files pass through a window. Those whose marks show them unchanged are not read; the others are read and hashed by
-threads (reading, SHA-256 and zstd release the interpreter), small ones in batches. Small contents are joined in packs,
-so that 5,000 of them are not 5,000 files, or requests.
+Several files are read at a time, the file list stays in order, and memory is bounded. Files pass through a window.
+Those whose marks show them unchanged are not read; the others are read and hashed by threads (reading, SHA-256 and zstd
+release the interpreter), small ones in batches. Small contents are joined in packs, so that 5,000 of them are not 5,000
+files, or requests.
 """
 
 from __future__ import annotations
@@ -79,7 +80,7 @@ class _ReadFile:
 
 
 class Copier:
-    """One run. `load_slices` fills `index` with the contents inside packs; it is called when first needed."""
+    """Copies once; calls `load_slices` to index packs when first needed."""
 
     def __init__(
         self,
@@ -107,9 +108,12 @@ class Copier:
         self._zeros: Future[FilePart] | None = None  # of the blob of zeros, for holes
 
     def run(self, previous: Iterable[FileEntry], trusted_before: float, *, rehash: bool = False) -> CopyTotals:
-        """Copy everything. A file with the mark that it has in `previous` counts as unchanged, if it last changed
-        before `trusted_before` (seconds since 1970), the start of the previous run: a file that changed while it was
-        read may have changed again within the same tick of the clock."""
+        """Copy everything; skip files that have not changed since `previous`.
+
+        A file with the mark that it has there counts as unchanged, if it last changed before `trusted_before` (seconds
+        since 1970), the start of the previous run: a file that changed while it was read may have changed again within
+        the same tick of the clock.
+        """
         try:
             self._scan(FileListCursor(previous), (trusted_before - _TIME_RESOLUTION) * 1e9, rehash)
             while self._window:
@@ -148,7 +152,7 @@ class Copier:
     def _classify(
         self, artifact: Artifact, old: FileEntry | None, before_ns: float, rehash: bool
     ) -> FileEntry | _QueuedFile | None:
-        """The entry, where nothing has to be read; the file to read; None for names that are only counted."""
+        """An entry that needs no reading, a file to read, or None for a counted name."""
         if artifact.kind == "file":
             if artifact.size > MAX_PARTS * LIMIT:
                 limit = amount(MAX_PARTS * LIMIT)
@@ -213,7 +217,7 @@ class Copier:
         self._storing.append(self._submit(lambda: self._writer.store(sha256, data)))
 
     def _submit(self, work: Callable[[], _T]) -> Future[_T]:
-        """Have `work` done by a storing thread, when one is free. After a failure nothing more is started."""
+        """Run `work` in a free storing thread; after a failure start nothing more."""
 
         def done() -> _T:
             try:
@@ -279,13 +283,13 @@ class Copier:
 
 
 def _changed_at(mark: str) -> int:
-    """When the file last changed, nanoseconds since 1970; 0 for an etag, which changes with the content."""
+    """When a file last changed, nanoseconds since 1970; 0 for an etag."""
     match = _MARK.fullmatch(mark)
     return int(match[1]) if match else 0
 
 
 def _leads_out(artifact: Artifact) -> bool:
-    """Whether the target of a link is outside the store, by its text alone: no link is followed."""
+    """Whether a link leads out of the store, by its text alone."""
     if artifact.target.startswith("/"):
         return True
     target = posixpath.normpath(posixpath.join(posixpath.dirname(artifact.path), artifact.target))

@@ -1,8 +1,8 @@
-"""`backup create`: the database first, in one transaction, then the artifacts; the manifest last of all.
+"""`backup create`: the database, then the artifacts, the manifest last.
 
-Every artifact that the database refers to was in the store before the database was read, so it is in the snapshot.
-Nothing is visible before everything is synced. Interrupted at any point, a backup leaves an unfinished snapshot with
-the file list so far, and the next backup resumes there.
+The database is read in one transaction. Every artifact that the database refers to was in the store before the database
+was read, so it is in the snapshot. Nothing is visible before everything is synced. Interrupted at any point, a backup
+leaves an unfinished snapshot with the file list so far, and the next backup resumes there.
 """
 
 from __future__ import annotations
@@ -70,10 +70,11 @@ def create_snapshot(
     dump: Callable[[Database, BlobSink], DatabasePart],
     options: BackupOptions | None = None,
 ) -> Manifest:
-    """Take a snapshot and publish it. `destination` is MLFLOW_ARTIFACTS_DESTINATION: other locations are external.
+    """Take a snapshot and publish it.
 
-    Raises BusyError, StorageError (also where artifacts are expected and none exists), ConfigurationError,
-    UnfinishedError where a restore was interrupted, and what `dump` raises; nothing is published then.
+    `destination` is MLFLOW_ARTIFACTS_DESTINATION: other locations are external. Raises BusyError, StorageError (also
+    where artifacts are expected and none exists), ConfigurationError, UnfinishedError where a restore was interrupted,
+    and what `dump` raises; nothing is published then.
     """
     options = options or BackupOptions()
     with (
@@ -138,8 +139,11 @@ class _Backup:
         return next((entry.manifest for entry in reversed(entries) if entry.manifest is not None), None)
 
     def _start(self) -> UnfinishedSnapshot:
-        """The newest unfinished snapshot, to be resumed, or a new one. One with a newer snapshot behind it stays:
-        finished now, it would be the newest by its contents and not by its sequence."""
+        """The newest unfinished snapshot, to be resumed, or a new one.
+
+        One with a newer snapshot behind it stays: finished now, it would be the newest by its contents and not by its
+        sequence.
+        """
         started = datetime.fromtimestamp(self._options.now(), UTC)
         sequence, newest = self._repository.next_sequence(), self._unfinished[-1] if self._unfinished else None
         if newest is not None and newest.sequence == sequence - 1:
@@ -161,7 +165,7 @@ class _Backup:
     # Artifacts
 
     def _copy_all(self, source: ArtifactSource, database: DatabasePart) -> tuple[tuple[str, ...], CopyTotals]:
-        """Copy; repeat where a blob turned out damaged after the file list had referred to it.
+        """Copy; repeat if a blob turned out damaged that the file list refers to.
 
         Raises DamagedError where that does not end, StorageError where blobs have vanished meanwhile.
         """
@@ -214,7 +218,7 @@ class _Backup:
         return tuple(lists.lists), totals
 
     def _tolerant(self, entries: Iterator[FileEntry]) -> Iterator[FileEntry]:
-        """The entries up to where an earlier list is damaged: the files behind that are read again."""
+        """The entries before the damage of an earlier list: later files are read again."""
         try:
             yield from entries
         except DamagedError as error:
@@ -222,7 +226,7 @@ class _Backup:
             self._options.say(f"warning: an earlier list of artifacts cannot be used: {error.message}")
 
     def _load_slices(self) -> None:
-        """Index the contents inside packs, from every file list. Lists have most blobs in common."""
+        """Index the contents inside packs, from the distinct blobs of all file lists."""
         manifests = [entry.manifest for entry in self._repository.snapshots() if entry.manifest is not None]
         groups = [manifest.artifacts.lists for manifest in reversed(manifests)]
         groups += [snapshot.lists for snapshot in self._unfinished]

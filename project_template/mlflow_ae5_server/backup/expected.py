@@ -27,7 +27,7 @@ _FEW = 20  # runs or artifacts that may be gone without a warning
 
 
 def refuse_empty(store: Database, destination: str, source: str, previous: Manifest | None) -> None:
-    """For an empty store: raises StorageError where the previous snapshot or the database shows that it had files."""
+    """Raise StorageError for an empty store that should have artifacts."""
     expected = []
     if previous is not None and previous.artifacts.files:
         expected.append(f"the snapshot {previous.id} has {counted(previous.artifacts.files, 'artifacts')}")
@@ -41,8 +41,10 @@ def refuse_empty(store: Database, destination: str, source: str, previous: Manif
 
 
 def refuse_no_runs(shown_store: str, previous: Manifest | None) -> None:
-    """For a database without any run, deleted ones included: raises StorageError where the previous snapshot has more
-    than a few. A few may be of first tries, and collected since."""
+    """Raise StorageError for a database without the many runs of the last snapshot.
+
+    A few may be of first tries, and collected since.
+    """
     if previous is not None and many_gone(previous.runs, previous.runs):
         raise StorageError(
             f"there is no run at all in {shown_store}, but the snapshot {previous.id} has "
@@ -53,7 +55,7 @@ def refuse_no_runs(shown_store: str, previous: Manifest | None) -> None:
 
 
 def note_meant(repository: Repository, snapshot: Manifest) -> None:
-    """Record that this snapshot is meant to have no artifacts: the next one may have none, too."""
+    """Record that a snapshot is meant to have no artifacts, so the next may, too."""
     repository.backend.write(MEANT, json.dumps({"snapshot": snapshot.id}).encode())
 
 
@@ -66,12 +68,12 @@ def was_meant(repository: Repository, previous: Manifest | None) -> bool:
 
 
 def many_gone(gone: int, before: int) -> bool:
-    """Whether `gone` of the `before` in the previous snapshot are so many that an administrator should look."""
+    """Whether so many are gone that an administrator should be warned."""
     return gone > _FEW and 2 * gone > before
 
 
 def model_in(store: Database, destination: str) -> str:
-    """A model version or logged model with files below `destination`, for messages; empty where there is none."""
+    """The name of a model with files below `destination`; empty for none."""
     engine = connect_engine(store)
     with (
         engine.connect() as connection,
@@ -82,7 +84,7 @@ def model_in(store: Database, destination: str) -> str:
 
 
 def models(connection: Connection, other: Connection) -> Generator[tuple[str, str], None, None]:
-    """Name and location of the files of each model version and logged model that is not deleted.
+    """Name and location of each model version and logged model not deleted.
 
     `other` is for queries while rows still arrive: not every database can do both on one connection.
     """
@@ -114,8 +116,10 @@ def models(connection: Connection, other: Connection) -> Generator[tuple[str, st
 
 
 def _resolved(connection: Connection, source: str) -> str:
-    """The location of the files of a source: of the run that it names; empty for a run that does not exist, and for a
-    model, which is examined by itself."""
+    """The location of a source, or of the run that it names.
+
+    Empty for a run that does not exist, and for a model, which is examined by itself.
+    """
     import sqlalchemy as sa
 
     scheme, _, rest = source.partition(":/")

@@ -1,4 +1,4 @@
-"""Find the artifacts that the database refers to outside the store of this server: no snapshot has them."""
+"""Find artifacts outside the store of this server: no snapshot has them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _MAX_ROOTS = 50  # reported
 
 
 def find(store: Database, destination: str) -> tuple[list[str], int]:
-    """Roots of artifacts that are not below `destination`, for messages, and the number of running runs."""
+    """Roots of artifacts that are not below `destination`; number of running runs."""
     from sqlalchemy import inspect, text
 
     engine = connect_engine(store)
@@ -52,7 +52,7 @@ def find(store: Database, destination: str) -> tuple[list[str], int]:
 
 
 def foreign(table: str, column: str) -> Select[str]:
-    """Distinct locations, without those with the prefix of this server's own, which may be millions."""
+    """Distinct locations, without the perhaps millions with this server's prefix."""
     import sqlalchemy as sa  # `select` quotes names that some databases reserve, such as `key`
 
     location_column: sa.ColumnClause[str] = sa.column(column, sa.String)
@@ -73,7 +73,7 @@ def foreign(table: str, column: str) -> Select[str]:
 
 
 def is_inside(location: str, destination: str) -> bool:
-    """Whether `location` is at or below `destination`, or leads through the server itself."""
+    """Whether `location` is in `destination`, or leads through the server itself."""
     if location.lower().startswith(_INSIDE):
         return True
     try:
@@ -89,10 +89,7 @@ def is_inside(location: str, destination: str) -> bool:
 
 
 def refuse_overlap(destination: str, backups: str) -> None:
-    """Refuse backups among the artifacts, which would back themselves up, and artifacts among the backups.
-
-    Raises ConfigurationError.
-    """
+    """Raise ConfigurationError for backups among the artifacts, or the reverse."""
     if is_inside(backups, destination) or is_inside(destination, backups):
         raise ConfigurationError(
             f"the backups in {scrub(backups)} and the artifacts in {scrub(destination)} lie in each other",
@@ -101,6 +98,6 @@ def refuse_overlap(destination: str, backups: str) -> None:
 
 
 def _root(location: str) -> str:
-    """Remove the part for one run, model or trace: `s3://bucket/1/<run id>/artifacts` becomes `s3://bucket/1`."""
+    """Without the part for one run: `s3://bucket/1` of `s3://bucket/1/<id>/artifacts`."""
     own_part = r"/(?:traces/[^/]+|models/[^/]+|[0-9a-f]{32})(?:/artifacts)?(?:/.*)?\Z"
     return re.sub(own_part, "", location.rstrip("/")) or "/"

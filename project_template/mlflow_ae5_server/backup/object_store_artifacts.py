@@ -29,7 +29,7 @@ _BAD_NAME = "its name has an empty part, `.`, `..` or a control character; renam
 
 
 class ObjectStoreArtifacts:
-    """An ArtifactSource. An object never changes while it is read: a store returns one version of it to the end."""
+    """A store, whose objects never change while they are read."""
 
     def __init__(self, location: str) -> None:
         self.shown = scrub(location)
@@ -37,7 +37,7 @@ class ObjectStoreArtifacts:
         self._store = object_store.open_store(location)
 
     def scan(self) -> Iterator[Artifact]:
-        """Sort the listing in a table on disk: stores do not guarantee the order of the file list."""
+        """Sort the listing in a table on disk: stores guarantee no order."""
         columns = "path BLOB PRIMARY KEY, size INT, mtime_ns INT, mark TEXT"
         with contextlib.closing(open_temporary(f"CREATE TABLE listed({columns}) WITHOUT ROWID")) as table:
             listing = self._listing()
@@ -106,7 +106,7 @@ class ObjectStoreArtifacts:
             raise object_store.translate(error, self.shown, "read") from None
 
     def _is_folder(self, artifact: Artifact) -> bool:
-        """Whether it exists under a name with a slash at its end; with content, that is no marker."""
+        """Whether it exists under a name with a slash at its end."""
         import obstore
 
         return any(
@@ -120,6 +120,6 @@ def _row_of(meta: Any) -> tuple[bytes, int, int, str]:
 
 
 def _row(path: str, size: int, modified: datetime, version: str) -> tuple[bytes, int, int, str]:
-    """Path, size, time in ns and mark, the store's identifier for one version of the content."""
+    """Path, size, time in ns and mark, the store's name for a version of the content."""
     mtime_ns = int(modified.timestamp() * 1e9)
     return key(path), size, mtime_ns, f"{version} {mtime_ns}" if version else ""

@@ -14,7 +14,7 @@ _SQLITE_FILES = ("", "-wal", "-shm", "-journal", ".maintenance.lock")
 
 
 def open_artifacts(location: str, store: Database | None = None) -> ArtifactSource:
-    """The store at MLFLOW_ARTIFACTS_DESTINATION. The files of an SQLite `store` among them are no artifacts."""
+    """The store at MLFLOW_ARTIFACTS_DESTINATION, without the files of the database."""
     if (folder := local_folder(location)) is None:
         from mlflow_ae5_server.backup.object_store_artifacts import ObjectStoreArtifacts
 

@@ -1,4 +1,4 @@
-"""Backup: `create`, `verify`, `list`, `show` and `prune` of snapshots of this server."""
+"""Backup: `create`, `verify`, `list`, `show` and `prune` snapshots."""
 
 from __future__ import annotations
 
@@ -205,7 +205,7 @@ def _verify(settings: Settings, report: Report, options: argparse.Namespace) -> 
 
 
 def _verify_rows(repository: Repository, manifest: Manifest, result: CheckResult) -> None:
-    """Check that a restore would find the rows that the manifest describes; only MLflow releases of its schema can."""
+    """Check the rows of the database, if this MLflow knows the schema."""
     from mlflow_ae5_server.database import dialects, schema
 
     part = dialects.DatabasePart.from_json(manifest.database)

@@ -1,4 +1,4 @@
-"""Check what the server depends on: database, schema, artifact store, keys, and the endpoint of the server.
+"""Check what the server depends on: database, artifacts, keys, endpoint.
 
 Nothing is changed: no database and no folder is created, and the one small object that tests writing to an artifact
 store is deleted again. Every part is checked, also after another one failed.
@@ -31,9 +31,9 @@ _PREFIX = "mlflow-ae5-check"  # of the names of temporary files
 
 
 def run(settings: Settings, report: Report, _dry_run: bool) -> int:
-    """Report `{"ok": true, "message": ...}` for each part. Returns the exit code of the first failure.
+    """Report on each part; return the exit code of the first failure.
 
-    "ok" is null where there was nothing to check.
+    A part is `{"ok": true, "message": ...}`. "ok" is null where there was nothing to check.
     """
     import sqlalchemy
     from mlflow.version import VERSION
@@ -138,7 +138,7 @@ def _check_remote(destination: str) -> dict[str, Any]:
 
 
 def _require_writable(folder: Path, setting: str) -> Path:
-    """The folder, or the nearest existing one above it, after creating and deleting a file in it."""
+    """The folder, or the nearest existing one above it, if it is writable."""
     existing = folder
     while not existing.exists() and existing != existing.parent:
         existing = existing.parent
@@ -155,8 +155,10 @@ def _require_writable(folder: Path, setting: str) -> Path:
 
 
 def _check_keys(settings: Settings) -> dict[str, Any]:
-    """Check that the current keys decrypt the database, and compare them with those of the newest snapshot and with
-    MLFLOW_TRACKING_CHECK_VALUES, the check values of the administrator's keys."""
+    """Check that the current keys decrypt the database, and compare them.
+
+    With those of the newest snapshot, and with MLFLOW_TRACKING_CHECK_VALUES, check values of the administrator's keys.
+    """
     keys.require_usable(os.environ)
     # As a list: a value behind the name of a key is masked in logs.
     compared = [{"name": check.name, "at_hand": keys.compare(check, os.environ)} for check in _check_values(settings)]
@@ -177,7 +179,7 @@ def _check_keys(settings: Settings) -> dict[str, Any]:
 
 
 def _encrypted(settings: Settings) -> list[keys.Encrypted]:
-    """Empty where there is no database, or it does not answer, which `_check_database` reports."""
+    """Empty without a reachable database, which `_check_database` reports."""
     from sqlalchemy.exc import SQLAlchemyError
 
     try:

@@ -1,4 +1,4 @@
-"""Drill: restore a snapshot to a temporary location, start a server on it, check it, clean up.
+"""Drill: restore a snapshot to a temporary location and check a server on it.
 
 It cannot reach the real data: the temporary database is a file or schema of its own, the artifacts are restored to a
 folder of their own, and the server receives no other address.
@@ -48,7 +48,7 @@ _LOADED = frozenset({"artifacts", "database"})  # checks of the snapshot itself,
 
 
 def run(settings: Settings, report: Report, options: argparse.Namespace) -> int:
-    """Restore `options.snapshot` to a temporary location, check it there, remove it. Returns the exit code."""
+    """Restore a snapshot to a temporary location, check it, remove it."""
     store = check_uri(settings.value("MLFLOW_BACKEND_STORE_URI"))
     destination = settings.value("MLFLOW_ARTIFACTS_DESTINATION") or ""
     backups = settings.value("MLFLOW_TRACKING_BACKUP_DESTINATION")
@@ -75,8 +75,10 @@ def run(settings: Settings, report: Report, options: argparse.Namespace) -> int:
 
 
 def _conclude(source: RestoreSource, checks: list[Check], report: Report) -> int:
-    """The exit code. A snapshot that seems to be damaged is read as a whole, to report all of the damage, and to record
-    it so that the next backup stores it again."""
+    """The exit code, after a full check of a snapshot that seems to be damaged.
+
+    That check reports all of the damage, and records it so that the next backup stores it again.
+    """
     failed = [check for check in checks if not check.passed]
     report.add(outcome="failed" if failed else "done")
     if not failed:
@@ -92,8 +94,7 @@ def _conclude(source: RestoreSource, checks: list[Check], report: Report) -> int
 
 
 def temporary_parent(destination: str, backups: str) -> Path:
-    """A folder with room for the artifacts: next to the real ones, next to the backups, else the default for
-    temporary files."""
+    """A folder with room: next to the artifacts, to the backups, or the default."""
     for location in (destination, backups):
         folder = local_folder(location) if location else None
         if folder is not None and folder.is_dir() and os.access(folder.resolve().parent, os.W_OK):
@@ -102,7 +103,7 @@ def temporary_parent(destination: str, backups: str) -> Path:
 
 
 class _Drill:
-    """The steps of a drill. Without artifacts or database there is nothing to check further."""
+    """The steps of a drill."""
 
     def __init__(self, source: RestoreSource, report: Report) -> None:
         self.checks: list[Check] = []
@@ -177,8 +178,10 @@ def _read_encrypted(store: Database) -> str:
 
 @contextlib.contextmanager
 def _temporary_database(store: Database, folder: Path) -> Iterator[Database]:
-    """A database of the same kind: an SQLite file in `folder`, a schema in the same PostgreSQL database, or a database
-    on the same MySQL server; an SQLite file where the account may not create that, or for another kind.
+    """A temporary database of the same kind, or else an SQLite file in `folder`.
+
+    That is a schema in the same PostgreSQL database, or a database on the same MySQL server; an SQLite file where the
+    account may not create that.
     """
     if store.dialect in {"postgresql", "mysql"}:
         with contextlib.ExitStack() as stack:

@@ -1,4 +1,4 @@
-"""Open object stores (S3, Google, Azure) through obstore, with the settings that MLflow's own clients use.
+"""Open object stores through obstore, with the settings of MLflow's own clients.
 
 Every job opens its stores here: backups, artifacts, restores and garbage collection.
 """
@@ -41,7 +41,7 @@ def kind(url: str) -> str:
 
 
 def open_store(url: str) -> ObjectStore:
-    """Open the store at `url`, whose path is the prefix of all names. Sends nothing. Raises ConfigurationError."""
+    """Open the store at `url` without sending anything. Raises ConfigurationError."""
     if login_in(url):
         raise ConfigurationError(
             "the address of an object store has a user or a password in it",
@@ -163,7 +163,7 @@ def _gs(bucket: str, prefix: str | None, environ: Mapping[str, str]) -> ObjectSt
 
 
 def _azure(netloc: str, prefix: str | None, environ: Mapping[str, str]) -> ObjectStore:
-    """`CONTAINER@ACCOUNT.blob.core.windows.net` as MLflow writes it, or `az://CONTAINER` with the account outside.
+    """Open `CONTAINER@ACCOUNT.blob.core.windows.net`, or `CONTAINER` alone.
 
     As for MLflow, a connection string counts for everything but the container.
     """
@@ -193,7 +193,7 @@ def _azure(netloc: str, prefix: str | None, environ: Mapping[str, str]) -> Objec
 
 
 def _account(connection: dict[str, str]) -> tuple[str, str]:
-    """Account and endpoint of a connection string; with a signature it names no account."""
+    """Account and endpoint of a connection string, which may name no account."""
     account, endpoint = connection.get("AccountName", ""), connection.get("BlobEndpoint", "").rstrip("/")
     if not endpoint and "EndpointSuffix" in connection:
         protocol = connection.get("DefaultEndpointsProtocol", "https")
@@ -203,12 +203,12 @@ def _account(connection: dict[str, str]) -> tuple[str, str]:
 
 
 def _blob_endpoint(host: str) -> str:
-    """The blob endpoint beside a dfs one, in any Azure cloud; empty for an account without a host."""
+    """The blob endpoint beside a dfs one; empty for an account without a host."""
     return f"https://{host.replace('.dfs.', '.blob.', 1)}" if "." in host else ""
 
 
 def delete(store: ObjectStore, names: Sequence[str]) -> None:
-    """Delete all of these. A name that does not exist is no error, and does not end the rest, as on Google's."""
+    """Delete all of these; a missing name is no error, not even on Google's store."""
     import obstore
 
     def delete_one(name: str) -> None:
@@ -224,7 +224,7 @@ def delete(store: ObjectStore, names: Sequence[str]) -> None:
 
 
 def read_ahead(chunks: Iterator[Any]) -> Iterator[bytes]:
-    """Read `chunks` in another thread: where obstore sends, it must not wait for what obstore reads."""
+    """Read `chunks` in another thread: obstore must not wait for itself."""
     with ThreadPoolExecutor(1) as thread:
         coming = thread.submit(next, chunks, None)
         while (chunk := coming.result()) is not None:
@@ -233,7 +233,7 @@ def read_ahead(chunks: Iterator[Any]) -> Iterator[bytes]:
 
 
 def translate(error: BaseException, shown: str, verb: str) -> ProjectError:
-    """Map an exception of obstore, boto3 or a credential library to one of ours, without any secret."""
+    """Map an exception of obstore, boto3 or a credential library to one of ours."""
     from obstore import exceptions
 
     why = reason(error)
@@ -253,7 +253,7 @@ def translate(error: BaseException, shown: str, verb: str) -> ProjectError:
 
 
 def reason(error: BaseException) -> str:
-    """The first line with content and the store's error code; below it obstore repeats a whole debug tree."""
+    """The first line with content and the store's error code, without secrets."""
     text = str(error)
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     first, _xml, _rest = (lines[0] if lines else type(error).__name__).partition(": <?xml")

@@ -30,7 +30,7 @@ _REQUEST_KEYS = 1000  # at most in one request to S3
 
 
 class Listed(NamedTuple):
-    """`key` is below the prefix of the store. `path`: for obstore; "" where it cannot address the object."""
+    """An object: `key` below the prefix; `path` for obstore, "" if it has none."""
 
     key: str
     path: str
@@ -44,7 +44,7 @@ class Listed(NamedTuple):
 
 
 def files(store: ObjectStore, prefix: str = "") -> Iterator[Listed]:
-    """Every object below the folder `prefix` except markers. Raises the exceptions of obstore and boto3."""
+    """Every object below `prefix` except markers. Raises what obstore and boto3 do."""
     return (listed for listed in everything(store, prefix) if not listed.is_marker)
 
 

@@ -1,4 +1,7 @@
-"""The few calls of MLflow's REST API that a drill makes. Every failure is an UnreachableError that names the call."""
+"""The calls of MLflow's REST API that a drill makes.
+
+Every failure is an UnreachableError that names the call.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,7 @@ DEFAULT = "default"  # the workspace of a call that names none
 
 
 class MlflowApi:
-    """A client of one server on this machine: no proxy and no credentials of the environment are used."""
+    """A client of a local server, without proxy and credentials of the environment."""
 
     def __init__(self, uri: str) -> None:
         self._uri = uri
@@ -41,7 +44,7 @@ class MlflowApi:
         return True
 
     def workspaces(self) -> list[str]:
-        """The names of the server's workspaces; one empty name for a server without workspaces."""
+        """The names of the workspaces; one empty name for a server without any."""
         if not self._has_workspaces():
             return [""]
         return [entry["name"] for entry in self._json("GET", "workspaces", version="3.0")["workspaces"]]
@@ -79,7 +82,7 @@ class MlflowApi:
         return self._enabled
 
     def _workspace_of(self, path: str) -> str:
-        """The workspace of an artifact, which a server with workspaces requires and one without refuses."""
+        """The workspace of an artifact; empty for a server without workspaces."""
         name = workspace_of(path)
         return name if name and self._has_workspaces() else ""
 

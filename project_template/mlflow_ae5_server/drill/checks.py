@@ -1,4 +1,4 @@
-"""Check a restored server: do everything once that users do, and read registered models back."""
+"""Check a restored server: do what users do, and read registered models back."""
 
 from __future__ import annotations
 
@@ -140,8 +140,11 @@ class ReadBack:
     wrong: list[str] = field(default_factory=list)  # a message for each wrong file
 
     def message(self) -> str:
-        """The detail of the check. Raises DamagedError where a file is not the snapshot's, StorageError where there are
-        models and the snapshot has no file of any."""
+        """The detail of the check.
+
+        Raises DamagedError where a file is not the snapshot's, StorageError where there are models and the snapshot has
+        no file of any.
+        """
         text = f"{counted(self.files, 'files')} ({amount(self.bytes)}) of {counted(self.models, 'models')}"
         for count, what in (
             (self.outside, "with files outside this server"),
@@ -157,7 +160,7 @@ class ReadBack:
 
 
 def count(api: MlflowApi, part: DatabasePart) -> str:
-    """Check that the server has as many experiments as the snapshot. Raises DamagedError."""
+    """Check the server's number of experiments. Raises DamagedError."""
     experiments = set[str]()
     for _workspace in each_workspace(api):
         experiments.update(_experiments(api))
@@ -185,7 +188,7 @@ def _experiments(api: MlflowApi) -> Iterator[str]:
 def read_models(
     api: MlflowApi, destinations: tuple[str, ...], files: Iterable[FileEntry], max_bytes: int = MAX_BYTES
 ) -> ReadBack:
-    """Download the newest version of every registered model and compare each file with the snapshot's digest.
+    """Download the newest version of every registered model and compare its files.
 
     `destinations` are the artifact destinations of the snapshot's server: a path below one of them is behind this
     server as well. `files` is iterated once.
@@ -225,7 +228,7 @@ def _compare(api: MlflowApi, file: FileEntry, result: ReadBack) -> None:
 
 
 def model_roots(api: MlflowApi, destinations: tuple[str, ...]) -> Iterator[str | None]:
-    """The path of the newest version of every registered model; None for files that are not behind this server."""
+    """The path of each model's newest version; None if not behind this server."""
     for workspace in each_workspace(api):
         for uri in _newest_uris(api):
             root = relative(_resolved(api, uri), destinations)
@@ -251,7 +254,7 @@ def _pages(call: Callable[..., dict[str, Any]]) -> Iterator[dict[str, Any]]:
 
 
 def _resolved(api: MlflowApi, uri: str) -> str:
-    """The address of the files of a source that names a run or logged model; other addresses as they are."""
+    """The address of the run or logged model that a source names; others as they are."""
     scheme, _, rest = uri.partition(":/")
     owner, _, below = rest.strip("/").partition("/")
     try:
@@ -267,7 +270,7 @@ def _resolved(api: MlflowApi, uri: str) -> str:
 
 
 def relative(uri: str, destinations: tuple[str, ...] = ()) -> str | None:
-    """The path below the artifact destination that `uri` names; None for another location."""
+    """The path of `uri` below the artifact destination; None for another location."""
     if uri.startswith(_PROXIED):
         rest = uri.removeprefix(_PROXIED)
         if rest.startswith("//"):
@@ -280,7 +283,7 @@ def relative(uri: str, destinations: tuple[str, ...] = ()) -> str | None:
 
 
 def _parents(path: str) -> Iterator[str]:
-    """The path itself, because a source can be a single file, and the folders above it."""
+    """The path, as a source can be a single file, and the folders above it."""
     yield path
     while "/" in path:
         path = path.rpartition("/")[0]

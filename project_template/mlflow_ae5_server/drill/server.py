@@ -1,4 +1,4 @@
-"""Run this project's TrackingServer on a temporary database and folder, for the duration of a `with`.
+"""Run this project's TrackingServer on a temporary database and folder.
 
 It listens on a free port of loopback, receives no variable, secret or project file of the real server, and the kernel
 ends it when the drill ends, however that happens.
@@ -46,7 +46,7 @@ class TemporaryServer:
 
 @contextlib.contextmanager
 def serving(temporary: TemporaryServer, seconds: float = START) -> Iterator[MlflowApi]:
-    """Start a server and wait until it reaches its database. Raises UnreachableError with the end of its log."""
+    """Start a server and wait until it reaches its database. Raises UnreachableError."""
     log = temporary.folder / "server.log"
     with log.open("wb") as output:
         process = subprocess.Popen(

@@ -1,4 +1,4 @@
-"""A temporary folder that is always removed: by its process, or after that was killed by the next drill.
+"""A temporary folder that is removed even if its process is killed.
 
 Every folder has a lock file next to it, `<folder>.lock`, locked by its process. The kernel releases the lock when the
 process ends; so a folder with a free lock is a leftover, and is removed before the next folder is created.
@@ -22,7 +22,7 @@ _LOCK = ".lock"
 
 @contextlib.contextmanager
 def temporary_folder(parent: Path) -> Iterator[Path]:
-    """An empty folder (0700) in `parent`, removed with its contents at the end. Raises StorageError."""
+    """An empty folder (0700) in `parent`, removed at the end. Raises StorageError."""
     remove_leftovers(parent)
     folder = parent / f"{_PREFIX}{secrets.token_hex(6)}"
     try:
@@ -62,7 +62,7 @@ def _lock_of(folder: Path) -> Path:
 
 
 def _locked(path: Path, *, create: bool) -> int | None:
-    """A descriptor that holds the lock of the file `path`; None where another process holds it."""
+    """A descriptor that locks the file `path`; None if another process does."""
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT if create else 0), 0o600)
     except FileNotFoundError:
@@ -78,7 +78,7 @@ def _locked(path: Path, *, create: bool) -> int | None:
 
 
 def _remove(folder: Path, lock: int) -> None:
-    """Remove the folder first: as long as the lock file exists, the next drill finishes the removal."""
+    """Remove the folder, then its lock, so that the next drill can finish this."""
     try:
         for _ in range(3):  # a server that is just ending may still write
             shutil.rmtree(folder, ignore_errors=True)

@@ -1,1 +1,1 @@
-"""The backup repository: backend, blobs, packs, index, lock, snapshots, retention, check."""
+"""The backup repository: backend, blobs, packs, index, lock, snapshots, check."""

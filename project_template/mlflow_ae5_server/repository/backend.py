@@ -1,4 +1,4 @@
-"""The storage of a repository: a folder, or a prefix in an object store, behind one small interface.
+"""The interface to the storage of a repository: a folder or an object store.
 
 Names are relative, of ASCII letters, digits, `.`, `-` and `/`. Every write is atomic: a reader sees all of it or
 nothing.
@@ -25,8 +25,11 @@ class BackendFile:
 
 
 class Backend(Protocol):
-    """Raises StorageError for every failure, except where a file does not exist; NoRoomError where the storage is full;
-    DamagedError for what no backup makes: a link, anything but a regular file, a file over MAX_FILE."""
+    """The storage of a repository.
+
+    Raises StorageError for every failure, except where a file does not exist; NoRoomError where the storage is full;
+    DamagedError for what no backup makes: a link, anything but a regular file, a file over MAX_FILE.
+    """
 
     shown: str
     threads: int  # requests at a time that are worthwhile
@@ -38,7 +41,7 @@ class Backend(Protocol):
         """Write a file, replacing an existing one."""
 
     def create(self, name: str, data: bytes) -> bool:
-        """Write a new file that survives a power failure; False, with nothing done, where one exists."""
+        """Write a new file that survives a power failure; False where one exists."""
 
     def items(self, prefix: str) -> Iterator[BackendFile]:
         """All files below the folder `prefix` ("" for all), in any order."""
@@ -49,7 +52,7 @@ class Backend(Protocol):
     # These do nothing where the storage needs nothing.
 
     def sync(self) -> None:
-        """Return when all writes so far survive a power failure, and the address still leads to them."""
+        """Make all writes survive a power failure; check that the address leads to them."""
         return
 
     def prepare(self) -> None:

@@ -1,6 +1,7 @@
-"""Write and read blobs: contents stored once, named by their SHA-256, compressed where that makes them smaller.
+"""Write and read blobs: contents stored once, named by their SHA-256.
 
-The file of a blob is `objects/ab/abcdef…`: one byte for the encoding (`z` a zstd frame, `r` raw), then the data. The
+The file of a blob is `objects/ab/abcdef…`: one byte for the encoding (`z` a zstd frame, `r` raw, where that
+is smaller), then the data. The
 name is the digest of the plain content, so every reader can check it.
 """
 
@@ -31,10 +32,11 @@ def _ignore(_sha256: str, _what: str) -> None:
 
 
 class BlobWriter:
-    """Stores contents. Safe for several threads; a blob that another thread is writing counts as stored.
+    """Stores contents. Safe for several threads.
 
-    A blob of `index` that a content at hand would reuse is read first: where it is damaged, it is stored again.
-    `on_damage` is called with the digest of each damaged one, and what is wrong.
+    A blob that another thread is writing counts as stored. A blob of `index` that a content at hand would reuse is read
+    first: where it is damaged, it is stored again. `on_damage` is called with the digest of each damaged one, and what
+    is wrong.
     """
 
     def __init__(self, backend: Backend, index: BlobIndex, on_damage: Callable[[str, str], None] = _ignore) -> None:
@@ -49,7 +51,7 @@ class BlobWriter:
         self._verified: set[str] = set()
 
     def abandon(self, packs: frozenset[str]) -> None:
-        """Do not refer to these packs any more: contents in them that are still needed are stored again."""
+        """Store contents of these packs again instead of referring to them."""
         self._abandoned = packs
 
     def put(self, data: bytes | memoryview) -> StoredBlob:
@@ -94,7 +96,7 @@ class BlobWriter:
 
 
 class BlobReader:
-    """Reads and checks contents. Safe for several threads; caches the last few, which small files share.
+    """Reads and checks contents; caches the last few packs. Safe for several threads.
 
     `on_damage` is called for every blob that exists and does not match its digest.
     """
@@ -133,7 +135,7 @@ class BlobReader:
         return plain
 
     def chunks(self, entry: FileEntry) -> Iterator[memoryview]:
-        """The content of a file, at most LIMIT bytes at a time. The caller checks the digest of the whole."""
+        """The content of a file in pieces; the caller checks the digest of the whole."""
         for part in entry.parts:
             data = self.get(part.sha256)
             if len(data) != part.total:

@@ -1,4 +1,4 @@
-"""`backup verify`: read the blobs of a snapshot, report the damaged ones, record the result for later."""
+"""`backup verify`: read the blobs of a snapshot, report and record damage."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class CheckResult:
 
 
 def verify(repository: Repository, manifest: Manifest, *, fraction: float = 1.0) -> CheckResult:
-    """Check that every blob exists, and read a `fraction` of them with the small contents inside packs.
+    """Check that every blob exists, and read a `fraction` of them.
 
     Blobs recorded as damaged are read in any case: the record ends when they are right again.
     """
@@ -176,7 +176,7 @@ def recorded_damage(repository: Repository, name: str) -> frozenset[str]:
 
 
 def note(repository: Repository, manifest: Manifest, result: CheckResult) -> None:
-    """Record a result: `list` shows it, `prune` keeps verified snapshots, the next backup stores damaged blobs again.
+    """Record a result for `list`, `prune` and the next backup.
 
     A full check without damage stays recorded while later samples find none either.
     """

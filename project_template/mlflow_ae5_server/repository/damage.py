@@ -1,4 +1,4 @@
-"""Blobs found damaged or missing: one small file each, `damaged/<sha256>`, in the repository.
+"""Records of damaged or missing blobs: a small file each, `damaged/<sha256>`.
 
 With a file for each, two processes that find damage at the same time do not overwrite each other. A record is removed
 when that very blob was read and is right, or was stored again.
@@ -71,7 +71,7 @@ def read_all(backend: Backend, digests: list[str]) -> Iterator[tuple[str, bool]]
 
 
 def of_snapshots(backend: Backend, manifests: Sequence[Manifest]) -> dict[str, frozenset[str]]:
-    """By file name of the affected snapshots, their damaged blobs. Reads file lists only where any blob is damaged."""
+    """The damaged blobs of each affected snapshot, by its file name."""
     damaged = recorded(backend).digests
     if not damaged:
         return {}

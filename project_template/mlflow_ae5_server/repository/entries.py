@@ -1,4 +1,4 @@
-"""Entries of the file list of a snapshot: one line of JSON per name, sorted by the bytes of the path."""
+"""Entries of a file list: a line of JSON per name, in the order of path bytes."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def _part(part: FilePart) -> str:
 
 
 def parse(data: bytes) -> FileEntry:
-    """The entry in one line. Raises DamagedError for anything that `line` would not write."""
+    """The entry in a line. Raises DamagedError for what `line` would not write."""
     try:
         found = (json.loads if len(data) < _SHORT else json_input.parse)(data.decode("ascii"))
         path = found["p"]
@@ -91,7 +91,7 @@ def parse(data: bytes) -> FileEntry:
 
 
 def _safe(entry: FileEntry) -> FileEntry:
-    """`entry`, if its path stays within the folder that it is written to; else ValueError."""
+    """`entry`, if its path stays within the folder; else ValueError."""
     if not _is_path(entry.path) or not _NO_NAMES.isdisjoint(entry.path.split("/")) or entry.path.startswith(RESERVED):
         raise ValueError("path")
     if entry.kind == "link" and not _is_path(entry.target):

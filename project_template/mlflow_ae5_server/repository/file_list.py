@@ -1,4 +1,4 @@
-"""The file list of a snapshot as blobs: written while files are copied, read as a stream, never whole in memory.
+"""The file list of a snapshot, stored as blobs and never whole in memory.
 
 The list is cut at paths whose checksum says so, not after so many lines. Equal stretches of two snapshots are then
 equal blobs, and an unchanged server adds none.
@@ -68,7 +68,7 @@ def read(reader: BlobReader, lists: Iterable[str]) -> Iterator[FileEntry]:
 
 
 class ParentFiles:
-    """Finds, of entries in the order of the list, those whose path continues the path of another one."""
+    """Finds entries whose path continues the path of another one."""
 
     def __init__(self) -> None:
         self._open: list[tuple[bytes, FileEntry]] = []  # each path continues the one before
@@ -84,7 +84,7 @@ class ParentFiles:
 
 
 def counted(entries: Iterable[FileEntry], part: ArtifactsPart) -> Iterator[FileEntry]:
-    """Pass `entries` through; raise DamagedError after the last one where they are not as many as `part` says."""
+    """Pass `entries` through; raise DamagedError if `part` counts others."""
     kinds, size = Counter[str](), 0
     for entry in entries:
         kinds[entry.kind] += 1
@@ -116,14 +116,14 @@ def _lines(reader: BlobReader, lists: Iterable[str]) -> Iterator[bytes]:
 
 
 def entries_in(reader: BlobReader, sha256: str) -> Iterator[FileEntry]:
-    """The entries that are whole in one blob of a list. Raises DamagedError where the blob is damaged."""
+    """The entries that are whole in one blob of a list. Raises DamagedError."""
     for data in reader.get(sha256).split(b"\n"):
         with contextlib.suppress(DamagedError):  # half a line, of a file of very many parts
             yield parse(data)
 
 
 def wasteful_packs(entries: Iterable[FileEntry], waste: int) -> frozenset[str]:
-    """Packs of which less than half is still used, if more than `waste` bytes of these are unused."""
+    """Packs less than half used, if more than `waste` bytes of these are unused."""
     used: dict[str, int] = {}
     total: dict[str, int] = {}
     for entry in entries:

@@ -1,4 +1,4 @@
-"""A folder as the storage of a repository: folders 0700, files 0600, each written under another name and renamed."""
+"""A folder as the storage of a repository: folders 0700, files 0600."""
 # ruff: noqa: PTH120, PTH208 - names in open folders, which pathlib cannot express
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ class FolderBackend:
         return True
 
     def items(self, prefix: str) -> Iterator[BackendFile]:
-        """Anything but a regular file has size 0, links are not followed, and nothing lies deeper than a blob."""
+        """List without following links; anything but a regular file has size 0."""
         with self._translated("list", prefix):
             try:
                 with self._folder(f"{prefix}/x" if prefix else "x") as (folder, _last):
@@ -144,7 +144,7 @@ class FolderBackend:
                 os.unlink(last, dir_fd=folder)
 
     def sync(self) -> None:
-        """Sync the file system in one call: cheaper than one per file, and it reports failed writes.
+        """Sync the file system in one call, which also reports failed writes.
 
         Then check that the path still leads to the folder that was opened.
         """
@@ -207,7 +207,7 @@ class FolderBackend:
 
     @contextlib.contextmanager
     def _folder(self, name: str) -> Iterator[tuple[int, str]]:
-        """Open the folder of `name`; yield it with the last part. No link is followed: others may create some."""
+        """Open the folder of `name` without following links; yield it and the last part."""
         *folders, last = name.split("/")
         if not _NO_NAMES.isdisjoint((*folders, last)) or "\0" in name:
             raise self._intruder(name, "is no name that a backup uses")
@@ -228,7 +228,7 @@ class FolderBackend:
 
     @contextlib.contextmanager
     def _temporary(self, name: str, data: bytes, *, durable: bool) -> Iterator[tuple[int, str]]:
-        """A file with `data` on the same file system, and the folder that `name` needs; gone in the end."""
+        """A temporary file with `data`; also creates the folder of `name`."""
         self._make(_TEMPORARY)
         self._make(os.path.dirname(name))
         with self._folder(f"{_TEMPORARY}/{self._own}-{next(self._count)}") as (folder, temporary):
@@ -248,7 +248,7 @@ class FolderBackend:
                     os.unlink(temporary, dir_fd=folder)
 
     def _make(self, folder: str) -> None:
-        """Create folders below the root only: an unmounted root is not created again in what lies beneath."""
+        """Create folders below the root, never the root: it may be unmounted."""
         if not folder or folder in self._created:
             return
         self._make(os.path.dirname(folder))

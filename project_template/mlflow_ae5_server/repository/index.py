@@ -1,4 +1,4 @@
-"""Index of the stored blobs, and of small contents inside packs, in tables on disk so that memory stays small."""
+"""Index of the stored blobs and of the contents inside packs, in tables on disk."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Names of blobs, and the interfaces through which the database and the file list write and read them."""
+"""Names of blobs, and the interfaces to write and read them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 def is_digest(text: object) -> TypeGuard[str]:
-    """Whether that can be the name of a blob: a SHA-256 in lower-case hexadecimal digits."""
+    """Whether that can name a blob: a SHA-256 in lower-case hexadecimal digits."""
     return isinstance(text, str) and _DIGEST.fullmatch(text) is not None
 
 
@@ -29,4 +29,4 @@ class BlobSink(Protocol):
 
 class BlobSource(Protocol):
     def get(self, sha256: str) -> bytes:
-        """The content, checked. Raises StorageError; DamagedError where it is missing or does not match its name."""
+        """The content, checked. Raises StorageError, DamagedError."""

@@ -1,4 +1,4 @@
-"""The blobs that a repository has, by one listing, and which snapshots lack some of theirs.
+"""List the blobs of a repository once; find the snapshots that lack some.
 
 A listing shows that a blob exists and is not empty. Only `backup verify` reads whether its content is right.
 """
@@ -60,7 +60,7 @@ class Inventory:
         return MissingBlobs(missing, "; ".join(message)) if message else None
 
     def record_missing(self) -> str:
-        """Record the missing blobs as damaged, as `verify` does; the reason in text where that fails."""
+        """Record the missing blobs as damaged; the reason in text if that fails."""
         missing = {sha256 for lack in self.lacking.values() for sha256 in lack.digests}
         try:
             damage.record(self._repository.backend, ((sha256, damage.MISSING) for sha256 in sorted(missing)))

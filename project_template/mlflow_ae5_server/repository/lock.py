@@ -1,4 +1,4 @@
-"""One writer at a time in a repository, with nothing but files that can be created once.
+"""One writer at a time, with nothing but files that can be created once.
 
 The writer is the process that created the file with the highest number in `lock/`, as long as it keeps that file fresh.
 To take over is to create the next number, which only one process can; a holder that finds a higher number than its own
@@ -42,7 +42,7 @@ class LockTiming:
 
 
 class RepositoryLock:
-    """Held. Call `check()` before anything that others must not see from a writer that lost the lock."""
+    """A held lock. Call `check()` before a write that must not happen without it."""
 
     def __init__(self, backend: Backend, number: int, content: dict[str, Any], timing: LockTiming) -> None:
         self.number = number
@@ -55,7 +55,7 @@ class RepositoryLock:
         self._thread.start()
 
     def check(self) -> None:
-        """Raises StorageError where another process has taken over, or the repository is gone."""
+        """Raises StorageError if another process has taken over, or the storage is gone."""
         if self._lost.is_set() or not self._is_ours():
             raise StorageError(
                 f"another backup or prune has taken over {self._backend.shown}, after this one gave no sign of life",
@@ -137,8 +137,11 @@ def hold(
 
 
 def _create(backend: Backend, number: int, data: bytes, *, use_spare: bool) -> bool:
-    """On a full volume: take the number with an empty file, which needs no space and locks nobody out; then delete the
-    file before it, of a holder that has ended, to make room for the content."""
+    """Create the lock file, also on a full volume.
+
+    There an empty file takes the number: it needs no space and locks nobody out. Then the file before it, of a holder
+    that has ended, is deleted to make room for the content.
+    """
     try:
         return backend.create(_name(number), data)
     except NoRoomError:
@@ -169,7 +172,7 @@ def _is_free(backend: Backend, item: BackendFile, timing: LockTiming, sleep: Cal
 
 
 def _has_ended(content: dict[str, Any]) -> bool:
-    """Whether the holder was a process of this machine and boot, and its pid is free or another process's by now."""
+    """Whether the holder was a process of this machine that has ended."""
     pid = content.get("pid")
     if not _machine() or content.get("machine") != _machine() or not isinstance(pid, int):
         return False
@@ -177,7 +180,7 @@ def _has_ended(content: dict[str, Any]) -> bool:
 
 
 def _machine() -> str:
-    """This boot of this machine, and its process namespace: a pid means the same process only inside both."""
+    """This boot and process namespace: a pid names one process only inside both."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
         return f"{boot}:{Path('/proc/self/ns/pid').stat().st_ino}"
@@ -186,7 +189,7 @@ def _machine() -> str:
 
 
 def _process_start(pid: int) -> str | None:
-    """When a process started, in the kernel's ticks; None for one that does not run or is a zombie."""
+    """When a process started, in the kernel's ticks; None if it does not run."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
     except OSError:

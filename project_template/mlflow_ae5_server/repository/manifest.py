@@ -1,4 +1,4 @@
-"""The manifest of a snapshot: everything about it but the contents, in one file with a digest of its own."""
+"""The manifest of a snapshot: all but its contents, in a file with a digest."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ class Manifest:
 
     @property
     def own_blobs(self) -> list[str]:
-        """The blobs of the database and of the file list. Those of artifacts are in the file list."""
+        """The blobs of the database and the file list, which names those of artifacts."""
         return [*DatabasePart.from_json(self.database).objects(), *self.artifacts.lists]
 
     def to_bytes(self) -> bytes:
@@ -101,7 +101,7 @@ def parse_name(name: str) -> tuple[int, str] | None:
 
 
 def parse(data: bytes, name: str) -> Manifest:
-    """The manifest in the file `name`. Raises DamagedError unless it is exactly what was written."""
+    """The manifest in the file `name`. Raises DamagedError if it was changed."""
     try:
         found = json_input.parse(data, _MAX_DEPTH, _MAX_VALUES)
         digest = found.pop("digest")
@@ -125,7 +125,7 @@ def parse(data: bytes, name: str) -> Manifest:
 
 
 def _manifest(data: dict[str, Any]) -> Manifest:
-    """Raises ValueError, KeyError or TypeError for a value that no backup writes: the file may be forged."""
+    """Raises ValueError, KeyError or TypeError for values that no backup writes."""
     artifacts = ArtifactsPart(**_fields(ArtifactsPart, data["artifacts"]))
     if not all(map(is_digest, artifacts.lists)):
         raise ValueError("a part of the file list is no blob")

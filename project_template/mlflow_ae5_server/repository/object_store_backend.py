@@ -15,8 +15,11 @@ if TYPE_CHECKING:
 
 
 class ObjectStoreBackend(Backend):
-    """Needs none of the inherited methods: a file is listed and durable when `put` returns, a failed request leaves
-    nothing, the store is never full, and the administrator creates the bucket."""
+    """A prefix in an object store.
+
+    Needs none of the inherited methods: a file is listed and durable when `put` returns, a failed request leaves
+    nothing, the store is never full, and the administrator creates the bucket.
+    """
 
     def __init__(self, store: ObjectStore, shown: str) -> None:
         self.shown = shown

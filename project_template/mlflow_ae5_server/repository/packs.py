@@ -1,4 +1,4 @@
-"""Join small contents in packs, blobs of several contents; hold back the file list until their pack is complete."""
+"""Join small contents in packs; hold back the file list until a pack is stored."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _OPEN = ""  # instead of the digest of the pack that is still open
 
 
 class PackWriter:
-    """For one thread. `store` gets the digest and content of a pack, and may store it later."""
+    """Collects contents, for one thread; `store` may store a pack later."""
 
     def __init__(
         self,
@@ -47,7 +47,7 @@ class PackWriter:
             self._lists.add(entry)
 
     def store(self, data: bytes, sha256: str, old: FileEntry | None) -> tuple[FilePart, ...]:
-        """The parts that hold `data`, or will hold it. Blobs from before this run are read before they are reused."""
+        """The parts that hold `data` or will; reads older blobs before it reuses them."""
         size = len(data)
         if not size:
             return ()

@@ -1,4 +1,4 @@
-"""`backup prune`: delete the snapshots that the retention policy drops, unfinished ones, and blobs that none uses.
+"""`backup prune`: delete snapshots by policy, unfinished ones, and unused blobs.
 
 Manifests are deleted first and blobs afterwards, and only blobs that no remaining manifest refers to: interrupted at
 any point, every listed snapshot is whole. Four snapshots always stay: the newest, the newest without known damage, the
@@ -50,9 +50,10 @@ def prune(
     drop: Sequence[str] = (),
     guard: Callable[[], None] = lambda: None,
 ) -> PrunePlan:
-    """Plan what to delete, and delete it with `apply`. `drop`: ids of damaged snapshots to delete as well.
+    """Plan what to delete, and delete it with `apply`.
 
-    `guard` is called right before anything is deleted, and raises where that must not be.
+    `drop`: ids of damaged snapshots to delete as well. `guard` is called right before anything is deleted, and raises
+    where that must not be.
 
     Raises DamagedError where the manifest or file list of a remaining snapshot cannot be read: it is unknown then which
     blobs it needs. Nothing is deleted then, with `drop` no blob. Raises it, too, where no snapshot can be relied on.
@@ -127,8 +128,7 @@ class _Prune:
         return dropped
 
     def _is_intact(self, entry: SnapshotEntry) -> bool:
-        """Whether manifest and file list can be read, every blob exists, and all that were found damaged or missing are
-        right by now: they are read."""
+        """Whether everything can be read and exists, and recorded damage is repaired."""
         backend = self._repository.backend
         if entry.manifest is None or not self._inventory.has_all_of(entry.manifest):
             return False
@@ -139,7 +139,7 @@ class _Prune:
         return all(is_intact for _sha256, is_intact in damage.read_all(backend, sorted(suspects)))
 
     def _required(self, remaining: list[SnapshotEntry], dropped: list[SnapshotEntry]) -> list[Manifest]:
-        """The snapshots that stay whatever the policy says; without any, nothing may be deleted."""
+        """The snapshots that stay in any case; without any, nothing may be deleted."""
         reliable = self._reliable([entry.manifest for entry in remaining if entry.manifest is not None])
         if reliable or not dropped:
             return reliable
@@ -147,8 +147,11 @@ class _Prune:
         return [manifest for manifest in islice(intact, 1) if manifest is not None]
 
     def _reliable(self, manifests: Sequence[Manifest]) -> list[Manifest]:
-        """Of those without known damage that lack nothing: the newest, the newest that was checked in full or in part,
-        and the newest that was checked in full."""
+        """Snapshots that can be restored, as far as is recorded.
+
+        Of those without known damage that lack nothing: the newest, the newest that was checked in full or in part,
+        and the newest that was checked in full.
+        """
         damaged = damage.of_snapshots(self._repository.backend, manifests)
         newest: list[Manifest] = []
         proven: list[Manifest] = []
@@ -227,7 +230,7 @@ class _Prune:
             raise DamagedError(f"{message}; {_NOTHING_REMOVED}", error.hint) from None
 
     def _drop_only(self, entries: list[SnapshotEntry], dropped: list[SnapshotEntry], error: DamagedError) -> PrunePlan:
-        """Delete the dropped manifests alone: the blobs of a snapshot that cannot be read are unknown."""
+        """Delete the dropped manifests alone: an unreadable snapshot's blobs are unknown."""
         if self._lock is not None:
             self._guard()
             self._lock.check()

@@ -114,8 +114,11 @@ class Repository:
         return names
 
     def _complete_names(self) -> set[str]:
-        """All names but those that were created empty and not filled yet, which FolderBackend does where there are no
-        hard links: their snapshot is unfinished. A file that is empty for another reason has lost its content."""
+        """The names of manifests, without those that are still being written.
+
+        Where there are no hard links, FolderBackend creates a name empty and fills it later: its snapshot is unfinished
+        until then. A file that is empty for another reason has lost its content.
+        """
         items = list(self.backend.items(SNAPSHOTS))
         unfinished = self._names(UNFINISHED) if any(not item.size for item in items) else set()
         names = ((item.name.removeprefix(f"{SNAPSHOTS}/"), item.size) for item in items)
@@ -153,8 +156,10 @@ class Repository:
         return same[0].manifest
 
     def files(self, snapshot: Manifest) -> Iterator[FileEntry]:
-        """The file list, sorted by the bytes of the path. Raises DamagedError where it cannot be read; also after the
-        last entry, where the entries are not as many as the manifest says."""
+        """The file list, sorted by the bytes of the path.
+
+        Raises DamagedError; after the last entry, too, if they are not as many as the manifest says.
+        """
         entries = file_list.read(BlobReader(self.backend, cached=0), snapshot.artifacts.lists)
         return file_list.counted(entries, snapshot.artifacts)
 
@@ -179,7 +184,7 @@ class Repository:
         self.backend.delete([f"{folder}/{entry.name}" for folder in (SNAPSHOTS, VERIFIED) for entry in entries])
 
     def next_sequence(self) -> int:
-        """Raises DamagedError for a number that no backup reaches: in the end no snapshot could follow it."""
+        """The next number. Raises DamagedError for one that no backup reaches."""
         named = [(entry.sequence, f"{SNAPSHOTS}/{entry.name}") for entry in self.snapshots()]
         named += [(entry.sequence, f"{UNFINISHED}/{entry.name}") for entry in self.unfinished()]
         last = 0
@@ -192,7 +197,7 @@ class Repository:
     # Unfinished snapshots
 
     def unfinished(self) -> list[UnfinishedSnapshot]:
-        """Unfinished snapshots, oldest first. One whose file cannot be read has no file list."""
+        """Unfinished snapshots, oldest first; without a list if the file is malformed."""
         entries = []
         for name in self._names(UNFINISHED) - self._published():
             if (named := manifest.parse_name(name)) is None:
@@ -238,8 +243,10 @@ class Repository:
         return ((blob.sha256, blob.size) for blob in self.stored_blobs())
 
     def synced_until(self) -> float:
-        """The time, by the clock of the storage, before which all writes were synced: every manifest and every
-        unfinished file list is written after a sync. 0.0 where neither exists."""
+        """The time, by the clock of the storage, before which all writes were synced.
+
+        Every manifest and every unfinished file list is written after a sync. 0.0 where neither exists.
+        """
         with_lists = {f"{UNFINISHED}/{entry.name}" for entry in self.unfinished() if entry.lists}
         times = [item.modified for item in self.backend.items(UNFINISHED) if item.name in with_lists]
         times += [item.modified for item in self.backend.items(SNAPSHOTS) if item.size]
@@ -248,8 +255,7 @@ class Repository:
     # Access
 
     def require_same(self) -> None:
-        """Raises StorageError where the address leads to another repository by now, such as the empty folder below an
-        unmounted volume."""
+        """Raises StorageError if the address leads to another repository by now."""
         marker = self.backend.read(MARKER)
         if marker is None or _identity(self.backend, marker) != self.identity:
             raise StorageError(
@@ -261,7 +267,7 @@ class Repository:
     def lock(
         self, purpose: str, timing: LockTiming | None = None, *, use_spare: bool = False
     ) -> Iterator[RepositoryLock]:
-        """Be the only writer. `use_spare`: on a full volume, use the reserved space. Raises BusyError."""
+        """Be the only writer, if need be in the reserved space. Raises BusyError."""
         with lock.hold(self.backend, purpose, timing, use_spare=use_spare) as held:
             try:
                 yield held
@@ -282,7 +288,7 @@ def open_backend(url: str) -> Backend:
 
 
 def open_repository(url: str) -> Repository:
-    """The repository at `url`. Raises NoSnapshotError where nothing is there, StorageError for anything else."""
+    """The repository at `url`. Raises NoSnapshotError if it is empty, StorageError."""
     return _open(open_backend(url))
 
 
@@ -302,7 +308,7 @@ def _open(backend: Backend) -> Repository:
 
 
 def create_repository(backend: Backend) -> Repository:
-    """Open the repository, or create it in an empty backend. Raises StorageError where there are other files."""
+    """Open a repository, or create it in an empty backend. Raises StorageError."""
     backend.prepare()
     if not backend.read(MARKER):
         for item in backend.items(""):

@@ -25,7 +25,7 @@ class RetentionPolicy:
                 raise UsageError(f"--keep-{name} {number} is less than none", "give a number of snapshots to keep")
 
     def choose(self, manifests: Sequence[Manifest], required: Sequence[Manifest]) -> list[Manifest]:
-        """The snapshots to keep, of `manifests` in the order of their sequence; `required` are kept in any case."""
+        """The snapshots to keep, of `manifests` by sequence, and `required` in any case."""
         if self == RetentionPolicy():
             return list(manifests)
         newest_first = list(reversed(manifests))

@@ -1,4 +1,4 @@
-"""Decide which stored blobs a new snapshot may refer to without storing them again.
+"""Decide which stored blobs a new snapshot may refer to.
 
 To read every blob at each backup would take as long as the first one. So a blob is trusted without reading if it is not
 empty, is not recorded as damaged, and its file is older than the newest manifest, which was published after a sync.
@@ -61,7 +61,7 @@ class ReusableBlobs:
             damage.clear_overflow(backend)
 
     def on_damage(self, sha256: str, what: str) -> None:
-        """Record a blob that was read and is damaged, so that its content is stored again where it is needed."""
+        """Record a damaged blob, so that its content is stored again if it is needed."""
         self._index.discard(sha256)
         with self._lock:
             if sha256 in self._damaged:
@@ -76,7 +76,7 @@ class ReusableBlobs:
             )
 
     def count_damaged(self, used: UsedBlobs) -> int:
-        """How many of the used blobs are damaged. Raises StorageError where some do not exist at all."""
+        """How many used blobs are damaged. Raises StorageError if some do not exist."""
         used.mark_stored(self._repository.blob_sizes())
         if missing := used.missing():
             raise StorageError(
@@ -87,6 +87,6 @@ class ReusableBlobs:
         return sum(not self._index.present(sha256) for sha256 in used.stored())
 
     def clear_repaired(self) -> None:
-        """After a snapshot was published: the damaged blobs that were stored again for it are right."""
+        """Clear the records of blobs that a published snapshot has stored again."""
         repaired = [sha256 for sha256 in self._damaged if self._index.claimed(sha256)]
         damage.clear(self._repository.backend, repaired)

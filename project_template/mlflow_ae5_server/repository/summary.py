@@ -1,4 +1,4 @@
-"""Describe snapshots and what their checks have shown, as report fields and in a line of text."""
+"""Describe snapshots and the results of their checks."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def describe(repository: Repository, entries: Sequence[SnapshotEntry]) -> list[d
 
 
 def describe_manifest(repository: Repository, manifest: Manifest) -> dict[str, Any]:
-    """The fields of `backup show`: the manifest without digests of blobs, and what checks have shown."""
+    """The fields of `backup show`: the manifest without digests, and its checks."""
     fields = asdict(manifest)
     fields["read_from"] = datetime.fromtimestamp(manifest.read_from, UTC).isoformat(timespec="seconds")
     fields["artifacts"].pop("lists")
@@ -63,7 +63,7 @@ def _entry_fields(repository: Repository, entry: SnapshotEntry, damaged: int) ->
 
 
 def _check_fields(repository: Repository, name: str, damaged: int) -> dict[str, Any]:
-    """When everything was last read and right, or a sample; for a damaged snapshot neither, but the damage.
+    """The times of the last full check and sample, or the damage.
 
     `damaged` is the number of its blobs that are recorded as damaged, whichever snapshot's check found them.
     """

@@ -1,4 +1,4 @@
-"""The blobs that snapshots refer to, and the contents inside packs, in a table on disk."""
+"""The blobs that snapshots refer to, in a table on disk."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class UsedBlobs:
         )
 
     def collect(self, repository: Repository, manifest: Manifest) -> None:
-        """Add everything that a snapshot uses. Raises DamagedError where its file list cannot be read."""
+        """Add everything that a snapshot uses. Raises DamagedError for its file list."""
         self.add(manifest.own_blobs)
         try:
             for entry in repository.files(manifest):
@@ -56,7 +56,7 @@ class UsedBlobs:
         return [row[0].hex() for row in self._table.execute("SELECT sha FROM objects WHERE size IS NULL")]
 
     def stored(self, fraction: float = 1.0, suspects: Collection[str] = ()) -> Iterator[str]:
-        """The stored ones: all, or a random share of at least one together with the suspects among them."""
+        """The stored ones: all, or a random share and the suspects among them."""
         digests = [row[0] for row in self._table.execute("SELECT sha FROM objects WHERE size IS NOT NULL")]
         if fraction < 1 and digests:
             suspected = {bytes.fromhex(sha256) for sha256 in suspects}.intersection(digests)
@@ -72,7 +72,7 @@ class UsedBlobs:
                 yield sha256, size
 
     def slices(self, sha256: str) -> list[tuple[int, int, int, bytes | None]]:
-        """Contents inside a blob: offset, length, size of the blob, digest (None for a part of a file)."""
+        """Contents inside a blob: offset, length, its size, digest (None for a part)."""
         query = "SELECT DISTINCT start, length, total, sha FROM slices WHERE object = ?"
         return self._table.execute(query, (bytes.fromhex(sha256),)).fetchall()
 

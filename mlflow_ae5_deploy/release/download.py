@@ -19,9 +19,8 @@ import requests
 
 from mlflow_ae5_deploy.common.errors import ReleaseRefused
 from mlflow_ae5_deploy.common.files import storage_errors, write_private
-from mlflow_ae5_deploy.release.addresses import public_form
 from mlflow_ae5_deploy.release.archive import refuse_large
-from mlflow_ae5_deploy.release.http import HttpClient, TransientError
+from mlflow_ae5_deploy.release.http import HttpClient, TransientError, public_form
 
 Progress = Callable[[int, int | None], None]
 

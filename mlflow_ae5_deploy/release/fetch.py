@@ -13,12 +13,11 @@ from mlflow_ae5_deploy.common.clock import Deadline
 from mlflow_ae5_deploy.common.errors import Configuration, ReleaseRefused, Unreachable
 from mlflow_ae5_deploy.common.files import storage_errors
 from mlflow_ae5_deploy.common.members import HEAD, describe_foreign, recognise
-from mlflow_ae5_deploy.release.addresses import check_url, public_form
 from mlflow_ae5_deploy.release.archive import open_regular, read_project_archive, refuse_large
 from mlflow_ae5_deploy.release.bundled import bundled_version, template_dir
 from mlflow_ae5_deploy.release.cache import Expectation, ReleaseCache
 from mlflow_ae5_deploy.release.download import Progress, discard, download
-from mlflow_ae5_deploy.release.http import HttpClient, NotThere, Timeouts
+from mlflow_ae5_deploy.release.http import HttpClient, NotThere, Timeouts, check_url, public_form
 from mlflow_ae5_deploy.release.models import Checked, FetchSettings, Release, ReleaseKind
 from mlflow_ae5_deploy.release.versions import (
     Location,

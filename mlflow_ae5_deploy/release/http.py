@@ -6,6 +6,7 @@ Not the platform's session: this one talks to GitHub, to a mirror or to a URL th
 
 from __future__ import annotations
 
+import ipaddress
 import logging
 import socket
 import ssl
@@ -14,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import parse_qsl, unquote, urlsplit, urlunsplit
 
 import requests
 import requests.adapters
@@ -30,7 +32,7 @@ from mlflow_ae5_deploy.common.errors import (
     UnexpectedAnswer,
     Unreachable,
 )
-from mlflow_ae5_deploy.release.addresses import check_url, host_of, public_form
+from mlflow_ae5_deploy.common.redaction import register
 
 _log = logging.getLogger(__name__)
 
@@ -40,6 +42,7 @@ TRIES = 3
 _PAUSES = (1.0, 3.0)  # seconds before the second and the third try
 _CHUNK = 1 << 16
 _LARGEST_DOCUMENT = 8 << 20
+_LONG_ENOUGH_FOR_A_SECRET = 16  # of a query's values: shorter ones are words such as "true"
 
 
 class NotThere(Exception):
@@ -142,18 +145,12 @@ class HttpClient:
         """
         if self.deadline.expired():
             raise self.too_late(url)
-        timeouts = (
-            min(self._timeouts.connect, self.deadline.remaining()),
-            min(self._timeouts.read, self.deadline.remaining()),
-        )
+        left = self.deadline.remaining()
+        timeouts = (min(self._timeouts.connect, left), min(self._timeouts.read, left))
         # No compression in transit: sizes and ranges are those of the file, and a .gz stays one.
+        headers = {"Accept-Encoding": "identity", **headers}
         with self._translated(url):
-            response = self._session.get(
-                url,
-                headers={"Accept-Encoding": "identity", **headers},
-                stream=True,
-                timeout=timeouts,
-            )
+            response = self._session.get(url, headers=headers, stream=True, timeout=timeouts)
         _log.info("GET %s %d", public_form(url), response.status_code)
         with response:
             if response.status_code not in (200, 206, 416):
@@ -258,3 +255,46 @@ def _innermost(error: BaseException) -> str:
         if isinstance(one, OSError) and one.strerror:
             return one.strerror.lower()
     return "the connection broke"
+
+
+def public_form(url: str) -> str:
+    """The URL for messages and records: without user, password, query and fragment."""
+    parts = urlsplit(url)
+    return urlunsplit((parts.scheme, host_of(url), parts.path, "", ""))
+
+
+def check_url(url: str, called: str) -> str:
+    """The URL if it is https, or http on loopback. Registers its secrets."""
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        raise Configuration(f"The address of {called} is not a URL.", where=called) from None
+    for secret in (parts.password or "", unquote(parts.password or "")):
+        register(secret)
+    for _, value in parse_qsl(parts.query):
+        if len(value) >= _LONG_ENOUGH_FOR_A_SECRET:
+            register(value)
+    if not host:
+        raise Configuration(f"The address of {called} names no host.", where=public_form(url))
+    if parts.scheme == "https" or (parts.scheme == "http" and _is_loopback(host)):
+        return url
+    raise Configuration(
+        f"The address of {called} is not https.",
+        where=public_form(url),
+        remedy="Use an https:// address; http:// is only taken for this very machine.",
+    )
+
+
+def host_of(url: str) -> str:
+    """Host and port, without userinfo."""
+    return urlsplit(url).netloc.rpartition("@")[2]
+
+
+def _is_loopback(host: str) -> bool:
+    if host.lower().rstrip(".") == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -14,8 +14,7 @@ from typing import Any
 
 from mlflow_ae5_deploy.common import json_input
 from mlflow_ae5_deploy.common.errors import Configuration, ReleaseRefused, UnexpectedAnswer
-from mlflow_ae5_deploy.release.addresses import check_url, public_form
-from mlflow_ae5_deploy.release.http import HttpClient, NotThere
+from mlflow_ae5_deploy.release.http import HttpClient, NotThere, check_url, public_form
 
 VERSION = re.compile(r"[0-9]{1,9}\.[0-9]{1,9}\.[0-9]{1,9}(?:[-.+]?[A-Za-z0-9.]+)?")
 _ASSET = re.compile(rf"mlflow\.tracking\.server\.({VERSION.pattern})\.tar\.gz")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import re
+import time
+from collections import Counter
 from pathlib import Path
 
 from aiohttp.http_exceptions import HttpProcessingError
@@ -15,7 +17,6 @@ from mlflow_ae5_deploy.sandbox.models import SandboxAccount, SandboxDeployment, 
 from mlflow_ae5_deploy.sandbox.settings import SandboxSettings
 from mlflow_ae5_deploy.sandbox.store import SandboxStore, make_private_folder
 from mlflow_ae5_deploy.sandbox.supervisor.processes import ProcessTable
-from mlflow_ae5_deploy.sandbox.supervisor.timing import Timing
 
 LOG = logging.getLogger("mlflow_ae5_deploy.sandbox")
 HTTP_LOG = logging.getLogger("mlflow_ae5_deploy.sandbox.api")
@@ -30,6 +31,35 @@ def _without_request(record: logging.LogRecord) -> bool:
 
 
 HTTP_LOG.addFilter(_without_request)
+
+
+class Timing:
+    """Reads of each record, in memory only: a restart makes everything visible."""
+
+    def __init__(self) -> None:
+        self._reads: Counter[str] = Counter()
+        self._listed: Counter[str] = Counter()
+        self._born: dict[str, float] = {}
+        self._needs: dict[str, tuple[int, float, int]] = {}
+
+    def born(self, record_id: str, settings: SandboxSettings) -> None:
+        """A new record: from now on it ripens according to the settings of this moment."""
+        self._born[record_id] = time.monotonic()
+        self._needs[record_id] = (settings.state_polls, settings.state_seconds, settings.list_visibility_polls)
+
+    def read(self, record_id: str) -> None:
+        self._reads[record_id] += 1
+
+    def ripe(self, record_id: str) -> bool:
+        polls, seconds, _ = self._needs.get(record_id, (0, 0.0, 0))
+        age = time.monotonic() - self._born.get(record_id, 0.0)
+        return self._reads[record_id] >= polls and age >= seconds
+
+    def in_list(self, record_id: str) -> bool:
+        """Whether the record is in this answer of its list. Counts the asking."""
+        _, _, hidden = self._needs.get(record_id, (0, 0.0, 0))
+        self._listed[record_id] += 1
+        return self._listed[record_id] > hidden
 
 
 class SandboxCore:

@@ -37,7 +37,7 @@ DAMAGED, REPOSITORY_FAILED = SnapshotDamaged.exit_code, RepositoryFailed.exit_co
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """The fields that every command may report. An empty text, an empty tuple and None stand for absent."""
+    """The fields of every command. An empty text, an empty tuple and None mean absent."""
 
     command: str = ""
     outcome: str = ""
@@ -80,11 +80,9 @@ class SkippedItem:
 
 @dataclass(frozen=True, kw_only=True)
 class GcReport(Report):
-    """server: `ok`, or why the job could not use it. token_sha256: the start of the digest of the token it used."""
-
     dry_run: bool | None = None
-    token_sha256: str = ""
-    server: str = ""
+    token_sha256: str = ""  # the start of the digest of the token that the job used
+    server: str = ""  # `ok`, or why the job could not use it
     runs: GcCount | None = None
     experiments: GcCount | None = None
     logged_models: GcCount | None = None
@@ -177,7 +175,7 @@ class CheckSample:
 
 @dataclass(frozen=True)
 class SnapshotLine:
-    """One snapshot of `backup list`. verified: when all of it was read; damaged: what is wrong with it."""
+    """One snapshot of `backup list`."""
 
     snapshot: str = ""
     finished: str = ""
@@ -185,9 +183,9 @@ class SnapshotLine:
     rows: int | None = None
     artifacts: int | None = None
     artifact_bytes: int | None = None
-    verified: str = ""
+    verified: str = ""  # when all of it was read
     sampled: CheckSample | None = None
-    damaged: str = ""
+    damaged: str = ""  # what is wrong with it
     complete: bool = True
 
 
@@ -268,13 +266,13 @@ class Refusal:
 
 @dataclass(frozen=True)
 class UnfitValue:
-    """A value of a snapshot that the target database cannot keep. row: its key. free_text: it may be shortened."""
+    """A value of a snapshot that the target database cannot keep."""
 
     table: str = ""
     column: str = ""
-    row: Mapping[str, Any] | None = None
+    row: Mapping[str, Any] | None = None  # its key
     what: str = ""
-    free_text: bool = False
+    free_text: bool = False  # it may be shortened
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ def run_now(context: Context, job: Job, show: OnLine, *, seconds: float) -> JobR
 
 
 def cannot_rehearse(context: Context, project: Project, desired: JobSpec) -> str | None:
-    """Why this release must not be asked for a dry run: one that does not know the variable would collect."""
+    """Why this release must run no dry run: without the variable it would collect."""
     if desired.command not in {command.id for command in context.cached.revisions(project)[0].commands}:
         return f"the release has no command `{desired.command}`"
     archive = context.folders.scratch / "stored-project.tar.gz"
@@ -39,7 +39,7 @@ def cannot_rehearse(context: Context, project: Project, desired: JobSpec) -> str
 def rehearse(
     context: Context, project: Project, desired: JobSpec, show: OnLine, *, seconds: float
 ) -> JobResult[GcReport]:
-    """Run one dry run, as a job of its own; the schedule is not touched. Ask `cannot_rehearse` first."""
+    """Run one dry run, as a temporary job. Ask `cannot_rehearse` first."""
     variables = (*desired.variables, (GC_DRY_RUN, "true"))
     once = replace(desired, name=f"{desired.name} dry run", schedule="", variables=variables)
     return read_result(GcReport, *run_once(context, project, once, show, seconds=seconds))

@@ -18,15 +18,15 @@ from mlflow_ae5_deploy.jobs.tasks import JobRequest
 
 @dataclass(frozen=True)
 class InterruptedRun(Generic[R_co]):
-    """The newest run of such a job. job_result: None while it runs, and where its log cannot be read."""
+    """The newest run of such a job."""
 
     task: JobRequest[R_co]
     run: Run
-    job_result: JobResult[R_co] | None
+    job_result: JobResult[R_co] | None  # None while it runs, and where its log cannot be read
 
 
 def interrupted_run(context: Context, project: Project | None, task: JobRequest[R]) -> InterruptedRun[R] | None:
-    """The newest one-off run for this purpose, whatever its options. Sends requests only where there is such a job."""
+    """The newest one-off run for this purpose. Sends requests only if there is a job."""
     desired = runner.one_off_spec(context, task)
     for job in context.cached.jobs():
         if project is not None and (job.name, job.project_id) == (desired.name, project.id):

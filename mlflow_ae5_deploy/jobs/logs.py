@@ -26,7 +26,7 @@ def lines_of(text: str) -> list[str]:
 
 
 class LogTail:
-    """The part of a growing log that was shown. A last line without a line break waits until it is complete.
+    """The part of a growing log that was shown. An incomplete last line waits.
 
     last: how many lines of the first read are returned; 0 means all.
     """
@@ -36,7 +36,7 @@ class LogTail:
         self._last = last
 
     def feed(self, text: str, *, ended: bool = False) -> list[str]:
-        """The lines of `text` that were not returned before; with `ended`, also an unfinished last one."""
+        """The lines that were not returned before; with `ended`, also an incomplete one."""
         whole = text if ended else text[: text.rfind("\n") + 1]
         if whole.startswith(self._seen):
             new = whole[len(self._seen) :]
@@ -57,7 +57,7 @@ class LogTail:
 
 
 class WithoutSettings:
-    """Shows a job's log without its table of settings, which matters only after a failure whose log was not saved."""
+    """Shows a job's log without its table of settings; that matters after failures."""
 
     def __init__(self, show: OnLine) -> None:
         self._show = show
@@ -78,7 +78,7 @@ class WithoutSettings:
 
 
 def follow_run(context: Context, run_id: str, show: OnLine, *, seconds: float, last: int = 0) -> tuple[Run, str]:
-    """Show a run's log while it grows. Returns the ended run and its whole log. last: see LogTail.
+    """Show a run's log while it grows. Returns the ended run and its log.
 
     DeadlineExceeded when it has not ended after `seconds`; NotFound when there is no such run (any more).
     """
@@ -140,7 +140,7 @@ def follow_deployment(
 
 
 def read_log(context: Context, run: Run) -> str:
-    """The log as it is now; empty while an active run has none yet (that answer is not documented)."""
+    """The log as it is now; empty while an active run has none yet."""
     try:
         return context.platform.run_log(run.id)
     except (NotFound, Refused):

@@ -38,7 +38,7 @@ def run_once(
     leave_late: bool = False,
     on_end: Callable[[Run, str], None] | None = None,
 ) -> tuple[Run, str]:
-    """Create the job, follow its run, delete it. Returns the ended run and its whole log.
+    """Create the job, follow its run, delete it; the ended run and its whole log.
 
     The job's name must be for this purpose alone: any job that has it is deleted, before and after.
 
@@ -85,7 +85,7 @@ def run_once(
 
 
 def _interrupted(context: Context, project: Project, desired: JobSpec, *, ended: bool) -> Job | None:
-    """The job of an interrupted call that is doing exactly this or, with `ended`, has done it."""
+    """The job of an interrupted call that does this, or with `ended` has done it."""
     for job in context.platform.jobs():
         same = job.name == desired.name and job.project_id == project.id and job.command == desired.command
         if same and job.variables == desired.revealed():
@@ -152,7 +152,7 @@ def _await_listed(context: Context, project: Project, name: str) -> Job | None:
 def clear(
     context: Context, project: Project, name: str, created: Job | None = None, started: Sequence[Run] = ()
 ) -> None:
-    """Delete this one-off job and its runs, active ones included. `created` and `started` need not be listed yet."""
+    """Delete this one-off job and its runs. `created`, `started`: perhaps not listed yet."""
     jobs = {job.id: job for job in context.platform.jobs() if job.name == name and job.project_id == project.id}
     if created is not None:
         jobs[created.id] = created
@@ -196,7 +196,7 @@ def surplus(runs: Iterable[Run], keep: int) -> list[Run]:
 
 
 def prune(context: Context, name: str, *, keep: int) -> int:
-    """Delete the records of all but the newest `keep` ended runs of the job `name`. Returns how many."""
+    """Delete all but the newest `keep` ended runs of the job `name`; their number."""
     old = surplus(_own_runs(context, name), keep)
     for number, run in enumerate(old, 1):
         context.platform.delete_run(run.id)

@@ -20,7 +20,7 @@ _REMEDY = "Nothing was changed. Ask who else administers this installation, and 
 
 
 def refuse_meanwhile(context: Context, project: Project, name: str = "") -> None:
-    """Raise Locked while a job of another machine runs. name: only a job of that name counts."""
+    """Raise Locked while a job of another machine runs. name: only this one counts."""
     running = [message for job, message in _running(context, project) if name in ("", job.name)]
     if running:
         raise Locked(
@@ -31,7 +31,7 @@ def refuse_meanwhile(context: Context, project: Project, name: str = "") -> None
 
 
 def refuse_unfinished(context: Context, project: Project, deployments: Sequence[Deployment]) -> None:
-    """Raise Locked where an operation of another machine has not ended: running, interrupted or between two steps."""
+    """Raise Locked where an operation of another machine runs or was interrupted."""
     signs = [message for _, message in _running(context, project)]
     signs += [f"its job `{job.name}` exists" for job in _jobs(context, project) if not _active_runs(context, job)]
     side = context.cached.project(project.name + REHEARSAL)
@@ -82,13 +82,13 @@ def _pending(context: Context) -> bool:
 
 
 def _ours(context: Context, resource: str, name: str) -> bool:
-    """Whether this machine created it: its last effect or intent on it was not a deletion."""
+    """Whether this machine created it, and did not delete it since."""
     last = _last(context, lambda entry: (entry.resource, entry.name) == (resource, name))
     return last is not None and (last.event, last.action) != ("effect", "delete")
 
 
 def _left_down(context: Context) -> bool:
-    """Whether this machine stopped the server: its last effect or intent on it was not a start."""
+    """Whether this machine stopped the server, and did not start it since."""
     name = context.settings.project.name
 
     def about_it(entry: JournalEntry) -> bool:

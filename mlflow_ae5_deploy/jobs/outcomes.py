@@ -40,7 +40,7 @@ def kind_of(task: JobRequest[Any]) -> str | None:
 
 
 def learned(task: JobRequest[Any], job_result: JobResult[Report], when: datetime, *, newest: str) -> list[Outcome]:
-    """What one run shows. newest: the id of the newest snapshot known on this machine, or empty."""
+    """What one run shows. newest: the id of the newest recorded snapshot, or empty."""
     kind, report, requested = kind_of(task), job_result.report, _requested(task)
     if kind is None:
         return []
@@ -60,7 +60,7 @@ def learned(task: JobRequest[Any], job_result: JobResult[Report], when: datetime
 
 
 def _failed(task: JobRequest[Any], kind: str, job_result: JobResult[Report], *, missed: bool) -> str | None:
-    """The kind of outcome that this failure counts as. missed: there was a snapshot, and none was requested by id."""
+    """The kind of this failure. missed: a snapshot exists, and none was named by id."""
     code = job_result.exit_code
     if code == ABSENT and not missed:
         return None
@@ -81,7 +81,7 @@ def _requested(task: JobRequest[Any]) -> str:
 
 
 def _newest_damaged(report: Report, when: datetime) -> list[Outcome]:
-    """A list shows damaged snapshots, a prune incomplete ones; both succeed all the same."""
+    """Damage that a successful list or prune shows of the newest snapshot."""
     if not isinstance(report, BackupReport):
         return []
     damage = {line.snapshot: line.damaged for line in report.snapshots[-1:] if line.damaged}
@@ -126,7 +126,7 @@ def note(state: SavedState, task: JobRequest[Any], job_result: JobResult[Report]
 
 
 def checked(snapshot: SnapshotRecord, report: Report, now: datetime) -> SnapshotRecord:
-    """The record after a check that passed. After a sample, an earlier full verification still counts."""
+    """The record after a check that passed. A sample keeps an earlier verification."""
     read, of = None, None
     if isinstance(report, BackupReport | RestoreReport):
         read, of = report.checked_objects, report.of_objects

@@ -26,7 +26,7 @@ class JobResult(Generic[R_co]):
 
     @property
     def outcome(self) -> str:
-        """In the job's own word; `unknown` where it left no report: an old release, or a run that was killed."""
+        """The job's own word; `unknown` without a report."""
         return self.report.outcome or UNKNOWN
 
     @property
@@ -35,12 +35,12 @@ class JobResult(Generic[R_co]):
 
     @property
     def succeeded(self) -> bool:
-        """False as soon as the platform or the job calls it failed. Nothing may be built on a run without a report."""
+        """False if the platform or the job calls it failed, and without a report."""
         return self.state == "completed" and self.outcome in SUCCESS and self.exit_code in (0, None)
 
     @property
     def reported(self) -> bool:
-        """False for a run that completed without a report: a launcher may lose the exit code."""
+        """False for a completed run without a report: a launcher may lose the code."""
         return self.state != "completed" or self.outcome != UNKNOWN
 
     @property
@@ -50,7 +50,7 @@ class JobResult(Generic[R_co]):
 
 
 def read_result(form: type[R_co], run: Run, log: str) -> JobResult[R_co]:
-    """Pure: the result of a run that has ended, from its log. form: the report of the command that was run."""
+    """Pure: the result of an ended run, from its log. form: the command's report."""
     result = JobResult(run.id, run.state, read(form, last_line(log)))
     return JobResult(run.id, run.state, result.report, scrub(_message(result, log)))
 

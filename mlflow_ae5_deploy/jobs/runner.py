@@ -140,7 +140,7 @@ def attempt(
     on_success: Callable[[JobResult[R]], None] | None = None,
     take_ended: bool = False,
 ) -> JobResult[R]:
-    """Run it once and follow its log. A run of the same request that an interrupted call left is followed instead.
+    """Run it once and follow its log, or the run that an interrupted call has left.
 
     For work that must not be done twice: on_success gets the result before the job's record is deleted, and with
     take_ended the result of an ended run counts. That is allowed only where this very request was started and its

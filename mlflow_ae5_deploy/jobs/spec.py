@@ -11,22 +11,15 @@ from mlflow_ae5_deploy.engine.context import Context
 
 @dataclass(frozen=True)
 class JobSpec:
-    """hidden: variables whose values must not be shown, though the job's record on the platform holds them.
-
-    purpose: what it does, as words for a person; the state has a note for each. section: the group of settings that
-    its profile stands in.
-    alone: every scheduled job with its command does its work; otherwise only one of its name does.
-    """
-
     name: str
     command: str
-    schedule: str
+    schedule: str  # empty for a job that runs once
     variables: tuple[tuple[str, str], ...]
     resource_profile: str
-    hidden: tuple[tuple[str, Secret], ...] = ()
-    purpose: str = "garbage collection"
-    section: str = "gc"
-    alone: bool = True
+    hidden: tuple[tuple[str, Secret], ...] = ()  # not to be shown, although the job's record on the platform has them
+    purpose: str = "garbage collection"  # for people; the state has a record for each
+    section: str = "gc"  # the group of settings with its resource profile
+    alone: bool = True  # every scheduled job with its command does its work; otherwise only the one of its name
 
     def revealed(self) -> dict[str, str]:
         """All variables, as the platform needs them."""

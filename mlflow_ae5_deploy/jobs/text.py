@@ -81,7 +81,7 @@ def _skipped(report: GcReport) -> str:
 
 
 def missing_since(report: BackupReport) -> str:
-    """A sentence where many runs or artifacts of the previous snapshot are missing; else empty."""
+    """A sentence if many runs or artifacts of the previous snapshot are missing."""
     numbers = (
         ("runs", report.missing_runs, report.previous_runs),
         ("artifacts", report.missing_artifacts, report.previous_artifacts),

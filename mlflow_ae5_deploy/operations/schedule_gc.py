@@ -53,7 +53,7 @@ class GcRequest:
 
 @dataclass(frozen=True)
 class ScheduleDifference:
-    """A setting whose desired value is not the configured one. Values are fit to be shown."""
+    """A setting whose desired value is not the configured one; without secrets."""
 
     setting: str
     desired: str
@@ -79,7 +79,7 @@ class GcProgress(Protocol):
 
 
 def carry_out(context: Context, request: GcRequest, configured: JobSpec, progress: GcProgress) -> ScheduleGcResult:
-    """Change the schedule, run the job, delete old run records: each as far as requested. See `require` for the run."""
+    """Change the schedule, run the job, delete old run records, each if requested."""
     desired = gc_job(context.settings)
     if request.database is not None:
         desired = with_database(desired, context, _resolve(context, request.database))
@@ -95,7 +95,7 @@ def carry_out(context: Context, request: GcRequest, configured: JobSpec, progres
 
 
 def require(job_result: JobResult[GcReport]) -> None:
-    """Raise PartlyDone where the run left some of its work, JobFailed where it failed or left no report."""
+    """Raise PartlyDone for skipped work, JobFailed for a failure or a missing report."""
     log, where = f"`logs --run {job_result.run_id}`", f"run {job_result.run_id}"
     if job_result.exit_code == INCOMPLETE:
         raise PartlyDone(
@@ -135,7 +135,7 @@ def _resolve(context: Context, reference: SecretRef) -> Secret:
 
 
 def with_database(desired: JobSpec, context: Context, uri: Secret) -> JobSpec:
-    """The job with a hidden variable for its database; unchanged where the job gets that one from the secret anyway."""
+    """The job with a hidden variable for its database, unless the secret has that one."""
     stored = DATABASE in context.cached.secret_names() and DATABASE not in dict(desired.variables)
     if stored and context.state.compare_secret(context.account, DATABASE, uri) == "same":
         return desired
@@ -185,7 +185,7 @@ def converge(context: Context, desired: JobSpec, *, wait: float) -> ScheduleResu
 
 
 def pause(context: Context, desired: JobSpec) -> ScheduleResult:
-    """No run starts any more; an active one continues. `install` keeps a paused job paused."""
+    """Start no more runs; an active one continues. `install` keeps it paused."""
     jobs = required_jobs(context, desired)
     context.state.end_job_change(desired.purpose)  # from here on the platform shows what was requested
     active = [job for job in jobs if not scheduled_job.is_paused(job)]
@@ -215,7 +215,7 @@ def resume(context: Context, desired: JobSpec) -> ScheduleResult:
 
 
 def required_jobs(context: Context, desired: JobSpec) -> list[Job]:
-    """The one with the desired name, if any, first. Raises NotFound when there is none."""
+    """The jobs, that of the desired name first. Raises NotFound when there is none."""
     jobs = scheduled_job.jobs_for(context.cached.jobs(), runner.required_project(context), desired)
     if not jobs:
         raise NotFound(

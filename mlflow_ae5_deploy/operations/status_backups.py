@@ -151,7 +151,7 @@ def _ended(runs_of: RunsOf, job: Job | None) -> list[Run]:
 
 
 def _created(context: Context, newest_first: list[Run], last: JobResult[BackupReport] | None) -> SnapshotRecord | None:
-    """The newest snapshot that these runs created. last: the result of the first of them."""
+    """The newest snapshot of these runs. last: the result of the first of them."""
     for number, run in enumerate(newest_first[:_RUNS_READ]):
         job_result = result_of(context, BackupReport, run) if number else last
         if job_result is None or not (job_result.succeeded or job_result.exit_code == INCOMPLETE):

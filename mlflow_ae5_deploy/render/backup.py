@@ -137,7 +137,7 @@ def show_scheduled(
 
 
 def run_record(job_result: JobResult[Report]) -> dict[str, Any]:
-    """outcome: the job's own word, such as incomplete. passed: null where the result is unknown."""
+    """passed: null where the result is unknown."""
     return {
         "id": job_result.run_id,
         "state": job_result.state,

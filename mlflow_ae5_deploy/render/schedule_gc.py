@@ -29,7 +29,7 @@ def next_times(schedule: Schedule, now: datetime, zone: tzinfo | None = None) ->
 
 
 def variables(result: ScheduleGcResult) -> dict[str, str]:
-    """Plain where the configuration or the command line has the value; any other may hold a password."""
+    """Masked unless configuration or command line have the value in plain text."""
     plain = dict(result.desired.variables)
     present = result.schedule.job.variables if result.schedule and result.schedule.job else {}
     return {name: value if plain.get(name) == value else MASK for name, value in sorted(present.items())}
@@ -147,7 +147,7 @@ def _quoted(value: str) -> str:
 
 
 def schedule_data(verb: str, result: ScheduleGcResult) -> dict[str, Any]:
-    """outcome: changed | unchanged | paused | resumed | removed | ran. (A failure replaces it.)"""
+    """outcome: changed, unchanged, paused, resumed, removed, ran; or failed."""
     done = result.schedule
     job = done.job if done else None
     return {

@@ -56,10 +56,10 @@ class ResumeJob(JobChange):
 
 @dataclass(frozen=True, kw_only=True)
 class DeleteRuns(Change):
-    """The records of runs, and their logs. count is no part of its identity: runs start and end all the time."""
+    """The records of runs, and their logs."""
 
     verb, resource = "delete", "run records"
-    count: int
+    count: int  # no part of its identity: runs start and end all the time
     consequences: tuple[Consequence, ...] = (Consequence(Impact.DATA, "their logs are deleted too"),)
 
     @property
@@ -97,7 +97,7 @@ def observe(context: Context, desired: JobSpec, *, keep_paused: bool = False) ->
 
 
 def paused_by_somebody(jobs: Sequence[Job], change: PendingJobChange | None) -> bool:
-    """Pure: and not by this tool. change: the record of an interrupted run, which pauses a job before it deletes it."""
+    """Pure: and not by an interrupted run, which pauses a job before it deletes it."""
     if change is not None and change.paused:
         return True
     others = [job for job in jobs if change is None or job.id not in change.jobs]
@@ -140,7 +140,7 @@ def diff(state: ScheduledJobState) -> Diff:
 
 
 def check(state: ScheduledJobState, context: Context) -> None:
-    """Raise Configuration or NotFound where the job cannot be created, before a working one is deleted."""
+    """Raise an error if the job cannot be created, before a working one is deleted."""
     if context.access.missing or not any(isinstance(change, CreateJob) for change in diff(state).changes):
         return
     check_profile(context, state.desired.resource_profile, f"{state.desired.section}.resource_profile")
@@ -180,7 +180,7 @@ def resume(job: Job, context: Context) -> None:
 
 
 def confirm(context: Context, desired: JobSpec) -> str:
-    """Wait until the platform lists exactly the desired job. Returns a sentence; raises StageFailed."""
+    """Wait until the platform lists exactly the desired job; or raise StageFailed."""
     seen: list[ScheduledJobState] = []
 
     def probe() -> bool | None:
@@ -209,8 +209,10 @@ def confirm(context: Context, desired: JobSpec) -> str:
 
 
 def create(project: Project, desired: JobSpec, context: Context, *, wait: float = RUN_DEADLINE) -> Job:
-    """Create the scheduled job, or adopt the one of an interrupted run. Leftover runs that block its name are deleted,
-    after those still active have ended."""
+    """Create the scheduled job, or adopt the one of an interrupted run.
+
+    Leftover runs that block its name are deleted, after those still active have ended.
+    """
     _free_name(desired, context, wait)
     job = create_or_adopt(context, project, desired, lambda job: None if differences(job, desired) else job)
     context.journal.effect("create", "job", job.name, id=job.id)
@@ -219,9 +221,9 @@ def create(project: Project, desired: JobSpec, context: Context, *, wait: float 
 
 
 def delete(job: Job, context: Context, *, wait: float = RUN_DEADLINE, purpose: str = "garbage collection") -> None:
-    """Pause it, wait until no run of it is active (the platform refuses to delete it before), delete it.
+    """Pause it, wait until no run of it is active, delete it.
 
-    After a timeout the job is resumed, unless it was paused before.
+    The platform deletes no job with an active run. After a timeout the job is resumed, unless it was paused before.
     """
     if job.schedule is not None:  # only those can be paused
         context.platform.pause_job(job.id)
@@ -238,7 +240,7 @@ def delete(job: Job, context: Context, *, wait: float = RUN_DEADLINE, purpose: s
 
 
 def jobs_for(jobs: Sequence[Job], project: Project | None, desired: JobSpec) -> list[Job]:
-    """The jobs that do the work of the desired one: scheduled with its command, or of its name."""
+    """The jobs that do the same work: scheduled with its command, or of its name."""
     if project is None:
         return []
     return [
@@ -276,7 +278,7 @@ def in_words(schedule: Schedule, now: datetime) -> str:
 def await_idle(
     runs: Callable[[], Sequence[Run]], what: str, context: Context, wait: float, purpose: str = "garbage collection"
 ) -> None:
-    """Wait until none of these runs is active. Raises DeadlineExceeded after `wait` seconds."""
+    """Wait until none of these runs is active, at most `wait` seconds."""
     poll_until(
         lambda: None if any(run.is_active for run in runs()) else True,
         waiting_for=f"the running {purpose} of {what}",

@@ -150,7 +150,7 @@ def _task(
 
 
 def _keeps(given: Mapping[str, Any], keeps: BackupSettings | None) -> list[str]:
-    """Options of a prune: the given ones, else the configured ones; --drop-damaged alone keeps all others."""
+    """Options of a prune: the given ones, else those of the configuration."""
     named = ("--keep-last", "--keep-daily", "--keep-weekly")
     desired = {option: given[option] for option in named if given[option] is not None}
     dropped = given["--drop-damaged"]

@@ -15,9 +15,8 @@ from mlflow_ae5_server.database import character_sets, locks
 from mlflow_ae5_server.database.connection import Database, check_uri
 from mlflow_ae5_server.restore import dry_run, journal, list_saved, preflight
 from mlflow_ae5_server.restore.files import RestoreCounts
-from mlflow_ae5_server.restore.journal import RestoreJournalFile
 from mlflow_ae5_server.restore.open import open_saved_copies, open_target
-from mlflow_ae5_server.restore.saved_copies import SavedCopies
+from mlflow_ae5_server.restore.preflight import RestoreTarget, TargetState
 from mlflow_ae5_server.restore.source import RestoreSource, find_source
 from mlflow_ae5_server.restore.steps import Restore, RestoreResult
 from mlflow_ae5_server.restore.target import ArtifactTarget
@@ -30,19 +29,19 @@ def run(settings: Settings, report: Report, options: argparse.Namespace, lock_wa
     """Run what `options` ask for. `lock_wait`: seconds for a running garbage collection or backup to end."""
     store = check_uri(settings.value("MLFLOW_BACKEND_STORE_URI"))
     destination = _required(settings, "MLFLOW_ARTIFACTS_DESTINATION")
-    saved_copies = open_saved_copies(destination)
+    target = RestoreTarget(store, destination, open_saved_copies(destination))
     try:
         if options.undo:
-            _undo(settings, report, options, store, saved_copies, lock_wait)
+            _undo(settings, report, options, target, lock_wait)
         elif options.list_saved:
             preflight.wait_for_database(settings, store)
-            list_saved.list_copies(store, saved_copies, report)
+            list_saved.list_copies(target, report)
         elif options.drop_saved is not None:
             preflight.wait_for_database(settings, store)
             with contextlib.nullcontext() if options.dry_run else _locked(store, lock_wait):
-                list_saved.drop_copy(store, saved_copies, report, options.drop_saved, dry_run=options.dry_run)
+                list_saved.drop_copy(target, report, options.drop_saved, dry_run=options.dry_run)
         else:
-            _restore(settings, report, options, store, destination, saved_copies, lock_wait)
+            _restore(settings, report, options, target, lock_wait)
         return 0
     finally:  # after a stop as well: the last line of the log says whether a server may be started
         with contextlib.suppress(ProjectError):
@@ -50,43 +49,35 @@ def run(settings: Settings, report: Report, options: argparse.Namespace, lock_wa
 
 
 def _restore(
-    settings: Settings,
-    report: Report,
-    options: argparse.Namespace,
-    store: Database,
-    destination: str,
-    saved_copies: SavedCopies,
-    lock_wait: float,
+    settings: Settings, report: Report, options: argparse.Namespace, target: RestoreTarget, lock_wait: float
 ) -> None:
     backups = _required(settings, "MLFLOW_TRACKING_BACKUP_DESTINATION")
-    preflight.refuse_nesting(store, destination, backups)
-    source = find_source(backups, _snapshot(options.snapshot, saved_copies), shorten=options.shorten_text)
+    preflight.refuse_nesting(target, backups)
+    store, replace, upgrade = target.store, options.replace, not options.no_upgrade
+    source = find_source(backups, _snapshot(options.snapshot, target), shorten=options.shorten_text)
     report.add(**source.describe(store))
     source.report_keys(report)
     preflight.refuse_kind(source.snapshot, source.part, store)
-    replace, upgrade = options.replace, not options.no_upgrade
     if options.dry_run:
-        dry_run.restore(settings, report, source, store, destination, saved_copies, replace=replace, upgrade=upgrade)
+        dry_run.restore(settings, report, source, target, replace=replace, upgrade=upgrade)
         return
     preflight.check(source.repository, source.snapshot).require_intact(source.snapshot)
     preflight.wait_for_database(settings, store)
     character_sets.require_database(store)
-    target = open_target(destination)
-    source.refuse_names(target)
-    preflight.refuse_rights(store, destination, replace=replace)
-    _observe(store, saved_copies, replace=replace)  # before the lock creates a file next to a SQLite database
+    artifacts = open_target(target.destination)
+    source.refuse_names(artifacts)
+    preflight.refuse_rights(target, replace=replace)
+    _observe(target, replace=replace)  # before the lock creates a file next to a SQLite database
     shortened = source.refuse_values(store, report)
-    matching = _matching_artifacts(source, target, saved_copies, options)
-    if RestoreJournalFile(saved_copies).running is None:
-        preflight.refuse_tight(store, destination, source.snapshot, source.part, artifacts=matching is None)
+    matching = _matching_artifacts(source, target, artifacts, options)
+    if target.journal().running is None:
+        preflight.refuse_tight(target, source.snapshot, source.part, artifacts=matching is None)
     with _locked(store, lock_wait):
-        observed = _observe(store, saved_copies, replace=replace)
-        restore = Restore(
-            source, store, target, saved_copies, RestoreJournalFile(saved_copies), replace, upgrade, matching
-        )
+        observed = _observe(target, replace=replace)
+        restore = Restore(source, target, artifacts, target.journal(), replace, upgrade, matching)
         result = restore.run(observed)
     _report_result(report, result, shortened=shortened > 0)
-    _list_saved(saved_copies)
+    _list_saved(target)
 
 
 def _report_result(report: Report, result: RestoreResult, *, shortened: bool) -> None:
@@ -104,9 +95,9 @@ def _report_result(report: Report, result: RestoreResult, *, shortened: bool) ->
     )
 
 
-def _snapshot(which: str, saved_copies: SavedCopies) -> str:
+def _snapshot(which: str, target: RestoreTarget) -> str:
     """The snapshot to restore; `latest` means that of an interrupted restore, where there is one."""
-    running = RestoreJournalFile(saved_copies).running
+    running = target.journal().running
     if running is None:
         return which
     if running.is_undo:
@@ -117,59 +108,53 @@ def _snapshot(which: str, saved_copies: SavedCopies) -> str:
     return running.snapshot if which == "latest" else which
 
 
-def _observe(store: Database, saved_copies: SavedCopies, *, replace: bool) -> preflight.TargetState:
+def _observe(target: RestoreTarget, *, replace: bool) -> TargetState:
     """Observe the target. Raises InUseError, or NotEmptyError where nothing is resumed and nothing may be saved."""
-    observed = preflight.observe(store, saved_copies)
-    preflight.refuse_user(observed, store)
-    preflight.refuse_foreign(observed, store)
-    if not replace and RestoreJournalFile(saved_copies).running is None:
-        preflight.refuse_occupied(observed, store, saved_copies)
+    observed = target.observe()
+    observed.refuse_user()
+    observed.refuse_foreign()
+    if not replace and target.journal().running is None:
+        observed.refuse_occupied()
     return observed
 
 
 def _matching_artifacts(
-    source: RestoreSource, target: ArtifactTarget, saved_copies: SavedCopies, options: argparse.Namespace
+    source: RestoreSource, target: RestoreTarget, artifacts: ArtifactTarget, options: argparse.Namespace
 ) -> RestoreCounts | None:
     """The artifacts of the snapshot that stay where they are. A resumed restore does as it did before."""
-    running = RestoreJournalFile(saved_copies).running
+    running = target.journal().running
     if not (options.same_artifacts if running is None else running.artifacts_stay):
         return None
-    matching = source.matching_artifacts(target)
+    matching = source.matching_artifacts(artifacts)
     if matching is not None:
-        say(f"{matching.files} files ({amount(matching.bytes)}) of the snapshot stay at {saved_copies.shown}")
+        say(f"{matching.files} files ({amount(matching.bytes)}) of the snapshot stay at {artifacts.shown}")
     elif running is not None and running.snapshot == source.snapshot.id:
         raise StorageError(
-            f"the artifacts at {saved_copies.shown} have changed since the restore of {running.snapshot} was started",
+            f"the artifacts at {artifacts.shown} have changed since the restore of {running.snapshot} was started",
             "find out who writes there; `restore --undo` brings the previous database back",
         )
     return matching
 
 
 def _undo(
-    settings: Settings,
-    report: Report,
-    options: argparse.Namespace,
-    store: Database,
-    saved_copies: SavedCopies,
-    lock_wait: float,
+    settings: Settings, report: Report, options: argparse.Namespace, target: RestoreTarget, lock_wait: float
 ) -> None:
-    def undo() -> UndoRestore:
-        return UndoRestore(store, saved_copies, RestoreJournalFile(saved_copies), options.saved)
-
+    undo = UndoRestore(target, target.journal(), options.saved)
     if options.dry_run:
-        dry_run.undo(settings, report, undo())
+        dry_run.undo(settings, report, undo)
     else:
-        undo().choose()
-        preflight.wait_for_database(settings, store)
-        preflight.refuse_user(preflight.observe(store, saved_copies), store)
-        if store.file is not None and not store.file.parent.is_dir():
-            raise ConfigurationError(f"there is no folder {store.file.parent}", "check MLFLOW_BACKEND_STORE_URI")
-        with _locked(store, lock_wait):
-            preflight.refuse_user(preflight.observe(store, saved_copies), store)
-            brought_back, saved = undo().run()
-        say(f"brought back {brought_back}" + (f"; the data it replaced is saved as {saved}" if saved else ""))
-        report.add(outcome="undone", restored_copy=brought_back, saved_copy=saved)
-    _list_saved(saved_copies)
+        undo.choose()
+        preflight.wait_for_database(settings, target.store)
+        target.observe().refuse_user()
+        file = target.store.file
+        if file is not None and not file.parent.is_dir():
+            raise ConfigurationError(f"there is no folder {file.parent}", "check MLFLOW_BACKEND_STORE_URI")
+        with _locked(target.store, lock_wait):
+            target.observe().refuse_user()
+            restored, saved = UndoRestore(target, target.journal(), options.saved).run()
+        say(f"brought back {restored}" + (f"; the data it replaced is saved as {saved}" if saved else ""))
+        report.add(outcome="undone", restored_copy=restored, saved_copy=saved)
+    _list_saved(target)
 
 
 def _locked(store: Database, seconds: float) -> AbstractContextManager[None]:
@@ -178,8 +163,8 @@ def _locked(store: Database, seconds: float) -> AbstractContextManager[None]:
     return locks.maintenance(store, seconds)
 
 
-def _list_saved(saved_copies: SavedCopies) -> None:
-    for copy in RestoreJournalFile(saved_copies).saved:
+def _list_saved(target: RestoreTarget) -> None:
+    for copy in target.journal().saved:
         say(f"saved copy: {copy.name} ({copy.contents}), {copy.time}")
 
 

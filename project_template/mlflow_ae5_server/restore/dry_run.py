@@ -16,11 +16,9 @@ from mlflow_ae5_server.common.report import Report, say
 from mlflow_ae5_server.common.settings import Settings
 from mlflow_ae5_server.common.text import amount
 from mlflow_ae5_server.database import character_sets, dialects, schema
-from mlflow_ae5_server.database.connection import Database
 from mlflow_ae5_server.restore import journal, preflight
-from mlflow_ae5_server.restore.journal import RestoreJournalFile
 from mlflow_ae5_server.restore.open import open_target
-from mlflow_ae5_server.restore.saved_copies import SavedCopies
+from mlflow_ae5_server.restore.preflight import RestoreTarget
 from mlflow_ae5_server.restore.source import RestoreSource
 from mlflow_ae5_server.restore.undo import UndoRestore
 
@@ -29,9 +27,7 @@ def restore(
     settings: Settings,
     report: Report,
     source: RestoreSource,
-    store: Database,
-    destination: str,
-    saved_copies: SavedCopies,
+    target: RestoreTarget,
     *,
     replace: bool,
     upgrade: bool,
@@ -48,34 +44,34 @@ def restore(
     )
     checked.require_intact(source.snapshot)
 
-    def observe() -> preflight.TargetState:
-        return preflight.observe(store, saved_copies)
+    store = target.store
 
     def refuse_occupied() -> None:
-        if not replace and RestoreJournalFile(saved_copies).running is None:
-            preflight.refuse_foreign(observed := observe(), store)
-            preflight.refuse_occupied(observed, store, saved_copies)
+        if not replace and target.journal().running is None:
+            observed = target.observe()
+            observed.refuse_foreign()
+            observed.refuse_occupied()
 
     # One by one: a running server, which would be stopped, must not hide what would be refused even then.
     refusals = collect_refusals(
         {
             "database": lambda: preflight.wait_for_database(settings, store),
-            "user": lambda: preflight.refuse_user(observe(), store),
-            "foreign": lambda: preflight.refuse_foreign(observe(), store),
+            "user": lambda: target.observe().refuse_user(),
+            "foreign": lambda: target.observe().refuse_foreign(),
             "held": lambda: dialects.require_free(store),
             "characters": lambda: character_sets.require_database(store),
             "occupied": refuse_occupied,
-            "names": lambda: source.refuse_names(open_target(destination)),
-            "rights": lambda: preflight.refuse_rights(store, destination, replace=replace),
+            "names": lambda: source.refuse_names(open_target(target.destination)),
+            "rights": lambda: preflight.refuse_rights(target, replace=replace),
             "values": lambda: source.refuse_values(store, report),
-            "room": lambda: preflight.refuse_tight(store, destination, source.snapshot, source.part),
+            "room": lambda: preflight.refuse_tight(target, source.snapshot, source.part),
         }
     )
-    if message := journal.interrupted(destination):
+    if message := journal.interrupted(target.destination):
         say(f"note: {message}; a restore resumes it")
     part, artifacts = source.part, source.snapshot.artifacts
     print(f"would write {part.rows} rows in {len(part.tables)} tables to {store.shown}")
-    print(f"would write {artifacts.files} files ({amount(artifacts.bytes)}) to {saved_copies.shown}")
+    print(f"would write {artifacts.files} files ({amount(artifacts.bytes)}) to {target.saved_copies.shown}")
     upgraded = None
     if upgrade and part.revision != schema.latest():
         upgraded = {"revision": part.revision, "new_revision": schema.latest()}
@@ -89,12 +85,12 @@ def undo(settings: Settings, report: Report, undo: UndoRestore) -> None:
     What may have changed by the time of the undo, such as a running server, is reported, not raised.
     """
     undo.choose()
-    preflight.wait_for_database(settings, undo.store)
+    preflight.wait_for_database(settings, undo.target.store)
     copy = undo.check()
     refusals = collect_refusals(
         {
-            "user": lambda: preflight.refuse_user(preflight.observe(undo.store, undo.saved_copies), undo.store),
-            "held": lambda: dialects.require_free(undo.store),
+            "user": lambda: undo.target.observe().refuse_user(),
+            "held": lambda: dialects.require_free(undo.target.store),
         }
     )
     print(f"would bring back {copy.name} ({copy.contents}), saved {copy.time}")

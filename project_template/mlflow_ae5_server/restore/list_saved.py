@@ -8,48 +8,47 @@ from mlflow_ae5_server.common.errors import AbsentError, BusyError
 from mlflow_ae5_server.common.report import Report, say
 from mlflow_ae5_server.common.text import amount
 from mlflow_ae5_server.database import dialects
-from mlflow_ae5_server.database.connection import Database
-from mlflow_ae5_server.restore.journal import RestoreJournalFile, SavedCopy
-from mlflow_ae5_server.restore.saved_copies import SavedCopies
+from mlflow_ae5_server.restore.journal import SavedCopy
+from mlflow_ae5_server.restore.preflight import RestoreTarget
 
 
-def list_copies(store: Database, saved_copies: SavedCopies, report: Report) -> None:
+def list_copies(target: RestoreTarget, report: Report) -> None:
     """Report all saved copies, oldest first."""
-    listed = [_fields(store, saved_copies, copy) for copy in RestoreJournalFile(saved_copies).saved]
+    listed = [_fields(target, copy) for copy in target.journal().saved]
     for fields in listed:
         say(_line(fields))
     report.add(action="list-saved", outcome="done", saved_copies=listed)
 
 
-def drop_copy(store: Database, saved_copies: SavedCopies, report: Report, name: str, *, dry_run: bool) -> None:
+def drop_copy(target: RestoreTarget, report: Report, name: str, *, dry_run: bool) -> None:
     """Delete the saved copy `name`, or with `dry_run` report it. To delete, hold the maintenance lock.
 
     Can be repeated: the journal forgets it last. Raises AbsentError for an unknown name, BusyError where a restore or
     an undo may still need it.
     """
-    journal = RestoreJournalFile(saved_copies)
+    journal = target.journal()
     report.add(action="drop-saved", dry_run=dry_run)
     copy = journal.find(name)
     if copy is None:
         names = ", ".join(copy.name for copy in journal.saved) or "none"
         raise AbsentError(
-            f"no saved copy {name!r} next to {saved_copies.shown}", f"`restore --list-saved` lists them: {names}"
+            f"no saved copy {name!r} next to {target.saved_copies.shown}", f"`restore --list-saved` lists them: {names}"
         )
     if journal.running is not None:
         raise BusyError("a restore or an undo has not ended, and may need it", "finish it first; nothing was deleted")
-    fields = _fields(store, saved_copies, copy)
+    fields = _fields(target, copy)
     say(("would delete " if dry_run else "deleting ") + _line(fields))
     if dry_run:
         report.add(outcome="dry-run", would_delete=fields)
         return
-    dialects.drop_saved(store, name)
-    saved_copies.drop(name)
+    dialects.drop_saved(target.store, name)
+    target.saved_copies.drop(name)
     journal.end(drop=name)
     report.add(outcome="done", deleted=fields)
 
 
-def _fields(store: Database, saved_copies: SavedCopies, copy: SavedCopy) -> dict[str, Any]:
-    artifacts = saved_copies.contents(copy.name)
+def _fields(target: RestoreTarget, copy: SavedCopy) -> dict[str, Any]:
+    store, artifacts = target.store, target.saved_copies.contents(copy.name)
     reachable = store.file is None or store.file.parent.is_dir()
     return {
         "name": copy.name,

@@ -28,6 +28,7 @@ from mlflow_ae5_server.database.dialects import DatabasePart, DatabaseState
 from mlflow_ae5_server.repository.check import CheckResult, note, verify
 from mlflow_ae5_server.repository.manifest import Manifest
 from mlflow_ae5_server.repository.repository import Repository
+from mlflow_ae5_server.restore.journal import RestoreJournalFile
 from mlflow_ae5_server.restore.saved_copies import SavedCopies, SavedSize
 
 _DATABASE_WAIT = 20.0  # seconds at most
@@ -93,69 +94,81 @@ def wait_for_database(settings: Settings, store: Database) -> None:
 
 
 @dataclass(frozen=True)
+class RestoreTarget:
+    """The database and the artifacts that a restore writes."""
+
+    store: Database
+    destination: str
+    saved_copies: SavedCopies
+
+    def journal(self) -> RestoreJournalFile:
+        """Read the restore journal."""
+        return RestoreJournalFile(self.saved_copies)
+
+    def observe(self) -> TargetState:
+        state = dialects.state(self.store)
+        if self.store.dialect == "sqlite" and state.kind == "empty" and state.others:
+            # Tables that are not MLflow's: the file is replaced as a whole, and they would be lost.
+            state = DatabaseState("foreign", others=state.others)
+        return TargetState(self, dialects.in_use(self.store), state, self.saved_copies.contents())
+
+
+@dataclass(frozen=True)
 class TargetState:
+    target: RestoreTarget
     user: str | None  # the server that runs on the database, for a person
-    state: DatabaseState
+    database: DatabaseState
     contents: SavedSize | None  # the artifacts
 
     @property
     def has_database(self) -> bool:
-        return self.state.kind != "empty"
+        return self.database.kind != "empty"
 
     @property
     def occupied(self) -> bool:
         return self.has_database or self.contents is not None
 
+    def refuse_user(self) -> None:
+        if self.user is not None:
+            raise InUseError(
+                f"{self.user} runs on {self.target.store.shown}",
+                "stop the deployment, then run it again; nothing was changed",
+            )
 
-def observe(store: Database, saved_copies: SavedCopies) -> TargetState:
-    state = dialects.state(store)
-    if store.dialect == "sqlite" and state.kind == "empty" and state.others:
-        # Tables that are not MLflow's: the file is replaced as a whole, and they would be lost.
-        state = DatabaseState("foreign", others=state.others)
-    return TargetState(dialects.in_use(store), state, saved_copies.contents())
+    def refuse_foreign(self) -> None:
+        """Raise NotEmptyError for tables that are not of this MLflow: they are not moved, --replace or not."""
+        if self.database.kind == "foreign":
+            what = f"schema revision {self.database.revision}" if self.database.revision else "an unknown schema"
+            names = ", ".join((*self.database.tables, *self.database.others)[:5])
+            raise NotEmptyError(
+                f"{self.target.store.shown} holds tables that are not of this MLflow ({what}): {names}",
+                "use an empty database, or move them by hand; --replace does not touch them",
+            )
 
-
-def refuse_user(observed: TargetState, store: Database) -> None:
-    if observed.user is not None:
-        raise InUseError(
-            f"{observed.user} runs on {store.shown}", "stop the deployment, then run it again; nothing was changed"
-        )
-
-
-def refuse_foreign(observed: TargetState, store: Database) -> None:
-    """Raise NotEmptyError for tables that are not of this MLflow: they are not moved, --replace or not."""
-    if observed.state.kind == "foreign":
-        what = f"schema revision {observed.state.revision}" if observed.state.revision else "an unknown schema"
-        names = ", ".join((*observed.state.tables, *observed.state.others)[:5])
-        raise NotEmptyError(
-            f"{store.shown} holds tables that are not of this MLflow ({what}): {names}",
-            "use an empty database, or move them by hand; --replace does not touch them",
-        )
-
-
-def refuse_occupied(observed: TargetState, store: Database, saved_copies: SavedCopies) -> None:
-    if not observed.occupied:
-        return
-    contents = []
-    if observed.has_database:
-        contents.append(f"{store.shown} holds {len(observed.state.tables)} tables with {observed.state.rows} rows")
-    if observed.contents is not None:
-        contents.append(f"{saved_copies.shown} holds {observed.contents}")
-    raise NotEmptyError(
-        " and ".join(contents),
-        "restore into an empty database and artifact store, or use --replace, which saves all of it for --undo",
-    )
+    def refuse_occupied(self) -> None:
+        contents = []
+        if self.has_database:
+            tables, rows = len(self.database.tables), self.database.rows
+            contents.append(f"{self.target.store.shown} holds {tables} tables with {rows} rows")
+        if self.contents is not None:
+            contents.append(f"{self.target.saved_copies.shown} holds {self.contents}")
+        if contents:
+            raise NotEmptyError(
+                " and ".join(contents),
+                "restore into an empty database and artifact store, or use --replace, which saves all of it for --undo",
+            )
 
 
-def refuse_rights(store: Database, destination: str, *, replace: bool) -> None:
+def refuse_rights(target: RestoreTarget, *, replace: bool) -> None:
     """Raise CredentialsError where the account cannot create what a restore creates."""
+    store = target.store
     if store.file is not None:
         _require_writable(store.file.parent, "MLFLOW_BACKEND_STORE_URI")
     elif store.dialect == "postgresql":
         _require_create(store, replace=replace)
     elif store.dialect == "mysql":
         mysql_saved_copy.require_right(store)
-    if (folder := local_folder(destination)) is not None:
+    if (folder := local_folder(target.destination)) is not None:
         _require_writable(folder, "MLFLOW_ARTIFACTS_DESTINATION")
 
 
@@ -190,14 +203,13 @@ def _require_writable(folder: Path, setting: str) -> None:
         )
 
 
-def refuse_tight(
-    store: Database, destination: str, snapshot: Manifest, part: DatabasePart, *, artifacts: bool = True
-) -> None:
+def refuse_tight(target: RestoreTarget, snapshot: Manifest, part: DatabasePart, *, artifacts: bool = True) -> None:
     """Raise StorageError where a disk has no room for the files of the snapshot, or for its database alone."""
     required: dict[int, tuple[Path, int]] = {}
+    file = target.store.file
     for path, size in (
-        (local_folder(destination), snapshot.artifacts.bytes if artifacts else 0),
-        (store.file.parent if store.file is not None else None, database_size(part)),
+        (local_folder(target.destination), snapshot.artifacts.bytes if artifacts else 0),
+        (file.parent if file is not None else None, database_size(part)),
     ):
         if path is not None:
             existing = _existing(path)
@@ -212,16 +224,16 @@ def refuse_tight(
             )
 
 
-def refuse_nesting(store: Database, destination: str, backups: str) -> None:
+def refuse_nesting(target: RestoreTarget, backups: str) -> None:
     """Raise ConfigurationError for a database or backups within the artifacts, which --replace would move."""
-    folder = local_folder(destination)
+    folder = local_folder(target.destination)
     if folder is None:
-        inner, outer = backups.rstrip("/") + "/", destination.rstrip("/") + "/"
+        inner, outer = backups.rstrip("/") + "/", target.destination.rstrip("/") + "/"
         if inner.startswith(outer):
             raise ConfigurationError(f"the backups {backups} lie within the artifacts", "move them elsewhere")
         return
     root = os.path.realpath(folder)
-    for path, what in ((store.file, "the database"), (local_folder(backups), "the backups")):
+    for path, what in ((target.store.file, "the database"), (local_folder(backups), "the backups")):
         if path is not None and f"{os.path.realpath(path)}/".startswith(f"{root}/"):
             raise ConfigurationError(f"{what} {path} is within the artifacts {folder}", "move it elsewhere")
 

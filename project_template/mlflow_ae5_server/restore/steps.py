@@ -13,9 +13,8 @@ from mlflow_ae5_server.common.errors import DamagedError, NotEmptyError, SchemaE
 from mlflow_ae5_server.common.report import say
 from mlflow_ae5_server.common.text import amount
 from mlflow_ae5_server.database import dialects, migration, schema
-from mlflow_ae5_server.database.connection import Database, connect_engine
+from mlflow_ae5_server.database.connection import connect_engine
 from mlflow_ae5_server.database.schema import inspect_schema
-from mlflow_ae5_server.restore import preflight
 from mlflow_ae5_server.restore.files import RestoreCounts
 from mlflow_ae5_server.restore.journal import (
     RestoreInProgress,
@@ -25,8 +24,7 @@ from mlflow_ae5_server.restore.journal import (
     now,
     this_process,
 )
-from mlflow_ae5_server.restore.preflight import TargetState
-from mlflow_ae5_server.restore.saved_copies import SavedCopies
+from mlflow_ae5_server.restore.preflight import RestoreTarget, TargetState
 from mlflow_ae5_server.restore.source import RestoreSource
 from mlflow_ae5_server.restore.target import ArtifactTarget
 
@@ -41,12 +39,11 @@ class RestoreResult:
 
 @dataclass
 class Restore:
-    """One restore of `source` into `store` and `target`. The caller holds the maintenance lock."""
+    """One restore of `source` into `target`. The caller holds the maintenance lock."""
 
     source: RestoreSource
-    store: Database
-    target: ArtifactTarget
-    saved_copies: SavedCopies
+    target: RestoreTarget
+    artifacts: ArtifactTarget
     journal: RestoreJournalFile
     replace: bool  # save the present data instead of refusing it
     upgrade: bool  # an older schema, to that of the installed MLflow
@@ -56,7 +53,7 @@ class Restore:
 
     def run(self, observed: TargetState) -> RestoreResult:
         if observed.has_database and self.replace:
-            dialects.settle(self.store)  # refused before anything is written down
+            dialects.settle(self.target.store)  # refused before anything is written down
         begin(self, observed)
         for step in STEPS:
             step(self)
@@ -72,7 +69,7 @@ def begin(restore: Restore, observed: TargetState) -> None:
         restore.resumed = not previous.is_saving
         return
     if not restore.replace:
-        preflight.refuse_occupied(observed, restore.store, restore.saved_copies)
+        observed.refuse_occupied()
     if previous is not None and previous.is_saving:  # a part of the data is in that saved copy: the rest follows
         copy = journal.find(previous.save_as)
         if copy is not None and copy.artifacts_stay and not stay:
@@ -87,7 +84,7 @@ def begin(restore: Restore, observed: TargetState) -> None:
         # The data of an interrupted restore is saved too, but it is not what an undo brings back.
         save_as = new_name("saved" if previous is None else "failed")
         artifacts = observed.contents is not None and not stay
-        copy = SavedCopy(save_as, snapshot, now(), observed.has_database, artifacts, stay, restore.store.shown)
+        copy = SavedCopy(save_as, snapshot, now(), observed.has_database, artifacts, stay, restore.target.store.shown)
     original = save_as if previous is None else previous.original
     first = "save-database" if save_as else "restore-artifacts"
     journal.begin(RestoreInProgress(first, snapshot, now(), this_process(), save_as, original, stay), copy)
@@ -98,10 +95,10 @@ def save_database(restore: Restore) -> None:
     running = restore.journal.require_running()
     if running.step != "save-database":
         return
-    if running.save_as and preflight.observe(restore.store, restore.saved_copies).has_database:
-        say(f"saving the tables of {restore.store.shown} as {running.save_as}")
+    if running.save_as and restore.target.observe().has_database:
+        say(f"saving the tables of {restore.target.store.shown} as {running.save_as}")
         with restore.journal.reverted_if_refused():
-            dialects.save_copy(restore.store, running.save_as)
+            dialects.save_copy(restore.target.store, running.save_as)
     restore.journal.enter("save-artifacts")
 
 
@@ -110,9 +107,9 @@ def save_artifacts(restore: Restore) -> None:
     running = restore.journal.require_running()
     if running.step != "save-artifacts":
         return
-    if running.save_as and not running.artifacts_stay and restore.saved_copies.contents() is not None:
-        say(f"saving the artifacts of {restore.saved_copies.shown} as {running.save_as}")
-        restore.saved_copies.save(running.save_as)
+    if running.save_as and not running.artifacts_stay and restore.target.saved_copies.contents() is not None:
+        say(f"saving the artifacts of {restore.target.saved_copies.shown} as {running.save_as}")
+        restore.target.saved_copies.save(running.save_as)
     restore.journal.enter("restore-artifacts")
 
 
@@ -127,28 +124,28 @@ def restore_artifacts(restore: Restore) -> None:
 
 def _write_artifacts(restore: Restore) -> RestoreCounts:
     try:
-        return restore.source.write_artifacts(restore.target, again=restore.resumed)
+        return restore.source.write_artifacts(restore.artifacts, again=restore.resumed)
     except NotEmptyError:
         if not (restore.resumed and restore.replace):
             raise
     name = new_name("failed")
     restore.journal.add(SavedCopy(name, restore.source.snapshot.id, now(), database=False, artifacts=True))
-    say(f"{restore.saved_copies.shown} holds files that are not in the snapshot: saving all of them as {name}")
-    restore.saved_copies.save(name)
-    return restore.source.write_artifacts(restore.target, again=False)
+    say(f"{restore.target.saved_copies.shown} holds files that are not in the snapshot: saving all of them as {name}")
+    restore.target.saved_copies.save(name)
+    return restore.source.write_artifacts(restore.artifacts, again=False)
 
 
 def load_database(restore: Restore) -> None:
     """Load the database, all or nothing, after all files; read its tables back and compare them."""
-    source, store = restore.source, restore.store
+    source, store = restore.source, restore.target.store
     upgrading = restore.journal.require_running().step == "upgrade-schema"
-    observed = preflight.observe(store, restore.saved_copies)
-    preflight.refuse_user(observed, store)
+    observed = restore.target.observe()
+    observed.refuse_user()
     if observed.has_database:
         if source.is_loaded(store):
             restore.result.database_identical = True
             return
-        if upgrading and observed.state.revision == schema.latest() != source.part.revision:
+        if upgrading and observed.database.revision == schema.latest() != source.part.revision:
             return  # an interrupted run loaded it, compared it and upgraded its schema
         _save_unexpected_database(restore, observed, allowed=restore.replace or upgrading)
     try:
@@ -163,17 +160,17 @@ def load_database(restore: Restore) -> None:
 
 def _save_unexpected_database(restore: Restore, observed: TargetState, *, allowed: bool) -> None:
     """Move a database to a saved copy that this restore did not load, or that is incomplete."""
-    preflight.refuse_foreign(observed, restore.store)
+    observed.refuse_foreign()
     if not allowed:
         raise NotEmptyError(
-            f"since the restore of {restore.source.snapshot.id} was interrupted, {observed.state.rows} rows that are "
-            f"not in the snapshot were written to {restore.store.shown}",
+            f"since the restore of {restore.source.snapshot.id} was interrupted, {observed.database.rows} rows that "
+            f"are not in the snapshot were written to {restore.target.store.shown}",
             "run it again with --replace, which saves them",
         )
     name = new_name("failed")
-    dialects.save_copy(restore.store, name)
+    dialects.save_copy(restore.target.store, name)
     restore.journal.add(SavedCopy(name, restore.source.snapshot.id, now(), database=True, artifacts=False))
-    say(f"saved the tables of {restore.store.shown} as {name}")
+    say(f"saved the tables of {restore.target.store.shown} as {name}")
 
 
 def upgrade_schema(restore: Restore) -> None:
@@ -181,13 +178,13 @@ def upgrade_schema(restore: Restore) -> None:
     if not restore.upgrade:
         return
     before, snapshot = restore.source.part.revision, restore.source.snapshot.id
-    state = inspect_schema(connect_engine(restore.store))
+    state = inspect_schema(connect_engine(restore.target.store))
     if before == state.expected:
         return
     restore.journal.enter("upgrade-schema")
     if state.state != "current":
         say(f"upgrading the schema of the snapshot from {before} to {state.expected}")
-        ended = migration.migrate(restore.store)
+        ended = migration.migrate(restore.target.store)
         if ended.exit_code:
             raise SchemaError(
                 f"the snapshot {snapshot} is restored, but its schema {before} could not be upgraded: {ended.error}",
@@ -198,7 +195,7 @@ def upgrade_schema(restore: Restore) -> None:
 
 def finish(restore: Restore) -> None:
     """Complete moved tables, and close the journal."""
-    dialects.complete(restore.store)
+    dialects.complete(restore.target.store)
     restore.result.saved_copy = restore.journal.require_running().original
     restore.journal.end()
 

@@ -12,8 +12,6 @@ from typing import NoReturn
 from mlflow_ae5_server.common.errors import AbsentError, ConfigurationError, DamagedError, NotEmptyError
 from mlflow_ae5_server.common.report import say
 from mlflow_ae5_server.database import dialects
-from mlflow_ae5_server.database.connection import Database
-from mlflow_ae5_server.restore import preflight
 from mlflow_ae5_server.restore.journal import (
     RestoreInProgress,
     RestoreJournalFile,
@@ -22,16 +20,14 @@ from mlflow_ae5_server.restore.journal import (
     now,
     this_process,
 )
-from mlflow_ae5_server.restore.preflight import TargetState
-from mlflow_ae5_server.restore.saved_copies import SavedCopies
+from mlflow_ae5_server.restore.preflight import RestoreTarget, TargetState
 
 
 @dataclass
 class UndoRestore:
     """One undo. The caller of `run` holds the maintenance lock."""
 
-    store: Database
-    saved_copies: SavedCopies
+    target: RestoreTarget
     journal: RestoreJournalFile
     name: str | None = None  # of the saved copy to bring back; None: that of the last --replace
 
@@ -39,7 +35,7 @@ class UndoRestore:
         """Return the names of the copy brought back and of the one with the data it replaced."""
         running = self.journal.running
         if running is None or not running.is_undo:
-            dialects.settle(self.store)  # refused before anything is written down
+            dialects.settle(self.target.store)  # refused before anything is written down
             begin(self)
         else:
             say(f"resuming the undo started {running.started} by {running.started_by}: {running.step}")
@@ -55,7 +51,7 @@ class UndoRestore:
         """
         copy, running = self.choose(), self.journal.running
         if running is None or not running.is_undo:
-            self.require_possible(copy, preflight.observe(self.store, self.saved_copies))
+            self.require_possible(copy, self.target.observe())
         return copy
 
     def choose(self) -> SavedCopy:
@@ -83,7 +79,7 @@ class UndoRestore:
         if copy is None:
             names = ", ".join(other.name for other in self.journal.saved)
             raise AbsentError(
-                f"no saved copy{f' {self.name}' if self.name else ''} next to {self.saved_copies.shown}: "
+                f"no saved copy{f' {self.name}' if self.name else ''} next to {self.target.saved_copies.shown}: "
                 "there is nothing to bring back",
                 f"there are: {names}" if names else "only data that `restore --replace` saved can be brought back",
             )
@@ -99,7 +95,7 @@ class UndoRestore:
 
     def require_possible(self, copy: SavedCopy, observed: TargetState) -> None:
         """Raise where `copy` cannot be brought back, or only at a loss."""
-        preflight.refuse_foreign(observed, self.store)
+        observed.refuse_foreign()
         running = self.journal.running
         if running is None or not running.is_saving:
             self._refuse_loss(copy, observed)
@@ -109,31 +105,32 @@ class UndoRestore:
                 "a restore was interrupted while it saved the data of an interrupted one",
                 "run that restore again first",
             )
-        elif observed.has_database and copy.name in dialects.saved_names(self.store):
+        elif observed.has_database and copy.name in dialects.saved_names(self.target.store):
             raise NotEmptyError(
-                f"since the restore was interrupted, {observed.state.rows} rows were written to {self.store.shown}",
+                f"since the restore was interrupted, {observed.database.rows} rows were written to "
+                f"{self.target.store.shown}",
                 "run that restore again with --replace first",
             )
 
     def is_other_database(self, copy: SavedCopy) -> bool:
         """Whether that restore was into another database, so that the undo leaves this one alone."""
-        return not copy.database and copy.store not in {"", self.store.shown}
+        return not copy.database and copy.store not in {"", self.target.store.shown}
 
     def _refuse_loss(self, copy: SavedCopy, observed: TargetState) -> None:
         if observed.has_database and not copy.database and not self.is_other_database(copy):
             raise NotEmptyError(
-                f"before that restore {self.store.shown} was empty: {copy.name} has no database, and the server would "
-                f"lose these {observed.state.rows} rows",
+                f"before that restore {self.target.store.shown} was empty: {copy.name} has no database, and the "
+                f"server would lose these {observed.database.rows} rows",
                 "set server.backend_store_uri (MLFLOW_BACKEND_STORE_URI) to the previous database, and undo again: "
                 "that database is not changed, and its artifacts are brought back",
             )
 
     def _require_complete(self, copy: SavedCopy) -> None:
         missing = []
-        if copy.database and copy.name not in dialects.saved_names(self.store):
-            missing.append(f"tables of {self.store.shown}")
-        if copy.artifacts and not self.saved_copies.exists(copy.name):
-            missing.append(f"artifacts of {self.saved_copies.shown}")
+        if copy.database and copy.name not in dialects.saved_names(self.target.store):
+            missing.append(f"tables of {self.target.store.shown}")
+        if copy.artifacts and not self.target.saved_copies.exists(copy.name):
+            missing.append(f"artifacts of {self.target.saved_copies.shown}")
         if missing:
             raise DamagedError(
                 f"according to the restore journal {copy.name} has the {' and the '.join(missing)}, but they are gone",
@@ -144,7 +141,7 @@ class UndoRestore:
 def begin(undo: UndoRestore) -> None:
     """Write the undo into the journal."""
     copy, interrupted = undo.choose(), undo.journal.running
-    observed = preflight.observe(undo.store, undo.saved_copies)
+    observed = undo.target.observe()
     undo.require_possible(copy, observed)
     if interrupted is not None and interrupted.is_saving:
         # Nothing was restored yet. The part of the data that is still here is of the same saved copy, and stays.
@@ -156,7 +153,9 @@ def begin(undo: UndoRestore) -> None:
     save_as, present = None, None
     if database or artifacts:
         save_as = new_name("undone")
-        present = SavedCopy(save_as, copy.snapshot, now(), database, artifacts, copy.artifacts_stay, undo.store.shown)
+        present = SavedCopy(
+            save_as, copy.snapshot, now(), database, artifacts, copy.artifacts_stay, undo.target.store.shown
+        )
     running = RestoreInProgress(
         "undo-save-database", copy.snapshot, now(), this_process(), save_as, copy.name, copy.artifacts_stay
     )
@@ -170,9 +169,9 @@ def save_database(undo: UndoRestore) -> None:
         return
     copy = undo.journal.find(running.original)
     other = copy is not None and undo.is_other_database(copy)
-    if running.save_as and not other and preflight.observe(undo.store, undo.saved_copies).has_database:
+    if running.save_as and not other and undo.target.observe().has_database:
         with undo.journal.reverted_if_refused():
-            dialects.save_copy(undo.store, running.save_as)
+            dialects.save_copy(undo.target.store, running.save_as)
     undo.journal.enter("undo-save-artifacts")
 
 
@@ -182,7 +181,7 @@ def save_artifacts(undo: UndoRestore) -> None:
     if running.step != "undo-save-artifacts":
         return
     if running.save_as and not running.artifacts_stay:
-        undo.saved_copies.save(running.save_as)
+        undo.target.saved_copies.save(running.save_as)
     undo.journal.enter("bring-back-artifacts")
 
 
@@ -190,24 +189,24 @@ def bring_back_artifacts(undo: UndoRestore) -> None:
     running = undo.journal.require_running()
     if running.step != "bring-back-artifacts":
         return
-    undo.saved_copies.bring_back(str(running.original))
+    undo.target.saved_copies.bring_back(str(running.original))
     undo.journal.enter("bring-back-database")
 
 
 def bring_back_database(undo: UndoRestore) -> None:
     """Bring the database back, in one step, after all of its files."""
     running = undo.journal.require_running()
-    if running.original in dialects.saved_names(undo.store):
-        if preflight.observe(undo.store, undo.saved_copies).has_database:  # made since this undo was interrupted
+    if running.original in dialects.saved_names(undo.target.store):
+        if undo.target.observe().has_database:  # made since this undo was interrupted
             failed = new_name("failed")
-            dialects.save_copy(undo.store, failed)
+            dialects.save_copy(undo.target.store, failed)
             undo.journal.add(SavedCopy(failed, running.snapshot, now(), database=True, artifacts=False))
-        dialects.bring_back(undo.store, running.original)
+        dialects.bring_back(undo.target.store, running.original)
 
 
 def finish(undo: UndoRestore) -> None:
     """Complete moved tables, and close the journal."""
-    dialects.complete(undo.store)
+    dialects.complete(undo.target.store)
     undo.journal.end(drop=undo.journal.require_running().original)
 
 

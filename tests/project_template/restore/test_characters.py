@@ -1,4 +1,4 @@
-"""A database that cannot keep every character is refused before anything is made in it, with what fixes that."""
+"""A database that cannot store every character is refused before anything is created in it, with the remedy."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import contextlib
 from typing import Any
 
 import pytest
+from mlflow_ae5_server.commands import check, database_upgrade
 from mlflow_ae5_server.common.errors import ConfigurationError
+from mlflow_ae5_server.common.report import Report
 from mlflow_ae5_server.database import dialects
 from mlflow_ae5_server.database.connection import check_uri, connect_engine
 
@@ -33,48 +35,54 @@ POSTGRESQL = [
 ]
 
 
-def refusals(project: Any, uri: str, *commands: str, **variables: str) -> dict[str, str]:
-    """What the commands say, each of which must refuse `uri`."""
+JOBS = {"Check": check.run, "DatabaseUpgrade": database_upgrade.run}
+
+
+def refusal(home: Home, command: str) -> str:
+    """The message with which a job, run in this process, refuses the database."""
+    report = Report(command)
+    try:
+        assert JOBS[command](home.settings(), report, False) == ConfigurationError.exit_code
+    except ConfigurationError as error:
+        return str(error)
+    database = report._fields["database"]
+    return f"{database['message']} {database['hint']}"
+
+
+def server_output(project: Any, uri: str) -> str:
+    """The output of a server that refuses the database, in a process of its own."""
     project.secret("MLFLOW_BACKEND_STORE_URI", uri)
-    found = {}
-    for command in commands:
-        options = ["--anaconda-project-port", str(free_port())] if command == "TrackingServer" else []
-        ended = project.run(command, *options, **variables)
-        assert ended.code == 3, ended.output
-        found[command] = ended.output
-    return found
+    ended = project.run("TrackingServer", "--anaconda-project-port", str(free_port()))
+    assert ended.code == ConfigurationError.exit_code, ended.output
+    return str(ended.output)
 
 
-def dry_run(home: Home) -> list[dict[str, Any]]:
-    refused: list[dict[str, Any]] = home.restore("--dry-run")["would_refuse"]
-    return refused
-
-
-def require_refused(name: str, uri: str, words: str, remedy: str, project: Any, home: Home) -> None:
-    message = refusals(project, uri, "TrackingServer", "Check", "DatabaseUpgrade")
-    (refusal,) = dry_run(home)
-    for output in (*message.values(), f"{refusal['error']} {refusal['hint']}"):
-        assert words in output
-        assert remedy.format(name) in output
+def require_refused(messages: list[str], name: str, words: str, remedy: str, home: Home) -> None:
+    (refused,) = home.restore("--dry-run")["would_refuse"]
+    messages += [*(refusal(home, command) for command in JOBS), f"{refused['error']} {refused['hint']}"]
+    for message in messages:
+        assert words in message
+        assert remedy.format(name) in message
     with pytest.raises(ConfigurationError, match=words):
         home.restore("--snapshot", "latest")
 
 
 @needed
 @pytest.mark.parametrize(("charset", "options", "words", "remedy"), MYSQL)
-def test_an_empty_mysql_database(
+def test_every_command_refuses_an_empty_mysql_database(
     charset: str, options: str, words: str, remedy: str, mariadb: MariaDB, project: Any, pilot: Any, tmp_path: Any
 ) -> None:
     name = f"Of {charset} {len(options)}"
     with mariadb._connected() as cursor:
         cursor.execute(f"CREATE DATABASE `{name}` CHARACTER SET {charset}")
     uri = mariadb.uri(name.replace(" ", "%20")) + options
-    require_refused(name, uri, words, remedy, project, Home.at(tmp_path / "home", pilot.home.backups, uri))
+    messages = [server_output(project, uri)] if charset == "latin1" else []
+    require_refused(messages, name, words, remedy, Home.at(tmp_path / "home", pilot.home.backups, uri))
     assert dialects.state(check_uri(uri)).kind == "empty"
 
 
 @pytest.mark.parametrize(("encoding", "options", "words", "remedy"), POSTGRESQL)
-def test_an_empty_postgresql_database(
+def test_every_command_refuses_an_empty_postgresql_database(
     encoding: str, options: str, words: str, remedy: str, postgres: Any, project: Any, pilot: Any, tmp_path: Any
 ) -> None:
     name = f"of_{encoding.lower()}_{len(options)}"
@@ -82,26 +90,26 @@ def test_an_empty_postgresql_database(
         f"CREATE DATABASE {name} OWNER mlflow_test TEMPLATE template0 ENCODING '{encoding}' LC_COLLATE 'C' LC_CTYPE 'C'"
     )
     uri = postgres.uri(name) + options
-    require_refused(name, uri, words, remedy, project, Home.at(tmp_path / "home", pilot.home.backups, uri))
+    messages = [server_output(project, uri)] if encoding == "LATIN1" else []
+    require_refused(messages, name, words, remedy, Home.at(tmp_path / "home", pilot.home.backups, uri))
 
 
 @needed
-def test_tables_of_another_character_set_are_made_again_by_a_restore(
-    mariadb: MariaDB, project: Any, tmp_path: Any
-) -> None:
+def test_a_restore_recreates_tables_of_another_character_set(mariadb: MariaDB, project: Any, tmp_path: Any) -> None:
     with mariadb._connected() as cursor:
         cursor.execute("CREATE DATABASE made_in_latin1 CHARACTER SET latin1")
     uri = mariadb.uri("made_in_latin1")
     make_tables(uri)
-    assert "ALTER DATABASE `made_in_latin1` CHARACTER SET utf8mb4" in refusals(project, uri, "Check")["Check"]
+    home = Home.at(tmp_path / "home", str(tmp_path / "backups"), uri)
+    assert "ALTER DATABASE `made_in_latin1` CHARACTER SET utf8mb4" in refusal(home, "Check")
     with mariadb._connected() as cursor:
         cursor.execute("ALTER DATABASE `made_in_latin1` CHARACTER SET utf8mb4")
-    assert "tables of" in (message := refusals(project, uri, "Check")["Check"])
+    assert "tables of" in (message := refusal(home, "Check"))
     assert "`restore --replace`" in message
-    with project.server() as server:  # what is there is served all the same
+    project.secret("MLFLOW_BACKEND_STORE_URI", uri)
+    with project.server() as server:  # the tables are served all the same
         assert "warning: 65 tables" in server.log()
 
-    home = Home.at(tmp_path / "home", str(tmp_path / "backups"), uri)
     home.job("backup", "create", "--allow-empty")
     before = dialects.digests(home.store)
     home.restore("--replace", "--snapshot", "latest")

@@ -28,7 +28,7 @@ def created(own: Home) -> dict[str, Any]:
     return own.job("backup", "create")
 
 
-def test_backed_up_and_verified_and_a_second_time_nothing_is_copied(own: Home, created: dict[str, Any]) -> None:
+def test_a_second_backup_copies_nothing(own: Home, created: dict[str, Any]) -> None:
     assert (created["outcome"], created["runs"], created["artifacts"]) == ("done", 6, 18)
     again = own.job("backup", "create")
     assert (again["outcome"], again["new_objects"], again["rows"]) == ("done", 0, created["rows"])
@@ -39,7 +39,7 @@ def test_backed_up_and_verified_and_a_second_time_nothing_is_copied(own: Home, c
 
 
 @pytest.mark.parametrize("dialect", ["sqlite", "postgresql", "mysql"])
-def test_restored_into_another_database(
+def test_a_snapshot_is_restored_into_every_database(
     dialect: str, own: Home, created: dict[str, Any], tmp_path: Path, home_at: Any, postgres: Any, mariadb: MariaDB
 ) -> None:
     servers = {"postgresql": postgres, "mysql": mariadb}
@@ -51,7 +51,7 @@ def test_restored_into_another_database(
     assert other.files() == own.files()
 
 
-def test_a_drill_is_made_beside_it(own: Home, created: dict[str, Any]) -> None:
+def test_a_drill_runs_next_to_the_database(own: Home, created: dict[str, Any]) -> None:
     before = dialects.digests(own.store), own.tree()
     done = own.job("drill")
     assert (done["outcome"], done["dialect"]) == ("done", {"source": "mysql", "target": "mysql"}), done
@@ -59,7 +59,7 @@ def test_a_drill_is_made_beside_it(own: Home, created: dict[str, Any]) -> None:
     assert {path.name for path in own.folder.iterdir()} == {"artifacts"}
 
 
-def test_an_older_schema_is_rehearsed_and_restored_as_it_was_and_upgraded(
+def test_an_older_schema_is_rehearsed_restored_and_upgraded(
     older: Any, take: Any, tmp_path: Path, home_at: Any, mariadb: MariaDB
 ) -> None:
     old = older(tmp_path / "old")

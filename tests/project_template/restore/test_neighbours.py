@@ -1,4 +1,4 @@
-"""Other servers at work beside the target are no reason to refuse; a target that is no folder is one."""
+"""Servers on other databases do not stop a restore; a destination that is a file does."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def serving(store: Database, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("dialect", ["sqlite", "postgresql"])
-def test_another_project_of_the_same_database_server_may_go_on(
+def test_a_server_on_another_database_does_not_stop_a_restore(
     dialect: str, pilot: Any, tmp_path: Path, home_at: Any, request: pytest.FixtureRequest, monkeypatch: Any
 ) -> None:
     home = home_at(tmp_path / "home", pilot.home.backups)
@@ -51,7 +51,7 @@ def test_another_project_of_the_same_database_server_may_go_on(
     assert neighbour.is_file()
 
 
-def test_a_destination_that_is_a_file_is_named_and_stays(pilot: Any, tmp_path: Path, home_at: Any) -> None:
+def test_a_destination_that_is_a_file_is_refused(pilot: Any, tmp_path: Path, home_at: Any) -> None:
     home = home_at(tmp_path, pilot.home.backups)
     home.artifacts.write_text("precious")
     for words in (("--snapshot", "latest"), ("--replace",)):

@@ -68,7 +68,7 @@ def test_a_rehearsal_migrates_a_copy(old: Any) -> None:
     assert fields["rows_after"] >= fields["rows"]
 
 
-def test_migrations_that_fail_are_told(tmp_path: Path, older: Any) -> None:
+def test_failed_migrations_are_reported(tmp_path: Path, older: Any) -> None:
     """A table that a migration is about to make is there already: on the copy it fails, as it would for real."""
     import sqlite3
     from contextlib import closing
@@ -85,14 +85,14 @@ def test_migrations_that_fail_are_told(tmp_path: Path, older: Any) -> None:
     assert "do not upgrade" in fields["hint"]
 
 
-def test_nothing_to_rehearse(pilot: Any, tmp_path: Path, home_at: Any) -> None:
+def test_a_current_or_absent_database_has_nothing_to_rehearse(pilot: Any, tmp_path: Path, home_at: Any) -> None:
     fields = rehearse(pilot.home)
     assert (fields["outcome"], fields["migrations"], fields["migration_seconds"]) == ("rehearsed", [], 0.0)
     with pytest.raises(ConfigurationError, match="there is no database"):
         rehearse(home_at(tmp_path, ""))
 
 
-def test_a_schema_of_a_newer_mlflow(tmp_path: Path, older: Any) -> None:
+def test_the_schema_of_a_newer_mlflow_is_refused(tmp_path: Path, older: Any) -> None:
     import sqlite3
     from contextlib import closing
 

@@ -1,4 +1,4 @@
-"""A snapshot comes back whole and identical, or not at all, and says why."""
+"""A snapshot is restored as a whole and identically, or the restore is refused with the reason."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from mlflow_ae5_server.server import application
 from tests.project_template.restore.restoring import everything, is_identical, refused, serving, work_on
 
 
-def test_into_an_empty_place(pilot: Any, home: Any) -> None:
+def test_a_snapshot_is_restored_into_an_empty_target(pilot: Any, home: Any) -> None:
     done = home.restore("--snapshot", "latest")
     assert is_identical(home, pilot)
     assert (
@@ -57,10 +57,10 @@ def test_into_an_empty_place(pilot: Any, home: Any) -> None:
     assert journal.interrupted(home.destination) is None
 
 
-def test_from_one_database_into_the_other_and_back(
+def test_a_snapshot_of_postgresql_is_restored_into_sqlite(
     pilot: Any, tmp_path: Path, home_at: Any, filled_uri: Any, take: Any
 ) -> None:
-    """Into it: see `test_into_an_empty_place`; this is the way back."""
+    """Into it: see `test_a_snapshot_is_restored_into_an_empty_target`; this is the way back."""
     shutil.copytree(pilot.home.artifacts, tmp_path / "there" / "artifacts")
     moved = home_at(tmp_path / "there", str(tmp_path / "backups"), filled_uri())
     take(moved)
@@ -70,7 +70,9 @@ def test_from_one_database_into_the_other_and_back(
     assert is_identical(back, pilot)
 
 
-def test_from_and_to_an_object_store(pilot: Any, tmp_path: Path, home_at: Any, take: Any, bucket: Any) -> None:
+def test_backups_and_artifacts_may_be_in_an_object_store(
+    pilot: Any, tmp_path: Path, home_at: Any, take: Any, bucket: Any
+) -> None:
     url = bucket(f"b{uuid.uuid4().hex}")
     source = dataclasses.replace(pilot.home, backups=f"{url}/backups")
     take(source)
@@ -82,14 +84,14 @@ def test_from_and_to_an_object_store(pilot: Any, tmp_path: Path, home_at: Any, t
     assert target.count() == len(pilot.files)
     with pytest.raises(NotEmptyError, match="18 files"):
         home.restore("--snapshot", "latest")
-    kept = home.restore("--replace")["saved_copy"]
-    assert open_target(f"{url}/artifacts.{kept}").count() == len(pilot.files)
+    saved = home.restore("--replace")["saved_copy"]
+    assert open_target(f"{url}/artifacts.{saved}").count() == len(pilot.files)
     home.restore("--undo")
     assert target.count() == len(pilot.files)
-    assert open_target(f"{url}/artifacts.{kept}").count() == 0
+    assert open_target(f"{url}/artifacts.{saved}").count() == 0
 
 
-def test_a_dry_run_says_and_touches_nothing(pilot: Any, here: Any, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_dry_run_reports_and_changes_nothing(pilot: Any, here: Any, capsys: pytest.CaptureFixture[str]) -> None:
     before = everything(here)
     message = here.restore("--dry-run")
     assert everything(here) == before
@@ -112,7 +114,7 @@ def test_a_dry_run_says_and_touches_nothing(pilot: Any, here: Any, capsys: pytes
 # Refused
 
 
-def test_a_server_at_work_is_named(filled: Any) -> None:
+def test_a_running_server_is_named(filled: Any) -> None:
     assert f"tables with {dialects.state(filled.store).rows} rows" in refused(filled, NotEmptyError)
     with serving(filled.store):
         for words in (("--snapshot", "latest"), ("--replace",)):
@@ -133,7 +135,7 @@ def test_what_the_target_holds_is_named(held: str, here: Any, pilot: Any) -> Non
     assert "--replace" in message
 
 
-def test_another_run_at_work(here: Any, pilot: Any) -> None:
+def test_another_maintenance_run_is_refused(here: Any, pilot: Any) -> None:
     here.store_folder()
     with locks.maintenance(here.store), pytest.raises(BusyError):
         restore.run(here.settings(), here.report(), here.options("restore", "--replace"), lock_wait=0)
@@ -200,7 +202,7 @@ def test_a_damaged_manifest_is_named(copied: Any) -> None:
     assert "manifest" in refused(copied, DamagedError)
 
 
-def test_tables_that_are_not_the_manifests_are_seen_before(copied: Any, pilot: Any) -> None:
+def test_tables_that_differ_from_the_manifest_are_refused(copied: Any, pilot: Any) -> None:
     """Every object is sound, and yet the rows are not those that were counted: only reading them back can tell."""
     repository = open_repository(copied.backups)
     old = repository.snapshot()
@@ -239,7 +241,7 @@ def test_an_unknown_snapshot_names_those_there_are(copied: Any, pilot: Any) -> N
     assert pilot.snapshot.id in refused(copied, NoSnapshotError, "--snapshot", "20990101T000000Z-abcdef")
 
 
-def test_a_database_of_another_kind(pilot: Any, home_at: Any, tmp_path: Path) -> None:
+def test_an_unsupported_kind_of_database_is_refused(pilot: Any, home_at: Any, tmp_path: Path) -> None:
     store = dataclasses.replace(pilot.home.store, dialect="mssql", shown="mssql://host/db")
     with pytest.raises(ConfigurationError, match="mssql"):
         preflight.refuse_kind(pilot.snapshot, dialects.DatabasePart.from_json(pilot.snapshot.database), store)
@@ -255,17 +257,19 @@ def test_a_role_without_rights_is_named(postgres: Any, home_at: Any, pilot: Any,
 
 
 @pytest.mark.parametrize("inner", ["store", "backups"])
-def test_nothing_of_ours_within_the_artifacts(inner: str, pilot: Any, home_at: Any, tmp_path: Path) -> None:
+def test_a_database_or_backups_within_the_artifacts_are_refused(
+    inner: str, pilot: Any, home_at: Any, tmp_path: Path
+) -> None:
     backups = str(tmp_path / "artifacts" / "backups") if inner == "backups" else pilot.home.backups
     uri = f"sqlite:///{tmp_path}/artifacts/db.sqlite" if inner == "store" else ""
     with pytest.raises(ConfigurationError, match="within the artifacts"):
         home_at(tmp_path, backups, uri).restore("--replace")
 
 
-# Gone on with, and overtaken
+# Resumed, and overtaken
 
 
-def test_another_snapshot_over_an_unfinished_restore(copied: Any, pilot: Any, take: Any) -> None:
+def test_another_snapshot_over_an_interrupted_restore(copied: Any, pilot: Any, take: Any) -> None:
     """What the unfinished one left is saved, and undo still knows what was there at first."""
     second = take(dataclasses.replace(pilot.home, backups=copied.backups))
     before = work_on(copied, pilot)
@@ -285,7 +289,7 @@ def test_another_snapshot_over_an_unfinished_restore(copied: Any, pilot: Any, ta
     assert (dialects.digests(copied.store), copied.files()) == before
 
 
-def test_latest_goes_on_with_the_unfinished_one(copied: Any, pilot: Any, take: Any) -> None:
+def test_latest_resumes_the_interrupted_restore(copied: Any, pilot: Any, take: Any) -> None:
     copied.interrupt("restore-artifacts", "--snapshot", "latest")
     take(dataclasses.replace(pilot.home, backups=copied.backups))
     message = copied.restore("--dry-run")
@@ -295,7 +299,7 @@ def test_latest_goes_on_with_the_unfinished_one(copied: Any, pilot: Any, take: A
     assert (done["snapshot"], done["interrupted_restore"]) == (pilot.snapshot.id, None)
 
 
-def test_what_came_meanwhile_is_not_overwritten(copied: Any, pilot: Any) -> None:
+def test_data_written_since_the_interruption_is_not_overwritten(copied: Any, pilot: Any) -> None:
     copied.interrupt("load-database", "--snapshot", "latest")
     assert dialects.state(copied.store).kind == "empty"
     rows, _files = work_on(copied, pilot)
@@ -318,7 +322,7 @@ def test_what_came_meanwhile_is_not_overwritten(copied: Any, pilot: Any) -> None
 
 
 def test_an_older_snapshot_over_a_newer_schema(tmp_path: Path, home_at: Any, older: Any, take: Any, pilot: Any) -> None:
-    """As an upgrade goes back by it."""
+    """As an upgrade is rolled back."""
     source = older(tmp_path / "old")
     take(source)
     home = home_at(tmp_path / "home", source.backups)

@@ -158,6 +158,6 @@ def test_a_link_to_the_artifacts_stays_one(tmp_path: Path) -> None:
     assert real.files(f".{NAME}") == FILES  # on the volume, not next to the link
 
 
-def test_no_such_kind_of_place() -> None:
+def test_another_kind_of_destination_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="ftp://host"):
         open_saved_copies("ftp://host/path")

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import quote
 
 import pytest
+from mlflow_ae5_server.commands import check, database_upgrade, garbage_collection
+from mlflow_ae5_server.common import settings
 from mlflow_ae5_server.common.errors import ConfigurationError
+from mlflow_ae5_server.common.report import Report
 from mlflow_ae5_server.database import dialects
 from mlflow_ae5_server.database.connection import Database, check_uri, connect_engine
 from mlflow_ae5_server.repository.repository import open_repository
@@ -16,7 +20,7 @@ from sqlalchemy import text
 from tests.project_template.restore.restoring import is_identical, work_on
 
 NEIGHBOUR, FRESH = "mlflow", "MLflow"
-NAMES = ["MLFLOW", "ml flow", "Ml\"flow's 100% é.x"]
+NAMES = ["MLFLOW", "Ml\"flow's 100% é.x"]
 
 
 def within(uri: str, schema: str) -> str:
@@ -52,7 +56,7 @@ def neighbour(shared: str, pilot: Any) -> Database:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_snapshot_goes_there_and_comes_back(
+def test_a_snapshot_is_restored_there_and_the_restore_undone(
     name: str, shared: str, neighbour: Any, pilot: Any, home_at: Any, tmp_path: Any
 ) -> None:
     others = dialects.digests(neighbour)
@@ -70,31 +74,39 @@ def test_a_snapshot_goes_there_and_comes_back(
     assert dialects.digests(neighbour) == others
 
 
-def test_a_server_and_the_other_jobs_work_there(shared: str, neighbour: Any, pilot: Any, project: Any) -> None:
-    """As AE5 runs them; the server makes the tables."""
-    others = dialects.digests(neighbour)
-    project.secret("MLFLOW_BACKEND_STORE_URI", within(shared, FRESH))
+JOBS: dict[str, Callable[..., int]] = {
+    "Check": check.run,
+    "GarbageCollection": garbage_collection.run,
+    "DatabaseUpgrade": database_upgrade.run,
+}
+
+
+def test_a_server_and_the_other_jobs_work_there(
+    shared: str, neighbour: Any, pilot: Any, project: Any, home_at: Any, tmp_path: Any
+) -> None:
+    """The server is a process of its own, and creates the tables; the jobs run in this one."""
+    others, uri = dialects.digests(neighbour), within(shared, FRESH)
+    project.secret("MLFLOW_BACKEND_STORE_URI", uri)
     variables = {
-        "MLFLOW_TRACKING_BACKUP_DESTINATION": pilot.home.backups,
+        "MLFLOW_BACKEND_STORE_URI": uri,
+        "MLFLOW_ARTIFACTS_DESTINATION": str(project.folder / "data/mlflow/standalone/artifacts"),
         "MLFLOW_TRACKING_GC_TTL": "0d0h0m0s",
         "MLFLOW_TRACKING_UPGRADE_REHEARSE": "true",
     }
+
+    def run(command: str) -> dict[str, Any]:
+        report = Report(command)
+        assert JOBS[command](settings.resolve(variables, {}, {}), report, False) == 0, report._fields
+        return report._fields
+
     with project.server() as server:
         server.api("runs/delete", run_id=server.new_run())
         variables["MLFLOW_TRACKING_URI"] = server.uri
-        ended = {name: project.run(name, timeout=300, **variables) for name in ("Check", "GarbageCollection")}
-        found = {name: (job.code, job.last["outcome"]) for name, job in ended.items()}
-    for name in ("DatabaseUpgrade", "Drill"):
-        ended[name] = project.run(name, timeout=300, **variables)
-        found[name] = (ended[name].code, ended[name].last["outcome"])
-    assert found == {
-        "Check": (0, "ok"),
-        "GarbageCollection": (0, "done"),
-        "DatabaseUpgrade": (0, "rehearsed"),
-        "Drill": (0, "done"),
-    }, "".join(job.output for job in ended.values())
-    assert ended["GarbageCollection"].last["runs"] == {"due": 1, "removed": 1, "remaining": 0}
-    assert ended["Drill"].last["dialect"]["target"] == "postgresql"
+        assert run("Check")["outcome"] == "ok"
+        assert run("GarbageCollection")["runs"] == {"due": 1, "removed": 1, "remaining": 0}
+    assert run("DatabaseUpgrade")["outcome"] == "rehearsed"
+    drill = home_at(tmp_path / "home", pilot.home.backups, uri).job("drill")
+    assert (drill["outcome"], drill["dialect"]["target"]) == ("done", "postgresql")
     assert dialects.digests(neighbour) == others
 
 

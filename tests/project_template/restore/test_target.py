@@ -73,18 +73,18 @@ def test_every_file_is_there_and_was_read_back(target: ArtifactTarget, tmp_path:
     assert (again.files, again.written) == (5, 0)
 
 
-def test_what_an_interrupted_run_left_is_made_right(target: ArtifactTarget, tmp_path: Path) -> None:
+def test_incomplete_files_of_an_interrupted_run_are_replaced(target: ArtifactTarget, tmp_path: Path) -> None:
     snapshot = Snapshot(tmp_path / "backups", CONTENTS)
     snapshot.restore(target)
     wrong = dict.fromkeys(["0/run/artifacts/a.txt", "2/large"], b"b")
     for entry in snapshot.entries:
-        if entry.path in wrong:  # of the right size with another content, and cut off
+        if entry.path in wrong:  # of the right size with other content, and too short
             target.write(entry._replace(size=1, mtime_ns=0), iter([memoryview(wrong[entry.path])]))
     done = snapshot.restore(target, again=True)
     assert (done.files, done.written) == (5, 2)
 
 
-def test_other_files_are_found(target: ArtifactTarget, tmp_path: Path) -> None:
+def test_other_files_are_refused(target: ArtifactTarget, tmp_path: Path) -> None:
     snapshot = Snapshot(tmp_path / "backups", CONTENTS)
     target.prepare()
     target.write(snapshot.entries[0]._replace(path="9/of/somebody else"), iter([memoryview(b"a")]))
@@ -92,7 +92,7 @@ def test_other_files_are_found(target: ArtifactTarget, tmp_path: Path) -> None:
         snapshot.restore(target)
 
 
-def test_a_file_in_a_folder_is_as_it_was(tmp_path: Path) -> None:
+def test_a_file_in_a_folder_has_its_content_time_and_holes(tmp_path: Path) -> None:
     Snapshot(tmp_path / "backups", CONTENTS | ODD).restore(FolderTarget(tmp_path / "artifacts"))
     for path, data in (CONTENTS | ODD).items():
         file = tmp_path / "artifacts" / path
@@ -101,7 +101,7 @@ def test_a_file_in_a_folder_is_as_it_was(tmp_path: Path) -> None:
     assert large.st_blocks * 512 < len(LARGE) - 4_000_000  # its zeros take no room
 
 
-def test_a_target_that_has_gone_is_not_made_anew(tmp_path: Path) -> None:
+def test_a_target_that_is_gone_is_not_created_again(tmp_path: Path) -> None:
     snapshot = Snapshot(tmp_path / "backups", {"a/file": b"x"})
     target = FolderTarget(tmp_path / "artifacts")
     target.prepare()
@@ -111,7 +111,7 @@ def test_a_target_that_has_gone_is_not_made_anew(tmp_path: Path) -> None:
     assert not (tmp_path / "artifacts").exists()
 
 
-def test_links_are_made_last_and_lead_nowhere(tmp_path: Path) -> None:
+def test_links_are_created_last_and_not_followed(tmp_path: Path) -> None:
     outside = tmp_path / "outside"
     outside.mkdir()
     snapshot = Snapshot(tmp_path / "backups", {"a/file": b"x"})

@@ -1,4 +1,4 @@
-"""Values that SQLite keeps and another kind of database refuses: all of them are listed before anything is moved."""
+"""Values that SQLite holds and another kind of database refuses are all listed before anything is moved."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def changed(pilot: Any, tmp_path: Any, take: Any, home_at: Any) -> Any:
 
 
 @pytest.mark.parametrize("dialect", with_mysql(PG))
-def test_a_dry_run_lists_all_and_a_restore_moves_nothing(
+def test_a_dry_run_lists_all_values_and_a_restore_is_refused(
     dialect: str, changed: Any, pilot: Any, tmp_path: Any, home_at: Any, request: pytest.FixtureRequest
 ) -> None:
     """Into a target that holds something."""
@@ -136,7 +136,7 @@ def test_a_dry_run_lists_all_and_a_restore_moves_nothing(
 
 
 @pytest.mark.parametrize("dialect", with_mysql(PG))
-def test_free_text_is_shortened_where_that_is_asked_for_and_identities_never_are(
+def test_only_free_text_is_shortened_and_only_on_request(
     dialect: str, changed: Any, pilot: Any, tmp_path: Any, home_at: Any, request: pytest.FixtureRequest
 ) -> None:
     free = [
@@ -188,7 +188,7 @@ def test_an_interrupted_restore_that_shortens_is_resumed(
 
 
 @needed
-def test_what_mysql_and_postgresql_keep_and_the_other_does_not(
+def test_mysql_and_postgresql_refuse_values_of_each_other(
     pilot: Any, take: Any, tmp_path: Any, home_at: Any, request: pytest.FixtureRequest
 ) -> None:
     filled = {PG: request.getfixturevalue("filled_uri"), MYSQL: request.getfixturevalue("filled_mysql")}

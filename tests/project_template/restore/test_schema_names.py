@@ -64,6 +64,9 @@ def test_a_snapshot_is_restored_there_and_the_restore_undone(
     first = home_at(tmp_path / "home", pilot.home.backups, home.uri)
     assert first.restore("--snapshot", "latest")["database_identical"] is True
     assert is_identical(first, pilot)
+    if name == NAMES[0]:  # folded, it would be the neighbour's; the rest is the same for every name
+        assert dialects.digests(neighbour) == others
+        return
     assert home.job("backup", "create")["outcome"] == "done"
     worked = work_on(home, pilot)
     copy = home.restore("--replace", "--snapshot", "latest")["saved_copy"]

@@ -8,9 +8,10 @@ from mlflow_ae5_deploy.ae5.models import Job, Project
 from mlflow_ae5_deploy.common.errors import ReleaseRefused
 from mlflow_ae5_deploy.common.files import write_private
 from mlflow_ae5_deploy.engine.context import Context
-from mlflow_ae5_deploy.jobs.contract import GC_DRY_RUN, GcReport
+from mlflow_ae5_deploy.jobs.contract import GC_DRY_RUN
 from mlflow_ae5_deploy.jobs.logs import OnLine, follow_run
 from mlflow_ae5_deploy.jobs.one_off import run_once
+from mlflow_ae5_deploy.jobs.reports import GcReport
 from mlflow_ae5_deploy.jobs.result import JobResult, read_result
 from mlflow_ae5_deploy.jobs.spec import JobSpec
 from mlflow_ae5_deploy.release.archive import read_project_archive

@@ -11,7 +11,8 @@ from mlflow_ae5_deploy.ae5.models import Project, Run
 from mlflow_ae5_deploy.common.errors import PlatformError
 from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.jobs import runner
-from mlflow_ae5_deploy.jobs.contract import ARGUMENTS, R, R_co, Report
+from mlflow_ae5_deploy.jobs.contract import ARGUMENTS
+from mlflow_ae5_deploy.jobs.reports import R, R_co, Report
 from mlflow_ae5_deploy.jobs.result import JobResult, read_result
 from mlflow_ae5_deploy.jobs.tasks import JobRequest
 

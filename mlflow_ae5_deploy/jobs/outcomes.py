@@ -14,15 +14,8 @@ from typing import Any
 from mlflow_ae5_deploy.common.redaction import scrub
 from mlflow_ae5_deploy.engine.records import Outcome, Sample, SnapshotRecord
 from mlflow_ae5_deploy.engine.state import SavedState
-from mlflow_ae5_deploy.jobs.contract import (
-    ABSENT,
-    DAMAGED,
-    INCOMPLETE,
-    REPOSITORY_FAILED,
-    BackupReport,
-    Report,
-    RestoreReport,
-)
+from mlflow_ae5_deploy.jobs.contract import ABSENT, DAMAGED, INCOMPLETE, REPOSITORY_FAILED
+from mlflow_ae5_deploy.jobs.reports import BackupReport, Report, RestoreReport
 from mlflow_ae5_deploy.jobs.result import JobResult
 from mlflow_ae5_deploy.jobs.tasks import JobRequest
 

@@ -8,7 +8,8 @@ from typing import Generic
 from mlflow_ae5_deploy.ae5.models import Run
 from mlflow_ae5_deploy.common.redaction import scrub
 from mlflow_ae5_deploy.jobs import text
-from mlflow_ae5_deploy.jobs.contract import INCOMPLETE, REPORTS, SUCCESS, UNKNOWN, R_co, Report, last_line, read
+from mlflow_ae5_deploy.jobs.contract import INCOMPLETE, SUCCESS, UNKNOWN, last_line, read
+from mlflow_ae5_deploy.jobs.reports import REPORTS, R_co, Report
 
 _SHOWN = 200  # characters of a log's last line
 

@@ -31,16 +31,10 @@ from mlflow_ae5_deploy.engine.change import Change
 from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.engine.executor import applying
 from mlflow_ae5_deploy.jobs import other_machines, outcomes, saved_logs
-from mlflow_ae5_deploy.jobs.contract import (
-    INCOMPLETE,
-    BackupReport,
-    R,
-    Report,
-    SnapshotReport,
-    last_line,
-)
+from mlflow_ae5_deploy.jobs.contract import INCOMPLETE, last_line
 from mlflow_ae5_deploy.jobs.logs import WithoutSettings
 from mlflow_ae5_deploy.jobs.one_off import run_once
+from mlflow_ae5_deploy.jobs.reports import BackupReport, R, Report, SnapshotReport
 from mlflow_ae5_deploy.jobs.result import JobResult, read_result
 from mlflow_ae5_deploy.jobs.spec import JobSpec, check_profile
 from mlflow_ae5_deploy.jobs.tasks import JobRequest

@@ -6,15 +6,8 @@ import shlex
 from dataclasses import dataclass
 from typing import Generic
 
-from mlflow_ae5_deploy.jobs.contract import (
-    ARGUMENTS,
-    REHEARSE,
-    BackupReport,
-    DrillReport,
-    R_co,
-    RestoreReport,
-    UpgradeReport,
-)
+from mlflow_ae5_deploy.jobs.contract import ARGUMENTS, REHEARSE
+from mlflow_ae5_deploy.jobs.reports import BackupReport, DrillReport, R_co, RestoreReport, UpgradeReport
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from mlflow_ae5_deploy.common.durations import duration
 from mlflow_ae5_deploy.common.text import counted, size
-from mlflow_ae5_deploy.jobs.contract import (
+from mlflow_ae5_deploy.jobs.reports import (
     BackupReport,
     DrillReport,
     GcReport,

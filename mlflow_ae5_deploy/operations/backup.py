@@ -6,7 +6,8 @@ from mlflow_ae5_deploy.ae5.models import Project
 from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.engine.records import SnapshotRecord
 from mlflow_ae5_deploy.jobs import runner, tasks
-from mlflow_ae5_deploy.jobs.contract import INCOMPLETE, BackupReport, R, Report, RestoreReport
+from mlflow_ae5_deploy.jobs.contract import INCOMPLETE
+from mlflow_ae5_deploy.jobs.reports import BackupReport, R, Report, RestoreReport
 from mlflow_ae5_deploy.jobs.result import JobResult
 from mlflow_ae5_deploy.jobs.tasks import JobRequest
 from mlflow_ae5_deploy.jobs.text import missing_since

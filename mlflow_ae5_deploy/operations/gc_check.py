@@ -10,8 +10,8 @@ from mlflow_ae5_deploy.common.clock import Deadline
 from mlflow_ae5_deploy.common.errors import StageFailed, VerificationFailed
 from mlflow_ae5_deploy.common.redaction import Secret, scrub
 from mlflow_ae5_deploy.engine.context import Context
-from mlflow_ae5_deploy.jobs.contract import GcReport
 from mlflow_ae5_deploy.jobs.gc import cannot_rehearse, rehearse
+from mlflow_ae5_deploy.jobs.reports import GcReport
 from mlflow_ae5_deploy.jobs.result import JobResult
 from mlflow_ae5_deploy.resources.job_specs import gc_job
 

@@ -9,7 +9,7 @@ from mlflow_ae5_deploy.common.errors import Conflict, NotFound
 from mlflow_ae5_deploy.engine.context import Context, RestoreRequest
 from mlflow_ae5_deploy.engine.stage import AnyStage, RunResult
 from mlflow_ae5_deploy.jobs import runner, tasks
-from mlflow_ae5_deploy.jobs.contract import RestoreReport
+from mlflow_ae5_deploy.jobs.reports import RestoreReport
 from mlflow_ae5_deploy.jobs.result import JobResult
 from mlflow_ae5_deploy.resources import backup_destination, server_secrets
 from mlflow_ae5_deploy.resources.current_deployment import chosen_of

@@ -27,8 +27,9 @@ from mlflow_ae5_deploy.config.secret_refs import SecretRef
 from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.engine.executor import execute
 from mlflow_ae5_deploy.jobs import gc, one_off, runner
-from mlflow_ae5_deploy.jobs.contract import GC_DRY_RUN, INCOMPLETE, GcReport
+from mlflow_ae5_deploy.jobs.contract import GC_DRY_RUN, INCOMPLETE
 from mlflow_ae5_deploy.jobs.logs import WithoutSettings
+from mlflow_ae5_deploy.jobs.reports import GcReport
 from mlflow_ae5_deploy.jobs.result import JobResult
 from mlflow_ae5_deploy.jobs.spec import JobSpec
 from mlflow_ae5_deploy.operations import schedule

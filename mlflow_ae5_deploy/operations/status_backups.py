@@ -14,9 +14,10 @@ from mlflow_ae5_deploy.common.text import as_sentence
 from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.engine.records import Outcome, SnapshotRecord
 from mlflow_ae5_deploy.jobs import outcomes, runner, tasks
-from mlflow_ae5_deploy.jobs.contract import ARGUMENTS, INCOMPLETE, BackupReport, Report
+from mlflow_ae5_deploy.jobs.contract import ARGUMENTS, INCOMPLETE
 from mlflow_ae5_deploy.jobs.interrupted import ended, interrupted_run, result_of
 from mlflow_ae5_deploy.jobs.outcomes import BACKUP, CHECK, DRILL, PRUNE, REPOSITORY
+from mlflow_ae5_deploy.jobs.reports import BackupReport, Report
 from mlflow_ae5_deploy.jobs.result import JobResult
 from mlflow_ae5_deploy.jobs.tasks import JobRequest
 from mlflow_ae5_deploy.jobs.text import missing_since

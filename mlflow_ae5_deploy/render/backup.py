@@ -8,7 +8,7 @@ from typing import Any
 
 from mlflow_ae5_deploy.common.errors import DeployError
 from mlflow_ae5_deploy.common.text import size
-from mlflow_ae5_deploy.jobs.contract import BackupReport, Report, RestoreReport, SnapshotLine, UnfitValue
+from mlflow_ae5_deploy.jobs.reports import BackupReport, Report, RestoreReport, SnapshotLine, UnfitValue
 from mlflow_ae5_deploy.jobs.result import JobResult
 from mlflow_ae5_deploy.jobs.text import saved_copy
 from mlflow_ae5_deploy.operations.schedule import ScheduleResult

@@ -15,7 +15,7 @@ from mlflow_ae5_deploy.common.text import counted
 from mlflow_ae5_deploy.config.secret_refs import SecretRef
 from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.engine.records import RepositoryRecord
-from mlflow_ae5_deploy.jobs.contract import BackupReport, Report
+from mlflow_ae5_deploy.jobs.reports import BackupReport, Report
 from mlflow_ae5_deploy.resources import backup_destination
 
 

@@ -7,7 +7,8 @@ import pytest
 from mlflow_ae5_deploy.cli.commands import backup
 from mlflow_ae5_deploy.common.errors import Usage
 from mlflow_ae5_deploy.config.settings import BackupSettings
-from mlflow_ae5_deploy.jobs.contract import BackupReport, read
+from mlflow_ae5_deploy.jobs.contract import read
+from mlflow_ae5_deploy.jobs.reports import BackupReport
 from mlflow_ae5_deploy.jobs.result import JobResult
 from mlflow_ae5_deploy.jobs.text import sentence
 from mlflow_ae5_deploy.render.backup import show

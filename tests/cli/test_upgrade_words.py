@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import io
 
-from mlflow_ae5_deploy.jobs.contract import UpgradeReport, read
+from mlflow_ae5_deploy.jobs.contract import read
+from mlflow_ae5_deploy.jobs.reports import UpgradeReport
 from mlflow_ae5_deploy.jobs.result import JobResult
 from mlflow_ae5_deploy.render.console import Reporter
 from mlflow_ae5_deploy.render.upgrade import show_rehearsal

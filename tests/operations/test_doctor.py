@@ -13,7 +13,8 @@ from mlflow_ae5_deploy.ae5.probe import Certificate, Handshake
 from mlflow_ae5_deploy.common.mlflow_api import Health, judge
 from mlflow_ae5_deploy.common.redaction import scrub
 from mlflow_ae5_deploy.config.database_uri import DRIVERS, parse_store_uri
-from mlflow_ae5_deploy.jobs.contract import CheckReport, read
+from mlflow_ae5_deploy.jobs.contract import read
+from mlflow_ae5_deploy.jobs.reports import CheckReport
 from mlflow_ae5_deploy.operations.doctor import connection, release, storage
 from mlflow_ae5_deploy.operations.doctor.findings import ERROR, INFO, OK, SKIPPED, WARNING
 from mlflow_ae5_deploy.operations.doctor.from_platform import CHECKS, read_report

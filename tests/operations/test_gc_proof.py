@@ -8,7 +8,7 @@ import pytest
 
 from mlflow_ae5_deploy.ae5.models import Run
 from mlflow_ae5_deploy.common.redaction import Secret
-from mlflow_ae5_deploy.jobs.contract import GcReport
+from mlflow_ae5_deploy.jobs.reports import GcReport
 from mlflow_ae5_deploy.jobs.result import read_result
 from mlflow_ae5_deploy.operations.gc_check import classify, digest
 

@@ -16,9 +16,10 @@ from mlflow_ae5_deploy.common.errors import DeadlineExceeded
 from mlflow_ae5_deploy.common.redaction import Secret
 from mlflow_ae5_deploy.config.settings import Settings
 from mlflow_ae5_deploy.engine.context import NoProgress
-from mlflow_ae5_deploy.jobs.contract import GcReport, last_line
+from mlflow_ae5_deploy.jobs.contract import last_line
 from mlflow_ae5_deploy.jobs.logs import CUT, LogTail, follow_run
 from mlflow_ae5_deploy.jobs.one_off import surplus
+from mlflow_ae5_deploy.jobs.reports import GcReport
 from mlflow_ae5_deploy.jobs.result import read_result
 from mlflow_ae5_deploy.operations.logs import newest
 from mlflow_ae5_deploy.operations.schedule_gc import differences

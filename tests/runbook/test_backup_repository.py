@@ -9,7 +9,8 @@ import pytest
 from runbook_support import context
 
 from mlflow_ae5_deploy.config.secret_refs import SecretResolver
-from mlflow_ae5_deploy.jobs.contract import BackupReport, read
+from mlflow_ae5_deploy.jobs.contract import read
+from mlflow_ae5_deploy.jobs.reports import BackupReport
 from mlflow_ae5_deploy.resources import backup_repository
 from mlflow_ae5_deploy.resources.backup_repository import ObservedRepository
 

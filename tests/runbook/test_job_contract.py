@@ -9,8 +9,9 @@ from typing import Any, get_args, get_origin, get_type_hints
 import pytest
 
 from mlflow_ae5_deploy.common import errors
-from mlflow_ae5_deploy.jobs import contract, tasks
-from mlflow_ae5_deploy.jobs.contract import BackupReport, GcReport, Report, RestoreReport, last_line, read
+from mlflow_ae5_deploy.jobs import contract, reports, tasks
+from mlflow_ae5_deploy.jobs.contract import last_line, read
+from mlflow_ae5_deploy.jobs.reports import BackupReport, GcReport, Report, RestoreReport
 from tests.contract import CONTRACT
 
 PLAIN = {str: "text", int: "integer", float: "number", bool: "flag"}
@@ -49,12 +50,12 @@ def forms(kind: type) -> dict[str, Any]:
 @pytest.mark.parametrize("command", sorted(CONTRACT["commands"]))
 def test_a_report_has_only_fields_of_the_contract_with_the_same_types(command):
     agreed = CONTRACT["report"] | CONTRACT["commands"][command]["report"]
-    assert forms(contract.REPORTS[command]).items() <= agreed.items()
+    assert forms(reports.REPORTS[command]).items() <= agreed.items()
 
 
 NESTED = [
     kind
-    for kind in vars(contract).values()
+    for kind in vars(reports).values()
     if isinstance(kind, type) and dataclasses.is_dataclass(kind) and not issubclass(kind, Report)
 ]
 
@@ -99,7 +100,7 @@ def test_a_request_uses_options_of_the_contract(task):
     agreed = CONTRACT["commands"][task.command]
     options = agreed["actions"][task.words[0]] if "actions" in agreed else agreed["options"]
     assert {word for word in task.words if word.startswith("--")} <= set(options)
-    assert contract.REPORTS[task.command] is task.report
+    assert reports.REPORTS[task.command] is task.report
 
 
 HOSTILE = [
@@ -111,7 +112,7 @@ HOSTILE = [
     ("a list for an object", RestoreReport, {"dialect": ["sqlite"]}, {"dialect": None}),
     ("a number for a flag", RestoreReport, {"database_identical": 1}, {"database_identical": False}),
     ("a whole number of seconds", RestoreReport, {"estimated_seconds": 3}, {"estimated_seconds": 3}),
-    ("an object without its fields", GcReport, {"runs": {"due": "x"}}, {"runs": contract.GcCount()}),
+    ("an object without its fields", GcReport, {"runs": {"due": "x"}}, {"runs": reports.GcCount()}),
     ("unknown fields", GcReport, {"since": 1}, {"outcome": ""}),
     ("the reader's own field", GcReport, {"data": 1}, {"data": {"data": 1}}),
 ]

@@ -11,8 +11,9 @@ from mlflow_ae5_deploy.ae5.models import Run
 from mlflow_ae5_deploy.common import errors
 from mlflow_ae5_deploy.common.text import size
 from mlflow_ae5_deploy.jobs import runner, tasks
-from mlflow_ae5_deploy.jobs.contract import REPORTS, BackupReport, Report, read
+from mlflow_ae5_deploy.jobs.contract import read
 from mlflow_ae5_deploy.jobs.logs import follow_run
+from mlflow_ae5_deploy.jobs.reports import REPORTS, BackupReport, Report
 from mlflow_ae5_deploy.jobs.result import read_result
 from mlflow_ae5_deploy.jobs.text import lasting, sentence
 

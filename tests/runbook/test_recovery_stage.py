@@ -17,7 +17,8 @@ from mlflow_ae5_deploy.config.secret_refs import SecretResolver
 from mlflow_ae5_deploy.engine.context import RestoreRequest
 from mlflow_ae5_deploy.engine.records import RestoreRecord
 from mlflow_ae5_deploy.engine.stage import compare
-from mlflow_ae5_deploy.jobs.contract import RestoreReport, read
+from mlflow_ae5_deploy.jobs.contract import read
+from mlflow_ae5_deploy.jobs.reports import RestoreReport
 from mlflow_ae5_deploy.jobs.result import JobResult
 from mlflow_ae5_deploy.resources import backup_destination, server_secrets
 from mlflow_ae5_deploy.resources.deployment import StopDeployment

@@ -17,7 +17,7 @@ from mlflow_ae5_deploy.jobs import tasks
 
 if TYPE_CHECKING:
     from mlflow_ae5_deploy.config.settings import BackupSettings
-    from mlflow_ae5_deploy.jobs.contract import BackupReport
+    from mlflow_ae5_deploy.jobs.reports import BackupReport
     from mlflow_ae5_deploy.jobs.tasks import JobRequest
 
 NAME = "backup"

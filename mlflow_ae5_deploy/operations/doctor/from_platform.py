@@ -11,7 +11,8 @@ from collections.abc import Callable
 from mlflow_ae5_deploy.common.errors import DeployError
 from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.jobs import one_off
-from mlflow_ae5_deploy.jobs.contract import CHECK_VALUES, CheckPart, CheckReport, last_line, read
+from mlflow_ae5_deploy.jobs.contract import CHECK_VALUES, last_line, read
+from mlflow_ae5_deploy.jobs.reports import CheckPart, CheckReport
 from mlflow_ae5_deploy.jobs.runner import command_of
 from mlflow_ae5_deploy.jobs.spec import JobSpec
 from mlflow_ae5_deploy.operations.doctor.findings import Finding, all_skipped, error, of_error, ok, skipped, warning

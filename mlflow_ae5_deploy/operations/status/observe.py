@@ -16,7 +16,8 @@ from mlflow_ae5_deploy.common.mlflow_api import PROBE, Health, judge
 from mlflow_ae5_deploy.common.redaction import Secret
 from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.engine.lock import holder_of
-from mlflow_ae5_deploy.jobs.contract import UNKNOWN, GcReport
+from mlflow_ae5_deploy.jobs.contract import UNKNOWN
+from mlflow_ae5_deploy.jobs.reports import GcReport
 from mlflow_ae5_deploy.jobs.result import read_result
 from mlflow_ae5_deploy.operations import history
 from mlflow_ae5_deploy.operations.missed import missed

@@ -17,7 +17,8 @@ from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.engine.executor import require_consent
 from mlflow_ae5_deploy.engine.records import UpgradeRecord
 from mlflow_ae5_deploy.jobs import runner, tasks
-from mlflow_ae5_deploy.jobs.contract import REHEARSE, UpgradeReport
+from mlflow_ae5_deploy.jobs.contract import REHEARSE
+from mlflow_ae5_deploy.jobs.reports import UpgradeReport
 from mlflow_ae5_deploy.jobs.result import JobResult
 from mlflow_ae5_deploy.operations import backup, restart
 from mlflow_ae5_deploy.operations.upgrade import plan, rollback

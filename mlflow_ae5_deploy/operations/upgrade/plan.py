@@ -11,7 +11,8 @@ from mlflow_ae5_deploy.config.database_uri import parse_store_uri
 from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.engine.records import UpgradeRecord
 from mlflow_ae5_deploy.jobs import runner
-from mlflow_ae5_deploy.jobs.contract import REHEARSE, UpgradeReport
+from mlflow_ae5_deploy.jobs.contract import REHEARSE
+from mlflow_ae5_deploy.jobs.reports import UpgradeReport
 from mlflow_ae5_deploy.jobs.result import JobResult
 from mlflow_ae5_deploy.jobs.spec import check_profile
 from mlflow_ae5_deploy.operations.status.observe import health_of

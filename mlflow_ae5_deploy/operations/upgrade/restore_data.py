@@ -9,7 +9,8 @@ from pathlib import Path
 from mlflow_ae5_deploy.ae5.models import Project
 from mlflow_ae5_deploy.common.errors import NotFound, StageFailed
 from mlflow_ae5_deploy.jobs import runner, tasks
-from mlflow_ae5_deploy.jobs.contract import ABSENT, USAGE, RestoreReport
+from mlflow_ae5_deploy.jobs.contract import ABSENT, USAGE
+from mlflow_ae5_deploy.jobs.reports import RestoreReport
 from mlflow_ae5_deploy.jobs.result import JobResult
 from mlflow_ae5_deploy.operations import backup
 from mlflow_ae5_deploy.operations.upgrade.run import UpgradeRun

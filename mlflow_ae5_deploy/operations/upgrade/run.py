@@ -12,7 +12,7 @@ from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.engine.records import ScheduledJobRecord, UpgradeRecord
 from mlflow_ae5_deploy.engine.stage import AnyStage, RunResult
 from mlflow_ae5_deploy.jobs import other_machines
-from mlflow_ae5_deploy.jobs.contract import UpgradeReport
+from mlflow_ae5_deploy.jobs.reports import UpgradeReport
 from mlflow_ae5_deploy.jobs.result import JobResult
 from mlflow_ae5_deploy.jobs.runner import command_of
 from mlflow_ae5_deploy.jobs.spec import JobSpec

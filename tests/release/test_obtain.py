@@ -613,7 +613,7 @@ def test_folder_that_is_not_there_or_empty(settings, tmp_path):
 # --- paths
 
 
-def test_a_path_is_used_in_place_and_checked(settings, folder, archive):
+def test_a_path_is_used_directly_and_checked(settings, folder, archive):
     path = folder / "mlflow.tracking.server.0.9.0.tar.gz"
     release = get(str(path), settings)
     assert release == Release("path", "0.9.0", path.name, path, sha(archive), "none")

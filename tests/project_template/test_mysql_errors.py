@@ -22,7 +22,7 @@ def test_reserved_words_are_quoted_where_they_are_reserved(table: str) -> None:
     assert [("key" in one) for one in reported] == [table == "trace_tags"] * 3
 
 
-def test_a_drill_without_a_scratch_database_takes_a_file(tmp_path: Path) -> None:
+def test_a_drill_without_a_temporary_database_takes_a_file(tmp_path: Path) -> None:
     store = dataclasses.replace(check_uri("sqlite:///x"), dialect="mssql", file=None, shown="mssql://h/d")
-    with drill._scratch_database(store, tmp_path) as copy:
-        assert (copy.dialect, copy.file) == ("sqlite", tmp_path / "scratch.sqlite")
+    with drill._temporary_database(store, tmp_path) as copy:
+        assert (copy.dialect, copy.file) == ("sqlite", tmp_path / "drill.sqlite")

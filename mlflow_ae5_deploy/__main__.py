@@ -73,7 +73,7 @@ def interrupt_again(found: sys.UnraisableHookArgs) -> None:
 
     main = threading.main_thread()
     with contextlib.suppress(RuntimeError):  # no thread is started any more: the program ends already
-        # To that thread itself: else a wait that it has begun meanwhile would be waited out.
+        # To that thread itself: else a wait that it has started meanwhile would be waited out.
         timer = threading.Timer(0.01, signal.pthread_kill, (main.ident, signal.SIGINT))
         timer.daemon = True
         timer.start()

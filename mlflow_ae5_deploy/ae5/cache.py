@@ -15,7 +15,7 @@ from mlflow_ae5_deploy.ae5.models import (
     Revision,
     StaticEndpoint,
 )
-from mlflow_ae5_deploy.ae5.sessions import Sessions
+from mlflow_ae5_deploy.ae5.open_sessions import Sessions
 
 T = TypeVar("T")
 

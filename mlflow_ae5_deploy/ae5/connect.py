@@ -17,7 +17,7 @@ from mlflow_ae5_deploy.ae5.session import UserSession
 from mlflow_ae5_deploy.ae5.transport import guard
 from mlflow_ae5_deploy.common.clock import Clock
 from mlflow_ae5_deploy.common.errors import Configuration, LoginFailed
-from mlflow_ae5_deploy.common.parts import (
+from mlflow_ae5_deploy.common.optional_packages import (
     OLDEST_AE5_TOOLS,
     ae5_tools_version,
     install_ae5_tools,

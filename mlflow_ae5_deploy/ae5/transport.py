@@ -22,7 +22,7 @@ from mlflow_ae5_deploy.ae5.options import ConnectionOptions
 from mlflow_ae5_deploy.ae5.responses import BUSY, SAFE_METHODS, is_write, judge
 from mlflow_ae5_deploy.common.clock import Clock
 from mlflow_ae5_deploy.common.errors import DeadlineExceeded, UnexpectedAnswer, WriteForbidden
-from mlflow_ae5_deploy.common.http import log_exchange
+from mlflow_ae5_deploy.common.http_log import log_exchange
 
 _log = logging.getLogger(__name__)
 _CHUNK = 64 * 1024

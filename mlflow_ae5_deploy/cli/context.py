@@ -142,7 +142,7 @@ def _context(options: TargetOptions, verb: str, run: RunOptions, loaded: LoadedS
     """Nothing is sent yet: sessions are opened when they are first used."""
     from mlflow_ae5_deploy.ae5.cache import PlatformCache
     from mlflow_ae5_deploy.ae5.connect import PlatformTarget
-    from mlflow_ae5_deploy.ae5.sessions import Sessions
+    from mlflow_ae5_deploy.ae5.open_sessions import Sessions
     from mlflow_ae5_deploy.common import redaction
     from mlflow_ae5_deploy.common.clock import SystemClock
     from mlflow_ae5_deploy.config.secret_refs import SecretResolver

@@ -182,7 +182,7 @@ def command(function: Callable[..., int]) -> Callable[..., int]:
 
     @functools.wraps(function)
     def wrapper(**values: Any) -> int:
-        from mlflow_ae5_deploy.render.log import logged
+        from mlflow_ae5_deploy.render.verbose_log import logged
 
         options = kind(**{parameter.name: values.pop(parameter.name) for parameter in shared})
         with contextlib.closing(options.reporter), logged(options.reporter, options.verbose):

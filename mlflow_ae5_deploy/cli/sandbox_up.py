@@ -92,7 +92,7 @@ def bring_up(*, database: str | None) -> tuple[SandboxInfo, str | None]:
 
 def sandbox_lifecycle() -> Any:
     """Import the module that starts and stops the sandbox. Raises Configuration where its packages are missing."""
-    from mlflow_ae5_deploy.common.parts import install_sandbox, missing_for_sandbox
+    from mlflow_ae5_deploy.common.optional_packages import install_sandbox, missing_for_sandbox
 
     if missing := missing_for_sandbox():
         raise Configuration(

@@ -14,7 +14,7 @@ import requests
 from requests.auth import AuthBase
 
 from mlflow_ae5_deploy.common import json_input
-from mlflow_ae5_deploy.common.http import log_exchange
+from mlflow_ae5_deploy.common.http_log import log_exchange
 from mlflow_ae5_deploy.common.redaction import Secret, scrub
 
 PROBE = "api/2.0/mlflow/experiments/search?max_results=1"

@@ -17,7 +17,7 @@ from mlflow_ae5_deploy.common.errors import Configuration
 from mlflow_ae5_deploy.config.environment import CA_VARIABLE, CONFIG_VARIABLE, DEFAULT_FILE, read_environment
 from mlflow_ae5_deploy.config.layers import Layer, Merged, SettingPath, merge, nested
 from mlflow_ae5_deploy.config.problems import Problem, dotted, of_validation, refusal
-from mlflow_ae5_deploy.config.sandbox_overrides import without_real_systems
+from mlflow_ae5_deploy.config.sandbox_ignores import without_real_systems
 from mlflow_ae5_deploy.config.secret_refs import SecretRef
 from mlflow_ae5_deploy.config.settings import Settings
 from mlflow_ae5_deploy.config.warnings import advice

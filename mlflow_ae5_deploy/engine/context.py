@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from mlflow_ae5_deploy.ae5.cache import PlatformCache
 from mlflow_ae5_deploy.ae5.client import Client
 from mlflow_ae5_deploy.ae5.models import Deployment
-from mlflow_ae5_deploy.ae5.sessions import Sessions
+from mlflow_ae5_deploy.ae5.open_sessions import Sessions
 from mlflow_ae5_deploy.common.clock import Clock
 from mlflow_ae5_deploy.common.mlflow_api import ServerApi
 from mlflow_ae5_deploy.common.redaction import Secret

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mlflow_ae5_deploy.common.durations import parse_ttl
-from mlflow_ae5_deploy.common.parts import CREATE_ENVIRONMENT
+from mlflow_ae5_deploy.common.optional_packages import CREATE_ENVIRONMENT
 from mlflow_ae5_deploy.common.redaction import scrub
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ import logging
 import pytest
 
 ROWS = [
-    ("-v", ["ae5.session: sign in as", "common.http: GET localhost:", "/api/v2/deployments 200, "], ["received:"]),
-    ("-vv", ["common.http:   received: ["], []),
+    ("-v", ["ae5.session: sign in as", "common.http_log: GET localhost:", "/api/v2/deployments 200, "], ["received:"]),
+    ("-vv", ["common.http_log:   received: ["], []),
 ]
 
 

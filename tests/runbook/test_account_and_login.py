@@ -11,8 +11,8 @@ from runbook_support import context
 
 from mlflow_ae5_deploy.ae5.cache import PlatformCache
 from mlflow_ae5_deploy.ae5.connect import PlatformTarget
+from mlflow_ae5_deploy.ae5.open_sessions import Sessions
 from mlflow_ae5_deploy.ae5.options import ConnectionOptions
-from mlflow_ae5_deploy.ae5.sessions import Sessions
 from mlflow_ae5_deploy.common.clock import ManualClock
 from mlflow_ae5_deploy.common.errors import DeployError, LoginFailed
 from mlflow_ae5_deploy.common.redaction import Secret

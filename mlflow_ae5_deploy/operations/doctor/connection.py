@@ -11,7 +11,7 @@ from mlflow_ae5_deploy.ae5 import probe
 from mlflow_ae5_deploy.ae5.options import ConnectionOptions
 from mlflow_ae5_deploy.ae5.probe import Handshake
 from mlflow_ae5_deploy.common.errors import Configuration, DeployError, PlatformError, UnexpectedAnswer
-from mlflow_ae5_deploy.common.parts import (
+from mlflow_ae5_deploy.common.optional_packages import (
     OLDEST_AE5_TOOLS,
     ae5_tools_version,
     install_ae5_tools,

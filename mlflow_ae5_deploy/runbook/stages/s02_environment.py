@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mlflow_ae5_deploy.ae5.connect import check_provider
-from mlflow_ae5_deploy.common.parts import ae5_tools_version
+from mlflow_ae5_deploy.common.optional_packages import ae5_tools_version
 from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.engine.stage import Diff, NoChange, Stage
 

@@ -11,8 +11,8 @@ from mlflow_ae5_deploy.sandbox.core import SandboxCore
 from mlflow_ae5_deploy.sandbox.models import SandboxDeployment, now_text
 from mlflow_ae5_deploy.sandbox.ports import LOOPBACK, free_port
 from mlflow_ae5_deploy.sandbox.project_file import SandboxHttpOptions
+from mlflow_ae5_deploy.sandbox.supervisor.base import Supervisor
 from mlflow_ae5_deploy.sandbox.supervisor.processes import Supervised, append_line
-from mlflow_ae5_deploy.sandbox.supervisor.supervisor import Supervisor
 from mlflow_ae5_deploy.sandbox.supervisor.workload import WorkloadError
 
 FAILED_TEXT = "App failed to run"

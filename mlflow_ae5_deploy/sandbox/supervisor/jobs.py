@@ -16,8 +16,8 @@ from cronsim import CronSim, CronSimError
 from mlflow_ae5_deploy.sandbox.core import SandboxCore
 from mlflow_ae5_deploy.sandbox.errors import bad
 from mlflow_ae5_deploy.sandbox.models import SandboxJob, SandboxRun, new_hex, now_text
+from mlflow_ae5_deploy.sandbox.supervisor.base import Supervisor
 from mlflow_ae5_deploy.sandbox.supervisor.processes import append_line
-from mlflow_ae5_deploy.sandbox.supervisor.supervisor import Supervisor
 from mlflow_ae5_deploy.sandbox.supervisor.workload import WorkloadError, discard
 
 _DIVIDED = {0: ("minute", 60), 1: ("hour", 24), 3: ("month", 12)}

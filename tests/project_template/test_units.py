@@ -17,7 +17,7 @@ import pytest
 from mlflow_ae5_server import cli
 from mlflow_ae5_server.common import errors, folders, redaction, settings
 from mlflow_ae5_server.common.errors import ConfigurationError, UsageError, hint_for
-from mlflow_ae5_server.server import host_policy, middleware, worker_count
+from mlflow_ae5_server.server import host_guard, host_policy, worker_count
 from mlflow_ae5_server.server.prefork import Restarts
 
 from mlflow_ae5_deploy.common import errors as client_errors
@@ -115,7 +115,7 @@ def test_what_is_no_host_is_refused(text: str) -> None:
 # Frame policy and assistant
 
 
-async def _ask(application: middleware.Application, path: str) -> tuple[dict[bytes, bytes], Any]:
+async def _ask(application: host_guard.Application, path: str) -> tuple[dict[bytes, bytes], Any]:
     seen: dict[str, Any] = {}
 
     async def send(message: MutableMapping[str, Any]) -> None:
@@ -143,7 +143,7 @@ async def _echo(scope: Any, receive: Any, send: Any) -> None:
     ],
 )
 def test_the_policy_is_added_to_answers(frames: bool, path: str, header: bytes | None) -> None:
-    headers, client = asyncio.run(_ask(middleware.wrap(_echo, host_policy.derive([], []), frames=frames), path))
+    headers, client = asyncio.run(_ask(host_guard.wrap(_echo, host_policy.derive([], []), frames=frames), path))
     assert headers.get(b"content-security-policy") == header
     assert (headers[b"x"], client) == (b"y", ("127.0.0.1", 5))
 
@@ -151,7 +151,7 @@ def test_the_policy_is_added_to_answers(frames: bool, path: str, header: bytes |
 def test_callers_of_the_assistant_come_from_elsewhere() -> None:
     _, client = asyncio.run(
         _ask(
-            middleware.wrap(_echo, host_policy.derive([], []), "/prefix"),
+            host_guard.wrap(_echo, host_policy.derive([], []), "/prefix"),
             "/prefix/ajax-api/3.0/mlflow/assistant/message",
         )
     )

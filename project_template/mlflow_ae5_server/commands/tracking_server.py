@@ -19,9 +19,9 @@ from mlflow_ae5_server.server import (
     admission,
     application,
     capacity,
+    host_guard,
     host_policy,
     job_runner,
-    middleware,
     worker_count,
 )
 from mlflow_ae5_server.server.application import say
@@ -80,7 +80,7 @@ def run(options: HttpOptions, settings: Settings) -> int:
         )
         say(f"hosts: {policy.summary}; frames: {policy.content_security_policy}")
         bounded = admission.bound(app, admission.Bounds(sizes.working), prefix)
-        guarded = middleware.wrap(bounded, policy, prefix, frames=framed)
+        guarded = host_guard.wrap(bounded, policy, prefix, frames=framed)
         work = _worker(guarded, listener, options)
         supervisor = Supervisor(work, sizes.workers, grace=_GRACE, restarts=Restarts(limit=5, window=60.0), say=say)
         with job_runner.running(job_environment):
@@ -135,7 +135,7 @@ def bind(options: HttpOptions) -> socket.socket:
     return listener
 
 
-def _worker(app: middleware.Application, listener: socket.socket, options: HttpOptions) -> Callable[[], int]:
+def _worker(app: host_guard.Application, listener: socket.socket, options: HttpOptions) -> Callable[[], int]:
     """The body of a worker process: uvicorn, configured as MLflow configures it."""
     import mlflow.server
     import uvicorn

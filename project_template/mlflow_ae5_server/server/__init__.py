@@ -1,6 +1,8 @@
-"""The tracking server, from the request inwards:
+"""The tracking server, from the request inwards.
 
-middleware       hosts, origins and frames, by host_policy
+It checks no token: AE5's proxy in front of a private deployment does.
+
+host_guard       refuses wrong hosts and origins, and sets the frame policy, as host_policy says
 admission        how many requests use the database at once; 503 for the rest. Its sizes come from capacity
 application      MLflow's application, loaded before the fork; artifact_guard: where clients may not write
 prefork          worker processes, as many as worker_count says

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 import anyio.to_thread
 
-from mlflow_ae5_server.server.middleware import Application, Message, Receive, Scope, Send
+from mlflow_ae5_server.server.host_guard import Application, Message, Receive, Scope, Send
 
 _DATABASE = ("/api/", "/ajax-api/", "/graphql", "/v1/")
 # These move files, wait for a model's answer, or have a limit of their own: long, and on a connection only at first.

@@ -17,8 +17,8 @@ from mlflow_ae5_server.database import character_sets, locks
 from mlflow_ae5_server.database.connection import Database, connect_engine
 from mlflow_ae5_server.database.schema import require_current, schema_of
 from mlflow_ae5_server.server import artifact_guard
+from mlflow_ae5_server.server.host_guard import Application
 from mlflow_ae5_server.server.host_policy import HostPolicy
-from mlflow_ae5_server.server.middleware import Application
 
 
 def say(text: str) -> None:
@@ -36,7 +36,7 @@ def set_environment(
 ) -> bool:
     """Set what MLflow's command line sets (mlflow.server._run_server, 3.17.2).
 
-    MLflow reads some of it while it is imported, so this comes before. Returns whether the middleware sets the frame
+    MLflow reads some of it while it is imported, so this comes before. Returns whether host_guard sets the frame
     policy.
     """
     environ = os.environ
@@ -54,7 +54,7 @@ def set_environment(
             "_MLFLOW_IN_JOB_EXECUTOR": "false",
             "_MLFLOW_SGI_NAME": "uvicorn",
             "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "true" if jobs else "false",
-            "MLFLOW_SERVER_ALLOWED_HOSTS": "*",  # the middleware checks hosts before MLflow does
+            "MLFLOW_SERVER_ALLOWED_HOSTS": "*",  # host_guard checks hosts before MLflow does
         }
     )
     environ.setdefault("MLFLOW_SERVER_SECRETS_CACHE_TTL", "60")

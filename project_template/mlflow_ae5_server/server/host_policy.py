@@ -7,7 +7,7 @@
   browser sends `Origin: https://<endpoint>` with every POST of the UI, so the endpoint's origin must be allowed. And it
   allows every origin on localhost, credentials included, without being configured to.
 - The platform's deployment page shows the UI in a frame from another host. MLflow can only say SAMEORIGIN, DENY or
-  nothing; with `frame_ancestors` it says nothing, and `middleware.py` adds the precise policy.
+  nothing; with `frame_ancestors` it says nothing, and `host_guard.py` adds the precise policy.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Middleware around MLflow's application: hosts, origins, frames, assistant."""
+"""Host and origin checks and the frame policy, around MLflow's application.
+
+This is no authentication: AE5's proxy checks tokens.
+"""
 
 from __future__ import annotations
 

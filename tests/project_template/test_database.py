@@ -20,10 +20,10 @@ from mlflow_ae5_server.common.errors import (
     SchemaError,
     UnreachableError,
 )
+from mlflow_ae5_server.common.server_probe import Experiment, Prober
 from mlflow_ae5_server.database import connection, locks
 from mlflow_ae5_server.database.connection import DRIVERS, _installed_driver, check_uri, wait_until_ready
 from mlflow_ae5_server.database.schema import SchemaState, require_current, schema_of
-from mlflow_ae5_server.server.probe import Experiment, Prober
 
 from tests.project_template.stub_server import Answer, answering
 

@@ -18,13 +18,13 @@ from mlflow_ae5_server.common import folders, json_input, keys
 from mlflow_ae5_server.common.errors import ConfigurationError, ProjectError, UnreachableError, hint_for
 from mlflow_ae5_server.common.redaction import scrub
 from mlflow_ae5_server.common.report import Report
+from mlflow_ae5_server.common.server_probe import Prober
 from mlflow_ae5_server.common.settings import Settings
 from mlflow_ae5_server.database import character_sets
 from mlflow_ae5_server.database.connection import check_uri, connect_engine, wait_until_ready
 from mlflow_ae5_server.database.schema import inspect_schema, missing_tables, require_current
 from mlflow_ae5_server.repository.manifest import Manifest
 from mlflow_ae5_server.repository.repository import open_repository
-from mlflow_ae5_server.server.probe import Prober
 
 _DATABASE_WAIT = 20.0  # seconds at most
 _PREFIX = "mlflow-ae5-check"  # of the names of temporary files

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 
 from mlflow_ae5_server.common.errors import ConfigurationError, ProjectError, StorageError, UnreachableError
 from mlflow_ae5_server.common.report import Report
+from mlflow_ae5_server.common.server_probe import Experiment, Prober
 from mlflow_ae5_server.common.settings import Settings
 from mlflow_ae5_server.database import locks, schema
 from mlflow_ae5_server.database.connection import Database, check_uri, connect_engine, reason_of, wait_until_ready
-from mlflow_ae5_server.server.probe import Experiment, Prober
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Engine

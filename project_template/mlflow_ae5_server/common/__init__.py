@@ -1,1 +1,1 @@
-"""Used by every command: settings, errors, redaction, report, locks."""
+"""Shared by commands: settings, errors, redaction, report, object stores, probe."""

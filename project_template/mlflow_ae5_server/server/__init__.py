@@ -7,5 +7,4 @@ admission        how many requests use the database at once; 503 for the rest. I
 application      MLflow's application, loaded before the fork; artifact_guard: where clients may not write
 prefork          worker processes, as many as worker_count says
 job_runner       MLflow's own job runner, where it is enabled
-probe            what a job asks a server, to see whether it can be used
 """

@@ -1,6 +1,6 @@
 """Probe a server: does it accept this token, and reach its stores?
 
-`/health` answers 200 with the database dead and the token stale, so it says nothing of that.
+`/health` answers 200 even if the database is down or the token stale: it proves neither.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class Prober:
     def check(self) -> Experiment | None:
         """The server's first experiment, if it has one, after its stores answered.
 
-        Raises UnreachableError, CredentialsError or ConfigurationError within DEADLINE (and one slow answer).
+        Raises UnreachableError, CredentialsError or ConfigurationError within DEADLINE plus one request's timeout.
         """
         answer = self._call("POST", "/api/2.0/mlflow/experiments/search", json={"max_results": 1, "view_type": "ALL"})
         self._call("GET", "/api/2.0/mlflow-artifacts/artifacts", params={"path": ".probe"})
@@ -145,7 +145,7 @@ class Prober:
 
 
 def _first_line(error: BaseException) -> str:
-    """The error below those of requests and urllib3, in one line."""
+    """First line of the innermost error, which requests and urllib3 wrap."""
     cause = getattr(error.args[0], "reason", error) if error.args else error
     text = str(cause).rpartition("object at")[2] if "object at" in str(cause) else str(cause)
     return scrub((text.splitlines() or [type(error).__name__])[0])[:300]

@@ -4,8 +4,8 @@ In order:
 collector      one collection, from plan to report
 plan           what has expired, by MLflow's meaning of age, and what stays by the guards
 removal        pages of owners: journal, rows in short transactions, artifacts; what a killed run has left
-summary        what is printed and reported
-orphans        artifact folders without a row
+summary        what is printed and reported of plan and removal
+orphans        artifact folders without a row: finds, shows, removes and reports them
 
 What they use:
 registry       runs and models that a registered model version needs

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 from collections.abc import Callable
@@ -20,11 +21,11 @@ from mlflow_ae5_server.gc import cascade, summary
 from mlflow_ae5_server.gc.destinations import Destinations, choose_destination, server_of
 from mlflow_ae5_server.gc.journal import PARTLY, GcJournal, journal_folder
 from mlflow_ae5_server.gc.locations import SERVER, BadLocationError, artifact_folder, canonical_by
-from mlflow_ae5_server.gc.orphans import Orphans, find_orphans
+from mlflow_ae5_server.gc.orphans import handle_orphans
 from mlflow_ae5_server.gc.plan import GcItem, GcPlan, SkippedItem, make_plan
 from mlflow_ae5_server.gc.registry import Registry
 from mlflow_ae5_server.gc.removal import Removal
-from mlflow_ae5_server.gc.stores import ArtifactFolder, FolderStore, Store, StoreError, map_adaptively
+from mlflow_ae5_server.gc.stores import FolderStore, Store, StoreError, map_adaptively
 from mlflow_ae5_server.gc.tables import MODELS, RUNS
 from mlflow_ae5_server.gc.transactions import DeletingConnection
 
@@ -64,12 +65,15 @@ class Collector:
         destinations = self._destinations(plan)
         self._measure(plan, destinations)
         summary.show_plan(plan, older_than, dry_run)
+        handle = functools.partial(
+            handle_orphans, self._engine, destinations, self._registry, self._limit, orphan_mode, self._report
+        )
         if dry_run:
             self._report.add(outcome="dry-run", **summary.planned_fields(plan))
-            self._handle_orphans(destinations, orphan_mode, dry_run)
+            handle(dry_run=True)
             return 0
         failures = self._remove(plan, destinations)
-        failures += self._handle_orphans(destinations, orphan_mode, dry_run)
+        failures += handle(dry_run=False)
         self._report.add(outcome="incomplete" if failures else "done")
         return PARTLY if failures else 0
 
@@ -162,41 +166,3 @@ class Collector:
             datasets = max(0, connection.execute(delete).rowcount)
         removal.counts.rows += datasets
         return datasets
-
-    # orphans ---------------------------------------------------------------------------------------------------------
-
-    def _handle_orphans(self, destinations: Destinations, mode: str, dry_run: bool) -> int:
-        """Show or remove orphans, and report them. Returns the number of problems."""
-        if mode == "ignore":
-            return 0
-        problems: list[str] = []
-        try:
-            destination = destinations.server()
-            with self._engine.connect() as connection:
-                orphans = find_orphans(connection, destination, self._registry, self._limit)
-            guard, may_remove = orphans.guard(mode), mode.startswith("remove") and not dry_run
-            summary.show_orphans(orphans, may_remove and not guard)
-            if guard and may_remove:
-                problems.append(f"none is removed: {guard}")
-            elif guard:
-                print(f"orphans: none would be removed: {guard}")
-            removed = _remove_orphans(destination, orphans, problems) if may_remove and not guard else []
-            self._report.add(orphans=summary.orphan_fields(mode, orphans, removed, guard))
-        except StoreError as error:
-            problems.append(scrub(str(error)))
-            self._report.add(orphans={"mode": mode, "error": problems[-1]})
-        for problem in problems[:20]:
-            print(f"orphans: {problem}")
-        return len(problems)
-
-
-def _remove_orphans(destination: Store, orphans: Orphans, problems: list[str]) -> list[ArtifactFolder]:
-    removed = []
-    for folder in orphans.old:
-        try:
-            if destination.size(folder.path) is not None:
-                destination.remove(folder.path)
-            removed.append(folder)
-        except StoreError as error:
-            problems.append(f"{folder.path}: {scrub(str(error))}")
-    return removed

@@ -9,21 +9,25 @@ from __future__ import annotations
 import itertools
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import select
 
-from mlflow_ae5_server.common.text import counted
+from mlflow_ae5_server.common.redaction import scrub
+from mlflow_ae5_server.common.report import Report
+from mlflow_ae5_server.common.text import amount, counted
+from mlflow_ae5_server.gc.destinations import Destinations
 from mlflow_ae5_server.gc.locations import LOCAL, SERVER, WORKSPACES, BadLocationError, parse
-from mlflow_ae5_server.gc.plan import unusual_locations
+from mlflow_ae5_server.gc.plan import EXPLAINED, unusual_locations
 from mlflow_ae5_server.gc.registry import Registry
-from mlflow_ae5_server.gc.stores import ArtifactFolder, Store
+from mlflow_ae5_server.gc.stores import ArtifactFolder, Store, StoreError
+from mlflow_ae5_server.gc.summary import show_more
 from mlflow_ae5_server.gc.tables import MODELS, RUNS, TRACES
 
 if TYPE_CHECKING:
-    from sqlalchemy.engine import Connection
+    from sqlalchemy.engine import Connection, Engine
 
 _ID = re.compile(r"[0-9a-f]{32}")
 _BELOW = {"models": re.compile(r"m-[0-9a-f]{32}\Z"), "traces": re.compile(r"tr-[0-9a-f]{32}\Z")}
@@ -57,8 +61,41 @@ class Orphans:
         return ""
 
 
-def find_orphans(connection: Connection, destination: Store, registry: Registry, limit: int) -> Orphans:
-    """Folders without a row. limit: milliseconds. Raises StoreError."""
+def handle_orphans(
+    engine: Engine,
+    destinations: Destinations,
+    registry: Registry,
+    limit: int,
+    mode: str,
+    report: Report,
+    *,
+    dry_run: bool,
+) -> int:
+    """Show or remove orphans, and report them. Returns the number of problems. limit: milliseconds."""
+    if mode == "ignore":
+        return 0
+    problems: list[str] = []
+    try:
+        destination = destinations.server()
+        with engine.connect() as connection:
+            orphans = _find(connection, destination, registry, limit)
+        guard, may_remove = orphans.guard(mode), mode.startswith("remove") and not dry_run
+        _show(orphans, may_remove and not guard)
+        if guard and may_remove:
+            problems.append(f"none is removed: {guard}")
+        elif guard:
+            print(f"orphans: none would be removed: {guard}")
+        removed = _remove(destination, orphans, problems) if may_remove and not guard else []
+        report.add(orphans=_fields(mode, orphans, removed, guard))
+    except StoreError as error:
+        problems.append(scrub(str(error)))
+        report.add(orphans={"mode": mode, "error": problems[-1]})
+    for problem in problems[:20]:
+        print(f"orphans: {problem}")
+    return len(problems)
+
+
+def _find(connection: Connection, destination: Store, registry: Registry, limit: int) -> Orphans:
     registry.refresh(connection)
     mentioned, unusual = _mentioned(connection, destination)
     orphans = Orphans()
@@ -125,3 +162,42 @@ def _mentioned(connection: Connection, destination: Store) -> tuple[set[str], se
         elif f"{url}/".startswith(shown):
             paths.add(url.removeprefix(shown.rstrip("/")).strip("/"))
     return ids, paths
+
+
+def _show(orphans: Orphans, removing: bool) -> None:
+    verb = "removes" if removing else "found"
+    print(f"{verb} {counted(len(orphans.old), 'artifact folders')} without a row, {amount(_bytes(orphans.old))}")
+    for folder in orphans.old[:EXPLAINED]:
+        print(f"  {folder.path}  {amount(folder.size.bytes)}")
+    show_more(orphans.old)
+    if orphans.recent:
+        print(f"keeps {len(orphans.recent)} more, which changed recently")
+
+
+def _remove(destination: Store, orphans: Orphans, problems: list[str]) -> list[ArtifactFolder]:
+    removed = []
+    for folder in orphans.old:
+        try:
+            if destination.size(folder.path) is not None:
+                destination.remove(folder.path)
+            removed.append(folder)
+        except StoreError as error:
+            problems.append(f"{folder.path}: {scrub(str(error))}")
+    return removed
+
+
+def _fields(mode: str, orphans: Orphans, removed: list[ArtifactFolder], guard: str) -> dict[str, Any]:
+    return {
+        "mode": mode,
+        "folders": len(orphans.old) + len(orphans.recent),
+        "recent": len(orphans.recent),
+        "bytes": _bytes(orphans.old),
+        "removed": len(removed),
+        "removed_bytes": _bytes(removed),
+        "remaining": len(orphans.old) - len(removed),
+        **({"guard": guard} if guard else {}),
+    }
+
+
+def _bytes(folders: Iterable[ArtifactFolder]) -> int:
+    return sum(folder.size.bytes for folder in folders)

@@ -7,10 +7,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from mlflow_ae5_server.common.text import amount, counted
-from mlflow_ae5_server.gc.orphans import Orphans
 from mlflow_ae5_server.gc.plan import EXPLAINED, GcItem, GcPlan, SkippedItem
 from mlflow_ae5_server.gc.row_removal import RemovalCounts
-from mlflow_ae5_server.gc.stores import ArtifactFolder
 
 _REPORTED = 50  # skipped items in the report
 _KINDS = {"runs": "run", "experiments": "experiment", "logged_models": "logged model"}
@@ -29,7 +27,7 @@ def show_plan(plan: GcPlan, older_than: str, dry_run: bool) -> None:
             size = f"  {amount(item.size.bytes)}" if item.size is not None else ""
             why = plan.reasons.get((item.kind, item.id))
             print(f"  {item.id}{size}" + (f"  {why}" if why else ""))
-        _show_more(items)
+        show_more(items)
     if plan.traces:
         print(f"{verb} {counted(plan.traces, 'traces')} of these experiments")
     show_skipped(plan.skipped)
@@ -38,20 +36,10 @@ def show_plan(plan: GcPlan, older_than: str, dry_run: bool) -> None:
 def show_skipped(skipped: list[SkippedItem]) -> None:
     for skip in skipped[:EXPLAINED]:
         print(f"{'cannot remove' if skip.failed else 'keeps'} {skip.kind} {skip.id}: {skip.why}")
-    _show_more(skipped)
+    show_more(skipped)
 
 
-def show_orphans(orphans: Orphans, removing: bool) -> None:
-    verb = "removes" if removing else "found"
-    print(f"{verb} {counted(len(orphans.old), 'artifact folders')} without a row, {amount(_bytes(orphans.old))}")
-    for folder in orphans.old[:EXPLAINED]:
-        print(f"  {folder.path}  {amount(folder.size.bytes)}")
-    _show_more(orphans.old)
-    if orphans.recent:
-        print(f"keeps {len(orphans.recent)} more, which changed recently")
-
-
-def _show_more(items: Sequence[Any]) -> None:
+def show_more(items: Sequence[Any]) -> None:
     if len(items) > EXPLAINED:
         print(f"  and {len(items) - EXPLAINED} more")
 
@@ -87,23 +75,6 @@ def _skipped_fields(items: Iterable[SkippedItem]) -> dict[str, Any]:
     skips = sorted(items, key=lambda skip: not skip.failed)
     reported = [{"id": skip.id, "kind": skip.kind, "why": skip.why} for skip in skips[:_REPORTED]]
     return {"skipped": reported, "skipped_total": len(skips), "troubles": sum(skip.failed for skip in skips)}
-
-
-def orphan_fields(mode: str, orphans: Orphans, removed: list[ArtifactFolder], guard: str) -> dict[str, Any]:
-    return {
-        "mode": mode,
-        "folders": len(orphans.old) + len(orphans.recent),
-        "recent": len(orphans.recent),
-        "bytes": _bytes(orphans.old),
-        "removed": len(removed),
-        "removed_bytes": _bytes(removed),
-        "remaining": len(orphans.old) - len(removed),
-        **({"guard": guard} if guard else {}),
-    }
-
-
-def _bytes(folders: Iterable[ArtifactFolder]) -> int:
-    return sum(folder.size.bytes for folder in folders)
 
 
 def _items(plan: GcPlan) -> dict[str, list[GcItem]]:

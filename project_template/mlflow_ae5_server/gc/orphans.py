@@ -165,7 +165,7 @@ def _mentioned(connection: Connection, destination: Store) -> tuple[set[str], se
 
 
 def _show(orphans: Orphans, removing: bool) -> None:
-    verb = "removes" if removing else "found"
+    verb = "will remove" if removing else "found"
     print(f"{verb} {counted(len(orphans.old), 'artifact folders')} without a row, {amount(_bytes(orphans.old))}")
     for folder in orphans.old[:EXPLAINED]:
         print(f"  {folder.path}  {amount(folder.size.bytes)}")

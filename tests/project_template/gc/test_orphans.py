@@ -108,6 +108,8 @@ def test_what_looks_like_the_store_of_another_database_is_left_alone(
     shown = on_file.collect(MLFLOW_TRACKING_GC_ORPHANS="show")
     message = capsys.readouterr().out
     fields = on_file.collect(MLFLOW_TRACKING_GC_ORPHANS=mode)
+    verb = "will remove" if removed else "found"
+    assert f"{verb} 2 artifact folders without a row" in capsys.readouterr().out
 
     assert (shown["exit_code"], shown["orphans"]["remaining"]) == (0, 2)
     assert all(file.parent.parent.name in message for file in files)

@@ -76,7 +76,7 @@ class Removal:
             gone = [e for e in page.entries if e[1] not in existing and not self._registry.protects(e[1])]
             self._start_artifacts(page, gone, self._sizes(gone))
             left = self._wait_for_artifacts()
-            self.counts.finished += len(gone) - len(left)
+            self.counts.resumed += len(gone) - len(left)
 
     def remove(self, plan: GcPlan) -> None:
         """Remove everything in `plan`; what cannot be removed is counted as failed."""

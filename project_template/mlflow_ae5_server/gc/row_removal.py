@@ -34,7 +34,7 @@ class RemovalCounts:
     removed: Counter[str] = field(default_factory=Counter)  # owners by kind
     rows: int = 0
     bytes: int = 0
-    finished: int = 0  # artifact folders that an earlier run had left
+    resumed: int = 0  # artifact folders that an interrupted run had left
     skipped: list[SkippedItem] = field(default_factory=list)
 
     def skip(self, kind: str, owner: str, why: str, *, failed: bool = False) -> None:

@@ -65,8 +65,8 @@ def removal_fields(plan: GcPlan, counts: RemovalCounts, datasets: int) -> dict[s
     traces = counts.removed["trace"]
     fields["traces"] = {"due": plan.traces, "removed": traces, "remaining": max(0, plan.traces - traces)}
     fields |= {"datasets": {"removed": datasets}, "rows": counts.rows, "bytes": counts.bytes}
-    if counts.finished:
-        fields["finished"] = counts.finished
+    if counts.resumed:
+        fields["finished"] = counts.resumed
     return fields | _skipped_fields([*plan.skipped, *counts.skipped])
 
 

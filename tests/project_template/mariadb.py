@@ -116,8 +116,8 @@ def running() -> Iterator[MariaDB]:
     (folder / "data").mkdir()
     if os.geteuid() == 0:  # it refuses to run as root
         command.append("--user=nobody")
-        for place in (folder, folder / "data"):
-            shutil.chown(place, "nobody")
+        for owned in (folder, folder / "data"):
+            shutil.chown(owned, "nobody")
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(command, cwd=folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
     try:

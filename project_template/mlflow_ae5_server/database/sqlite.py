@@ -21,7 +21,7 @@ from mlflow_ae5_server.database.work_folder import work_folder
 from mlflow_ae5_server.repository.interfaces import BlobSink
 
 # MLflow's triggers do no more than refuse a row.
-_REFUSES = re.compile(r"CREATE TRIGGER \w+ BEFORE \w+ ON \w+ [^;()]* BEGIN SELECT RAISE\(ABORT, '[^']*'\); END")
+_MLFLOW_TRIGGER = re.compile(r"CREATE TRIGGER \w+ BEFORE \w+ ON \w+ [^;()]* BEGIN SELECT RAISE\(ABORT, '[^']*'\); END")
 CHUNK = 4 * 1024 * 1024  # bytes; a multiple of every page size, so that unchanged pages make unchanged chunks
 
 
@@ -61,9 +61,9 @@ def state(database: Database) -> DatabaseState:
     file = file_of(database)
     if not file.exists():
         sides = [file.with_name(file.name + side) for side in SIDE_FILES]
-        orphans = tuple(side.name for side in sides if side.exists() and side.stat().st_size > 0)
-        # SQLite would take them for changes to any file that comes to lie beside them.
-        return DatabaseState("foreign", others=orphans) if orphans else DatabaseState("empty")
+        leftovers = tuple(side.name for side in sides if side.exists() and side.stat().st_size > 0)
+        # SQLite would apply these side files to any new file of that name.
+        return DatabaseState("foreign", others=leftovers) if leftovers else DatabaseState("empty")
     try:
         with reading(file) as connection:
             present = _names(connection)
@@ -82,7 +82,7 @@ def mlflow_tables(connection: sqlite3.Connection, subject: str) -> tuple[str, tu
     revision = _revision(connection) if schema.VERSION_TABLE in tables else None
     own = schema.require_tables(revision, tables, subject)
     triggers = connection.execute("SELECT name, sql FROM sqlite_master WHERE type = 'trigger' ORDER BY name")
-    if strange := [shown(name) for name, sql in triggers if not _REFUSES.fullmatch(" ".join(sql.split()))]:
+    if strange := [shown(name) for name, sql in triggers if not _MLFLOW_TRIGGER.fullmatch(" ".join(sql.split()))]:
         raise SchemaError(
             f"{subject} has triggers that are not MLflow's: {', '.join(strange)}",
             "remove them (DROP TRIGGER): they would also run in a restored database, unseen",

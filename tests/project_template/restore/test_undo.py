@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from mlflow_ae5_server.common.errors import AbsentError, DamagedError, InUseError, NotEmptyError
 from mlflow_ae5_server.database import dialects
+from mlflow_ae5_server.database.connection import connect_engine
 
 from tests.project_template.restore.restoring import is_identical, refused, serving, work_on
 
@@ -39,6 +40,17 @@ def test_undo_brings_the_replaced_data_back(filled: Any, pilot: Any) -> None:
     assert dialects.saved_names(home.store) == ()
     assert {path.name for path in home.folder.iterdir()} <= {"artifacts", "store"}
     assert (dialects.digests(home.store), home.files()) == before
+
+
+def test_an_incomplete_database_is_saved_and_the_snapshot_restored(filled: Any, pilot: Any) -> None:
+    """After an interrupted migration: rows gone, a table missing, the revision as it was."""
+    with connect_engine(filled.store).begin() as connection:
+        connection.exec_driver_sql("DELETE FROM metrics")
+        connection.exec_driver_sql("DROP TABLE trace_tags")
+    with pytest.raises(NotEmptyError, match="tables with"):
+        filled.restore("--snapshot", "latest")
+    assert filled.restore("--replace")["saved_copy"] in dialects.saved_names(filled.store)
+    assert is_identical(filled, pilot)
 
 
 def test_an_undo_can_be_undone_and_is_not_repeated_unnamed(here: Any, pilot: Any) -> None:

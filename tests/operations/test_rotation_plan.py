@@ -1,4 +1,4 @@
-"""Who gets a new token: every row is a state of affairs, a wish, and what must follow."""
+"""Which accounts get a new token: a row is options, a state, and the expected accounts."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ UNLISTED = replace(RIGHT, listed=False)
 DUE = replace(RIGHT, due=True)
 BOB_LEFT = replace(RIGHT, left=("bob",))
 GC_LEFT = replace(RIGHT, left=())
-CUT_OFF = replace(RIGHT, stored={}, left=ALL)
+INTERRUPTED = replace(RIGHT, stored={}, left=ALL)
 LEFT_HAS_GONE = replace(RIGHT, left=("carl",))
 NOTHING_LEFT = replace(LEFT_HAS_GONE, gc_tested=True)
 
@@ -39,10 +39,10 @@ ROWS = [
     ("it ends soon and one is left", PLAIN, replace(BOB_LEFT, due=True), ALL, True),
     ("one was left", PLAIN, BOB_LEFT, ("bob",), True),
     ("one was left, by cron", NEEDED, BOB_LEFT, ("bob",), True),
-    ("one was left, but all are wanted", EVERYONE, BOB_LEFT, ALL, True),
+    ("one was left, but --all was given", EVERYONE, BOB_LEFT, ALL, True),
     ("one was left, but it was restarted", RESTART, BOB_LEFT, ALL, True),
     ("one was left, and another is new", PLAIN, replace(NEW_CONSUMER, left=("ann",)), ("ann", "bob"), True),
-    ("cut off before the first", PLAIN, CUT_OFF, ALL, True),
+    ("interrupted before the first", PLAIN, INTERRUPTED, ALL, True),
     ("only the gc job is unproved", PLAIN, GC_LEFT, (), True),
     ("only the gc job is unproved, by cron", NEEDED, GC_LEFT, (), True),
     ("the one left is no consumer any more", NEEDED, LEFT_HAS_GONE, (), True),

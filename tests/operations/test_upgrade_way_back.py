@@ -1,4 +1,4 @@
-"""An upgrade is begun only where it could be taken back."""
+"""An upgrade starts only where it can be rolled back."""
 
 from __future__ import annotations
 
@@ -22,5 +22,5 @@ def test_a_database_that_nothing_can_be_restored_into_is_refused():
 def test_the_others_are_those_of_the_project():
     for dialect in RESTORABLE:
         require_restorable(dialect)
-    (told,) = re.findall(r"^DIALECTS = \((.*)\)$", CHECKS.read_text(), re.M)
-    assert tuple(re.findall(r'"(\w+)"', told)) == RESTORABLE
+    (dialects,) = re.findall(r"^DIALECTS = \((.*)\)$", CHECKS.read_text(), re.M)
+    assert tuple(re.findall(r'"(\w+)"', dialects)) == RESTORABLE

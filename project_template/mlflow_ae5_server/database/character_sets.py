@@ -9,8 +9,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy.engine import make_url
-
 from mlflow_ae5_server.common.errors import ConfigurationError
 from mlflow_ae5_server.database import schema
 from mlflow_ae5_server.database.connection import Database, connect_engine
@@ -74,6 +72,8 @@ def _require_mysql(store: Database) -> None:
 
 
 def _require_postgresql(store: Database) -> None:
+    from sqlalchemy.engine import make_url
+
     current, path, stored, sent = _row(
         store,
         "SELECT current_schema(), current_setting('search_path'), current_setting('server_encoding'), "

@@ -168,7 +168,7 @@ class RepositoryRecord:
 class Outcome:
     """How the last backup, check, drill, prune or search for the repository ended."""
 
-    of: str  # see jobs/outcomes.py
+    of: str  # see jobs/latest_outcomes.py
     when: AwareDatetime
     passed: bool
     message: str = ""  # the job's own words, where it failed

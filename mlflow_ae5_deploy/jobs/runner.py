@@ -30,7 +30,7 @@ from mlflow_ae5_deploy.config.settings import Settings
 from mlflow_ae5_deploy.engine.change import Change
 from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.engine.executor import applying
-from mlflow_ae5_deploy.jobs import other_machines, outcomes, saved_logs
+from mlflow_ae5_deploy.jobs import latest_outcomes, other_machines, saved_logs
 from mlflow_ae5_deploy.jobs.contract import INCOMPLETE, last_line
 from mlflow_ae5_deploy.jobs.logs import WithoutSettings
 from mlflow_ae5_deploy.jobs.one_off import run_once
@@ -171,7 +171,7 @@ def attempt(
         raise DeadlineExceeded(error.what, where=error.where, remedy=remedy) from None
     job_result = read_result(task.report, ended, log)
     context.journal.write("note", action=task.purpose, outcome=job_result.outcome, what=job_result.message)
-    outcomes.note(context.state, task, job_result, context.clock.now())
+    latest_outcomes.note(context.state, task, job_result, context.clock.now())
     log_saved = saved_logs.find(context, job_result.run_id) is not None
     if not job_result.succeeded and not log_saved:
         quiet.show_settings()

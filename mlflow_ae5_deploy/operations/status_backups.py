@@ -13,10 +13,10 @@ from mlflow_ae5_deploy.common.durations import duration
 from mlflow_ae5_deploy.common.text import as_sentence
 from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.engine.records import Outcome, SnapshotRecord
-from mlflow_ae5_deploy.jobs import outcomes, runner, tasks
+from mlflow_ae5_deploy.jobs import latest_outcomes, runner, tasks
 from mlflow_ae5_deploy.jobs.contract import ARGUMENTS, INCOMPLETE
 from mlflow_ae5_deploy.jobs.interrupted import ended, interrupted_run, result_of
-from mlflow_ae5_deploy.jobs.outcomes import BACKUP, CHECK, DRILL, PRUNE, REPOSITORY
+from mlflow_ae5_deploy.jobs.latest_outcomes import BACKUP, CHECK, DRILL, PRUNE, REPOSITORY
 from mlflow_ae5_deploy.jobs.reports import BackupReport, Report
 from mlflow_ae5_deploy.jobs.result import JobResult
 from mlflow_ae5_deploy.jobs.tasks import JobRequest
@@ -87,7 +87,7 @@ def observe_backups(context: Context, project: Project | None) -> BackupStatus:
         when = ended(run, job_result)
         repositories.extend(backup_repository.observed(job_result.report, when))
         if when is not None:
-            seen.extend(outcomes.learned(task, job_result, when, newest=newest_id))
+            seen.extend(latest_outcomes.learned(task, job_result, when, newest=newest_id))
 
     for task in _ONE_OFF:
         left = interrupted_run(context, project, task)
@@ -113,7 +113,7 @@ def observe_backups(context: Context, project: Project | None) -> BackupStatus:
         _newest(recorded, created),
         (scheduled.schedule or "") if scheduled else "",
         scheduled is not None and scheduled_job.is_paused(scheduled),
-        tuple(item for item in outcomes.latest(seen).values() if not item.passed),
+        tuple(item for item in latest_outcomes.latest(seen).values() if not item.passed),
         tuple(unreadable),
         backup_repository.recreated(context, repositories),
         _missed(context, project, runs_of, [*seen, *_as_outcome(recorded), *_as_outcome(created)]),
@@ -141,7 +141,7 @@ def _kind(context: Context, job: Job) -> str | None:
     for command in _SCHEDULED:
         if job.command == runner.command_of(context.settings, command):
             words = job.variables.get(ARGUMENTS[command], "").split()
-            return outcomes.kind_of(JobRequest(command, Report, tuple(words), ""))
+            return latest_outcomes.kind_of(JobRequest(command, Report, tuple(words), ""))
     return None
 
 

@@ -12,7 +12,7 @@ from mlflow_ae5_deploy.engine.records import Sample, SnapshotRecord
 from mlflow_ae5_deploy.engine.state import SavedState
 from mlflow_ae5_deploy.jobs import tasks
 from mlflow_ae5_deploy.jobs.contract import DAMAGED, read
-from mlflow_ae5_deploy.jobs.outcomes import note
+from mlflow_ae5_deploy.jobs.latest_outcomes import note
 from mlflow_ae5_deploy.jobs.reports import BackupReport
 from mlflow_ae5_deploy.jobs.result import JobResult
 from mlflow_ae5_deploy.operations.status_backups import BackupStatus, data, words

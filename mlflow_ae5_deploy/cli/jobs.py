@@ -20,7 +20,7 @@ def run_task(
     verb: str, task: JobRequest[Any], options: WriteOptions, *, wait: float, new_repository: bool = False
 ) -> int:
     from mlflow_ae5_deploy.cli.stages import follow
-    from mlflow_ae5_deploy.jobs import runner
+    from mlflow_ae5_deploy.jobs import job_errors
     from mlflow_ae5_deploy.operations import backup
     from mlflow_ae5_deploy.render.backup import run_data, show
 
@@ -35,7 +35,7 @@ def run_task(
             job_result = backup.requested(context, task, seconds=wait, new_repository=new_repository)
             if job_result.succeeded:
                 show(reporter, job_result)
-            runner.require(task, job_result)
+            job_errors.require(task, job_result)
             warnings = backup.warnings(context, job_result)
     except DeployError as error:
         if job_result is None or not options.json:

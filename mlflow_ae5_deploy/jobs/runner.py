@@ -5,56 +5,28 @@ They run on the platform because they must reach database and volume, which an a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
 from mlflow_ae5_deploy.ae5.models import Project, Run
-from mlflow_ae5_deploy.common.errors import (
-    DeadlineExceeded,
-    DeployError,
-    JobFailed,
-    Locked,
-    NotFound,
-    PartlyDone,
-    ReleaseRefused,
-    RepositoryFailed,
-    SchemaMismatch,
-    SnapshotDamaged,
-    TargetInUse,
-    TargetNotEmpty,
-)
+from mlflow_ae5_deploy.common.errors import DeadlineExceeded, NotFound, ReleaseRefused
 from mlflow_ae5_deploy.common.redaction import scrub
-from mlflow_ae5_deploy.common.text import as_sentence
 from mlflow_ae5_deploy.config.settings import Settings
 from mlflow_ae5_deploy.engine.change import Change
 from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.engine.executor import applying
-from mlflow_ae5_deploy.jobs import latest_outcomes, other_machines, saved_logs
-from mlflow_ae5_deploy.jobs.contract import INCOMPLETE, last_line
+from mlflow_ae5_deploy.jobs import job_errors, latest_outcomes, other_machines, saved_logs
+from mlflow_ae5_deploy.jobs.contract import last_line
 from mlflow_ae5_deploy.jobs.logs import WithoutSettings
 from mlflow_ae5_deploy.jobs.one_off import run_once
-from mlflow_ae5_deploy.jobs.reports import BackupReport, R, Report, SnapshotReport
+from mlflow_ae5_deploy.jobs.reports import R
 from mlflow_ae5_deploy.jobs.result import JobResult, read_result
 from mlflow_ae5_deploy.jobs.spec import JobSpec, check_profile
 from mlflow_ae5_deploy.jobs.tasks import JobRequest
 
 _ALONE = ("Restore", "DatabaseUpgrade")  # they change the data, so no job of another machine may run meanwhile
 _TAIL = 15  # lines of a log
-_DAMAGED_SHOWN = 20
-_ERRORS: Mapping[int, type[DeployError]] = {
-    kind.exit_code: kind
-    for kind in (
-        NotFound,
-        Locked,
-        PartlyDone,
-        SnapshotDamaged,
-        TargetNotEmpty,
-        TargetInUse,
-        RepositoryFailed,
-        SchemaMismatch,
-    )
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,9 +91,9 @@ def one_off_spec(context: Context, task: JobRequest[Any]) -> JobSpec:
 
 
 def run(context: Context, project: Project, task: JobRequest[R], *, seconds: float) -> JobResult[R]:
-    """`attempt` it, and raise what `require` raises."""
+    """`attempt` it, and raise the error of a failed job."""
     job_result = attempt(context, project, task, seconds=seconds)
-    require(task, job_result)
+    job_errors.require(task, job_result)
     return job_result
 
 
@@ -176,45 +148,6 @@ def attempt(
     if not job_result.succeeded and not log_saved:
         quiet.show_settings()
     return replace(job_result, tail="" if context.on_line is not None else _tail(log), log_saved=log_saved)
-
-
-def require(task: JobRequest[Any], job_result: JobResult[Report]) -> None:
-    """Raise the error of the job's exit code, unless it did its work."""
-    if job_result.succeeded:
-        return
-    report, code = job_result.report, job_result.exit_code
-    hint = scrub(report.hint)
-    missing = [item for item in _missing(report) if item[1]] if code == INCOMPLETE else []
-    if missing:
-        raise PartlyDone(
-            f"{job_result.message[:1].upper()}{job_result.message[1:]}. {' '.join(what for what, _, _ in missing)}",
-            where=", ".join(scrub(name) for _, names, _ in missing for name in names),
-            remedy=as_sentence(hint) or " ".join(remedy for _, _, remedy in missing),
-        )
-    damaged = report.damaged[:_DAMAGED_SHOWN] if isinstance(report, SnapshotReport) else ()
-    damage = [f"- {item.object or item.name}: {item.what}" for item in damaged]
-    log = f" (`logs --run {job_result.run_id} --lines 0`)" if job_result.log_saved else ""
-    raise _ERRORS.get(code or 0, JobFailed)(
-        f"The {task.purpose} {'failed' if job_result.reported else 'finished, result unknown'}: {job_result.message}.",
-        where=f"run {job_result.run_id}{log}",
-        remedy=as_sentence(hint),
-        detail="\n".join(text for text in (scrub("\n".join(damage)), job_result.tail) if text),
-    )
-
-
-def _missing(report: Report) -> Iterator[tuple[str, tuple[str, ...], str]]:
-    """What is not in a snapshot: the sentence, the names, the remedy."""
-    if isinstance(report, BackupReport):
-        yield (
-            "Not backed up: artifacts outside the store.",
-            report.external,
-            "Back those up where they are. `backup --allow-external` accepts that.",
-        )
-        yield (
-            "Not backed up: unreadable artifacts.",
-            report.unreadable,
-            "Rename those artifacts, make them readable, or delete them; then back up again.",
-        )
 
 
 def _tail(log: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from mlflow_ae5_deploy.ae5.models import Project
 from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.engine.records import SnapshotRecord
-from mlflow_ae5_deploy.jobs import runner, tasks
+from mlflow_ae5_deploy.jobs import job_errors, runner, tasks
 from mlflow_ae5_deploy.jobs.contract import INCOMPLETE
 from mlflow_ae5_deploy.jobs.reports import BackupReport, R, Report, RestoreReport
 from mlflow_ae5_deploy.jobs.result import JobResult
@@ -65,17 +65,17 @@ def warnings(context: Context, job_result: JobResult[Report]) -> list[str]:
 
 
 def create(context: Context, *words: str, seconds: float, project: Project | None = None) -> JobResult[BackupReport]:
-    """A new snapshot; raises what `runner.require` raises."""
+    """A new snapshot; raises what `job_errors.require` raises."""
     task = tasks.backup("create", *words)
     job_result = run(context, task, seconds=seconds, project=project)
-    runner.require(task, job_result)
+    job_errors.require(task, job_result)
     return job_result
 
 
 def check(context: Context, snapshot: str, *words: str, seconds: float, project: Project | None = None) -> None:
     """Read a snapshot back; raises SnapshotDamaged where it differs from its manifest."""
     task = tasks.backup("verify", "--snapshot", snapshot, *words)
-    runner.require(task, run(context, task, seconds=seconds, project=project))
+    job_errors.require(task, run(context, task, seconds=seconds, project=project))
 
 
 def _record(context: Context, job_result: JobResult[Report], *, accept: bool) -> None:

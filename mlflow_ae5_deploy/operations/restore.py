@@ -8,7 +8,7 @@ from mlflow_ae5_deploy.ae5.models import Project
 from mlflow_ae5_deploy.common.errors import Conflict, NotFound
 from mlflow_ae5_deploy.engine.context import Context, RestoreRequest
 from mlflow_ae5_deploy.engine.stage import AnyStage, RunResult
-from mlflow_ae5_deploy.jobs import runner, tasks
+from mlflow_ae5_deploy.jobs import job_errors, runner, tasks
 from mlflow_ae5_deploy.jobs.reports import RestoreReport
 from mlflow_ae5_deploy.jobs.result import JobResult
 from mlflow_ae5_deploy.resources import backup_destination, server_secrets
@@ -41,7 +41,7 @@ def rehearse(
     task = tasks.restore(*desired.job_words, "--dry-run")
     job_result = runner.attempt(context, project, task, seconds=desired.wait)
     learn(context, project, job_result)
-    runner.require(task, job_result)
+    job_errors.require(task, job_result)
     return job_result
 
 

@@ -12,7 +12,7 @@ from mlflow_ae5_deploy.config.database_uri import parse_store_uri
 from mlflow_ae5_deploy.engine.change import Change, Consequence, Impact
 from mlflow_ae5_deploy.engine.context import Context, RestoreRequest
 from mlflow_ae5_deploy.engine.records import RestoreRecord
-from mlflow_ae5_deploy.jobs import one_off, runner, tasks
+from mlflow_ae5_deploy.jobs import job_errors, one_off, runner, tasks
 from mlflow_ae5_deploy.jobs.interrupted import interrupted_run
 from mlflow_ae5_deploy.jobs.reports import RestoreReport
 from mlflow_ae5_deploy.jobs.result import JobResult
@@ -105,7 +105,7 @@ def check_first(context: Context, project: Project, desired: RestoreRequest, *, 
     job_result = runner.attempt(context, project, task, seconds=desired.wait)
     if replaced and job_result.exit_code == SchemaMismatch.exit_code:
         return
-    runner.require(task, job_result)
+    job_errors.require(task, job_result)
     refusals = [item for item in job_result.report.would_refuse if item.exit_code != TargetInUse.exit_code]
     if refusals:
         raise TargetNotEmpty(

@@ -10,7 +10,7 @@ from runbook_support import OURS, Doors, context
 from mlflow_ae5_deploy.ae5.models import Run
 from mlflow_ae5_deploy.common import errors
 from mlflow_ae5_deploy.common.text import size
-from mlflow_ae5_deploy.jobs import runner, tasks
+from mlflow_ae5_deploy.jobs import job_errors, tasks
 from mlflow_ae5_deploy.jobs.contract import read
 from mlflow_ae5_deploy.jobs.logs import follow_run
 from mlflow_ae5_deploy.jobs.reports import REPORTS, BackupReport, Report
@@ -47,7 +47,7 @@ def test_anything_else_raises(case, state, report):
     job_result = result(state, **report)
     assert not job_result.succeeded
     with pytest.raises(errors.DeployError):
-        runner.require(tasks.backup("create"), job_result)
+        job_errors.require(tasks.backup("create"), job_result)
 
 
 LOST = [
@@ -65,7 +65,7 @@ def test_a_completed_run_without_a_report_is_neither_success_nor_failure(purpose
     job_result = read_result(task.report, run(), log)
 
     with pytest.raises(errors.JobFailed) as raised:
-        runner.require(task, job_result)
+        job_errors.require(task, job_result)
 
     assert raised.value.what == (
         f"The {purpose} finished, result unknown: the run is completed, and its log has no report; it ends with "
@@ -93,7 +93,7 @@ def test_an_exit_code_raises_its_error_with_the_jobs_message(code, kind):
     job_result = result(outcome="failed", exit_code=code, error="it broke", hint="fix it")
 
     with pytest.raises(errors.DeployError) as raised:
-        runner.require(tasks.restore("--snapshot", "S1"), job_result)
+        job_errors.require(tasks.restore("--snapshot", "S1"), job_result)
 
     assert type(raised.value) is kind
     assert (raised.value.where, raised.value.remedy) == ("run a2-1", "Fix it.")
@@ -113,7 +113,7 @@ def test_a_hint_is_a_sentence(hint, remedy):
     job_result = result(outcome="failed", exit_code=3, error="it broke", hint=hint)
 
     with pytest.raises(errors.JobFailed) as raised:
-        runner.require(tasks.drill("latest"), job_result)
+        job_errors.require(tasks.drill("latest"), job_result)
 
     assert raised.value.remedy == remedy
 

@@ -16,7 +16,7 @@ from mlflow_ae5_deploy.engine.change import Change, Consequence, Impact
 from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.engine.executor import require_consent
 from mlflow_ae5_deploy.engine.records import UpgradeRecord
-from mlflow_ae5_deploy.jobs import runner, tasks
+from mlflow_ae5_deploy.jobs import job_errors, runner, tasks
 from mlflow_ae5_deploy.jobs.contract import REHEARSE
 from mlflow_ae5_deploy.jobs.reports import UpgradeReport
 from mlflow_ae5_deploy.jobs.result import JobResult
@@ -178,7 +178,7 @@ def _migrate(run: UpgradeRun) -> None:
     unchanged = result.succeeded and result.outcome == "unchanged"
     if (unchanged or result.report.touched is False) and not touched_before:
         run.note(schema_touched=False)
-    runner.require(task, result)
+    job_errors.require(task, result)
     run.migration = result
 
 

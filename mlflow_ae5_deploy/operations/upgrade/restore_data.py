@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mlflow_ae5_deploy.ae5.models import Project
 from mlflow_ae5_deploy.common.errors import NotFound, StageFailed
-from mlflow_ae5_deploy.jobs import runner, tasks
+from mlflow_ae5_deploy.jobs import job_errors, runner, tasks
 from mlflow_ae5_deploy.jobs.contract import ABSENT, USAGE
 from mlflow_ae5_deploy.jobs.reports import RestoreReport
 from mlflow_ae5_deploy.jobs.result import JobResult
@@ -63,7 +63,7 @@ def _sees_snapshot(run: UpgradeRun, project: Project) -> bool:
             "`upgrade --roll-back`. If that snapshot is lost, restore another one: `restore --snapshot ID --release "
             f"{shlex.quote(record.archive)} --replace --stop-server`.",
         )
-    runner.require(task, result)
+    job_errors.require(task, result)
     return True
 
 
@@ -98,5 +98,5 @@ def restore(run: UpgradeRun, project: Project) -> None:
     task, result = attempt("--same-artifacts", take_ended=True)
     if result.exit_code == USAGE:  # the job does not know that option
         task, result = attempt(take_ended=False)
-    runner.require(task, result)
+    job_errors.require(task, result)
     run.report(result.message)

@@ -14,7 +14,7 @@ from mlflow_ae5_deploy.engine.change import Change
 from mlflow_ae5_deploy.engine.context import Context, RestoreRequest
 from mlflow_ae5_deploy.engine.records import RestoreRecord
 from mlflow_ae5_deploy.engine.stage import Changes, Diff, NoChange, Stage
-from mlflow_ae5_deploy.jobs import other_machines, runner, tasks
+from mlflow_ae5_deploy.jobs import job_errors, other_machines, runner, tasks
 from mlflow_ae5_deploy.jobs.reports import RestoreReport
 from mlflow_ae5_deploy.jobs.result import JobResult
 from mlflow_ae5_deploy.resources import backup_destination, server_secrets
@@ -149,7 +149,7 @@ class RecoveryStage(Stage[RestoreState]):
         job_result = runner.attempt(context, project, task, seconds=desired.wait, on_success=done, take_ended=resumed)
         if not job_result.succeeded:
             learn(context, project, job_result, before)
-        runner.require(task, job_result)
+        job_errors.require(task, job_result)
         try:
             require_database(context, job_result)
         except DeployError:

@@ -1,0 +1,79 @@
+"""The error of a job that failed, by its exit code."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from mlflow_ae5_deploy.common.errors import (
+    DeployError,
+    JobFailed,
+    Locked,
+    NotFound,
+    PartlyDone,
+    RepositoryFailed,
+    SchemaMismatch,
+    SnapshotDamaged,
+    TargetInUse,
+    TargetNotEmpty,
+)
+from mlflow_ae5_deploy.common.redaction import scrub
+from mlflow_ae5_deploy.common.text import as_sentence
+from mlflow_ae5_deploy.jobs.contract import INCOMPLETE
+from mlflow_ae5_deploy.jobs.reports import BackupReport, Report, SnapshotReport
+from mlflow_ae5_deploy.jobs.result import JobResult
+from mlflow_ae5_deploy.jobs.tasks import JobRequest
+
+_DAMAGED_SHOWN = 20
+_ERRORS: Mapping[int, type[DeployError]] = {
+    kind.exit_code: kind
+    for kind in (
+        NotFound,
+        Locked,
+        PartlyDone,
+        SnapshotDamaged,
+        TargetNotEmpty,
+        TargetInUse,
+        RepositoryFailed,
+        SchemaMismatch,
+    )
+}
+
+
+def require(task: JobRequest[Any], job_result: JobResult[Report]) -> None:
+    """Raise the error of the job's exit code, unless it did its work."""
+    if job_result.succeeded:
+        return
+    report, code = job_result.report, job_result.exit_code
+    hint = scrub(report.hint)
+    missing = [item for item in _missing(report) if item[1]] if code == INCOMPLETE else []
+    if missing:
+        raise PartlyDone(
+            f"{job_result.message[:1].upper()}{job_result.message[1:]}. {' '.join(what for what, _, _ in missing)}",
+            where=", ".join(scrub(name) for _, names, _ in missing for name in names),
+            remedy=as_sentence(hint) or " ".join(remedy for _, _, remedy in missing),
+        )
+    damaged = report.damaged[:_DAMAGED_SHOWN] if isinstance(report, SnapshotReport) else ()
+    damage = [f"- {item.object or item.name}: {item.what}" for item in damaged]
+    log = f" (`logs --run {job_result.run_id} --lines 0`)" if job_result.log_saved else ""
+    raise _ERRORS.get(code or 0, JobFailed)(
+        f"The {task.purpose} {'failed' if job_result.reported else 'finished, result unknown'}: {job_result.message}.",
+        where=f"run {job_result.run_id}{log}",
+        remedy=as_sentence(hint),
+        detail="\n".join(text for text in (scrub("\n".join(damage)), job_result.tail) if text),
+    )
+
+
+def _missing(report: Report) -> Iterator[tuple[str, tuple[str, ...], str]]:
+    """What is not in a snapshot: the sentence, the names, the remedy."""
+    if isinstance(report, BackupReport):
+        yield (
+            "Not backed up: artifacts outside the store.",
+            report.external,
+            "Back those up where they are. `backup --allow-external` accepts that.",
+        )
+        yield (
+            "Not backed up: unreadable artifacts.",
+            report.unreadable,
+            "Rename those artifacts, make them readable, or delete them; then back up again.",
+        )

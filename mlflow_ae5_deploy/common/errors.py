@@ -5,8 +5,8 @@
     |-- Configuration            3  the configuration (or a file it names) is wrong
     |   `-- ReleaseRefused       3  the release is not a project archive we would upload
     |-- PlatformError               the platform refused, or did not answer
-    |   |-- Unreachable         10  no connection, no DNS name, no trusted certificate
-    |   |-- LoginFailed         11  wrong password, disabled or missing account
+    |   |-- Unreachable         10  no connection, DNS name or trusted certificate; or none from a job to its database
+    |   |-- LoginFailed         11  wrong password, disabled or missing account; or a job lacks a right to its data
     |   |-- Denied              12  signed in, but not allowed (403)
     |   |-- DeadlineExceeded    13  a wait or a request took longer than it may
     |   |-- Conflict            14  the name, endpoint or job is in use by something else

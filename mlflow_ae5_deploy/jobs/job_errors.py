@@ -6,9 +6,13 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from mlflow_ae5_deploy.common.errors import (
+    EXIT_BUG,
+    EXIT_INTERRUPTED,
+    Configuration,
     DeployError,
     JobFailed,
     Locked,
+    LoginFailed,
     NotFound,
     PartlyDone,
     RepositoryFailed,
@@ -16,6 +20,8 @@ from mlflow_ae5_deploy.common.errors import (
     SnapshotDamaged,
     TargetInUse,
     TargetNotEmpty,
+    Unreachable,
+    Usage,
 )
 from mlflow_ae5_deploy.common.redaction import scrub
 from mlflow_ae5_deploy.common.text import as_sentence
@@ -25,19 +31,32 @@ from mlflow_ae5_deploy.jobs.result import JobResult
 from mlflow_ae5_deploy.jobs.tasks import JobRequest
 
 _DAMAGED_SHOWN = 20
-_ERRORS: Mapping[int, type[DeployError]] = {
-    kind.exit_code: kind
-    for kind in (
-        NotFound,
-        Locked,
-        PartlyDone,
-        SnapshotDamaged,
-        TargetNotEmpty,
-        TargetInUse,
-        RepositoryFailed,
-        SchemaMismatch,
-    )
+ERRORS: Mapping[int, type[DeployError]] = {
+    EXIT_BUG: JobFailed,
+    EXIT_INTERRUPTED: JobFailed,
+    **{
+        kind.exit_code: kind
+        for kind in (
+            Usage,
+            Configuration,
+            Unreachable,
+            LoginFailed,
+            NotFound,
+            Locked,
+            PartlyDone,
+            SnapshotDamaged,
+            TargetNotEmpty,
+            TargetInUse,
+            RepositoryFailed,
+            SchemaMismatch,
+        )
+    },
 }
+"""By the failing exit codes of contract.json."""
+
+
+def error_class(exit_code: int | None) -> type[DeployError]:
+    return ERRORS.get(exit_code or 0, JobFailed)
 
 
 def require(task: JobRequest[Any], job_result: JobResult[Report]) -> None:
@@ -56,10 +75,11 @@ def require(task: JobRequest[Any], job_result: JobResult[Report]) -> None:
     damaged = report.damaged[:_DAMAGED_SHOWN] if isinstance(report, SnapshotReport) else ()
     damage = [f"- {item.object or item.name}: {item.what}" for item in damaged]
     log = f" (`logs --run {job_result.run_id} --lines 0`)" if job_result.log_saved else ""
-    raise _ERRORS.get(code or 0, JobFailed)(
+    kind = error_class(code)
+    raise kind(
         f"The {task.purpose} {'failed' if job_result.reported else 'finished, result unknown'}: {job_result.message}.",
         where=f"run {job_result.run_id}{log}",
-        remedy=as_sentence(hint),
+        remedy=as_sentence(hint) or kind.usual_remedy or JobFailed.usual_remedy,
         detail="\n".join(text for text in (scrub("\n".join(damage)), job_result.tail) if text),
     )
 

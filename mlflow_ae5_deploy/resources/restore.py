@@ -8,12 +8,14 @@ from dataclasses import dataclass, replace
 from mlflow_ae5_deploy.ae5.models import Deployment, Project
 from mlflow_ae5_deploy.common.errors import SchemaMismatch, StageFailed, TargetInUse, TargetNotEmpty
 from mlflow_ae5_deploy.common.redaction import scrub
+from mlflow_ae5_deploy.common.text import as_sentence
 from mlflow_ae5_deploy.config.database_uri import parse_store_uri
 from mlflow_ae5_deploy.engine.change import Change, Consequence, Impact
 from mlflow_ae5_deploy.engine.context import Context, RestoreRequest
 from mlflow_ae5_deploy.engine.records import RestoreRecord
-from mlflow_ae5_deploy.jobs import job_errors, one_off, runner, tasks
+from mlflow_ae5_deploy.jobs import one_off, runner, tasks
 from mlflow_ae5_deploy.jobs.interrupted import interrupted_run
+from mlflow_ae5_deploy.jobs.job_errors import error_class, require
 from mlflow_ae5_deploy.jobs.reports import RestoreReport
 from mlflow_ae5_deploy.jobs.result import JobResult
 from mlflow_ae5_deploy.resources import backup_destination
@@ -96,7 +98,7 @@ def refuse_occupied(desired: RestoreRequest, servers: Sequence[Deployment], secr
 
 
 def check_first(context: Context, project: Project, desired: RestoreRequest, *, replaced: bool = False) -> None:
-    """Run the restore as a dry run, and raise what would refuse it, except that the server runs.
+    """Run the restore as a dry run, and raise if anything but the running server would refuse it.
 
     replaced: a new release is about to replace the project, and may know a schema that this one does not.
     """
@@ -105,13 +107,13 @@ def check_first(context: Context, project: Project, desired: RestoreRequest, *, 
     job_result = runner.attempt(context, project, task, seconds=desired.wait)
     if replaced and job_result.exit_code == SchemaMismatch.exit_code:
         return
-    job_errors.require(task, job_result)
+    require(task, job_result)
     refusals = [item for item in job_result.report.would_refuse if item.exit_code != TargetInUse.exit_code]
     if refusals:
-        raise TargetNotEmpty(
+        raise error_class(refusals[0].exit_code)(
             f"The restore would be refused: {'; '.join(scrub(item.error) for item in refusals)}.",
             where=f"run {job_result.run_id}",
-            remedy=scrub(refusals[0].hint) or "Fix that first. Nothing was changed.",
+            remedy=as_sentence(scrub(refusals[0].hint)) or "Fix that first. Nothing was changed.",
         )
 
 

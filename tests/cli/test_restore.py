@@ -145,14 +145,20 @@ class TestRefused:
         occupied = restore(site, capsys, "--stop-server", "--yes")
         (volume(site) / "break-Restore").write_text("25")
         damaged = restore(site, capsys, "--stop-server", "--replace", "--yes")
-        held = {"exit_code": 11, "error": "the folder cannot be written", "hint": "Give it a folder of its own."}
-        report = {"outcome": "dry-run", "would_refuse": [{"exit_code": 27, "error": "it is served"}, held]}
-        (volume(site) / "break-Restore").write_text(f"0 {json.dumps(report)}")
-        unwritable = restore(site, capsys, "--stop-server", "--replace", "--yes")
-
-        assert_error(unwritable, 26, "would be refused: the folder cannot be written.", "a folder of its own")
         assert_error(occupied, 26, "not empty", "--replace")
         assert_error(damaged, 25, "The restore dry run failed")
+        assert [d["id"] for d in site.owner().get("deployments")] == [d["id"] for d in before]
+
+    def test_a_refusal_of_the_dry_run_has_its_own_exit_code(self, site, capsys):
+        assert site.install(capsys).code == 0
+        before = site.owner().get("deployments")
+        served = {"exit_code": 27, "error": "it is served", "hint": ""}
+        for code in (10, 11, 22, 26, 28):
+            refusal = {"exit_code": code, "error": "that cannot be", "hint": "try another"}
+            report = {"outcome": "dry-run", "would_refuse": [served, refusal]}
+            (volume(site) / "break-Restore").write_text(f"0 {json.dumps(report)}")
+            refused = restore(site, capsys, "--stop-server", "--replace", "--yes")
+            assert_error(refused, code, "The restore would be refused: that cannot be.", "Try another.")
         assert [d["id"] for d in site.owner().get("deployments")] == [d["id"] for d in before]
 
     def test_values_that_the_database_cannot_keep_are_listed(self, site, capsys):

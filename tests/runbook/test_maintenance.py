@@ -16,6 +16,7 @@ from mlflow_ae5_deploy.jobs.logs import follow_run
 from mlflow_ae5_deploy.jobs.reports import REPORTS, BackupReport, Report
 from mlflow_ae5_deploy.jobs.result import read_result
 from mlflow_ae5_deploy.jobs.text import lasting, sentence
+from tests.contract import CONTRACT
 
 
 def run(state="completed"):
@@ -75,8 +76,12 @@ def test_a_completed_run_without_a_report_is_neither_success_nor_failure(purpose
 
 
 KINDS = {
-    2: errors.JobFailed,
-    10: errors.JobFailed,
+    1: errors.JobFailed,
+    2: errors.Usage,
+    3: errors.Configuration,
+    10: errors.Unreachable,
+    11: errors.LoginFailed,
+    130: errors.JobFailed,
     33: errors.SchemaMismatch,
     25: errors.SnapshotDamaged,
     26: errors.TargetNotEmpty,
@@ -101,18 +106,25 @@ def test_an_exit_code_raises_its_error_with_the_jobs_message(code, kind):
         assert "The restore failed: it broke." in raised.value.what
 
 
+def test_every_failing_exit_code_of_the_contract_has_an_error():
+    assert KINDS.keys() == set(CONTRACT["exit_codes"].values()) - {0}
+    assert job_errors.ERRORS == KINDS
+
+
 @pytest.mark.parametrize(
-    ("hint", "remedy"),
+    ("code", "hint", "remedy"),
     [
-        ("fix it.", "Fix it."),
-        ("is the volume mounted?", "Is the volume mounted?"),
-        ("", errors.JobFailed.usual_remedy),
+        (1, "fix it.", "Fix it."),
+        (1, "is the volume mounted?", "Is the volume mounted?"),
+        (1, "", errors.JobFailed.usual_remedy),
+        (11, "", errors.JobFailed.usual_remedy),
+        (28, "", errors.RepositoryFailed.usual_remedy),
     ],
 )
-def test_a_hint_is_a_sentence(hint, remedy):
-    job_result = result(outcome="failed", exit_code=3, error="it broke", hint=hint)
+def test_a_hint_is_a_sentence(code, hint, remedy):
+    job_result = result(outcome="failed", exit_code=code, error="it broke", hint=hint)
 
-    with pytest.raises(errors.JobFailed) as raised:
+    with pytest.raises(errors.DeployError) as raised:
         job_errors.require(tasks.drill("latest"), job_result)
 
     assert raised.value.remedy == remedy

@@ -69,12 +69,12 @@ def follow(context: Context, reporter: Reporter) -> None:
 
 def _verify(options: ReleaseWriteOptions, context: Context) -> Verification:
     from mlflow_ae5_deploy.cli.commands.verify import verify_server
-    from mlflow_ae5_deploy.resources.restore import conclude
+    from mlflow_ae5_deploy.resources.restore import mark_verified
 
     options.reporter.line()
     verification = verify_server(options, context)
     if verification.passed:
-        conclude(context)
+        mark_verified(context)
     return verification
 
 

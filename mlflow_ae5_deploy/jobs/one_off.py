@@ -33,19 +33,19 @@ def run_once(
     show: OnLine,
     *,
     seconds: float,
-    take_up: bool = False,
-    take_ended: bool = False,
-    leave_late: bool = False,
+    resume: bool = False,
+    accept_ended: bool = False,
+    leave_running: bool = False,
     on_end: Callable[[Run, str], None] | None = None,
 ) -> tuple[Run, str]:
     """Create the job, follow its run, delete it; the ended run and its whole log.
 
     The job's name must be for this purpose alone: any job that has it is deleted, before and after.
 
-    take_up: follow a run of just this job that an interrupted call left, instead of a new one.
-    take_ended: also one that has ended meanwhile.
-    leave_late: let a run that takes longer than `seconds` continue, instead of stopping it.
-    on_end: is given the result before the job's record, the other witness of it, is deleted.
+    resume: follow a run of just this job that an interrupted call left, instead of a new one.
+    accept_ended: also one that has ended meanwhile.
+    leave_running: let a run that takes longer than `seconds` continue, instead of stopping it.
+    on_end: called with run and log before the job is deleted.
 
     Raises what follow_run raises, and Locked where another machine runs it.
     """
@@ -56,7 +56,7 @@ def run_once(
         return _create(context, project, desired)
 
     other_machines.refuse_meanwhile(context, project, name)
-    job = _interrupted(context, project, desired, ended=take_ended) if take_up else None
+    job = _interrupted(context, project, desired, ended=accept_ended) if resume else None
     if job is None:
         clear(context, project, name)
         with applying(CreateOneOff(name=name, reason=f"to run {desired.command} once"), context.journal):
@@ -72,7 +72,7 @@ def run_once(
         )
         ended = follow_run(context, runs[0].id, show, seconds=seconds)
     except BaseException as error:
-        if leave_late and isinstance(error, DeadlineExceeded) and runs:
+        if leave_running and isinstance(error, DeadlineExceeded) and runs:
             raise
         with contextlib.suppress(PlatformError):  # report the first error; the next call cleans up
             clear(context, project, name, job, runs)
@@ -195,7 +195,7 @@ def surplus(runs: Iterable[Run], keep: int) -> list[Run]:
     return ended[keep:]
 
 
-def prune(context: Context, name: str, *, keep: int) -> int:
+def delete_old_runs(context: Context, name: str, *, keep: int) -> int:
     """Delete all but the newest `keep` ended runs of the job `name`; their number."""
     old = surplus(_own_runs(context, name), keep)
     for number, run in enumerate(old, 1):

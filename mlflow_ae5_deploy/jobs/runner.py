@@ -104,12 +104,12 @@ def attempt(
     *,
     seconds: float,
     on_success: Callable[[JobResult[R]], None] | None = None,
-    take_ended: bool = False,
+    accept_ended: bool = False,
 ) -> JobResult[R]:
     """Run it once and follow its log, or the run that an interrupted call has left.
 
     For work that must not be done twice: on_success gets the result before the job's record is deleted, and with
-    take_ended the result of an ended run counts. That is allowed only where this very request was started and its
+    accept_ended the result of an ended run counts. That is allowed only where this very request was started and its
     end was not seen. Raises DeadlineExceeded after `seconds`.
     """
     require_command(context, project, task.command)
@@ -123,7 +123,7 @@ def attempt(
         if on_success is not None and job_result.succeeded:
             on_success(job_result)
 
-    leave_late = task.command != "DatabaseUpgrade"  # a migration must not go on while an upgrade is rolled back
+    leave_running = task.command != "DatabaseUpgrade"  # a migration must not go on while an upgrade is rolled back
     try:
         with applying(RunCommand(name=task.command, purpose=task.purpose, reason="asked for"), context.journal):
             ended, log = run_once(
@@ -132,14 +132,14 @@ def attempt(
                 one_off_spec(context, task),
                 quiet,
                 seconds=seconds,
-                take_up=True,
-                take_ended=take_ended,
-                leave_late=leave_late,
+                resume=True,
+                accept_ended=accept_ended,
+                leave_running=leave_running,
                 on_end=on_end,
             )
     except DeadlineExceeded as error:
         continues = "It continues on the platform. Run this again to follow it, with a longer --wait."
-        remedy = continues if leave_late else "It was stopped. Use a longer --wait."
+        remedy = continues if leave_running else "It was stopped. Use a longer --wait."
         raise DeadlineExceeded(error.what, where=error.where, remedy=remedy) from None
     job_result = read_result(task.report, ended, log)
     context.journal.write("note", action=task.purpose, outcome=job_result.outcome, what=job_result.message)

@@ -13,7 +13,7 @@ from mlflow_ae5_deploy.jobs.reports import RestoreReport
 from mlflow_ae5_deploy.jobs.result import JobResult
 from mlflow_ae5_deploy.resources import backup_destination, server_secrets
 from mlflow_ae5_deploy.resources.current_deployment import chosen_of
-from mlflow_ae5_deploy.resources.restore import learn
+from mlflow_ae5_deploy.resources.restore import note_interrupted
 from mlflow_ae5_deploy.resources.secrets import MADE
 
 UPLOAD = 6  # the stage after which the job can run
@@ -40,7 +40,7 @@ def rehearse(
     _store_missing_secrets(context)
     task = tasks.restore(*desired.job_words, "--dry-run")
     job_result = runner.attempt(context, project, task, seconds=desired.wait)
-    learn(context, project, job_result)
+    note_interrupted(context, project, job_result)
     job_errors.require(task, job_result)
     return job_result
 

@@ -51,7 +51,9 @@ def remove(context: Context, desired: JobSpec, *, wait: float) -> ScheduleResult
         context.journal,
     )
     context.state.end_job_change(desired.purpose)
-    pruned = sum(one_off.prune(context, name, keep=0) for name in sorted({desired.name, *(job.name for job in jobs)}))
+    pruned = sum(
+        one_off.delete_old_runs(context, name, keep=0) for name in sorted({desired.name, *(job.name for job in jobs)})
+    )
     if not jobs and not pruned:
         return ScheduleResult("unchanged", f"there is no scheduled {desired.purpose}")
     return ScheduleResult("removed", gone(len(jobs), pruned), None, changes)

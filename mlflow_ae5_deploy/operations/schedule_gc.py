@@ -47,7 +47,7 @@ class GcRequest:
     action: Action = "set"
     database: SecretRef | None = None
     """Reference to the URI of another database for this job; no setting, because it may hide a password."""
-    changes: bool = False  # an option changes the job
+    changes_job: bool = False  # an option changes the job
     keep_runs: int = 50
     wait: float = scheduled_job.RUN_DEADLINE
 
@@ -90,7 +90,7 @@ def carry_out(context: Context, request: GcRequest, configured: JobSpec, progres
     progress.scheduled(result)
     result = replace(result, run=_run(context, request, desired, progress))
     if request.action in ("set", "run"):
-        result = replace(result, pruned=one_off.prune(context, desired.name, keep=request.keep_runs))
+        result = replace(result, pruned=one_off.delete_old_runs(context, desired.name, keep=request.keep_runs))
     progress.run_ends(result)
     return result
 
@@ -171,7 +171,7 @@ def _change_schedule(context: Context, request: GcRequest, desired: JobSpec) -> 
             return schedule.remove(context, desired, wait=request.wait)
         case "set":
             return converge(context, desired, wait=request.wait)
-        case "run" if request.changes:
+        case "run" if request.changes_job:
             return converge(context, desired, wait=request.wait)
     return None
 

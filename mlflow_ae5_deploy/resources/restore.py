@@ -57,8 +57,8 @@ class UndoRestore(Change):
 
 def check_change(desired: RestoreRequest) -> CheckRestore:
     if desired.undo:
-        return CheckRestore(reason="the server is only stopped if there is one")
-    return CheckRestore(name=desired.snapshot, reason="the server is only stopped for an undamaged one")
+        return CheckRestore(reason="the server is stopped only if there is a saved copy")
+    return CheckRestore(name=desired.snapshot, reason="the server is stopped only if the snapshot is undamaged")
 
 
 def restore_change(desired: RestoreRequest) -> RestoreSnapshot | UndoRestore:
@@ -134,7 +134,7 @@ def require_database(context: Context, job_result: JobResult[RestoreReport]) -> 
 # the record in the state ------------------------------------------------------------------------------------------
 
 
-def learn(
+def note_interrupted(
     context: Context, project: Project, job_result: JobResult[RestoreReport], previous: RestoreRecord | None = None
 ) -> None:
     """Record what a job of the command Restore reports of the data. previous: the record of the restore before.
@@ -154,17 +154,17 @@ def learn(
     if left is not None and (left.run.is_active or (left.job_result and left.job_result.succeeded)):
         return  # it may still start, or the next restore takes its result for its own
     if left is not None:
-        delete_run(context, project)
+        delete_restore_job(context, project)
     if started is not None:
         state.restore = previous if previous is not None and previous.status == "done" else None
         state.save()
 
 
-def delete_run(context: Context, project: Project) -> None:
+def delete_restore_job(context: Context, project: Project) -> None:
     one_off.clear(context, project, runner.one_off_spec(context, tasks.restore()).name)
 
 
-def conclude(context: Context) -> None:
+def mark_verified(context: Context) -> None:
     """Record that the restored server was verified, and delete the job of an interrupted call: its result must not be
     taken for that of a later restore."""
     state, project = context.state, context.cached.project(context.settings.project.name)
@@ -172,4 +172,4 @@ def conclude(context: Context) -> None:
         return
     state.restore = replace(state.restore, verified=True)
     state.save()
-    delete_run(context, project)
+    delete_restore_job(context, project)

@@ -23,7 +23,13 @@ from mlflow_ae5_deploy.jobs.result import JobResult
 from mlflow_ae5_deploy.resources import backup_destination, server_secrets
 from mlflow_ae5_deploy.resources.deployment import StopDeployment
 from mlflow_ae5_deploy.resources.interrupted import end_started_restore
-from mlflow_ae5_deploy.resources.restore import CheckRestore, RestoreSnapshot, UndoRestore, learn, require_database
+from mlflow_ae5_deploy.resources.restore import (
+    CheckRestore,
+    RestoreSnapshot,
+    UndoRestore,
+    note_interrupted,
+    require_database,
+)
 from mlflow_ae5_deploy.resources.secrets import SetSecrets
 from mlflow_ae5_deploy.runbook.stages.s07_recovery import RecoveryStage
 
@@ -202,7 +208,7 @@ RUNS_SEEN = [  # the record before, the report of the job, an earlier run: statu
 def test_the_report_of_a_job_is_recorded(tmp_path, case, record, report, left, state, gone):
     where = with_records(context_for(tmp_path, None, record=record), left)
     line = {"outcome": "failed", "exit_code": 24, **(report or {})}
-    learn(where, OURS, JobResult("a2-1", "completed", read(RestoreReport, line)))
+    note_interrupted(where, OURS, JobResult("a2-1", "completed", read(RestoreReport, line)))
     now = where.state.restore
     assert (now and now.status) == state
     assert ((now and now.message) or None) == (REPORTED if report is HALF else None)

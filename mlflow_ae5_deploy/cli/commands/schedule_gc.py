@@ -1,4 +1,4 @@
-"""schedule-gc: the garbage collection job after the install."""
+"""schedule-gc: change, run, pause or delete the garbage collection job."""
 
 from __future__ import annotations
 
@@ -70,20 +70,20 @@ def command(
     if len(chosen) > 1:
         raise Usage(f"{' and '.join('--' + name for name in chosen)} exclude each other.", remedy="Leave one out.")
     action = chosen[0] if chosen else "set"
-    changes = bool(cron is not None or plain or database)
-    if action in ("pause", "resume", "remove") and (changes or dry_run):
+    changes_job = bool(cron is not None or plain or database)
+    if action in ("pause", "resume", "remove") and (changes_job or dry_run):
         raise Usage(f"--{action} excludes options that change the job.", remedy="Leave them out.")
     if action == "run-now" and dry_run:
         if cron is not None:
             raise Usage("--cron has no meaning for one dry run.", remedy="Leave --cron out, or --run-now.")
         action = "rehearse"
     elif dry_run:
-        plain[DRY_RUN], changes = "true", True
+        plain[DRY_RUN], changes_job = "true", True
     overrides: dict[str, Any] = {"gc.schedule": cron} if cron is not None else {}
     if plain:
         overrides["gc.variables"] = plain
     action = "run" if action == "run-now" else action
-    return _run(options, GcRequest(action, database, changes, keep_runs, wait), overrides)  # type: ignore[arg-type]
+    return _run(options, GcRequest(action, database, changes_job, keep_runs, wait), overrides)  # type: ignore[arg-type]
 
 
 def _run(options: WriteOptions, request: GcRequest, overrides: Mapping[str, Any]) -> int:
@@ -117,7 +117,7 @@ def _run(options: WriteOptions, request: GcRequest, overrides: Mapping[str, Any]
 
 
 def _check(cron: str | None, ttl: str | None) -> None:
-    """Raise Configuration here, where the option is known."""
+    """Raise Configuration now, so that the error names the option."""
     from mlflow_ae5_deploy.common.cron import parse_cron
     from mlflow_ae5_deploy.common.durations import parse_ttl
 

@@ -89,14 +89,14 @@ def restore(run: UpgradeRun, project: Project) -> None:
         run.note(restored=True, saved_copy=result.report.saved_copy)
         context.journal.effect("restore", "snapshot", snapshot)
 
-    def attempt(*more: str, take_ended: bool) -> tuple[tasks.JobRequest[RestoreReport], JobResult[RestoreReport]]:
+    def attempt(*more: str, accept_ended: bool) -> tuple[tasks.JobRequest[RestoreReport], JobResult[RestoreReport]]:
         task = tasks.restore("--snapshot", snapshot, "--replace", "--no-upgrade", *more)
         return task, runner.attempt(
-            context, project, task, seconds=run.wait, on_success=restored, take_ended=take_ended
+            context, project, task, seconds=run.wait, on_success=restored, accept_ended=accept_ended
         )
 
-    task, result = attempt("--same-artifacts", take_ended=True)
+    task, result = attempt("--same-artifacts", accept_ended=True)
     if result.exit_code == USAGE:  # the job does not know that option
-        task, result = attempt(take_ended=False)
+        task, result = attempt(accept_ended=False)
     job_errors.require(task, result)
     run.report(result.message)

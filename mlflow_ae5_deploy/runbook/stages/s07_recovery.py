@@ -33,7 +33,7 @@ from mlflow_ae5_deploy.resources.restore import (
     UndoRestore,
     check_change,
     check_first,
-    learn,
+    note_interrupted,
     refuse_in_use,
     refuse_occupied,
     require_database,
@@ -146,9 +146,9 @@ class RecoveryStage(Stage[RestoreState]):
                 context.journal.effect("restore", "snapshot", snapshot)
 
         task = tasks.restore(*desired.job_words)
-        job_result = runner.attempt(context, project, task, seconds=desired.wait, on_success=done, take_ended=resumed)
+        job_result = runner.attempt(context, project, task, seconds=desired.wait, on_success=done, accept_ended=resumed)
         if not job_result.succeeded:
-            learn(context, project, job_result, before)
+            note_interrupted(context, project, job_result, before)
         job_errors.require(task, job_result)
         try:
             require_database(context, job_result)

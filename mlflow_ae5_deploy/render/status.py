@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, fields, is_dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from mlflow_ae5_deploy.common.durations import duration
@@ -13,7 +13,7 @@ from mlflow_ae5_deploy.operations.status.run import Status
 from mlflow_ae5_deploy.operations.status.state import InstallationState
 from mlflow_ae5_deploy.render.console import Reporter
 
-# MLflow does not start on a schema of another version, so that a healthy server has the right one.
+# MLflow does not start on a schema of another version, so a healthy server has the right schema.
 _NO_SCHEMA = "no endpoint shows it; `doctor --from-platform` reads it"
 _DEPLOYMENT = [
     "id",
@@ -117,10 +117,10 @@ def _token(state: InstallationState, now: datetime) -> str:
         else:
             deployment = "of an EARLIER deployment, by this machine's records"
         end = f", expires {_when(token.expires, now)}" if token.expires else ""
-        age = duration(max(now - token.issued, now - now))
+        age = duration(max(now - token.issued, timedelta(0)))
         accounts.append(f"{token.account}: {age} old, {deployment}{end}")
     for token in state.token.previous:
-        age = duration(max(now - token.stored, now - now))
+        age = duration(max(now - token.stored, timedelta(0)))
         accounts.append(
             f"{token.account}: stored {age} ago, before a change to deployment {token.deployment_id} was started"
         )
@@ -134,7 +134,7 @@ def _collection(state: InstallationState, now: datetime) -> str:
     if last := collection.last:
         began = f"{_when(last.began, now)} " if last.began else ""
         run = f"last {began}{last.state}" + (f": {last.message}" if last.message else "")
-    else:  # records are deleted by hand and with the job: that there is none does not show that it never ran
+    else:  # run records may be deleted: none on record does not mean it never ran
         started = collection.started_here
         run = "no run on record" + (f"; this machine started one {_when(started, now)}" if started else "")
     running = collection.running
@@ -145,11 +145,11 @@ def _collection(state: InstallationState, now: datetime) -> str:
 
 
 def _drift(status: Status) -> str:
-    unknown = ", ".join(stage.name for stage in status.not_compared)
-    hidden = f"; not comparable from here: {unknown}" if unknown else ""
+    names = ", ".join(stage.name for stage in status.not_compared)
+    not_compared = f"; not compared: {names}" if names else ""
     if not status.drift:
-        return f"none{hidden}"
-    return f"{len(status.drift)} of {len(status.stages)} stages differ from the configuration{hidden}"
+        return f"none{not_compared}"
+    return f"{len(status.drift)} of {len(status.stages)} stages differ from the configuration{not_compared}"
 
 
 def _when(moment: datetime | None, now: datetime) -> str:

@@ -71,12 +71,12 @@ def observe(context: Context, deployment_id: str) -> Observation | None:
     served = served_by(log)
     if not served:
         return None
-    # The log of one server may show several, such as that of its users: it is wrong if none is the configured one.
+    # A log may name several (MLflow's users have their own): differ only if none is the configured one.
     return Observation(next((one for one in served if one.may_be(configured)), served[-1]), configured)
 
 
 def served_by(log: str) -> list[Database]:
-    """The databases in a log, by the best evidence; that of the last start where it can be told apart."""
+    """The last one named by server or command line, else every kind that migrations name."""
     for evidence in (_NAMED, _COMMAND_LINE):
         if databases := [database for uri in evidence.findall(log) if (database := parse(uri)) is not None]:
             return databases[-1:]

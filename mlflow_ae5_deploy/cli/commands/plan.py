@@ -17,7 +17,7 @@ ExitCode = Annotated[bool, typer.Option("--exit-code", help="Exit with 30 if `in
 
 
 def command(options: ReleaseOptions, create_account: CreateAccount = False, exit_code: ExitCode = False) -> int:
-    """A forecast: later stages are planned on what is there now."""
+    """A forecast: later stages assume the changes of earlier ones."""
     from mlflow_ae5_deploy.engine.executor import run
     from mlflow_ae5_deploy.runbook.stages.registry import STAGES
 

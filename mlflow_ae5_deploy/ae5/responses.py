@@ -28,7 +28,7 @@ from mlflow_ae5_deploy.common.errors import (
 from mlflow_ae5_deploy.common.redaction import scrub
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
-BUSY = frozenset({502, 503, 504})
+BUSY_STATUSES = frozenset({502, 503, 504})
 LOGIN_FORM = re.compile(r"""<form[^>]*\bid=["']?kc-form-login\b""", re.I)
 
 _API = ("/api/v2/", "/platform/", "/auth/admin/")
@@ -61,7 +61,7 @@ def judge(method: str, url: str, response: requests.Response) -> PlatformError |
     where = f"{method.upper()} {parts.netloc}{parts.path}"
     write = is_write(method, parts.path)
     status = response.status_code
-    if status in BUSY:
+    if status in BUSY_STATUSES:
         return _busy(where, write, response)
     if not parts.path.startswith(_API):
         return None  # pages of the login, which the provider reads

@@ -19,7 +19,7 @@ from urllib3.exceptions import InsecureRequestWarning
 
 from mlflow_ae5_deploy.ae5.error_map import READ_TIMEOUT, MappedError, diagnose
 from mlflow_ae5_deploy.ae5.options import ConnectionOptions
-from mlflow_ae5_deploy.ae5.responses import BUSY, SAFE_METHODS, is_write, judge
+from mlflow_ae5_deploy.ae5.responses import BUSY_STATUSES, SAFE_METHODS, is_write, judge
 from mlflow_ae5_deploy.common.clock import Clock
 from mlflow_ae5_deploy.common.errors import DeadlineExceeded, UnexpectedAnswer, WriteForbidden
 from mlflow_ae5_deploy.common.http_log import log_exchange
@@ -76,7 +76,7 @@ class TransportAdapter(HTTPAdapter):
             began = self._clock.monotonic()
             response, trouble = self._attempt(request, timeout, proxies, at_home)
             log_exchange(request, response, self._clock.monotonic() - began)
-            again = trouble.transient if trouble else response is not None and response.status_code in BUSY
+            again = trouble.transient if trouble else response is not None and response.status_code in BUSY_STATUSES
             if attempt == retries or not again:
                 break
             pause = _pause(attempt, response)

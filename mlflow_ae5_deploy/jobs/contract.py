@@ -33,7 +33,7 @@ SUCCESS = frozenset(("done", "dry-run", "undone", "rehearsed", "upgraded", "unch
 OUTCOME_INCOMPLETE = "incomplete"
 UNKNOWN = "unknown"
 """The outcome of a run that left no report."""
-USAGE, INCOMPLETE, BUSY, ABSENT = Usage.exit_code, PartlyDone.exit_code, Locked.exit_code, NotFound.exit_code
+USAGE, INCOMPLETE, LOCK_HELD, ABSENT = Usage.exit_code, PartlyDone.exit_code, Locked.exit_code, NotFound.exit_code
 DAMAGED, REPOSITORY_FAILED = SnapshotDamaged.exit_code, RepositoryFailed.exit_code
 
 

@@ -1,4 +1,4 @@
-"""A cache of the platform's lists, each read at most once until a write."""
+"""A cache of the platform's lists, each read at most once until `forget`."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class PlatformCache:
     def __init__(self, access: Sessions) -> None:
         self._access = access
         self._seen: dict[str, Any] = {}
-        self._gone: set[str] = set()
+        self._hidden: set[str] = set()
 
     def forget(self, *names: str) -> None:
         """Drop the lists that a write made stale; without names, all."""
@@ -34,13 +34,13 @@ class PlatformCache:
             for key in [k for k in self._seen if k == name or k.startswith(name + ":")]:
                 del self._seen[key]
 
-    def expect_gone(self, project_id: str) -> None:
+    def hide_project(self, project_id: str) -> None:
         """In a forecast, hide deployments and jobs of this project from now on."""
-        self._gone.add(project_id)
+        self._hidden.add(project_id)
 
-    def is_going(self, project: Project) -> bool:
+    def is_hidden(self, project: Project) -> bool:
         """Whether a forecast takes this project for gone."""
-        return project.id in self._gone
+        return project.id in self._hidden
 
     def projects(self) -> list[Project]:
         return self._once("projects", lambda p: p.projects(), [])
@@ -56,7 +56,7 @@ class PlatformCache:
 
     def deployments(self) -> list[Deployment]:
         found: list[Deployment] = self._once("deployments", lambda p: p.deployments(), [])
-        return [deployment for deployment in found if deployment.project_id not in self._gone]
+        return [deployment for deployment in found if deployment.project_id not in self._hidden]
 
     def collaborators(self, deployment_id: str) -> list[Collaborator]:
         return self._once(f"collaborators:{deployment_id}", lambda p: p.collaborators(deployment_id), [])
@@ -77,12 +77,12 @@ class PlatformCache:
 
     def jobs(self) -> list[Job]:
         found: list[Job] = self._once("jobs", lambda p: p.jobs(), [])
-        return [job for job in found if job.project_id not in self._gone]
+        return [job for job in found if job.project_id not in self._hidden]
 
-    def going_jobs(self) -> list[Job]:
+    def jobs_of_hidden(self) -> list[Job]:
         """Jobs of projects that a forecast takes for deleted."""
         found: list[Job] = self._once("jobs", lambda p: p.jobs(), [])
-        return [job for job in found if job.project_id in self._gone]
+        return [job for job in found if job.project_id in self._hidden]
 
     def _once(self, key: str, read: Callable[[Client], T], blank: T) -> T:
         if self._access.missing:

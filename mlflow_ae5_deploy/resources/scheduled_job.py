@@ -90,8 +90,8 @@ def observe(context: Context, desired: JobSpec, *, keep_paused: bool = False) ->
     """keep_paused: a job that somebody has paused stays paused."""
     project = context.cached.project(context.settings.project.name)
     jobs = tuple(jobs_for(context.cached.jobs(), project, desired))
-    going = project is not None and context.cached.is_going(project)
-    before = jobs_for(context.cached.going_jobs(), project, desired) if going else jobs
+    hidden = project is not None and context.cached.is_hidden(project)
+    before = jobs_for(context.cached.jobs_of_hidden(), project, desired) if hidden else jobs
     stays_paused = keep_paused and paused_by_somebody(before, context.state.job_changes.get(desired.purpose))
     return ScheduledJobState(project, desired, jobs, context.clock.now(), stays_paused, context.options.dry)
 
@@ -144,7 +144,7 @@ def check(state: ScheduledJobState, context: Context) -> None:
     if context.access.missing or not any(isinstance(change, CreateJob) for change in diff(state).changes):
         return
     check_profile(context, state.desired.resource_profile, f"{state.desired.section}.resource_profile")
-    if state.project is not None and not context.cached.is_going(state.project):
+    if state.project is not None and not context.cached.is_hidden(state.project):
         revision_for(state.project, context.cached.revisions(state.project), "latest", state.desired.command)
 
 

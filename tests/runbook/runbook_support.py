@@ -60,7 +60,7 @@ class Lists:
     def secret_names(self) -> set[str]:
         return set(self.secrets_)
 
-    def is_going(self, project: Project) -> bool:
+    def is_hidden(self, project: Project) -> bool:
         return False
 
     def resource_profiles(self) -> list[ResourceProfile]:

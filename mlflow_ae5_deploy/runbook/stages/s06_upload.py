@@ -65,7 +65,7 @@ class UploadStage(Stage[ProjectState]):
     def assume(self, changes: Sequence[Change], state: ProjectState, context: Context) -> None:
         """What hangs on a project that is replaced goes with it."""
         if state.project is not None and any(isinstance(change, ReplaceProject) for change in changes):
-            context.cached.expect_gone(state.project.id)
+            context.cached.hide_project(state.project.id)
 
     def apply(self, change: Change, state: ProjectState, context: Context) -> None:
         project = state.project

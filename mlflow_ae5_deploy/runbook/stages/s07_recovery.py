@@ -65,8 +65,8 @@ class RecoveryStage(Stage[RestoreState]):
     def observe(self, context: Context) -> RestoreState:
         restore, project = context.options.recovery, context.cached.project(context.settings.project.name)
         if restore is None:
-            going = project is not None and context.cached.is_going(project)  # then stage 6 has checked already
-            return RestoreState(None, project, interrupted=None if going else interrupted_restore(context, project))
+            hidden = project is not None and context.cached.is_hidden(project)  # then stage 6 has checked already
+            return RestoreState(None, project, interrupted=None if hidden else interrupted_restore(context, project))
         destination = backup_destination.observe(context)
         servers = servers_of(context)
         record, upgrade = context.state.restore, interrupted_upgrade(context.state)

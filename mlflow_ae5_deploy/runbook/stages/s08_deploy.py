@@ -109,8 +109,8 @@ class DeployStage(Stage[DeploymentState]):
         if state.other_database and not starts:
             raise self._wrong_database(state.current, state.other_database)
         if starts and not context.access.missing:
-            going = state.project is None or context.cached.is_going(state.project)
-            check_before_start(context, state.desired, None if going else state.project)
+            hidden = state.project is None or context.cached.is_hidden(state.project)
+            check_before_start(context, state.desired, None if hidden else state.project)
 
     def diff(self, state: DeploymentState) -> Diff:
         stops = [

@@ -23,7 +23,7 @@ _LONGEST_QUOTE = 300
 
 
 class _Bearer(AuthBase):
-    """Set the header here, so that requests does not replace it from ~/.netrc."""
+    """As an auth object: requests replaces a plain Authorization header by ~/.netrc's."""
 
     def __init__(self, token: Secret | None) -> None:
         self._token = token
@@ -56,7 +56,7 @@ class Answer:
         if self.problem:
             return self.problem
         if 300 <= self.status < 400:
-            return f"{self.status}, a redirect to the login page"
+            return f"{self.status}, a redirect"
         if LOGIN_FORM in self.body:
             return f"{self.status} with the platform's login page"
         text = scrub(" ".join(self.body[:2000].decode("utf-8", "replace").split()))
@@ -75,7 +75,7 @@ class Health:
         return self.status == "healthy"
 
 
-def judge(status: int, content_type: str, body: bytes, message: str) -> Health:
+def health_of(status: int, content_type: str, body: bytes, message: str) -> Health:
     """The health that an answer to PROBE shows."""
     if status == 200 and "json" in content_type:
         try:
@@ -95,7 +95,7 @@ def judge(status: int, content_type: str, body: bytes, message: str) -> Health:
 
 
 class ServerApi:
-    """Calls to one server. Redirects, which lead to the login page, are not followed."""
+    """Calls to one server. Redirects, as to the login page, are not followed."""
 
     def __init__(
         self,
@@ -136,7 +136,7 @@ class ServerApi:
 
     def health(self, timeout: float | None = None) -> Health:
         answer = self.call("GET", PROBE, timeout=timeout)
-        return judge(answer.status, answer.content_type, answer.body, answer.message)
+        return health_of(answer.status, answer.content_type, answer.body, answer.message)
 
     def close(self) -> None:
         self._http.close()

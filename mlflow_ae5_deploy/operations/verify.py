@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mlflow_ae5_deploy.common.errors import VerificationFailed
-from mlflow_ae5_deploy.common.mlflow_api import LOGIN_FORM, PROBE, Answer, ServerApi, judge
+from mlflow_ae5_deploy.common.mlflow_api import LOGIN_FORM, PROBE, Answer, ServerApi, health_of
 from mlflow_ae5_deploy.common.redaction import Secret
 from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.resources import served_database
@@ -188,7 +188,7 @@ class _Verifier:
 
     def _refused(self, api: ServerApi) -> str:
         answer = api.call("GET", PROBE)
-        status = judge(answer.status, answer.content_type, answer.body, answer.message).status
+        status = health_of(answer.status, answer.content_type, answer.body, answer.message).status
         if status == "healthy" or (answer.json() is not None and answer.status == 200):
             raise _Failed("the API answered")
         if status != "unauthorised":

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from mlflow_ae5_deploy.ae5.probe import Certificate, Handshake
-from mlflow_ae5_deploy.common.mlflow_api import Health, judge
+from mlflow_ae5_deploy.common.mlflow_api import Health, health_of
 from mlflow_ae5_deploy.common.redaction import scrub
 from mlflow_ae5_deploy.config.database_uri import DRIVERS, parse_store_uri
 from mlflow_ae5_deploy.jobs.contract import read
@@ -245,7 +245,7 @@ def test_clock(skew, severity, message):
 # host names -------------------------------------------------------------------------------------------------------
 
 GOOD = Health("healthy", "it answers")
-REFUSED = judge(403, "text/plain", b"Invalid Host header - possible DNS rebinding attack detected", "403")
+REFUSED = health_of(403, "text/plain", b"Invalid Host header - possible DNS rebinding attack detected", "403")
 INGRESS = Health("unhealthy", "404 no such host")
 
 

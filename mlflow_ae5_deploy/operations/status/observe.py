@@ -12,7 +12,7 @@ from datetime import datetime
 from mlflow_ae5_deploy.ae5.models import Deployment, Job, Project, Run
 from mlflow_ae5_deploy.common.cron import parse_cron
 from mlflow_ae5_deploy.common.errors import Configuration, PlatformError
-from mlflow_ae5_deploy.common.mlflow_api import PROBE, Health, judge
+from mlflow_ae5_deploy.common.mlflow_api import PROBE, Health, health_of
 from mlflow_ae5_deploy.common.redaction import Secret
 from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.engine.lock import holder_of
@@ -119,7 +119,7 @@ def _ask_server(
     """(health, version, why the version is not known), as the signed-in owner, because that needs no token."""
     if current is None or not current.is_started or not current.url:
         return None, None, "no server runs"
-    health = health_of(context, current)
+    health = deployment_health(context, current)
     if health.status == "unauthorised" and token is not None:
         server = context.server(current.url, token)
         try:
@@ -134,7 +134,7 @@ def _ask_server(
     return health, *read_version(page.status, page.text, f"{page.status} at {page.url}")
 
 
-def health_of(context: Context, current: Deployment) -> Health:
+def deployment_health(context: Context, current: Deployment) -> Health:
     """Ask a deployment's MLflow API, as the signed-in owner."""
     return health_at(context, current.url or "")
 
@@ -145,7 +145,7 @@ def health_at(context: Context, url: str, *, host: str | None = None) -> Health:
         answer = context.platform.session.browse(f"{url.rstrip('/')}/{PROBE}", host=host)
     except PlatformError as error:
         return Health("unhealthy", error.what)
-    return judge(answer.status, answer.content_type, answer.text.encode(), f"{answer.status} at {answer.url}")
+    return health_of(answer.status, answer.content_type, answer.text.encode(), f"{answer.status} at {answer.url}")
 
 
 def read_version(status: int, text: str, message: str) -> tuple[str | None, str]:

@@ -15,7 +15,7 @@ from mlflow_ae5_deploy.jobs.contract import REHEARSE
 from mlflow_ae5_deploy.jobs.reports import UpgradeReport
 from mlflow_ae5_deploy.jobs.result import JobResult
 from mlflow_ae5_deploy.jobs.spec import check_profile
-from mlflow_ae5_deploy.operations.status.observe import health_of
+from mlflow_ae5_deploy.operations.status.observe import deployment_health
 from mlflow_ae5_deploy.release.archive import read_project_archive
 from mlflow_ae5_deploy.release.models import BuiltArchive
 from mlflow_ae5_deploy.release.packages import environment_of
@@ -85,7 +85,7 @@ def check(context: Context, planned: UpgradePlan) -> None:
     check_profile(context, context.settings.backup.resource_profile, "backup.resource_profile")
     server = planned.server
     if server is not None and server.is_started and server.url:
-        health = health_of(context, server)
+        health = deployment_health(context, server)
         if health.status == "unhealthy":
             raise Conflict(
                 f"The server is unhealthy now ({health.message}): whether an upgrade works could not be seen.",

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from mlflow_ae5_deploy.ae5.models import Deployment
 from mlflow_ae5_deploy.common.errors import Conflict, PlatformError, StageFailed
-from mlflow_ae5_deploy.common.mlflow_api import PROBE, Health, judge
+from mlflow_ae5_deploy.common.mlflow_api import PROBE, Health, health_of
 from mlflow_ae5_deploy.engine.change import Change, Consequence, Impact
 from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.engine.records import DeploymentSpec
@@ -94,7 +94,7 @@ class DeployStage(Stage[DeploymentState]):
             answer = context.platform.session.browse(f"{current.url.rstrip('/')}/{PROBE}")
         except PlatformError as error:
             return Health("unhealthy", error.what)
-        return judge(answer.status, answer.content_type, answer.text.encode(), f"{answer.status} at {answer.url}")
+        return health_of(answer.status, answer.content_type, answer.text.encode(), f"{answer.status} at {answer.url}")
 
     def check(self, state: DeploymentState, context: Context) -> None:
         """Find out now what could not be started later."""

@@ -6,7 +6,7 @@ The file is `<top>/.mlflow-ae5-deploy/provenance.json`:
 itself, so the digest does not depend on the tool's version or on the release's source.
 
 AE5 renames the top folder, may add files, and appends lines to `.gitignore`. So a downloaded archive is recognised by
-its content digest, while every file that its provenance lists is unchanged.
+its content digest, as long as every file that its provenance lists is unchanged.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class Comparison:
 
 
 def content_digest_of(archive_bytes: bytes) -> str | None:
-    """The content digest of a downloaded archive; None if it is not ours or edited."""
+    """The content digest of a downloaded archive; None if it was not made by this tool, or edited since."""
     provenance, survey, _ = _read(archive_bytes)
     if provenance is None or survey is None or _deviations(provenance, survey):
         return None
@@ -88,7 +88,7 @@ class BuildRecord:
     edited: tuple[str, ...]  # files changed since
 
 
-def made_of(archive_bytes: bytes) -> tuple[BuildRecord | None, str]:
+def build_record_of(archive_bytes: bytes) -> tuple[BuildRecord | None, str]:
     """The provenance of a downloaded archive, or why there is none. Never raises."""
     provenance, survey, problem = _read(archive_bytes)
     if provenance is None or survey is None:

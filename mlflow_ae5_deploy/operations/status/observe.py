@@ -29,7 +29,7 @@ from mlflow_ae5_deploy.operations.status.state import (
     UnfinishedOperation,
 )
 from mlflow_ae5_deploy.operations.status_backups import observe_backups
-from mlflow_ae5_deploy.release.provenance import made_of
+from mlflow_ae5_deploy.release.provenance import build_record_of
 from mlflow_ae5_deploy.resources import scheduled_job
 from mlflow_ae5_deploy.resources.current_deployment import chosen_of
 from mlflow_ae5_deploy.resources.interrupted import interrupted_restore
@@ -45,7 +45,9 @@ def observe(context: Context, token: Secret | None) -> InstallationState:
     project = context.cached.project(context.settings.project.name)
     chosen = chosen_of(context)
     current = chosen.current
-    build, build_unknown = made_of(context.cached.archive(project)) if project else (None, "there is no project")
+    build, build_unknown = (
+        build_record_of(context.cached.archive(project)) if project else (None, "there is no project")
+    )
     health, version, version_unknown = _ask_server(context, current, token)
     sharing = context.settings.sharing
     upgrade = context.state.upgrade

@@ -19,7 +19,7 @@ from mlflow_ae5_deploy.operations.status.observe import deployment_health
 from mlflow_ae5_deploy.release.archive import read_project_archive
 from mlflow_ae5_deploy.release.models import BuiltArchive
 from mlflow_ae5_deploy.release.packages import environment_of
-from mlflow_ae5_deploy.release.provenance import made_of, same_content
+from mlflow_ae5_deploy.release.provenance import build_record_of, same_content
 from mlflow_ae5_deploy.resources.current_deployment import chosen_of, desired_deployment
 from mlflow_ae5_deploy.resources.deployment import check_before_start
 
@@ -147,7 +147,7 @@ def release_words(name: str) -> str:
 
 
 def _name(archive: bytes) -> str:
-    made, _ = made_of(archive)
+    made, _ = build_record_of(archive)
     return made.release if made else UNKNOWN
 
 

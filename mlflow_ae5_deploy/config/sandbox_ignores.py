@@ -10,7 +10,7 @@ import copy
 from collections.abc import Mapping
 from typing import Any
 
-# Replaced altogether; flags may still set them, which is how the sandbox's own address and accounts come in.
+# Dropped from file, profile and environment; `cli/sandbox_up.py` sets the sandbox's own as flags.
 _IGNORED = (
     ("platform", "hostname"),
     ("platform", "verify_tls"),
@@ -57,7 +57,7 @@ def without_real_systems(values: Mapping[Any, Any]) -> tuple[dict[Any, Any], lis
     for section in ("gc", "slipstream"):
         ignored += _ignored_variables(result.get(section), section)
     if isinstance(result.get("server"), dict) and result["server"].pop("secrets", None):
-        ignored.append("server.secrets")  # keys of real stores, which are ignored themselves
+        ignored.append("server.secrets")  # they open real stores, which the sandbox ignores too
     return result, ignored
 
 

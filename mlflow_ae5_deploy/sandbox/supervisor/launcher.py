@@ -8,6 +8,8 @@ however hard, the command gets the stop signal, some grace, and then everything 
 
 With --secrets the command gets a mount namespace of its own, in which that folder is also where AE5 has the secrets.
 
+A deployment becomes a process by deployments.py -> base.py -> processes.py -> launcher.py.
+
 Exit status: the command's, or 128 + the signal that ended it; 125 where the folder cannot be mounted.
 """
 

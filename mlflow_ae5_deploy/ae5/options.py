@@ -24,7 +24,7 @@ class ConnectionOptions:
     connect_timeout: float = 10
     read_timeout: float = 60  # longest silence within an answer
     upload_timeout: float = 1800  # longest time for a whole answer or upload
-    retries: int = 3  # of a GET or HEAD; nothing else is repeated
+    retries: int = 3  # by the transport, of GET, HEAD and OPTIONS
 
     def trust(self) -> str | bool:
         """The argument `verify` of `requests`.

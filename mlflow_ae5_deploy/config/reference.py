@@ -1,6 +1,11 @@
 """Render the settings as documentation: annotated YAML, and tables in Markdown.
 
-Both are kept in the repository and compared with this by a test. To renew them after a change of the settings:
+Both are kept in the repository and compared with this by a test. To add a setting:
+
+1. Add the field, with its description, to `settings.py`.
+2. Where an environment variable sets it, add that to NAMES of `environment.py`, and to runbooks/configuration.md.
+3. Where it leads to a real platform or store, list it in `sandbox_ignores.py`.
+4. Print both again:
 
     python -m mlflow_ae5_deploy.config.reference yaml > mlflow_ae5_deploy/config/reference.yaml
     python -m mlflow_ae5_deploy.config.reference markdown     # goes between the marks in runbooks/configuration.md

@@ -173,14 +173,14 @@ def _move(connection: Connection, moves: Sequence[tuple[str, str, str]]) -> None
 def _note_triggers(connection: Connection, database: str) -> bool:
     """Note the triggers of MLflow's tables and drop them. Whether any are noted."""
     note = f"{quoted(database)}.{quoted(_NOTE)}"
-    if found := _triggers(connection, database):
+    if triggers := _triggers(connection, database):
         connection.exec_driver_sql(
             f"CREATE TABLE IF NOT EXISTS {note} (name VARCHAR(64) PRIMARY KEY, about VARCHAR(64), text LONGTEXT)"
         )
-        for name, (table, text) in found.items():
+        for name, (table, text) in triggers.items():
             connection.exec_driver_sql(f"REPLACE INTO {note} VALUES (%s, %s, %s)", (name, table, text))  # noqa: S608
         connection.commit()
-        for name in found:
+        for name in triggers:
             connection.exec_driver_sql(f"DROP TRIGGER {quoted(database)}.{quoted(name)}")
     return _is_noted(connection, database)
 
@@ -220,14 +220,14 @@ def _is_noted(connection: Connection, database: str) -> bool:
 
 def _triggers(connection: Connection, database: str) -> dict[str, tuple[str, str]]:
     """name: (table, what follows the name in the statement that creates it)."""
-    found = connection.exec_driver_sql(
+    rows = connection.exec_driver_sql(
         "SELECT trigger_name, event_object_table, action_timing, event_manipulation, action_statement "
         "FROM information_schema.triggers WHERE trigger_schema = %s",
         (database,),
     ).all()
     return {
         name: (table, f"{timing} {event} ON {quoted(table)} FOR EACH ROW {body}")
-        for name, table, timing, event, body in found
+        for name, table, timing, event, body in rows
         if table in schema.all_tables()
     }
 
@@ -255,8 +255,8 @@ def _here(connection: Connection) -> str:
 
 
 def _databases(connection: Connection, start: str) -> list[str]:
-    found = _ask(connection, "SELECT schema_name FROM information_schema.schemata")
-    return [str(name) for name in found if str(name).startswith(start)]
+    names = _ask(connection, "SELECT schema_name FROM information_schema.schemata")
+    return [str(name) for name in names if str(name).startswith(start)]
 
 
 def _tables(connection: Connection, where: str) -> list[str]:

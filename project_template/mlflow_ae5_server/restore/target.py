@@ -183,7 +183,7 @@ def _write_sparse(descriptor: int, chunk: memoryview) -> None:
 
 def _count(folder: bytes, reserved: bytes) -> int:
     """The names below `folder` that are no folders, and do not begin with `reserved` in `folder` itself."""
-    found, waiting = 0, [folder]
+    count, waiting = 0, [folder]
     while waiting:
         directory = waiting.pop()
         with os.scandir(directory) as entries:
@@ -193,12 +193,12 @@ def _count(folder: bytes, reserved: bytes) -> int:
                 if entry.is_dir(follow_symlinks=False):
                     waiting.append(entry.path)
                 else:
-                    found += 1
-    return found
+                    count += 1
+    return count
 
 
 def _sum(descriptor: int, expected: int) -> tuple[int, str]:
-    """Size and SHA-256 as read. `expected`: the size, as far as is known."""
+    """Size and SHA-256 as read. `expected`: the probable size."""
     digest, size = hashlib.sha256(), 0
     # A byte more than there should be, so that one reading of a small file finds its end as well.
     piece = min(_PIECE, expected + 1)

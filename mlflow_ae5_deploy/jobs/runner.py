@@ -125,7 +125,7 @@ def attempt(
 
     leave_running = task.command != "DatabaseUpgrade"  # a migration must not go on while an upgrade is rolled back
     try:
-        with applying(RunCommand(name=task.command, purpose=task.purpose, reason="asked for"), context.journal):
+        with applying(RunCommand(name=task.command, purpose=task.purpose, reason="requested"), context.journal):
             ended, log = run_once(
                 context,
                 project,

@@ -44,7 +44,7 @@ def remove(context: Context, desired: JobSpec, *, wait: float) -> ScheduleResult
     """Delete every job that does this work, after its active run has ended, and the records of its runs."""
     jobs = scheduled_job.jobs_for(context.cached.jobs(), runner.required_project(context), desired)
     by_id = {job.id: job for job in jobs}
-    changes = tuple(DeleteJob(name=job.name, id=job.id, purpose=desired.purpose, reason="asked for") for job in jobs)
+    changes = tuple(DeleteJob(name=job.name, id=job.id, purpose=desired.purpose, reason="requested") for job in jobs)
     execute(
         changes,
         lambda one: scheduled_job.delete(by_id[one.id], context, wait=wait, purpose=desired.purpose),

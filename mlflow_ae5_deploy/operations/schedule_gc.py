@@ -192,7 +192,7 @@ def pause(context: Context, desired: JobSpec) -> ScheduleResult:
     active = [job for job in jobs if not scheduled_job.is_paused(job)]
     if not active:
         return ScheduleResult("unchanged", f"job `{jobs[0].name}` is already paused", jobs[0])
-    changes = tuple(PauseJob(name=job.name, id=job.id, purpose=desired.purpose, reason="asked for") for job in active)
+    changes = tuple(PauseJob(name=job.name, id=job.id, purpose=desired.purpose, reason="requested") for job in active)
     by_id = {job.id: job for job in active}
     execute(changes, lambda one: scheduled_job.pause(by_id[one.id], context, desired.purpose), context.journal)
     return ScheduleResult("paused", f"job `{active[0].name}` is paused: nothing is collected", active[0], changes)
@@ -210,7 +210,7 @@ def resume(context: Context, desired: JobSpec) -> ScheduleResult:
     context.state.end_job_change(desired.purpose)
     if not scheduled_job.is_paused(job):
         return ScheduleResult("unchanged", f"job `{job.name}` is not paused", job)
-    change = ResumeJob(name=job.name, id=job.id, purpose=desired.purpose, reason="asked for")
+    change = ResumeJob(name=job.name, id=job.id, purpose=desired.purpose, reason="requested")
     execute((change,), lambda _one: scheduled_job.resume(job, context), context.journal)
     return ScheduleResult("resumed", f"job `{job.name}` is scheduled again", job, (change,))
 

@@ -52,7 +52,7 @@ def add(context: Context, desired: Sequence[Pair]) -> ShareChange:
     deployment = deployment_of(context)
     current = context.cached.collaborators(deployment.id)
     missing = sorted(set(desired) - pairs_of(current))
-    changes = tuple(ShareWith.of(pair, deployment.id, "asked for") for pair in missing)
+    changes = tuple(ShareWith.of(pair, deployment.id, "requested") for pair in missing)
     if missing:
         _write(context, deployment.id, changes, [*current, *(collaborator(pair) for pair in missing)])
         # Remember only those that are configured too: `install` leaves the others alone.
@@ -65,7 +65,7 @@ def remove(context: Context, desired: Sequence[Pair]) -> ShareChange:
     deployment = deployment_of(context)
     current = context.cached.collaborators(deployment.id)
     surplus = sorted(set(desired) & pairs_of(current))
-    changes = tuple(StopSharing.of(pair, deployment.id, "asked for") for pair in surplus)
+    changes = tuple(StopSharing.of(pair, deployment.id, "requested") for pair in surplus)
     if surplus:
         _write(context, deployment.id, changes, [c for c in current if (c.type, c.id) not in set(surplus)])
     context.state.shared = tuple(pair for pair in context.state.shared if pair not in desired)

@@ -8,7 +8,7 @@ from mlflow_ae5_deploy.render.console import Reporter
 
 
 def show_log(reporter: Reporter, show: OnLine, part: str, source: LogSource, text: str, *, lines: int) -> None:
-    """part: the one asked for, where the source may be another. lines: from the end; 0 means all."""
+    """part: the requested one, where the source may be another. lines: from the end; 0 means all."""
     if source.part and source.part != part:
         reporter.note("The application has printed nothing yet. These are the platform's events (--part events):")
     shown = lines_of(text)[-lines:]

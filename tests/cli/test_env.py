@@ -1,4 +1,4 @@
-"""`env`: every format gives its reader exactly the values, whatever is in them; the token only when asked for."""
+"""`env`: every format gives its reader exactly the values, whatever is in them; the token only when requested."""
 
 from __future__ import annotations
 

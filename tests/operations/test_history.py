@@ -21,19 +21,19 @@ def line(event, second=0, verb="install", who="a@b", **fields):
 
 
 def deleting(name):
-    return DeleteJob(name=name, id=f"a1-{name}", purpose="backup", reason="asked for").record()
+    return DeleteJob(name=name, id=f"a1-{name}", purpose="backup", reason="requested").record()
 
 
 def running(purpose):
-    return RunCommand(name="Backup", purpose=purpose, reason="asked for").record()
+    return RunCommand(name="Backup", purpose=purpose, reason="requested").record()
 
 
 def storing(account):
-    return StoreToken(name=account, reason="asked for").record()
+    return StoreToken(name=account, reason="requested").record()
 
 
-RESTART = RestartDeployment(name="x", reason="asked for").record()
-ISSUE = IssueToken(reason="asked for").record()
+RESTART = RestartDeployment(name="x", reason="requested").record()
+ISSUE = IssueToken(reason="requested").record()
 BEGIN, END = line("begin"), line("end", 5, outcome="done", what="")
 EFFECT = line("effect", 1, action="set", resource="secrets", name="A, B", account="service")
 ROWS = [

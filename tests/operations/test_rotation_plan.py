@@ -28,13 +28,13 @@ LEFT_HAS_GONE = replace(RIGHT, left=("carl",))
 NOTHING_LEFT = replace(LEFT_HAS_GONE, gc_tested=True)
 
 ROWS = [
-    ("asked for", PLAIN, RIGHT, ALL, True),
+    ("requested", PLAIN, RIGHT, ALL, True),
     ("not needed", NEEDED, RIGHT, (), False),
     ("nobody has one", NEEDED, replace(RIGHT, stored={}), ALL, True),
     ("restarted by somebody else", NEEDED, RESTARTED_ELSEWHERE, ALL, True),
     ("the secret was deleted", NEEDED, UNLISTED, ("svc",), True),
     ("a new consumer", NEEDED, NEW_CONSUMER, ("bob",), True),
-    ("a new consumer, asked for", PLAIN, NEW_CONSUMER, ALL, True),
+    ("a new consumer, requested", PLAIN, NEW_CONSUMER, ALL, True),
     ("it ends soon", NEEDED, DUE, ALL, True),
     ("it ends soon and one is left", PLAIN, replace(BOB_LEFT, due=True), ALL, True),
     ("one was left", PLAIN, BOB_LEFT, ("bob",), True),
@@ -47,7 +47,7 @@ ROWS = [
     ("only the gc job is unproved, by cron", NEEDED, GC_LEFT, (), True),
     ("the one left is no consumer any more", NEEDED, LEFT_HAS_GONE, (), True),
     ("nor is the gc job unproved", NEEDED, NOTHING_LEFT, (), False),
-    ("nor is the gc job unproved, asked for", PLAIN, NOTHING_LEFT, ALL, True),
+    ("nor is the gc job unproved, requested", PLAIN, NOTHING_LEFT, ALL, True),
     ("one was left, and the gc job proved", NEEDED, replace(BOB_LEFT, gc_tested=True), ("bob",), True),
 ]
 

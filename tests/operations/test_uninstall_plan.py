@@ -51,7 +51,7 @@ ROWS = [
     ("with secrets", ALL, True, [*GOES, OWN, OF_CONSUMER]),
     ("what an interrupted call has left", UninstallState(runs=(ENDED, ACTIVE)), False, [(DeleteRuns, "")]),
     ("secrets alone stay", UninstallState(secrets=("A", "B")), False, []),
-    ("secrets alone, asked for", UninstallState(secrets=("A", "B")), True, [OWN]),
+    ("secrets alone, requested", UninstallState(secrets=("A", "B")), True, [OWN]),
 ]
 
 

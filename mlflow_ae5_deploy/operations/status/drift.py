@@ -50,7 +50,7 @@ def drift_of(number: int, name: str, diff: Diff) -> StageDrift:
     """Pure: one stage's diff, seen as drift."""
     if isinstance(diff, NoChange):
         return StageDrift(number, name, SAME, diff.reason, (), diff.warnings)
-    if all(change.guess for change in diff.changes):  # asked for only because this machine does not know better
+    if all(change.guess for change in diff.changes):  # requested only because this machine does not know better
         state = UNKNOWN
     else:  # whether the platform has the content of local files, stage 6 compares
         state = SAME if all(change.local for change in diff.changes) else DIFFERS

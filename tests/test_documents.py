@@ -24,7 +24,7 @@ import pytest
 from mlflow_ae5_deploy.cli.main import main
 from mlflow_ae5_deploy.common import errors
 from mlflow_ae5_deploy.config.load import load
-from mlflow_ae5_deploy.runbook.stages.registry import STAGES
+from mlflow_ae5_deploy.runbook.stages.order import STAGES
 from mlflow_ae5_deploy.sandbox import lifecycle
 from mlflow_ae5_deploy.sandbox.control_plane.client import RemoteControl
 from mlflow_ae5_deploy.sandbox.info import SandboxInfo

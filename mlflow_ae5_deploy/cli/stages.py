@@ -34,7 +34,7 @@ def run_all(
     from mlflow_ae5_deploy.engine.context import RunOptions
     from mlflow_ae5_deploy.engine.executor import run
     from mlflow_ae5_deploy.operations.restore import refuse_empty_undo
-    from mlflow_ae5_deploy.runbook.stages.registry import STAGES
+    from mlflow_ae5_deploy.runbook.stages.order import STAGES
 
     reporter = options.reporter
     run_options = RunOptions(consent=consent(options, agreed_to), recovery=recovery, replace_keys=replace_keys)

@@ -21,7 +21,7 @@ from mlflow_ae5_deploy.config.settings import Settings
 from mlflow_ae5_deploy.engine.context import Context, RunOptions
 from mlflow_ae5_deploy.engine.executor import run
 from mlflow_ae5_deploy.engine.stage import RunResult
-from mlflow_ae5_deploy.runbook.stages.registry import STAGES
+from mlflow_ae5_deploy.runbook.stages.order import STAGES
 from tests.sandbox.support import Admin, credentials
 
 RIGHT = "right-planted-password"

@@ -24,7 +24,7 @@ from mlflow_ae5_deploy.operations.rotate_token_plan import RotationOptions, Rota
 from mlflow_ae5_deploy.operations.uninstall_plan import UninstallState
 from mlflow_ae5_deploy.resources import scheduled_job
 from mlflow_ae5_deploy.resources.job_specs import gc_job
-from mlflow_ae5_deploy.runbook.stages.registry import STAGES
+from mlflow_ae5_deploy.runbook.stages.order import STAGES
 
 HTML = SimpleNamespace(status=302, content_type="text/html", text="", url="https://ae5.example.com/login")
 USER = User(id="1", username=ACCOUNT, enabled=True)

@@ -27,7 +27,7 @@ def command(options: ReleaseWriteOptions, from_platform: FromPlatform = False) -
     from mlflow_ae5_deploy.operations.doctor.checks import run_checks
     from mlflow_ae5_deploy.operations.doctor.findings import ERROR, Finding
     from mlflow_ae5_deploy.render.doctor import show, show_summary
-    from mlflow_ae5_deploy.runbook.stages.registry import STAGES
+    from mlflow_ae5_deploy.runbook.stages.order import STAGES
 
     advice = load_settings(options).warnings
     reporter = options.reporter

@@ -92,7 +92,7 @@ def _rehearse(
     from mlflow_ae5_deploy.engine.executor import run
     from mlflow_ae5_deploy.operations import restore
     from mlflow_ae5_deploy.render.backup import run_data, show
-    from mlflow_ae5_deploy.runbook.stages.registry import STAGES
+    from mlflow_ae5_deploy.runbook.stages.order import STAGES
 
     reporter = options.reporter
     run_options = RunOptions(consent=consent(options), replace_keys=replace_keys)

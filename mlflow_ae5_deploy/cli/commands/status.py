@@ -36,7 +36,7 @@ def command(options: ReleaseOptions, watch: Watch = None) -> int:
 def _status(options: ReleaseOptions, context: Context) -> Status:
     from mlflow_ae5_deploy.engine.context import StageOutputs
     from mlflow_ae5_deploy.operations.status.run import status
-    from mlflow_ae5_deploy.runbook.stages.registry import STAGES
+    from mlflow_ae5_deploy.runbook.stages.order import STAGES
 
     context.outputs = StageOutputs()
     return status(context, STAGES, given_token(options))

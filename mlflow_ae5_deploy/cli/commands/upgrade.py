@@ -99,7 +99,7 @@ def _upgrade_run(context: Context, reporter: Reporter, wait: float) -> UpgradeRu
     from mlflow_ae5_deploy.cli.stages import follow
     from mlflow_ae5_deploy.engine.executor import run
     from mlflow_ae5_deploy.operations.upgrade.run import UpgradeRun
-    from mlflow_ae5_deploy.runbook.stages.registry import STAGES
+    from mlflow_ae5_deploy.runbook.stages.order import STAGES
 
     def run_stages(stages: Sequence[AnyStage]) -> RunResult:
         return run(stages, context, on_stage=reporter.stage_begins, on_result=reporter.stage_ends, framed=False)

@@ -70,7 +70,7 @@ def _upgrade(run: UpgradeRun, reporter: Reporter, given: Sequence[str]) -> dict[
     context, interrupted = run.context, run.context.state.upgrade
     if interrupted is not None:
         plan.require_resumable(context, interrupted)
-    run.from_stage(1, 5)
+    run.run_between(1, 5)
     if interrupted is not None:  # there may be no project just now
         plan.require_same_release(context, interrupted)
         reporter.line(f"Resuming the interrupted upgrade to {interrupted.release} ({interrupted.phase}).")

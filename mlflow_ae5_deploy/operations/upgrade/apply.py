@@ -184,7 +184,7 @@ def _migrate(run: UpgradeRun) -> None:
 
 def _start(run: UpgradeRun) -> None:
     run.note(phase="starting")
-    run.from_stage(8)
+    run.run_between(8, 14)
     share_as_before(run)
     schedule_as_before(run)
 

@@ -137,12 +137,12 @@ def _return_project(run: UpgradeRun) -> None:
 def _start_as_before(run: UpgradeRun) -> None:
     definition = run.record.definition
     if definition is None:
-        run.from_stage(14)
+        run.run_between(14, 14)
         schedule_as_before(run)
         return
     run.report("start the server as it was")
     _start(run, definition)
-    run.from_stage(9)
+    run.run_between(9, 14)
     share_as_before(run)
     schedule_as_before(run)
     verify(run)

@@ -65,7 +65,8 @@ class UpgradeRun:
             raise StageFailed("There is no project.", stage=6)
         return self.project
 
-    def from_stage(self, first: int, last: int = 14) -> None:
+    def run_between(self, first: int, last: int) -> None:
+        """Run these stages and all between. Raises what one of them fails with."""
         result = self.run_stages([stage for stage in self.stages if first <= stage.number <= last])
         if result.error is not None:
             raise result.error

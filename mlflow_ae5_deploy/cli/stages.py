@@ -27,30 +27,30 @@ def run_all(
     *,
     create_account: bool,
     agreed_to: Collection[type[Change]] = (),
-    recovery: RestoreRequest | None = None,
+    restore: RestoreRequest | None = None,
     replace_keys: bool = False,
 ) -> int:
-    """With a recovery, `verify` follows the last stage, and ends a restore that passes. agreed_to: see consent."""
+    """After a restore `verify` follows the last stage; if it passes, the restore has ended. agreed_to: see consent."""
     from mlflow_ae5_deploy.engine.context import RunOptions
     from mlflow_ae5_deploy.engine.executor import run
     from mlflow_ae5_deploy.operations.restore import refuse_empty_undo
     from mlflow_ae5_deploy.runbook.stages.order import STAGES
 
     reporter = options.reporter
-    run_options = RunOptions(consent=consent(options, agreed_to), recovery=recovery, replace_keys=replace_keys)
+    run_options = RunOptions(consent=consent(options, agreed_to), restore=restore, replace_keys=replace_keys)
     verification: Verification | None = None
     with opened(options, verb, run_options, create_account=create_account) as context:
         follow(context, reporter)
         with locked(options, verb, context) as lock:
-            if recovery is not None:
-                refuse_empty_undo(context, recovery)
+            if restore is not None:
+                refuse_empty_undo(context, restore)
 
             def begins(stage: AnyStage) -> None:
                 lock.at_stage(f"{stage.number} {stage.name}")
                 reporter.stage_begins(stage)
 
             result = run(STAGES, context, on_stage=begins, on_result=reporter.stage_ends)
-            if result.error is None and recovery is not None:
+            if result.error is None and restore is not None:
                 lock.at_stage("verify")
                 verification = _verify(options, context)
         return finish(verb, options, context, result, verification)
@@ -98,8 +98,8 @@ def finish(
     steps = next_steps(verb, options, result, create_account=create_account, keys=keys)
     if options.json:
         document = run_data(verb, result, installed, steps)
-        if context.options.recovery is not None:
-            document |= recovery_data(context, verification)
+        if context.options.restore is not None:
+            document |= restore_data(context, verification)
         if failed is not None:
             document |= {"outcome": "failed", "error": error_data(failed)}
         reporter.data(document)
@@ -113,12 +113,12 @@ def finish(
     return failed.exit_code if failed else EXIT_DONE
 
 
-def recovery_data(context: Context, verification: Verification | None) -> dict[str, Any]:
-    """recovery: the restore job's report; null where nothing was left to restore."""
+def restore_data(context: Context, verification: Verification | None) -> dict[str, Any]:
+    """The stage's key `recovery` has the restore job's report; null where nothing was left to restore."""
     from mlflow_ae5_deploy.render.verify import checks_data
 
     return {
-        "recovery": context.outputs.recovered,
+        "recovery": context.outputs.restored,
         "verification": {"passed": verification.passed} | checks_data(verification) if verification else None,
     }
 

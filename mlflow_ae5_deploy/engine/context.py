@@ -58,7 +58,7 @@ class RunOptions:
     replace_keys: bool = False  # stored keys may be replaced, see encryption_keys.py
     consent: Callable[[Sequence[Change]], bool] = field(default=lambda _changes: False)  # asks; True means yes
     dry: bool = False
-    recovery: RestoreRequest | None = None
+    restore: RestoreRequest | None = None
 
 
 @dataclass
@@ -72,8 +72,8 @@ class StageOutputs:
     token: Secret | None = None
     token_deployment: str | None = None
     kept_archives: list[Path] = field(default_factory=list)
-    recovered: Mapping[str, Any] | None = None  # message and report of the restore job
-    taken_down: bool = False  # a server, for a restore
+    restored: Mapping[str, Any] | None = None  # message and report of the restore job
+    stopped_server: bool = False  # for a restore
     no_server: str = ""  # a sentence for an interrupted run that leaves no server; empty while one may run
     token_issued: datetime | None = None
     keys_made: bool = False  # in this run, so nobody has a copy yet

@@ -46,7 +46,7 @@ class DataState:
 
 def observe(context: Context, project: Project | None) -> DataState:
     """project: that is to be replaced; None where none is."""
-    restore, upgrade = context.options.recovery, interrupted_upgrade(context.state)
+    restore, upgrade = context.options.restore, interrupted_upgrade(context.state)
     if project is None:
         return DataState(restore, upgrade)
     if restore is None:
@@ -75,4 +75,4 @@ def note_removal(context: Context, state: DataState) -> None:
     """Just before the project is deleted."""
     if state.restore is None:
         end_started_restore(context.state)  # `check` has seen that none is interrupted
-    context.outputs.taken_down = state.restore is not None and bool(servers_of(context))
+    context.outputs.stopped_server = state.restore is not None and bool(servers_of(context))

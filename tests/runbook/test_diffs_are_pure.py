@@ -97,7 +97,7 @@ WORLDS = {
 
 def observed(tmp_path, world: str) -> list[Any]:
     """The state of every stage, in their order."""
-    lists, sessions, recovery = WORLDS[world]
+    lists, sessions, restore = WORLDS[world]
     platform = SimpleNamespace(
         username=ACCOUNT,
         session=SimpleNamespace(browse=lambda _url: HTML),
@@ -109,7 +109,7 @@ def observed(tmp_path, world: str) -> list[Any]:
     where = context(
         tmp_path, lists=lists, doors=sessions, backup={"schedule": "0 3 * * *", "destination": "s3://bucket"}
     )
-    where.options = RunOptions(create_account=True, dry=True, recovery=recovery)
+    where.options = RunOptions(create_account=True, dry=True, restore=restore)
     lists.archive = lambda _project: b"not an archive"  # type: ignore[attr-defined]
     states = [stage.observe(where) for stage in STAGES]
     for part in dataclasses.fields(where):

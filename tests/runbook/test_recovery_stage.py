@@ -94,7 +94,7 @@ ROWS = [
 def context_for(tmp_path, desired, *, runs=False, record=None, **settings):
     lists = Lists(deployments_=[deployment()] if runs else [])
     where = context(tmp_path, lists=lists, **settings)
-    where.options = replace(where.options, recovery=desired)
+    where.options = replace(where.options, restore=desired)
     where.state.restore = record
     return where
 
@@ -234,7 +234,7 @@ def test_a_served_database_is_not_empty_and_the_server_is_not_stopped_for_it(tmp
 
     with pytest.raises(TargetNotEmpty, match="not empty"):
         compare(stage, where)
-    where.options = replace(where.options, recovery=REPLACES)
+    where.options = replace(where.options, restore=REPLACES)
     assert [type(change) for change in compare(stage, where)[1].changes] == [
         CheckRestore,
         StopDeployment,

@@ -32,12 +32,12 @@ def command(
     from mlflow_ae5_deploy.engine.context import RestoreRequest
     from mlflow_ae5_deploy.resources.project import ReplaceProject
 
-    recovery = RestoreRequest(snapshot=checked_snapshot(restore, "--restore")) if restore is not None else None
+    request = RestoreRequest(snapshot=checked_snapshot(restore, "--restore")) if restore is not None else None
     return run_all(
         NAME,
         options,
         create_account=create_account,
         agreed_to=(ReplaceProject,) if replace else (),
-        recovery=recovery,
+        restore=request,
         replace_keys=replace_keys,
     )

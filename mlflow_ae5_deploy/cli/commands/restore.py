@@ -82,7 +82,7 @@ def command(
     restore = RestoreRequest(checked_snapshot(snapshot), replace, undo, stop_server, wait, name, shorten_text)
     if dry_run:
         return _rehearse(options, restore, create_account=create_account, replace_keys=replace_keys)
-    return run_all(NAME, options, create_account=create_account, recovery=restore, replace_keys=replace_keys)
+    return run_all(NAME, options, create_account=create_account, restore=restore, replace_keys=replace_keys)
 
 
 def _rehearse(

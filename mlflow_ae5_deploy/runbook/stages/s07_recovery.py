@@ -1,7 +1,8 @@
 """Stage 7: data is restored before the server first starts, if requested.
 
-The secrets that locate the data are set first, because the job that restores reads them. A restore is recorded with
-the project's id: a run that was interrupted later does not restore again, one on a rebuilt platform does.
+The stage is named `recovery`, what it does is a restore. The secrets that locate the data are set first, because the
+job that restores reads them. A restore is recorded with the project's id: after an interruption the next run does not
+restore again; on a rebuilt platform (new project id) it does.
 """
 
 from __future__ import annotations
@@ -54,7 +55,9 @@ class RestoreState:
     secrets: tuple[SecretState, ...] = ()
     servers: tuple[Deployment, ...] = ()  # of the project, which serve the data
     done: RestoreRecord | None = None  # the last restore into this very project
-    interrupted: InterruptedRestore | None = None  # one that is not requested now, and has not ended
+    interrupted: InterruptedRestore | None = (
+        None  # an earlier restore that has not ended; looked for only if none is requested
+    )
 
 
 class RecoveryStage(Stage[RestoreState]):
@@ -63,14 +66,14 @@ class RecoveryStage(Stage[RestoreState]):
     promise = "database and artifacts are restored before the server first starts, if requested"
 
     def observe(self, context: Context) -> RestoreState:
-        restore, project = context.options.recovery, context.cached.project(context.settings.project.name)
+        restore, project = context.options.restore, context.cached.project(context.settings.project.name)
         if restore is None:
             hidden = project is not None and context.cached.is_hidden(project)  # then stage 6 has checked already
             return RestoreState(None, project, interrupted=None if hidden else interrupted_restore(context, project))
         destination = backup_destination.observe(context)
         servers = servers_of(context)
         record, upgrade = context.state.restore, interrupted_upgrade(context.state)
-        outdated = upgrade is not None and upgrade.schema_touched  # it has changed what was restored then
+        outdated = upgrade is not None and upgrade.schema_touched  # its migration has changed the restored data since
         ours = record is not None and project is not None and record.project_id == project.id and not outdated
         # Keys are made in stage 8 only: until then the saved key file can still be put in its place.
         secrets = tuple(secret for secret in server_secrets.observe(context) if secret.state != MADE)
@@ -125,7 +128,7 @@ class RecoveryStage(Stage[RestoreState]):
                 try:
                     self._restore(restore, project, context)
                 except DeployError as error:
-                    if state.servers or context.outputs.taken_down:
+                    if state.servers or context.outputs.stopped_server:
                         error.remedy = f"{_WHILE_DOWN} {error.remedy}".rstrip()
                     raise
 
@@ -153,15 +156,15 @@ class RecoveryStage(Stage[RestoreState]):
         try:
             require_database(context, job_result)
         except DeployError:
-            state.restore = started  # it was not the requested one
+            state.restore = started  # it went into another database: not done
             state.save()
             raise
-        context.outputs.recovered = {"message": job_result.message, "report": job_result.report.data}
+        context.outputs.restored = {"message": job_result.message, "report": job_result.report.data}
         if not desired.undo:
             end_upgrade_by_restore(context)
 
     def verify(self, context: Context) -> str | None:
-        return context.outputs.recovered["message"] if context.outputs.recovered else None
+        return context.outputs.restored["message"] if context.outputs.restored else None
 
 
 def _already_done(restore: RestoreRequest, state: RestoreState) -> NoChange | None:

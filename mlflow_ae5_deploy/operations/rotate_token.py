@@ -19,10 +19,10 @@ from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.engine.executor import applying, recorded, require_consent
 from mlflow_ae5_deploy.engine.records import InterruptedRotation
 from mlflow_ae5_deploy.operations.gc_check import GcCheck, check_gc
-from mlflow_ae5_deploy.operations.restart import (
+from mlflow_ae5_deploy.operations.restart_as_it_was import (
     RestartResult,
     nothing_runs,
-    restart,
+    restart_as_it_was,
     restarting,
     resume,
 )
@@ -90,7 +90,7 @@ def _restarted(context: Context, options: RotationOptions, on_step: OnStep) -> R
     change = restarting(current, "--restart was given")
     require_consent(context, [change], where=f"deployment {current.name}")
     on_step("restart")
-    return restart(context, current)
+    return restart_as_it_was(context, current)
 
 
 def _rotation(context: Context, options: RotationOptions, restarted: RestartResult | None) -> RotationContext:

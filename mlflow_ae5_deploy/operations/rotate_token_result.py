@@ -11,7 +11,7 @@ from mlflow_ae5_deploy.common.errors import DeployError, PartlyDone, StageFailed
 from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.engine.records import InterruptedRotation
 from mlflow_ae5_deploy.operations.gc_check import GcCheck
-from mlflow_ae5_deploy.operations.restart import RestartResult
+from mlflow_ae5_deploy.operations.restart_as_it_was import RestartResult
 from mlflow_ae5_deploy.operations.rotate_token_plan import RotationPlan
 from mlflow_ae5_deploy.resources.token import recipients
 from mlflow_ae5_deploy.resources.token_expiry import expiry, warning

@@ -1,4 +1,8 @@
-"""Start and stop the server. Failures are those of stage 8."""
+"""Start, stop and restart the server. Failures are those of stage 8.
+
+AE5 cannot restart a deployment: a new one is started in its place. `restart` starts it as configured (stage 8 of
+`install`); operations/restart_as_it_was.py as it was (`rotate-token --restart`).
+"""
 
 from __future__ import annotations
 
@@ -149,13 +153,24 @@ def start(
 
 
 def stop(context: Context, deployment: Deployment, *, another_serves: bool = False) -> None:
+    """Stop it; its tokens are recorded as invalid before the request.
+
+    another_serves: it is a duplicate of the server that goes on running, whose tokens stay valid.
+    """
     if not another_serves:
+        context.state.invalidate_tokens()
         context.outputs.no_server = STOPPING
     context.platform.stop_deployment(deployment.id)
     if not another_serves:
         context.outputs.no_server = STOPPED
     context.journal.effect("stop", "deployment", deployment.name, id=deployment.id)
     context.cached.forget("deployments", "endpoints")
+
+
+def restart(context: Context, current: Deployment, desired: DeploymentSpec, project: Project | None) -> Deployment:
+    """Stop `current`, start `desired` in its place, and wait until it serves."""
+    stop(context, current)
+    return await_serving(context, start(context, desired, project))
 
 
 def await_serving(context: Context, deployment: Deployment) -> Deployment:

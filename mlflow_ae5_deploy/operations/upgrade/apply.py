@@ -20,7 +20,7 @@ from mlflow_ae5_deploy.jobs import job_errors, runner, tasks
 from mlflow_ae5_deploy.jobs.contract import REHEARSE
 from mlflow_ae5_deploy.jobs.reports import UpgradeReport
 from mlflow_ae5_deploy.jobs.result import JobResult
-from mlflow_ae5_deploy.operations import backup, restart
+from mlflow_ae5_deploy.operations import backup, restart_as_it_was
 from mlflow_ae5_deploy.operations.upgrade import plan, rollback
 from mlflow_ae5_deploy.operations.upgrade.plan import UpgradePlan
 from mlflow_ae5_deploy.operations.upgrade.run import (
@@ -98,7 +98,7 @@ def upgrade(run: UpgradeRun, planned: UpgradePlan) -> UpgradeResult:
     definition = None
     if server is not None:
         shared, revisions = context.cached.collaborators(server.id), context.cached.revisions(planned.project)
-        definition = restart.define(server, shared, revisions, context.settings.deployment.endpoint)
+        definition = restart_as_it_was.define(server, shared, revisions, context.settings.deployment.endpoint)
     context.state.upgrade = UpgradeRecord(
         digest=plan.built_of(context).content_digest,
         release=planned.release[1],

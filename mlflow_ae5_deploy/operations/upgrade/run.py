@@ -16,7 +16,7 @@ from mlflow_ae5_deploy.jobs.reports import UpgradeReport
 from mlflow_ae5_deploy.jobs.result import JobResult
 from mlflow_ae5_deploy.jobs.runner import command_of
 from mlflow_ae5_deploy.jobs.spec import JobSpec
-from mlflow_ae5_deploy.operations import restart
+from mlflow_ae5_deploy.operations import restart_as_it_was
 from mlflow_ae5_deploy.operations.verify import Check, Verification, require
 from mlflow_ae5_deploy.operations.verify import verify as verify_server
 from mlflow_ae5_deploy.resources import scheduled_job
@@ -78,7 +78,6 @@ def stop_servers(context: Context) -> None:
     if project := context.cached.project(context.settings.project.name):
         other_machines.refuse_meanwhile(context, project)
     for server in servers_of(context):
-        context.state.invalidate_tokens()
         stop(context, server)
     context.outputs.no_server = STOPPED
 
@@ -96,7 +95,7 @@ def scheduled_jobs_of(context: Context, project: Project) -> tuple[ScheduledJobR
 def share_as_before(run: UpgradeRun) -> None:
     deployment, definition = run.context.outputs.deployment, run.record.definition
     if deployment is not None and definition is not None:
-        restart.share_again(run.context, deployment, definition)
+        restart_as_it_was.share_again(run.context, deployment, definition)
 
 
 def schedule_as_before(run: UpgradeRun) -> None:

@@ -115,7 +115,6 @@ class RecoveryStage(Stage[RestoreState]):
         match change:
             case StopDeployment():
                 other_machines.refuse_meanwhile(context, project)
-                context.state.invalidate_tokens()
                 stop(context, next(server for server in state.servers if server.id == change.id))
             case CheckRestore():
                 check_first(context, project, restore)

@@ -26,6 +26,7 @@ from mlflow_ae5_deploy.resources.deployment import (
     StopDeployment,
     await_serving,
     check_before_start,
+    restart,
     restart_consequences,
     start,
     stop,
@@ -179,11 +180,11 @@ class DeployStage(Stage[DeploymentState]):
                 await_serving(context, current)
             case MakePrivate() if current is not None:
                 self._make_private(current, state.desired, context)
-            case StartDeployment() | RestartDeployment():
+            case RestartDeployment() if current is not None:
                 check_before_start(context, state.desired, state.project)
-                if isinstance(change, RestartDeployment) and current is not None:
-                    context.state.invalidate_tokens()
-                    stop(context, current)
+                restart(context, current, state.desired, state.project)
+            case StartDeployment():
+                check_before_start(context, state.desired, state.project)
                 await_serving(context, start(context, state.desired, state.project))
 
     def _make_private(self, current: Deployment, desired: DeploymentSpec, context: Context) -> None:

@@ -1,7 +1,9 @@
-"""Restart the server: AE5 has only stop and start, which makes a new deployment.
+"""Restart the server as it was, for `rotate-token --restart`, whatever the configuration says by now.
 
-The running definition comes from the platform, not from the configuration: name, endpoint, command, resource profile,
-revision, variables and sharing. It is recorded on disk before the stop, so the next run can resume an interrupted one.
+The definition comes from the running deployment: name, endpoint, command, resource profile, revision, variables and
+sharing. It is recorded on disk before the stop, so the next run can resume an interrupted one; an upgrade uses it to
+start the server again. `install` restarts the server as configured, with `restart` of resources/deployment.py; both
+stop and start it with the functions there.
 """
 
 from __future__ import annotations
@@ -70,7 +72,7 @@ def kept_revision(current: Deployment, revisions: Sequence[Revision]) -> str:
     return older[0].name
 
 
-def restart(context: Context, current: Deployment) -> RestartResult:
+def restart_as_it_was(context: Context, current: Deployment) -> RestartResult:
     """Stop and start again as it was. StageFailed when the rollback fails, too."""
     project = context.cached.project(context.settings.project.name)
     revisions = context.cached.revisions(project) if project else []
@@ -86,8 +88,7 @@ def restart(context: Context, current: Deployment) -> RestartResult:
         notes.append(f"The revision stays {definition.spec.revision}; a newer one was made since the previous start.")
     with applying(restarting(current, "requested"), context.journal):
         pending = PendingRestart(current.id, context.clock.now(), definition)
-        context.state.restart = pending
-        context.state.invalidate_tokens()
+        context.state.restart = pending  # saved by stop, before its request
         stop(context, current)
         return _bring_up(context, pending, None, tuple(notes))
 

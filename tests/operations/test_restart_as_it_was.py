@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from mlflow_ae5_deploy.ae5.models import Collaborator, Deployment, Revision
-from mlflow_ae5_deploy.operations.restart import define, kept_revision
+from mlflow_ae5_deploy.operations.restart_as_it_was import define, kept_revision
 
 STARTED = datetime(2026, 2, 1, tzinfo=UTC)
 

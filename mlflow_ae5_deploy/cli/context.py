@@ -241,8 +241,10 @@ def consent(
     """
 
     def ask(changes: Sequence[Change]) -> bool:
+        from mlflow_ae5_deploy.render.changes import show_consequences
+
         if not shown:
-            options.reporter.meaning(changes)
+            show_consequences(options.reporter, changes)
         if options.yes or all(type(change) in agreed_to for change in changes):
             return True
         return confirmed(options, "Go on?")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from mlflow_ae5_deploy.cli.context import consent, locked, opened
@@ -34,6 +35,7 @@ def run_all(
     from mlflow_ae5_deploy.engine.context import RunOptions
     from mlflow_ae5_deploy.engine.executor import run
     from mlflow_ae5_deploy.operations.restore import refuse_empty_undo
+    from mlflow_ae5_deploy.render.changes import show_stage
     from mlflow_ae5_deploy.runbook.stages.order import STAGES
 
     reporter = options.reporter
@@ -49,7 +51,7 @@ def run_all(
                 lock.at_stage(f"{stage.number} {stage.name}")
                 reporter.stage_begins(stage)
 
-            result = run(STAGES, context, on_stage=begins, on_result=reporter.stage_ends)
+            result = run(STAGES, context, on_stage=begins, on_result=partial(show_stage, reporter))
             if result.error is None and restore is not None:
                 lock.at_stage("verify")
                 verification = _verify(options, context)

@@ -9,7 +9,6 @@ import contextlib
 import os
 import sys
 import textwrap
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
 from mlflow_ae5_deploy.common.redaction import scrub
@@ -21,8 +20,7 @@ if TYPE_CHECKING:
     from rich.status import Status
 
     from mlflow_ae5_deploy.common.errors import DeployError
-    from mlflow_ae5_deploy.engine.change import Change
-    from mlflow_ae5_deploy.engine.stage import AnyStage, StageResult
+    from mlflow_ae5_deploy.engine.stage import AnyStage
     from mlflow_ae5_deploy.operations.verify import Check
 
 SCHEMA = 1  # of every JSON document
@@ -30,14 +28,6 @@ _BAR = 30  # characters
 # Fields of a JSON document with commands that a person runs.
 _WITH_COMMANDS = ("remedy", "warnings", "problems", "notes", "markdown")
 _SPINNER = 3  # characters beside the text of the progress line
-_UNDER = " " * 22  # where the text of a stage begins
-_MARKS = {
-    "unchanged": ("=", "green"),
-    "changed": ("+", "cyan"),
-    "planned": ("+", "yellow"),
-    "declined": ("?", "yellow"),
-    "failed": ("!", "red"),
-}
 
 
 class Reporter:
@@ -180,28 +170,6 @@ class Reporter:
 
     def stage_begins(self, stage: AnyStage) -> None:
         self.doing(f"stage {stage.number} of 14, {stage.name}")
-
-    def stage_ends(self, result: StageResult) -> None:
-        self._pause()
-        if self.json_mode:
-            return
-        mark, style = _MARKS[result.outcome]
-        self.hanging(f"{mark} {result.number:>2} {result.name:<16} ", result.reason, style)
-        if result.outcome in ("changed", "planned", "declined"):
-            tense = "" if result.outcome == "changed" else "would "
-            for change in result.changes:
-                self.hanging(_UNDER, f"{tense}{change.phrase}, because {change.reason}")
-                for consequence in change.consequences:
-                    self.hanging(f"{_UNDER}  - ", consequence.text)
-        for warning in result.warnings:
-            self.hanging(_UNDER, f"warning: {warning}", "yellow")
-
-    def meaning(self, changes: Sequence[Change]) -> None:
-        """What changes that need consent will do; on stderr, because a question follows."""
-        for change in changes:
-            self.note(f"This will {change.phrase}: {change.reason}.", style="yellow")
-            for consequence in change.consequences:
-                self.note(f"  - {consequence.text}")
 
     def check(self, check: Check) -> None:
         self._pause()

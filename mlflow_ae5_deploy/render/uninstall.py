@@ -7,11 +7,12 @@ from collections.abc import Sequence
 
 from mlflow_ae5_deploy.engine.change import Change
 from mlflow_ae5_deploy.operations.uninstall import UninstallResult
+from mlflow_ae5_deploy.render.changes import show_consequences
 from mlflow_ae5_deploy.render.console import Reporter
 
 
 def show_plan(reporter: Reporter, changes: Sequence[Change], kept: Sequence[str]) -> None:
-    reporter.meaning(changes)
+    show_consequences(reporter, changes)
     reporter.note(f"Kept: {'; '.join(kept)}.")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated
 
 import typer
@@ -19,11 +20,12 @@ ExitCode = Annotated[bool, typer.Option("--exit-code", help="Exit with 30 if `in
 def command(options: ReleaseOptions, create_account: CreateAccount = False, exit_code: ExitCode = False) -> int:
     """A forecast: later stages assume the changes of earlier ones."""
     from mlflow_ae5_deploy.engine.executor import run
+    from mlflow_ae5_deploy.render.changes import show_stage
     from mlflow_ae5_deploy.runbook.stages.order import STAGES
 
     reporter = options.reporter
     with reading(options, NAME, create_account=create_account) as context:
-        result = run(STAGES, context, on_stage=reporter.stage_begins, on_result=reporter.stage_ends)
+        result = run(STAGES, context, on_stage=reporter.stage_begins, on_result=partial(show_stage, reporter))
         finish(NAME, options, context, result, create_account=create_account)
     if result.error is not None:
         return result.error.exit_code

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -99,10 +100,13 @@ def _upgrade_run(context: Context, reporter: Reporter, wait: float) -> UpgradeRu
     from mlflow_ae5_deploy.cli.stages import follow
     from mlflow_ae5_deploy.engine.executor import run
     from mlflow_ae5_deploy.operations.upgrade.run import UpgradeRun
+    from mlflow_ae5_deploy.render.changes import show_stage
     from mlflow_ae5_deploy.runbook.stages.order import STAGES
 
     def run_stages(stages: Sequence[AnyStage]) -> RunResult:
-        return run(stages, context, on_stage=reporter.stage_begins, on_result=reporter.stage_ends, framed=False)
+        return run(
+            stages, context, on_stage=reporter.stage_begins, on_result=partial(show_stage, reporter), framed=False
+        )
 
     def report(text: str) -> None:
         reporter.doing(text)

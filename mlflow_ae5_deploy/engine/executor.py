@@ -1,7 +1,7 @@
 """Apply changes: of the stages in order, or of one operation. Decides nothing.
 
-A preview assumes the changes of earlier stages; `install` observes each stage again when its turn comes. Both are this
-one loop; what keeps a preview from writing is the session behind it.
+A plan assumes the changes of earlier stages; `install` observes each stage when its turn comes. Both are this one
+loop; what keeps a plan from writing is the session behind it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""The journal: one line of JSON per effect, on disk before the next effect starts."""
+"""The journal: lines of JSON, each on disk before the run goes on.
+
+`intent` and `done` stand around each change; between them is one `effect` for each request that changed something.
+"""
 
 from __future__ import annotations
 

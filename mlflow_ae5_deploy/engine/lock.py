@@ -25,12 +25,12 @@ _log = logging.getLogger(__name__)
 def holder_of(folder: Path) -> str | None:
     """Who holds the lock of this installation, in words; None if nobody.
 
-    Trying the lock means to hold it for a moment, so it is tried only while the process that it names lives.
+    Trying the lock means to hold it for a moment, so it is tried only while the process named in the file is alive.
     """
     try:
         with (folder / "lock").open("rb") as file:
             text = file.read(4096)
-            with contextlib.suppress(PermissionError):  # it lives, and is somebody else's
+            with contextlib.suppress(PermissionError):  # it is alive, and somebody else's
                 os.kill(int(json.loads(text)["pid"]), 0)
             try:
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -71,7 +71,7 @@ class InstallationLock:
                 _log.info("lock released")
 
     def at_stage(self, name: str) -> None:
-        """Show a run that waits where this one is."""
+        """Write the stage into the file, for a run that waits."""
         self._write(name)
 
     def _acquire(self, wait_seconds: float) -> None:

@@ -89,7 +89,7 @@ class Stage(Generic[S]):
         raise NotImplementedError
 
     def assume(self, changes: Sequence[Change], state: S, context: Context) -> None:
-        """In a preview: let later stages see what will have changed by then."""
+        """In a plan: let later stages see what will have changed by then."""
 
     def apply(self, change: Change, state: S, context: Context) -> None:
         """Make one change of `diff`; journal an effect after every changing request."""

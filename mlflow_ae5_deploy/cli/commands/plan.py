@@ -18,7 +18,7 @@ ExitCode = Annotated[bool, typer.Option("--exit-code", help="Exit with 30 if `in
 
 
 def command(options: ReleaseOptions, create_account: CreateAccount = False, exit_code: ExitCode = False) -> int:
-    """A forecast: later stages assume the changes of earlier ones."""
+    """Later stages assume the changes of earlier ones."""
     from mlflow_ae5_deploy.engine.executor import run
     from mlflow_ae5_deploy.render.changes import show_stage
     from mlflow_ae5_deploy.runbook.stages.order import STAGES

@@ -1,7 +1,9 @@
 """Upgrade: rehearse, save, stop, save the rest, replace, migrate, start, verify.
 
-Each step is recorded before it starts, and finds out for itself whether it is done, so the next run resumes an
-interrupted one. Until the server is stopped nothing of the installation has changed.
+From the stop to the start, the phase of a step is on disk before the step begins. A run that resumes goes through all
+steps again, and each finds out for itself what is left to do; `verify` is always repeated. The rehearsal and the first
+snapshot are not recorded: an interrupted run begins with them again. Until the server is stopped nothing of the
+installation has changed.
 """
 
 from __future__ import annotations

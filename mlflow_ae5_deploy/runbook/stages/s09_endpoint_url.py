@@ -24,7 +24,7 @@ class EndpointUrlStage(Stage[EndpointState]):
 
     def observe(self, context: Context) -> EndpointState:
         deployment = context.outputs.deployment
-        url = deployment.url if deployment else context.outputs.url  # the latter only in a preview
+        url = deployment.url if deployment else context.outputs.url  # the latter only in a plan
         context.outputs.url = url.rstrip("/") if url else None
         return EndpointState(context.outputs.url)
 

@@ -54,6 +54,7 @@ class TokenStage(Stage[TokenState]):
         return Changes((IssueToken(id=state.deployment_id or "", reason=reason, guess=not state.on_record),))
 
     def apply(self, change: Change, state: TokenState, context: Context) -> None:
+        """Issue the token, unless stage 8 has in this run, and test it: `await_health` does both."""
         deployment = context.outputs.deployment
         if deployment is None:
             raise StageFailed("There is no deployment to issue a token for.", stage=self.number)

@@ -9,7 +9,7 @@
     |   |-- LoginFailed         11  wrong password, disabled or missing account; or a job lacks a right to its data
     |   |-- Denied              12  signed in, but not allowed (403)
     |   |-- DeadlineExceeded    13  a wait or a request took longer than it may
-    |   |-- Conflict            14  the name, endpoint or job is in use by something else
+    |   |-- Conflict            14  the name, endpoint or job is in use by something else, or nobody confirmed the change
     |   |-- NotFound            15  the requested resource does not exist on the platform
     |   |-- Refused             16  any other answer of 400 and above
     |   |-- UnexpectedAnswer    17  an answer of an unexpected form

@@ -117,7 +117,7 @@ def register(value: str) -> None:
 def show(text: str) -> None:
     """Exempt a path or name from `scrub` where it stands whole.
 
-    A secret that is the same, or a part of it, is not hidden there; what it is a part of is.
+    A secret that equals `text` or lies inside it stays visible there; one that contains `text` is masked.
     """
     if len(text) >= _SHORTEST:
         with _lock:
@@ -155,10 +155,10 @@ def scrub(text: str) -> str:
     """
     with _lock:
         registered, shown = tuple(_registered), tuple(_shown)
-    text, put_by = _set_apart(text, registered, shown)
+    text, originals = _set_apart(text, registered, shown)
     for pattern, replacement in _PATTERNS:
         text = pattern.sub(replacement, text)
-    return text.translate(put_by)
+    return text.translate(originals)
 
 
 def _set_apart(text: str, registered: tuple[str, ...], shown: tuple[str, ...]) -> tuple[str, dict[int, str]]:
@@ -184,8 +184,8 @@ def _set_apart(text: str, registered: tuple[str, ...], shown: tuple[str, ...]) -
             stand_ins[group] = next(free, MASK)
         out += [text[done:start], stand_ins[group] if named == end else MASK]
         done = end
-    put_by = {ord(stand_in): name for name, stand_in in stand_ins.items() if stand_in != MASK}
-    return "".join([*out, text[done:]]), put_by
+    originals = {ord(stand_in): name for name, stand_in in stand_ins.items() if stand_in != MASK}
+    return "".join([*out, text[done:]]), originals
 
 
 def _occurrences(text: str, value: str) -> Iterator[tuple[int, int]]:

@@ -109,8 +109,8 @@ def attempt(
     """Run it once and follow its log, or the run that an interrupted call has left.
 
     For work that must not be done twice: on_success gets the result before the job's record is deleted, and with
-    accept_ended the result of an ended run counts. That is allowed only where this very request was started and its
-    end was not seen. Raises DeadlineExceeded after `seconds`.
+    accept_ended the result of an ended run counts: only for a request that was started before and whose end was not
+    seen. Raises DeadlineExceeded after `seconds`.
     """
     require_command(context, project, task.command)
     check_profile(context, context.settings.backup.resource_profile, "backup.resource_profile")

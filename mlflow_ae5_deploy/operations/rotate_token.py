@@ -46,7 +46,7 @@ OnStep = Callable[[str], None]
 
 
 def rotate(context: Context, options: RotationOptions, on_step: OnStep = lambda _name: None) -> Rotation:
-    """Raises the errors before anything was stored; a later one is part of the result.
+    """Rotate. An error before the first token is stored is raised; a later one is in the result.
 
     Where nothing has to be done, nothing is written, not even to the journal: cron runs this often.
     """
@@ -57,7 +57,7 @@ def rotate(context: Context, options: RotationOptions, on_step: OnStep = lambda 
     try:
         with recorded(context):
             restarted = _restarted(context, options, on_step)
-            result = _do(context, _rotation(context, options, restarted), on_step)
+            result = _issue_and_store(context, _rotation(context, options, restarted), on_step)
             if result.error is not None:
                 raise result.error
     except DeployError:
@@ -154,7 +154,7 @@ def _invalid_since(
 # rotate -------------------------------------------------------------------------------------------------------------
 
 
-def _do(context: Context, rotation: RotationContext, on_step: OnStep) -> Rotation:
+def _issue_and_store(context: Context, rotation: RotationContext, on_step: OnStep) -> Rotation:
     decision = rotation.decision
     served: dict[str, RecipientResult] = {}
     if clients := _sign_in(context, decision.accounts, served, on_step):

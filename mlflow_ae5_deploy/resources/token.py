@@ -68,7 +68,7 @@ def without_token(context: Context, deployment_id: str | None) -> tuple[str, ...
 
 
 def token_is_on_record(context: Context) -> bool:
-    """False where a token is stored, and from another machine."""
+    """False if a token is stored, but not by this machine."""
     return bool(context.state.tokens) or TOKEN not in context.cached.secret_names()
 
 

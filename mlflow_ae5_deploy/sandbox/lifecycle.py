@@ -159,7 +159,7 @@ def _start(state_dir: Path, port: int | None, database: str, settings: dict[str,
         if running is not None:
             daemon.returncode = 0  # it outlives us: no warning about a child still running
             return running
-        if daemon.poll() is not None and not _alive(state_dir):  # else another one, started by an interrupted run
+        if daemon.poll() is not None and not _alive(state_dir):  # else it was started by an interrupted run
             raise SandboxError(f"The sandbox did not start. The end of its log:\n{logs(state_dir, 15)}")
         time.sleep(_POLL_SECONDS)
     daemon.terminate()

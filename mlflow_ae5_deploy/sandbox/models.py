@@ -36,7 +36,7 @@ class SandboxAccount:
 
 @dataclass
 class SandboxGrant:
-    """A bearer's right, stored under the SHA-256 of its value. expires: epoch seconds."""
+    """What a session, cookie, code or token stands for, stored under its SHA-256. expires: epoch seconds."""
 
     kind: str
     username: str
@@ -155,7 +155,7 @@ class SandboxRun(SandboxProcess):
 
 @dataclass
 class SandboxSecret:
-    """value: in clear, because it is mounted. due: epoch seconds of the mount."""
+    """value: in clear, because workloads read it from a file. due: when that file appears, in epoch seconds."""
 
     value: str
     due: float

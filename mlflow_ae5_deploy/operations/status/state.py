@@ -22,7 +22,7 @@ class LastRun:
     state: str
     began: datetime | None
     outcome: str
-    """Of the job's own report, see job_result.py; empty while it runs."""
+    """Of the job's own report, see `jobs/result.py`; empty while it runs."""
     passed: bool | None
     """None while it runs, and where the result is not known."""
     message: str
@@ -44,7 +44,7 @@ class GcStatus:
     missed: Missed | None = None
     """A run was due and none started."""
     started_here: datetime | None = None
-    """When this machine last started a run, by its journal, where the platform has no record of any."""
+    """When this machine last started a run, by its journal; set only if the platform has no record of a run."""
     renewed: datetime | None = None
     """When the present token was stored, or the job last tested with it. A failure before that says nothing now."""
 
@@ -66,7 +66,7 @@ class TokenStatus:
     stored: tuple[StoredToken, ...] = ()
     """One for each account that got a token from this machine."""
     previous: tuple[StoredToken, ...] = ()
-    """Of accounts without one: the token stored before a change to the deployment."""
+    """For accounts without a current token: the one stored before the deployment changed."""
 
 
 @dataclass(frozen=True)
@@ -75,9 +75,9 @@ class UnfinishedOperation:
 
     restart_since: datetime | None = None
     accounts_left: tuple[str, ...] = ()
-    """Without the new token of a rotation."""
+    """They have not yet got the new token of a rotation."""
     gc_untested: bool = False
-    """With the new token of a rotation."""
+    """The garbage collection job has not been tested with the new token of a rotation."""
     running: str = ""
     """The run that holds the lock now, as a phrase; empty if none does."""
 

@@ -61,7 +61,7 @@ def after(run: UpgradeRun, failure: DeployError) -> DeployError:
             remedy=_remedy(run, source, second),
             detail=f"Upgrade:\n{_detail(failure)}\n\nRollback:\n{_detail(second)}",
         )
-    # A stage or a job advises for a run that goes on, or for data that is not back: neither is so here.
+    # The remedy of a stage or job assumes that the run goes on or the data is still changed: not after a rollback.
     outdated = isinstance(failure, StageFailed | JobFailed) and not isinstance(failure, RepositoryFailed)
     advice = "" if outdated else failure.remedy
     return RolledBack(

@@ -60,7 +60,7 @@ class IdentityProvider:
     # -- accounts -------------------------------------------------------------------------
 
     def create(self, username: str, password: str, **values: Any) -> SandboxAccount:
-        """Create an account; ApiError 409 for a name in use, in any case."""
+        """Create an account; ApiError 409 for a name in use, ignoring upper and lower case."""
         if self.by_name(username) is not None:
             raise ApiError(409, "User exists with same username")
         account = SandboxAccount(

@@ -44,11 +44,10 @@ class Orphans:
     with_row: int = 0  # folders that have one
 
     def guard(self, mode: str) -> str:
-        """Why none is removed; empty where they may go.
+        """Why no orphan may be removed; empty if they may.
 
-        Most likely this is the store of another database.
-
-        `remove` requires at least as many folders with a row as without, `remove-all` at least one.
+        Too few folders with a row mean that the store is probably another database's. `remove` requires at least as
+        many folders with a row as without, `remove-all` at least one.
         """
         without = len(self.old) + len(self.recent)
         if without and not self.with_row:
@@ -140,7 +139,7 @@ def _experiment_folders(destination: Store) -> Iterator[str]:
 
 
 def _mentioned(connection: Connection, destination: Store) -> tuple[set[str], set[str]]:
-    """Ids in the unusual locations of other rows, and these as paths in the store."""
+    """Ids in locations that MLflow did not choose, and these locations as paths of the store."""
     ids: set[str] = set()
     paths: set[str] = set()
     shown = destination.shown.rstrip("/") + "/"

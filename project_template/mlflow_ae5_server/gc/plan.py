@@ -103,7 +103,7 @@ def make_plan(
     plan = GcPlan(limit)
     query = select(EXPERIMENTS.c.experiment_id, EXPERIMENTS.c.artifact_location).where(deleted_experiments(limit))
     plan.experiments = [GcItem("experiment", str(i), int(i), uri) for i, uri in connection.execute(query)]
-    plan.skip_experiments({number: (why, False) for number, why in _with_younger_batches(connection, plan, limit)})
+    plan.skip_experiments({number: (why, False) for number, why in _with_unexpired_content(connection, plan, limit)})
     runs = select(RUNS.c.run_uuid, RUNS.c.experiment_id, RUNS.c.artifact_uri).where(deleted_runs(limit))
     plan.runs = [GcItem("run", i, int(e or 0), uri) for i, e, uri in connection.execute(runs)]
     # Neighbours in the indexes of all tables go together, so that fewer pages of the database are written.
@@ -152,7 +152,7 @@ def _time(milliseconds: int | None) -> str:
     return datetime.fromtimestamp(milliseconds / 1000, UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
-def _with_younger_batches(connection: Connection, plan: GcPlan, limit: int) -> Iterator[tuple[int, str]]:
+def _with_unexpired_content(connection: Connection, plan: GcPlan, limit: int) -> Iterator[tuple[int, str]]:
     """Expired experiments that hold something that has not expired."""
     guards: tuple[tuple[Any, Any, ColumnElement[bool], str], ...] = (
         (RUNS, RUNS.c.experiment_id, RUNS.c.lifecycle_stage != "deleted", "it holds a run that is not deleted"),
@@ -179,7 +179,7 @@ def _with_younger_batches(connection: Connection, plan: GcPlan, limit: int) -> I
 def _expired_models(connection: Connection, plan: GcPlan, limit: int) -> list[GcItem]:
     """Expired models, and all models of experiments that go.
 
-    MLflow does not mark these as deleted, and drops them.
+    MLflow does not mark the models of a deleted experiment as deleted; it removes them with it.
     """
     columns = (MODELS.c.model_id, MODELS.c.experiment_id, MODELS.c.artifact_location)
     deleted = and_(MODELS.c.lifecycle_stage == "deleted", MODELS.c.last_updated_timestamp_ms <= limit)
@@ -196,7 +196,7 @@ def _drop_models_of_skipped_experiments(connection: Connection, plan: GcPlan, li
 
 
 def _locate(connection: Connection, plan: GcPlan) -> None:
-    """Set the locations of all items; skip those that are not their own folder."""
+    """Set the locations of all items; skip items whose location is not a folder of their own."""
     query = select(EXPERIMENTS.c.experiment_id, EXPERIMENTS.c.workspace).where(EXPERIMENTS.c.workspace != "default")
     workspaces = {int(number): workspace for number, workspace in connection.execute(query)}
     bad = []

@@ -18,18 +18,18 @@ from mlflow_ae5_server.database.connection import Database, connect_engine
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection, Engine
 
-_LARGE = 60_000  # rows; elsewhere than on SQLite only the rows themselves are locked
-_FIRST = 3_000  # rows on SQLite, in the first transaction
+_MOST_ROWS = 60_000  # rows; elsewhere than on SQLite only the rows themselves are locked
+_FIRST_ROWS = 3_000  # rows on SQLite, in the first transaction
 _LOCK_WAIT = 20_000  # milliseconds on SQLite, as MLflow has it
 
 
 @dataclass(frozen=True)
 class Pacing:
-    """How to share SQLite: a transaction locks writers out, its end readers too."""
+    """How to share SQLite: a transaction locks out other writers; its commit locks out readers too."""
 
     seconds: float  # that a transaction should take, roughly
     least_rows: int  # to delete in a transaction
-    pause: float  # seconds to the next one, at least; others retry after at most 25 ms, at first
+    pause: float  # seconds before the next one, at least; a waiting client first retries within 25 ms
     pause_factor: float  # the same, in parts of the time that the transaction took
 
 
@@ -55,11 +55,11 @@ class DeletingConnection:
         self._sqlite = store.dialect == "sqlite"
         self._clock, self._sleep = clock, sleep
         self._not_before = 0.0
-        self.budget = _FIRST if self._sqlite else _LARGE
+        self.budget = _FIRST_ROWS if self._sqlite else _MOST_ROWS
         self._version, self._alone_from = 0, 0.0
         self.reader = reader
         self._engine = _sqlite_engine(store) if self._sqlite else connect_engine(store)
-        if store.dialect == "mysql":  # else its reads are as old as its first one, and it locks more
+        if store.dialect == "mysql":  # else all reads see the data of the first one, and it locks more
             self._engine = self._engine.execution_options(isolation_level="READ COMMITTED")
         self._stack = contextlib.ExitStack()
         self._connection: Connection | None = None
@@ -107,14 +107,14 @@ class DeletingConnection:
     def _adapt(self, connection: Connection, took: float) -> None:
         """Adapt the size of the next transaction, and the pause before it."""
         raw: Any = connection.connection.dbapi_connection
-        (version,) = raw.execute("PRAGMA data_version").fetchone()  # another one when others have written
+        (version,) = raw.execute("PRAGMA data_version").fetchone()  # it changes when another connection has written
         now = self._clock()
         if self._version not in {0, version}:
             self._alone_from = now + _SHARED_FOR
         self._version = version
         pacing = _ALONE if now >= self._alone_from else _SHARED
         self.budget = int(self.budget * min(2.5, max(0.25, pacing.seconds / max(took, 0.001))))
-        self.budget = min(_LARGE, max(pacing.least_rows, self.budget))
+        self.budget = min(_MOST_ROWS, max(pacing.least_rows, self.budget))
         self._not_before = now + max(pacing.pause, took * pacing.pause_factor)
 
 

@@ -1,8 +1,7 @@
 """Write and read blobs: contents stored once, named by their SHA-256.
 
-The file of a blob is `objects/ab/abcdef…`: one byte for the encoding (`z` a zstd frame, `r` raw, where that
-is smaller), then the data. The
-name is the digest of the plain content, so every reader can check it.
+The file of a blob is `objects/ab/abcdef…`: one byte for the encoding (`z` a zstd frame, `r` raw, where that is
+smaller), then the data. The name is the digest of the plain content, so every reader can check it.
 """
 
 from __future__ import annotations
@@ -34,8 +33,8 @@ def _ignore(_sha256: str, _what: str) -> None:
 class BlobWriter:
     """Stores contents. Safe for several threads.
 
-    A blob that another thread is writing counts as stored. A blob of `index` that a content at hand would reuse is read
-    first: where it is damaged, it is stored again. `on_damage` is called with the digest of each damaged one, and what
+    A blob that another thread is writing counts as stored. A blob of `index` is read before it is reused; a damaged one
+    is stored again. `on_damage` is called with the digest of each damaged one, and what
     is wrong.
     """
 

@@ -9,7 +9,7 @@
     |   |-- LoginFailed         11  wrong password, disabled or missing account; or a job lacks a right to its data
     |   |-- Denied              12  signed in, but not allowed (403)
     |   |-- DeadlineExceeded    13  a wait or a request took longer than it may
-    |   |-- Conflict            14  the name, endpoint or job is in use by something else, or nobody confirmed the change
+    |   |-- Conflict            14  the name, endpoint or job is in use by something else, or a change is not confirmed
     |   |-- NotFound            15  the requested resource does not exist on the platform
     |   |-- Refused             16  any other answer of 400 and above
     |   |-- UnexpectedAnswer    17  an answer of an unexpected form
@@ -70,6 +70,7 @@ class DeployError(Exception):
     where:  the host, file, setting or stage concerned; empty when there is none.
     remedy: what the reader can do now; by default the usual remedy of the class.
     detail: longer text such as the tail of a log; already scrubbed.
+    of_job: a job on the platform has reported it.
     """
 
     exit_code: ClassVar[int] = EXIT_BUG
@@ -81,6 +82,7 @@ class DeployError(Exception):
         self.where = where
         self.remedy = remedy or self.usual_remedy
         self.detail = detail
+        self.of_job = False
 
     @property
     def kind(self) -> str:

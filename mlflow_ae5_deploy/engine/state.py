@@ -11,7 +11,7 @@ import contextlib
 import logging
 import secrets
 from collections.abc import Collection, Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -58,6 +58,15 @@ def _none_if_damaged(value: Any, read: ValidatorFunctionWrapHandler) -> Any:
         return None
 
 
+def _other_value_if_damaged(value: Any, read: ValidatorFunctionWrapHandler) -> StoredSecret:
+    """That something was stored is not forgotten: a key must not be replaced as if there had been none."""
+    try:
+        stored: StoredSecret = read(value)
+    except ValidationError:
+        return StoredSecret("", datetime.fromtimestamp(0, UTC))
+    return stored
+
+
 def _undamaged(kind: type) -> BeforeValidator:
     """Leave out damaged entries of a mapping: the next run observes them again."""
 
@@ -73,6 +82,7 @@ def _undamaged(kind: type) -> BeforeValidator:
 
 
 _NoneIfDamaged = WrapValidator(_none_if_damaged)
+_Secrets = dict[str, Annotated[StoredSecret, WrapValidator(_other_value_if_damaged)]]
 _Tokens = Annotated[dict[str, StoredToken], _undamaged(StoredToken)]
 
 
@@ -84,7 +94,7 @@ class SavedState(BaseModel):
 
     version: Literal[2]
     salt: str = Field(pattern="^([0-9a-f]{2})+$")
-    secrets: Annotated[dict[str, dict[str, StoredSecret]], _undamaged(dict[str, StoredSecret])] = {}  # account, name
+    secrets: Annotated[dict[str, _Secrets], _undamaged(_Secrets)] = {}  # by account, then by name
     tokens: _Tokens = {}  # by account
     previous_tokens: _Tokens = {}  # of a deployment that was changed or stopped, and not replaced since
     gc_tested: Annotated[AwareDatetime | None, _NoneIfDamaged] = None  # with the token that is stored now
@@ -227,8 +237,8 @@ def _damaged(path: Path, field: str) -> Configuration:
         return Configuration(
             f"The record of an interrupted upgrade is damaged ({field}).",
             where=str(path),
-            remedy="The archive of the previous release is in the folder `replaced` beside this file. Move the file "
-            "away, then run `install --release <archive>`.",
+            remedy="The database may be partly migrated. The archive of the previous release is in the folder "
+            "`replaced` beside this file. Move the file away, then run `restore --release <archive> --replace`.",
         )
     return Configuration(
         f"The state of this installation is damaged, or was written by another version ({field or 'no object'}).",

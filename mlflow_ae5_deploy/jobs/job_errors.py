@@ -76,12 +76,14 @@ def require(task: JobRequest[Any], job_result: JobResult[Report]) -> None:
     damage = [f"- {item.object or item.name}: {item.what}" for item in damaged]
     log = f" (`logs --run {job_result.run_id} --lines 0`)" if job_result.log_saved else ""
     kind = error_class(code)
-    raise kind(
+    error = kind(
         f"The {task.purpose} {'failed' if job_result.reported else 'finished, result unknown'}: {job_result.message}.",
         where=f"run {job_result.run_id}{log}",
         remedy=as_sentence(hint) or kind.usual_remedy or JobFailed.usual_remedy,
         detail="\n".join(text for text in (scrub("\n".join(damage)), job_result.tail) if text),
     )
+    error.of_job = True
+    raise error
 
 
 def _missing(report: Report) -> Iterator[tuple[str, tuple[str, ...], str]]:

@@ -176,6 +176,7 @@ def test_a_damaged_record_of_an_upgrade_points_to_the_previous_archive(tmp_path)
         load(tmp_path)
 
     assert "`replaced`" in caught.value.remedy
+    assert "restore --release" in caught.value.remedy
 
 
 DAMAGED = [
@@ -187,7 +188,7 @@ DAMAGED = [
     ("outcomes", {"check": {"when": "soon"}, "drill": {}}, {}),
     ("outcomes", [], {}),
     ("tokens", {"svc": {"deployment_id": "a2-1"}}, {}),
-    ("secrets", {"svc": {"NAME": "value"}}, {}),
+    ("secrets", {"svc": "value"}, {}),
 ]
 
 
@@ -197,6 +198,20 @@ def test_a_damaged_observation_is_left_out(tmp_path, field, value, loaded):
     edited(tmp_path, **{field: value})
 
     assert getattr(load(tmp_path), field) == loaded
+
+
+@pytest.mark.parametrize("damaged", ["value", {}, {"fingerprint": 7, "stored": "soon"}])
+def test_a_damaged_record_of_a_secret_counts_as_another_value(tmp_path, damaged):
+    state = filled(tmp_path)
+    state.record_secrets("svc", {"FIRST": Secret("one"), "SECOND": Secret("two")}, WHEN)
+    stored = json.loads((tmp_path / "state.json").read_text())["secrets"]
+    stored["svc"]["FIRST"] = damaged
+    edited(tmp_path, secrets=stored)
+
+    loaded = load(tmp_path)
+
+    assert loaded.compare_secret("svc", "FIRST", Secret("one")) == "different"
+    assert loaded.compare_secret("svc", "SECOND", Secret("two")) == "same"
 
 
 def test_read_only_writes_nothing(tmp_path):

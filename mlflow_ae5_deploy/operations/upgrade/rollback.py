@@ -62,7 +62,9 @@ def after(run: UpgradeRun, failure: DeployError) -> DeployError:
             detail=f"Upgrade:\n{_detail(failure)}\n\nRollback:\n{_detail(second)}",
         )
     # The remedy of a stage or job assumes that the run goes on or the data is still changed: not after a rollback.
-    outdated = isinstance(failure, StageFailed | JobFailed) and not isinstance(failure, RepositoryFailed)
+    outdated = (failure.of_job or isinstance(failure, StageFailed | JobFailed)) and not isinstance(
+        failure, RepositoryFailed
+    )
     advice = "" if outdated else failure.remedy
     return RolledBack(
         f"The upgrade failed: {failure.what} {result_words(record)}",
@@ -137,8 +139,11 @@ def _return_project(run: UpgradeRun) -> None:
 def _start_as_before(run: UpgradeRun) -> None:
     definition = run.record.definition
     if definition is None:
-        run.run_between(14, 14)
-        schedule_as_before(run)
+        try:
+            run.run_between(14, 14)
+            schedule_as_before(run)
+        except DeployError as error:  # data and project are back: this must not keep the rollback from ending
+            run.report(f"the scheduled jobs are not as before: {error.what} The next `install` makes them")
         return
     run.report("start the server as it was")
     _start(run, definition)

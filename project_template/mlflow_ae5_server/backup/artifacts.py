@@ -196,8 +196,8 @@ def _next_chunk(descriptor: int, offset: int, size: int) -> bytes:
     if size - offset >= CHUNK:
         try:
             data_at = os.lseek(descriptor, offset, os.SEEK_DATA)
-        except OSError as error:  # ENXIO: a hole to the end; else a file system without support for holes
-            data_at = size if error.errno == errno.ENXIO else offset
+        except OSError as error:  # ENXIO: a hole to the end, or past it; else a file system without holes
+            data_at = os.fstat(descriptor).st_size if error.errno == errno.ENXIO else offset
         if data_at >= offset + CHUNK:
             return ZEROS
     os.lseek(descriptor, offset, os.SEEK_SET)

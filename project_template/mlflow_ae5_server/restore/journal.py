@@ -12,7 +12,7 @@ import os
 import re
 import secrets
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -151,14 +151,23 @@ class RestoreJournalFile:
         self._write(RestoreJournal(running, (*others, copy) if copy else others))
 
     @contextlib.contextmanager
-    def reverted_if_refused(self) -> Iterator[None]:
-        """Undo this run's `begin` where the first step is refused, which has then changed nothing."""
+    def reverted_if_refused(self, saved_names: Callable[[], Collection[str]]) -> Iterator[None]:
+        """Undo this run's `begin` where the first step is refused, which has then changed nothing.
+
+        Not where the saved copy is there, or cannot be looked for: the answer to its making may have been lost.
+        """
         try:
             yield
         except ProjectError:
-            if self._previous is not None:
+            if self._previous is not None and self._is_missing(saved_names):
                 self._write(self._previous)
             raise
+
+    def _is_missing(self, saved_names: Callable[[], Collection[str]]) -> bool:
+        try:
+            return self.require_running().save_as not in saved_names()
+        except ProjectError:
+            return False
 
     def enter(self, step: str) -> None:
         """Make `step` the next one."""

@@ -148,6 +148,21 @@ def test_files_that_change_or_vanish_meanwhile_are_counted(server):
     assert server.damage_of(manifest) == []
 
 
+def test_a_file_that_is_truncated_while_it_is_read_gets_no_invented_zeros(server):
+    path = server.write("log", b"x" * (3 * artifacts.CHUNK))
+    source, taken = artifacts.FolderArtifacts(server.artifacts), []
+    (artifact,) = source.scan()
+
+    def take(chunk):
+        taken.append(chunk)
+        os.truncate(path, 10)
+
+    streamed = source.stream(artifact, take)
+
+    assert b"".join(taken) == b"x" * artifacts.CHUNK
+    assert (streamed.size, streamed.mark) == (artifacts.CHUNK, "")
+
+
 def test_a_file_that_cannot_be_read_makes_the_snapshot_incomplete(server):
     server.write("closed", b"x")
     server.write("open", b"y")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mlflow_ae5_server.common.errors import DamagedError
+from mlflow_ae5_server.common.errors import DamagedError, StorageError
 from mlflow_ae5_server.restore import journal
 from mlflow_ae5_server.restore.journal import RestoreInProgress, RestoreJournal, RestoreJournalFile, SavedCopy
 from mlflow_ae5_server.restore.open import open_saved_copies
@@ -120,6 +120,29 @@ def test_the_journal_remembers_the_restore_in_progress_and_the_saved_copies(tmp_
         third.end(drop=copy.name)
     assert third.last_saved() is None
     assert not (tmp_path / "artifacts.restore.json").exists()
+
+
+def no_answer() -> list[str]:
+    raise StorageError("the database does not answer", "")
+
+
+@pytest.mark.parametrize(
+    ("saved_names", "stays"),
+    [(list, False), (lambda: [NAME], True), (no_answer, True)],
+    ids=["none", "made", "unknown"],
+)
+def test_a_refused_first_step_is_forgotten_unless_its_saved_copy_may_be_there(
+    tmp_path: Path, saved_names: Callable[[], list[str]], stays: bool
+) -> None:
+    file = RestoreJournalFile(open_saved_copies(str(tmp_path / "artifacts")))
+    running = RestoreInProgress("save-database", "20261123T001122Z-abcdef", journal.now(), "here:1", NAME, NAME)
+    file.begin(running, SavedCopy(NAME, running.snapshot, running.started, database=True, artifacts=False))
+
+    with pytest.raises(StorageError, match="lost"), file.reverted_if_refused(saved_names):
+        raise StorageError("the answer was lost", "")
+
+    again = RestoreJournalFile(open_saved_copies(str(tmp_path / "artifacts")))
+    assert (again.running is not None, [copy.name for copy in again.saved]) == (stays, [NAME] if stays else [])
 
 
 def test_a_journal_reads_what_it_writes() -> None:

@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 
 from mlflow_ae5_deploy.cli.context import can_ask, consent, locked, opened
-from mlflow_ae5_deploy.cli.next_steps import program
 from mlflow_ae5_deploy.cli.options import WriteOptions
 from mlflow_ae5_deploy.common.errors import EXIT_DONE
 
@@ -24,6 +23,7 @@ Force = Annotated[
 
 def command(options: WriteOptions, purge_secrets: PurgeSecrets = False, force: Force = False) -> int:
     """Ask, then delete. Safe to re-run."""
+    from mlflow_ae5_deploy.cli.next_steps import program
     from mlflow_ae5_deploy.engine.context import RunOptions
     from mlflow_ae5_deploy.engine.executor import recorded
     from mlflow_ae5_deploy.operations import uninstall

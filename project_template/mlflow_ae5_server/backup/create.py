@@ -11,7 +11,6 @@ import contextlib
 import importlib.metadata
 import itertools
 import secrets
-import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -23,6 +22,7 @@ from mlflow_ae5_server.backup.artifacts import ArtifactSource
 from mlflow_ae5_server.backup.copy import Copier, CopyTotals
 from mlflow_ae5_server.common.errors import DamagedError, StorageError
 from mlflow_ae5_server.common.keys import KeyCheck
+from mlflow_ae5_server.common.report import say
 from mlflow_ae5_server.common.text import amount, counted, shown
 from mlflow_ae5_server.database import locks
 from mlflow_ae5_server.database.connection import Database
@@ -59,7 +59,7 @@ class BackupOptions:
     on_gone: Callable[[str, int, int], None] = lambda _what, _gone, _before: None
     """Called with "runs" or "artifacts", how many of the previous snapshot are gone, and how many it had, where so many
     are gone that an administrator should look."""
-    say: Callable[[str], None] = lambda text: print(text, file=sys.stderr, flush=True)
+    say: Callable[[str], None] = say
 
 
 def create_snapshot(

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 from collections.abc import Callable
 from typing import Any
 
 from mlflow_ae5_server.common import folders, keys
 from mlflow_ae5_server.common.contract import EXIT_CODES
 from mlflow_ae5_server.common.errors import ConfigurationError, DamagedError, StorageError, UsageError
-from mlflow_ae5_server.common.report import Report
+from mlflow_ae5_server.common.report import Report, say
 from mlflow_ae5_server.common.settings import Settings
 from mlflow_ae5_server.common.text import amount, counted
 from mlflow_ae5_server.database.connection import Database, check_uri, connect_engine, wait_until_ready
@@ -58,10 +57,6 @@ def _open(settings: Settings, report: Report) -> Repository:
     return repository
 
 
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
-
-
 # create
 
 
@@ -86,14 +81,14 @@ def _create(settings: Settings, report: Report, options: argparse.Namespace) -> 
     repository = create_repository(open_backend(location))
     report.add(repository=repository.identity, snapshot_count=repository.count())
     if (folder := folders.local_folder(location)) and (warning := folders.persistence_warning(folder, os.environ)):
-        _say(f"warning: MLFLOW_TRACKING_BACKUP_DESTINATION: {warning}")
+        say(f"warning: MLFLOW_TRACKING_BACKUP_DESTINATION: {warning}")
     encrypted = keys.examine(connect_engine(store), os.environ)
     gone: dict[str, tuple[int, int]] = {}
     backup_options = BackupOptions(
         rehash=options.rehash,
         allow_empty=options.allow_empty,
         on_gone=lambda what, missing, previous: gone.update({what: (missing, previous)}),
-        say=_say,
+        say=say,
         keys=tuple(keys.make_check(one.name, os.environ, one.rows) for one in encrypted),
     )
     manifest = create_snapshot(repository, store, source, artifacts, dialects.dump, backup_options)
@@ -115,16 +110,16 @@ def _create(settings: Settings, report: Report, options: argparse.Namespace) -> 
 
 def _say_created(manifest: Manifest, external: list[str], gone: dict[str, tuple[int, int]], unsafe: list[str]) -> None:
     unchanged = "; nothing new had to be copied" if not manifest.new_objects else ""
-    _say(f"snapshot {manifest.id}: {manifest.rows} rows, {manifest.artifacts.files} artifacts{unchanged}")
+    say(f"snapshot {manifest.id}: {manifest.rows} rows, {manifest.artifacts.files} artifacts{unchanged}")
     for name in (*external, *manifest.artifacts.unreadable):
-        _say(f"warning: not in the snapshot: {name}")
+        say(f"warning: not in the snapshot: {name}")
     for what, (missing, previous) in gone.items():
-        _say(
+        say(
             f"warning: {missing} of the {previous} {what} of the previous snapshot are gone: "
             "were they removed on purpose?"
         )
     for warning in unsafe:
-        _say(f"warning: {warning}")
+        say(f"warning: {warning}")
 
 
 def _created(manifest: Manifest) -> dict[str, Any]:
@@ -184,7 +179,7 @@ def _verify(settings: Settings, report: Report, options: argparse.Namespace) -> 
     try:
         check.note(repository, manifest, result)
     except StorageError as error:  # full or read-only
-        _say(f"warning: the result of this check is not recorded: {error.message}")
+        say(f"warning: the result of this check is not recorded: {error.message}")
         report.add(not_recorded=error.message)
     report.add(
         outcome="failed" if result.damaged_total else "done",
@@ -197,10 +192,10 @@ def _verify(settings: Settings, report: Report, options: argparse.Namespace) -> 
     if result.damaged_total:
         fields = check.report_fields(manifest, result)
         for entry in fields["damaged"]:
-            _say(f"damaged: {entry.get('object') or entry.get('name')}: {entry['what']}")
+            say(f"damaged: {entry.get('object') or entry.get('name')}: {entry['what']}")
         report.add(**fields)
         return DamagedError.exit_code
-    _say(f"snapshot {manifest.id}: {result.checked_objects} of {result.of_objects} objects read, all right")
+    say(f"snapshot {manifest.id}: {result.checked_objects} of {result.of_objects} objects read, all right")
     return 0
 
 
@@ -216,7 +211,7 @@ def _verify_rows(repository: Repository, manifest: Manifest, result: CheckResult
     except DamagedError as error:
         result.add("name", manifest.id, error.message)
     except StorageError as error:
-        _say(f"warning: the rows of the database were not checked: {error.message}")
+        say(f"warning: the rows of the database were not checked: {error.message}")
 
 
 def _fraction(sample: str | None) -> float:
@@ -243,9 +238,9 @@ def _list(settings: Settings, report: Report, _options: argparse.Namespace) -> i
     unfinished = [snapshot.id for snapshot in repository.unfinished()]
     for fields in snapshots:
         size = amount(fields["artifact_bytes"]) if "artifact_bytes" in fields else "?"
-        _say(f"{fields['sequence']:>6}  {fields['snapshot']}  {size:>10}  {summary.check_text(fields)}")
+        say(f"{fields['sequence']:>6}  {fields['snapshot']}  {size:>10}  {summary.check_text(fields)}")
     for name in unfinished:
-        _say(f"unfinished: {name}")
+        say(f"unfinished: {name}")
     report.add(outcome="done", snapshots=snapshots, unfinished=unfinished)
     return 0
 
@@ -259,7 +254,7 @@ def _show(settings: Settings, report: Report, options: argparse.Namespace) -> in
     manifest = repository.snapshot(options.snapshot)
     fields = summary.describe_manifest(repository, manifest)
     fields["keys"] = keys.compare_all(manifest.keys, os.environ)
-    _say(json.dumps(fields, indent=2))
+    say(json.dumps(fields, indent=2))
     report.add(outcome="done", manifest=fields)
     return 0
 
@@ -284,16 +279,16 @@ def _prune(settings: Settings, report: Report, options: argparse.Namespace) -> i
     )
     verb = "removed" if options.yes else "would remove"
     for name in plan.removed:
-        _say(f"{verb} the snapshot {name}")
+        say(f"{verb} the snapshot {name}")
     for name in plan.unfinished:
-        _say(f"{verb} the unfinished snapshot {name}")
-    _say(f"{verb} {counted(plan.objects, 'objects')} that nothing refers to, {amount(plan.freed_bytes)}")
+        say(f"{verb} the unfinished snapshot {name}")
+    say(f"{verb} {counted(plan.objects, 'objects')} that nothing refers to, {amount(plan.freed_bytes)}")
     if plan.refused:
-        _say(plan.refused)
+        say(plan.refused)
     for name, message in plan.lacking:
-        _say(f"damaged: the snapshot {name}: {message}")
+        say(f"damaged: the snapshot {name}: {message}")
     if plan.unrecorded:
-        _say(f"warning: that is not recorded: {plan.unrecorded}")
+        say(f"warning: that is not recorded: {plan.unrecorded}")
         report.add(not_recorded=plan.unrecorded)
     if not options.yes and (interrupted := journal.interrupted(artifacts)):
         report.add(interrupted_restore=interrupted)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import secrets
-import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +16,7 @@ from typing import Any
 from mlflow_ae5_server.common import folders, json_input, keys
 from mlflow_ae5_server.common.errors import ConfigurationError, ProjectError, UnreachableError, hint_for
 from mlflow_ae5_server.common.redaction import scrub
-from mlflow_ae5_server.common.report import Report
+from mlflow_ae5_server.common.report import Report, say
 from mlflow_ae5_server.common.server_probe import Prober
 from mlflow_ae5_server.common.settings import Settings
 from mlflow_ae5_server.database import character_sets
@@ -56,10 +55,10 @@ def _try(name: str, check: Callable[[Settings], dict[str, Any]], settings: Setti
         fields = check(settings)
     except ProjectError as error:
         report.add(**{name: {"ok": False, "message": scrub(error.message), "hint": scrub(error.hint)}})
-        print(f"{name}: {error}", file=sys.stderr, flush=True)
+        say(f"{name}: {error}")
         return error.exit_code
     report.add(**{name: fields})
-    print(f"{name}: {fields['message']}", file=sys.stderr, flush=True)
+    say(f"{name}: {fields['message']}")
     return 0
 
 

@@ -10,7 +10,6 @@ import argparse
 import contextlib
 import os
 import shutil
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -26,7 +25,7 @@ from mlflow_ae5_server.common.errors import (
 )
 from mlflow_ae5_server.common.folders import local_folder
 from mlflow_ae5_server.common.redaction import scrub
-from mlflow_ae5_server.common.report import Report
+from mlflow_ae5_server.common.report import Report, say
 from mlflow_ae5_server.common.settings import Settings
 from mlflow_ae5_server.common.text import amount
 from mlflow_ae5_server.database import dialects, migration, schema
@@ -203,7 +202,3 @@ def _require_room(parent: Path, source: RestoreSource) -> None:
             f"a drill needs {amount(needed)} in {parent}, and {amount(free)} are free",
             "make room there; nothing was restored",
         )
-
-
-def say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)

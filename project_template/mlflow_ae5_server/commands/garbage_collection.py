@@ -5,14 +5,13 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from mlflow_ae5_server.common.errors import ConfigurationError, ProjectError, StorageError, UnreachableError
-from mlflow_ae5_server.common.report import Report
+from mlflow_ae5_server.common.report import Report, say
 from mlflow_ae5_server.common.server_probe import Experiment, Prober
 from mlflow_ae5_server.common.settings import Settings
 from mlflow_ae5_server.database import locks, schema
@@ -85,7 +84,7 @@ def _refuse_unfinished(settings: Settings) -> None:
         journal.refuse_interrupted(settings.value("MLFLOW_ARTIFACTS_DESTINATION") or "")
     except (ConfigurationError, StorageError) as error:
         # Jobs could not have restored anything there; its artifacts are reached through the server.
-        print(f"note: cannot tell whether a restore is running: {error.message}", file=sys.stderr, flush=True)
+        say(f"note: cannot tell whether a restore is running: {error.message}")
 
 
 def _probe_server(settings: Settings, report: Report) -> tuple[Experiment | None, ProjectError | None]:
@@ -96,7 +95,7 @@ def _probe_server(settings: Settings, report: Report) -> tuple[Experiment | None
     try:
         first = Prober(settings.value("MLFLOW_TRACKING_URI"), os.environ).check()
     except ProjectError as error:
-        print(f"warning: the server cannot be used: {error}", file=sys.stderr, flush=True)
+        say(f"warning: the server cannot be used: {error}")
         report.add(server=error.message)
         return None, error
     report.add(server="ok")

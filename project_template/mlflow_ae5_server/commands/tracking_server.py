@@ -12,6 +12,7 @@ from pathlib import Path
 
 from mlflow_ae5_server.common import folders
 from mlflow_ae5_server.common.errors import ConfigurationError, UsageError
+from mlflow_ae5_server.common.report import say
 from mlflow_ae5_server.common.settings import Settings
 from mlflow_ae5_server.database import locks
 from mlflow_ae5_server.database.connection import Database, check_uri, is_absent, wait_until_ready
@@ -24,7 +25,6 @@ from mlflow_ae5_server.server import (
     job_runner,
     worker_count,
 )
-from mlflow_ae5_server.server.application import say
 from mlflow_ae5_server.server.prefork import Restarts, Supervisor
 
 _GRACE = 20.0  # seconds for open requests after SIGTERM; Kubernetes kills after 30

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
-import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from mlflow_ae5_server.common.errors import (
     SchemaError,
     StorageError,
 )
+from mlflow_ae5_server.common.report import say
 from mlflow_ae5_server.database import (
     copy_text,
     mysql_load,
@@ -145,7 +145,7 @@ def refused(part: DatabasePart, objects: BlobSource, target: Database) -> list[R
             if differs or target.dialect == "sqlite":
                 raise
             # The target may have the room that this machine has not.
-            print(f"note: the snapshot's rows are not checked before: {error.message}", file=sys.stderr, flush=True)
+            say(f"note: the snapshot's rows are not checked before: {error.message}")
             return []
         return _find(file, part, _target(stack, part, file, target)) if differs else []
 

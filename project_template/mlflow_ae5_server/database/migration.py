@@ -7,7 +7,6 @@ is not written to.
 from __future__ import annotations
 
 import shutil
-import sys
 import tempfile
 import time
 import traceback
@@ -16,7 +15,7 @@ from pathlib import Path
 
 from mlflow_ae5_server.common.errors import SchemaError, StorageError
 from mlflow_ae5_server.common.redaction import scrub
-from mlflow_ae5_server.common.report import Report
+from mlflow_ae5_server.common.report import Report, say
 from mlflow_ae5_server.common.text import amount
 from mlflow_ae5_server.database import dialects, schema
 from mlflow_ae5_server.database.connection import Database, connect_engine
@@ -88,18 +87,18 @@ def rehearse(store: Database, report: Report) -> int:
     if before.missing or before.state in {"empty", "unknown"}:
         schema.require_current(before, store)
     if not migrations:
-        _say(f"{store.shown} is at revision {before.found}, which the installed MLflow needs: nothing to migrate")
+        say(f"{store.shown} is at revision {before.found}, which the installed MLflow needs: nothing to migrate")
         report.add(outcome="rehearsed")
         return 0
     for step in migrations:
-        _say(f"  will apply {step['revision']}: {step['what']}")
+        say(f"  will apply {step['revision']}: {step['what']}")
     _require_room(store)
     # Beside a SQLite file there is surely room for a file of its kind; else among the temporary files.
     parent = store.file.parent if store.file is not None else None
     with tempfile.TemporaryDirectory(prefix="mlflow-ae5-rehearsal-", dir=parent) as folder:
         spool = TemporaryBlobs(Path(folder))
         part = dialects.dump(store, spool)
-        _say(f"copied {part.rows} rows in {len(part.tables)} tables; migrating the copy")
+        say(f"copied {part.rows} rows in {len(part.tables)} tables; migrating the copy")
         report.add(rows=part.rows, tables=len(part.tables))
         with dialects.scratch(store) as copy:
             dialects.load(part, spool, copy)
@@ -118,7 +117,7 @@ def _migrate_copy(copy: Database, report: Report) -> int:
         )
         return result.exit_code
     rows = sum(count for count, _digest in dialects.digests(copy).values())
-    _say(f"the copy is at revision {result.after.found} after {seconds:g} s, with {rows} rows")
+    say(f"the copy is at revision {result.after.found} after {seconds:g} s, with {rows} rows")
     report.add(outcome="rehearsed", rows_after=rows)
     return 0
 
@@ -132,7 +131,3 @@ def _require_room(store: Database) -> None:
             f"a rehearsal needs about {amount(3 * size)} beside {store.shown}, and {amount(free)} are free",
             "make room there",
         )
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)

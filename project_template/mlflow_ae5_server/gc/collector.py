@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import os
-import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,7 +13,7 @@ from sqlalchemy import select
 
 from mlflow_ae5_server.common.errors import ProjectError
 from mlflow_ae5_server.common.redaction import scrub
-from mlflow_ae5_server.common.report import Report
+from mlflow_ae5_server.common.report import Report, say
 from mlflow_ae5_server.common.settings import Settings
 from mlflow_ae5_server.database.connection import Database
 from mlflow_ae5_server.gc import cascade, summary
@@ -86,7 +85,7 @@ class Collector:
         setting = self._settings.value("MLFLOW_ARTIFACTS_DESTINATION")
         destination, reason = choose_destination(setting, server, expired, self._sample)
         if destination is not None and destination.through_server and reason:
-            print(f"works through the server: {scrub(reason)}", file=sys.stderr, flush=True)
+            say(f"works through the server: {scrub(reason)}")
         if destination is None and problem is not None and expired and len(expired) == sum(1 for _ in plan.owners()):
             raise problem  # nothing could be removed without the server
         reasons = [reason, problem.message if problem else ""]

@@ -5,7 +5,6 @@ Also the check that this job sees the same artifacts as the server.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -13,6 +12,7 @@ from urllib.parse import urlsplit
 from mlflow_ae5_server.common import folders
 from mlflow_ae5_server.common.errors import ConfigurationError
 from mlflow_ae5_server.common.redaction import scrub
+from mlflow_ae5_server.common.report import say
 from mlflow_ae5_server.gc.locations import LOCAL, SERVER, Location
 from mlflow_ae5_server.gc.object_store import ObjectStore
 from mlflow_ae5_server.gc.remote import MlflowStore, ServerStore
@@ -113,7 +113,7 @@ def _lists_the_same(direct: Store, server: ServerStore, expired: Sequence[str]) 
         try:
             ours = direct.size(path)
         except StoreError as error:  # one that will be skipped
-            print(f"warning: {scrub(str(error))}", file=sys.stderr, flush=True)
+            say(f"warning: {scrub(str(error))}")
             continue
         theirs = server.size(path)
         if (ours.files if ours else 0) != (theirs.files if theirs else 0):

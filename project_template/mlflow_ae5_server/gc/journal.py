@@ -11,7 +11,6 @@ import hashlib
 import hmac
 import json
 import secrets
-import sys
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from pathlib import Path
 
 from mlflow_ae5_server.common.contract import EXIT_CODES
 from mlflow_ae5_server.common.redaction import scrub
+from mlflow_ae5_server.common.report import say
 from mlflow_ae5_server.gc.stores import Store
 
 PARTLY = EXIT_CODES["incomplete"]  # exit code: something could not be removed, the rest is done
@@ -68,7 +68,7 @@ class GcJournal:
             if ours:
                 yield JournalPage(name, entries)
             else:
-                print(f"warning: {scrub(name)} is not a page of our journal: ignored", file=sys.stderr, flush=True)
+                say(f"warning: {scrub(name)} is not a page of our journal: ignored")
 
     def _seal(self, body: str) -> str:
         return hmac.new(self._key, body.encode(), hashlib.sha256).hexdigest()

@@ -6,12 +6,12 @@ import contextlib
 import ctypes
 import gc
 import os
-import sys
 import uuid
 import warnings
 
 from mlflow_ae5_server.common import keys
 from mlflow_ae5_server.common.errors import ConfigurationError, ProjectError, UnfinishedError
+from mlflow_ae5_server.common.report import say
 from mlflow_ae5_server.common.text import counted
 from mlflow_ae5_server.database import character_sets, locks
 from mlflow_ae5_server.database.connection import Database, connect_engine
@@ -19,10 +19,6 @@ from mlflow_ae5_server.database.schema import require_current, schema_of
 from mlflow_ae5_server.server import artifact_guard
 from mlflow_ae5_server.server.host_guard import Application
 from mlflow_ae5_server.server.host_policy import HostPolicy
-
-
-def say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
 
 
 def set_environment(

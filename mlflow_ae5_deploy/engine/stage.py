@@ -74,7 +74,6 @@ class Stage(Generic[S]):
 
     number: ClassVar[int]
     name: ClassVar[str]
-    promise: ClassVar[str]
 
     def preflight(self, context: Context) -> None:
         """Raise DeployError if this machine lacks something. Sends nothing; runs first."""
@@ -96,7 +95,7 @@ class Stage(Generic[S]):
         raise NotImplementedError
 
     def verify(self, context: Context) -> str | None:  # noqa: ARG002 - for stages that need it
-        """Check the promise after a change; a sentence of what was seen, or None."""
+        """Check the result of the changes; a sentence of what was seen, or None."""
         return None
 
 

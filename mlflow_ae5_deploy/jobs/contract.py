@@ -14,7 +14,7 @@ from types import UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
 from mlflow_ae5_deploy.common import json_input
-from mlflow_ae5_deploy.common.errors import Locked, NotFound, PartlyDone, RepositoryFailed, SnapshotDamaged, Usage
+from mlflow_ae5_deploy.common.errors import NotFound, PartlyDone, RepositoryFailed, SnapshotDamaged, Usage
 from mlflow_ae5_deploy.jobs.reports import R
 
 ARGUMENTS = {
@@ -33,7 +33,7 @@ SUCCESS = frozenset(("done", "dry-run", "undone", "rehearsed", "upgraded", "unch
 OUTCOME_INCOMPLETE = "incomplete"
 UNKNOWN = "unknown"
 """The outcome of a run that left no report."""
-USAGE, INCOMPLETE, LOCK_HELD, ABSENT = Usage.exit_code, PartlyDone.exit_code, Locked.exit_code, NotFound.exit_code
+USAGE, INCOMPLETE, ABSENT = Usage.exit_code, PartlyDone.exit_code, NotFound.exit_code
 DAMAGED, REPOSITORY_FAILED = SnapshotDamaged.exit_code, RepositoryFailed.exit_code
 
 

@@ -23,7 +23,7 @@ EXIT_CODES = {
     "unreachable": errors.Unreachable.exit_code,
     "credentials": errors.LoginFailed.exit_code,
     "absent": contract.ABSENT,
-    "busy": contract.LOCK_HELD,
+    "busy": errors.Locked.exit_code,
     "incomplete": contract.INCOMPLETE,
     "damaged": contract.DAMAGED,
     "not_empty": errors.TargetNotEmpty.exit_code,

@@ -19,7 +19,7 @@ class Scripted(Stage):
     """A stage with a given diff that notes what is asked of it."""
 
     def __init__(self, number, found, *, fail=None):
-        self.number, self.name, self.promise = number, f"stage-{number}", "a promise"
+        self.number, self.name = number, f"stage-{number}"
         self.found, self.fail, self.done = found, fail, []
 
     def observe(self, context):

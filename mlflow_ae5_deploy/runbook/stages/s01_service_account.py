@@ -27,7 +27,6 @@ class AccountState:
 class ServiceAccountStage(Stage[AccountState]):
     number = 1
     name = "service-account"
-    promise = "the service account exists, is enabled and is dedicated to the server"
 
     def observe(self, context: Context) -> AccountState:
         user = context.access.find_account() if context.access.has_admin else None

@@ -24,7 +24,6 @@ class EnvironmentState:
 class EnvironmentStage(Stage[EnvironmentState]):
     number = 2
     name = "environment"
-    promise = "Python, ae5-tools and TLS trust are as required, and the platform is reachable"
 
     def preflight(self, context: Context) -> None:
         target = context.access.target

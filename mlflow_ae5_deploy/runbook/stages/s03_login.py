@@ -20,7 +20,6 @@ class LoginState:
 class LoginStage(Stage[LoginState]):
     number = 3
     name = "login"
-    promise = "we act as the service account"
 
     def observe(self, context: Context) -> LoginState:
         if context.access.missing:

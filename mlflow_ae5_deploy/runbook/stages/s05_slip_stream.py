@@ -27,7 +27,6 @@ class CustomizationState:
 class SlipStreamStage(Stage[CustomizationState]):
     number = 5
     name = "slip-stream"
-    promise = "the customized archive is built, with its provenance inside"
 
     def observe(self, context: Context) -> CustomizationState:
         if context.outputs.release is None:

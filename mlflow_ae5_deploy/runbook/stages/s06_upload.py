@@ -35,7 +35,6 @@ class ProjectState:
 class UploadStage(Stage[ProjectState]):
     number = 6
     name = "upload"
-    promise = "a project with the desired content exists under the service account"
 
     def observe(self, context: Context) -> ProjectState:
         name, built = context.settings.project.name, context.outputs.built

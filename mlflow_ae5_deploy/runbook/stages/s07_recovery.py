@@ -63,7 +63,6 @@ class RestoreState:
 class RecoveryStage(Stage[RestoreState]):
     number = 7
     name = "recovery"
-    promise = "database and artifacts are restored before the server first starts, if requested"
 
     def observe(self, context: Context) -> RestoreState:
         restore, project = context.options.restore, context.cached.project(context.settings.project.name)

@@ -48,7 +48,6 @@ _AFTER_PATCH = (
 class DeployStage(Stage[DeploymentState]):
     number = 8
     name = "deploy"
-    promise = "the server runs as a private deployment on the static endpoint, and is healthy"
 
     def observe(self, context: Context) -> DeploymentState:
         desired = desired_deployment(context)

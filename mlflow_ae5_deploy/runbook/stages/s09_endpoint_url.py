@@ -20,7 +20,6 @@ class EndpointState:
 class EndpointUrlStage(Stage[EndpointState]):
     number = 9
     name = "endpoint-url"
-    promise = "the public URL is known"
 
     def observe(self, context: Context) -> EndpointState:
         deployment = context.outputs.deployment

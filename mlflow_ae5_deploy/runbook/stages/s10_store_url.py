@@ -23,7 +23,6 @@ class UrlSecretsState:
 class StoreUrlStage(Stage[UrlSecretsState]):
     number = 10
     name = "store-url"
-    promise = "the URL is stored as a secret for the garbage collection and other consumers"
 
     def observe(self, context: Context) -> UrlSecretsState:
         url = context.outputs.url

@@ -26,7 +26,6 @@ class TokenState:
 class TokenStage(Stage[TokenState]):
     number = 11
     name = "token"
-    promise = "an access token for this deployment exists and works"
 
     def observe(self, context: Context) -> TokenState:
         deployment = context.outputs.deployment

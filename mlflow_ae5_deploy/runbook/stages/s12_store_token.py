@@ -30,7 +30,6 @@ class StoredTokenState:
 class StoreTokenStage(Stage[StoredTokenState]):
     number = 12
     name = "store-token"
-    promise = "the token is a secret of the service account and of each consumer"
 
     def observe(self, context: Context) -> StoredTokenState:
         deployment = context.outputs.deployment

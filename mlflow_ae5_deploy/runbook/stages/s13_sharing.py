@@ -34,7 +34,6 @@ class SharingState:
 class SharingStage(Stage[SharingState]):
     number = 13
     name = "sharing"
-    promise = "the deployment is shared with the configured groups and users"
 
     def observe(self, context: Context) -> SharingState:
         deployment = context.outputs.deployment

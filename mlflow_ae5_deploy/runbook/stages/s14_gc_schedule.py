@@ -26,7 +26,6 @@ class ScheduledJobsState:
 class GcScheduleStage(Stage[ScheduledJobsState]):
     number = scheduled_job.STAGE
     name = "gc-schedule"
-    promise = "exactly one garbage collection job exists, with the configured cron, command and variables"
 
     def observe(self, context: Context) -> ScheduledJobsState:
         jobs = tuple(

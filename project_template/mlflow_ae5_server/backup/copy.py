@@ -50,7 +50,6 @@ class CopyTotals:
     listed_before: int = 0  # files that were in the previous list, changed or not
     links: int = 0
     special: int = 0
-    read_files: int = 0
     changed: int = 0
     vanished: int = 0
     names: list[str] = field(default_factory=list)  # of changed and vanished files
@@ -267,7 +266,6 @@ class Copier:
         return None
 
     def _file(self, artifact: Artifact, entry: FileEntry) -> FileEntry:
-        self.totals.read_files += 1
         if not entry.mark:
             self.totals.changed += 1
             self._add_name(artifact)

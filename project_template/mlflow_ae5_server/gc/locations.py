@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote
 
+from mlflow_ae5_server.restore.saved_copies import COPY_NAME, RESERVED
+
 SERVER = "mlflow-artifacts:"  # below the server's own artifact root
 WORKSPACES = "workspaces"  # folder in that root, with a folder for each workspace
 LOCAL = "file:"  # below the root of this machine's file system
@@ -21,7 +23,7 @@ _SCHEME = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.\-]*):")
 _PROXY = "/api/2.0/mlflow-artifacts/artifacts"
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\\]")
 # Saved copies of a restore, in the artifact store or beside it; see restore/saved_copies.py.
-_SAVED = re.compile(r"\.mlflow-ae5-|.+\.(saved|undone|failed)_[0-9]{8}_[0-9]{6}_[0-9a-f]{6}\Z")
+_SAVED = re.compile(rf"{re.escape(RESERVED)}|.+\.{COPY_NAME}\Z")
 
 
 class BadLocationError(Exception):

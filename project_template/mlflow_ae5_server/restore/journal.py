@@ -21,12 +21,11 @@ from mlflow_ae5_server.common import json_input
 from mlflow_ae5_server.common.errors import ProjectError, UnfinishedError
 from mlflow_ae5_server.common.text import shown
 from mlflow_ae5_server.restore.open import open_saved_copies
-from mlflow_ae5_server.restore.saved_copies import SavedCopies, damaged_journal
+from mlflow_ae5_server.restore.saved_copies import COPY_NAME, SavedCopies, damaged_journal
 
 SAVE_STEPS = ("save-database", "save-artifacts")
 RESTORE_STEPS = (*SAVE_STEPS, "restore-artifacts", "load-database", "upgrade-schema")
 UNDO_STEPS = ("undo-save-database", "undo-save-artifacts", "bring-back-artifacts", "bring-back-database")
-_NAME = re.compile(r"(saved|undone|failed)_[0-9]{8}_[0-9]{6}_[0-9a-f]{6}")
 CopyName = str  # as _NAME has it
 Unprinted = str  # any text, also one that must not reach a terminal
 
@@ -117,7 +116,7 @@ _CHECKS: dict[str, Callable[[Any], bool]] = {
     "bool": lambda value: type(value) is bool,
     "str": lambda value: isinstance(value, str) and value.isprintable(),
     "Unprinted": lambda value: isinstance(value, str),
-    "CopyName": lambda value: isinstance(value, str) and _NAME.fullmatch(value) is not None,
+    "CopyName": lambda value: isinstance(value, str) and re.fullmatch(COPY_NAME, value) is not None,
     "CopyName | None": lambda value: value is None or _CHECKS["CopyName"](value),
 }
 

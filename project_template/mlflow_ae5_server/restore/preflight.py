@@ -105,6 +105,11 @@ class RestoreTarget:
         """Read the restore journal."""
         return RestoreJournalFile(self.saved_copies)
 
+    def save_database(self, journal: RestoreJournalFile, name: str) -> None:
+        """Move the tables to a saved copy; `journal` forgets the start of a run that is refused here."""
+        with journal.reverted_if_refused(lambda: dialects.saved_names(self.store)):
+            dialects.save_copy(self.store, name)
+
     def observe(self) -> TargetState:
         state = dialects.state(self.store)
         if self.store.dialect == "sqlite" and state.kind == "empty" and state.others:

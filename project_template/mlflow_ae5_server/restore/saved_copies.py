@@ -26,6 +26,7 @@ from mlflow_ae5_server.common.text import amount
 
 RESERVED = ".mlflow-ae5-"  # names at the top of the destination that begin so are no artifacts
 JOURNAL = "restore.json"
+COPY_NAME = r"(saved|undone|failed)_[0-9]{8}_[0-9]{6}_[0-9a-f]{6}"
 COUNTED = 10_000  # files; more of them are not counted
 MAX_JOURNAL = 1024 * 1024  # bytes; one saved copy takes about 300
 _READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY

@@ -97,8 +97,7 @@ def save_database(restore: Restore) -> None:
         return
     if running.save_as and restore.target.observe().has_database:
         say(f"saving the tables of {restore.target.store.shown} as {running.save_as}")
-        with restore.journal.reverted_if_refused(lambda: dialects.saved_names(restore.target.store)):
-            dialects.save_copy(restore.target.store, running.save_as)
+        restore.target.save_database(restore.journal, running.save_as)
     restore.journal.enter("save-artifacts")
 
 

@@ -170,8 +170,7 @@ def save_database(undo: UndoRestore) -> None:
     copy = undo.journal.find(running.original)
     other = copy is not None and undo.is_other_database(copy)
     if running.save_as and not other and undo.target.observe().has_database:
-        with undo.journal.reverted_if_refused(lambda: dialects.saved_names(undo.target.store)):
-            dialects.save_copy(undo.target.store, running.save_as)
+        undo.target.save_database(undo.journal, running.save_as)
     undo.journal.enter("undo-save-artifacts")
 
 

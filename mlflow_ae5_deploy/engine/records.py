@@ -126,6 +126,7 @@ class UpgradeRecord:
     restored: bool = False  # the data has been rolled back
     restored_project: str | None = None  # new id of the previous project, once it has been rolled back
     saved_copy: str = ""  # where the restore has moved the data that was there
+    jobs_missing: str = ""  # why the scheduled jobs could not be created again
 
     def reached(self, phase: Phase) -> bool:
         return PHASES.index(self.phase) >= PHASES.index(phase)

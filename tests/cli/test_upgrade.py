@@ -273,6 +273,7 @@ class TestBack:
         failed = upgrade(site, capsys, "--yes", "--no-rehearsal")
 
         assert_error(failed, 29, "are as before")
+        assert "ix it" not in failed.err, "the job's advice is for a run that goes on"
         assert any(line.startswith("Restore --snapshot") for line in calls(site)) == restores
         assert_is_first(site, capsys)
 
@@ -304,6 +305,20 @@ class TestBack:
         assert (back.code, back.data["outcome"]) == (0, "rolled back"), back.err
         assert_is_first(site, capsys)
         assert_error(nothing, 15, "No upgrade was started")
+
+    def test_a_rollback_without_a_previous_server_ends_although_its_scheduled_jobs_cannot_be_created(
+        self, site, capsys
+    ):
+        assert site.owner().call("DELETE", f"deployments/{running(site)['id']}").status_code < 300
+        (volume(site) / "break-after-upgrade").touch()
+        jobs = {"method": "POST", "path": "/jobs$", "skip": 7, "times": 20, "status": 400}  # those of the upgrade pass
+        site.control("POST", "/faults", jobs)
+
+        failed = upgrade(site, capsys, "--yes", "--no-rehearsal")
+
+        assert_error(failed, 29, "are as before")
+        assert "The scheduled jobs are not as before: The platform refused" in failed.err
+        assert (data(site), pending(site)) == (BEFORE, None)
 
     def test_the_previous_release_restores_where_no_job_of_the_new_one_runs(self, site, capsys):
         dead = make_snapshotting_release(site.folder / "dead.tar.gz", schema="schema-2", jobs_run=False)

@@ -61,7 +61,11 @@ def _roll_back(run: UpgradeRun, reporter: Reporter) -> dict[str, Any]:
     reporter.line(rollback.result_words(record), style="bold")
     if saved := rollback.saved_copy_words(record):
         reporter.line(saved)
-    return upgrade_data("rolled back", None, None, None) | {"saved_copy": record.saved_copy or None}
+    missing = rollback.missing_jobs_words(record)
+    return upgrade_data("rolled back", None, None, None) | {
+        "saved_copy": record.saved_copy or None,
+        "warnings": [missing] if missing else [],
+    }
 
 
 def _upgrade(run: UpgradeRun, reporter: Reporter, given: Sequence[str]) -> dict[str, Any]:

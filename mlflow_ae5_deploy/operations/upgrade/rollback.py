@@ -16,6 +16,7 @@ from mlflow_ae5_deploy.common.errors import (
     SnapshotDamaged,
     StageFailed,
 )
+from mlflow_ae5_deploy.common.text import as_sentence
 from mlflow_ae5_deploy.engine.change import Change, Consequence, Impact
 from mlflow_ae5_deploy.engine.executor import applying, require_consent
 from mlflow_ae5_deploy.engine.records import DeploymentDefinition, UpgradeRecord
@@ -139,11 +140,13 @@ def _return_project(run: UpgradeRun) -> None:
 def _start_as_before(run: UpgradeRun) -> None:
     definition = run.record.definition
     if definition is None:
+        missing = ""
         try:
             run.run_between(14, 14)
             schedule_as_before(run)
         except DeployError as error:  # data and project are back: this must not keep the rollback from ending
-            run.report(f"the scheduled jobs are not as before: {error.what} The next `install` makes them")
+            missing = error.what
+        run.note(jobs_missing=missing)
         return
     run.report("start the server as it was")
     _start(run, definition)
@@ -198,8 +201,16 @@ def _agree(run: UpgradeRun, source: RestoreSource) -> None:
 def result_words(record: UpgradeRecord) -> str:
     previous = release_words(record.previous_release)
     if record.definition is None:
-        return f"Release and data are as before: {previous}. No server ran before, so none was verified."
+        text = f"Release and data are as before: {previous}. No server ran before, so none was verified."
+        return " ".join(part for part in (text, missing_jobs_words(record)) if part)
     return f"Rolled back to {previous}: its data and its endpoint are as before, verified."
+
+
+def missing_jobs_words(record: UpgradeRecord) -> str:
+    """Why the scheduled jobs are not there; empty if they are."""
+    if not record.jobs_missing:
+        return ""
+    return f"The scheduled jobs are not as before: {as_sentence(record.jobs_missing)} The next `install` creates them."
 
 
 def saved_copy_words(record: UpgradeRecord) -> str:

@@ -47,6 +47,7 @@ from mlflow_ae5_deploy.engine.records import (
 _log = logging.getLogger(__name__)
 
 FILE = "state.json"
+_FORGOTTEN = "An interrupted upgrade or restore is then forgotten: `history` shows whether there was one."
 VERSION: Literal[2] = 2
 _TOKEN = "MLFLOW_TRACKING_TOKEN"  # noqa: S105 - the name of a secret, not its value
 
@@ -228,7 +229,8 @@ def _read(path: Path) -> Any:
         raise Configuration(
             f"The state of this installation cannot be read: {error}.",
             where=str(path),
-            remedy="Move the file away; the next run then stores every secret once more and issues a new token.",
+            remedy="Move the file away; the next run then stores every secret once more and issues a new token. "
+            + _FORGOTTEN,
         ) from None
 
 
@@ -243,5 +245,5 @@ def _damaged(path: Path, field: str) -> Configuration:
     return Configuration(
         f"The state of this installation is damaged, or was written by another version ({field or 'no object'}).",
         where=str(path),
-        remedy="Use the version of the tool that wrote it, or move the file away.",
+        remedy=f"Use the version of the tool that wrote it, or move the file away. {_FORGOTTEN}",
     )

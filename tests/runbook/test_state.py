@@ -168,6 +168,16 @@ def test_a_damaged_file_is_refused_with_a_way_out(tmp_path, text):
     assert caught.value.where == str(tmp_path / "state.json")
 
 
+@pytest.mark.parametrize("text", ['{"version": 2, "sal', f'{{{SALT}, "restore": {{"status": "perhaps"}}}}'])
+def test_a_damaged_file_says_that_interrupted_operations_are_forgotten(tmp_path, text):
+    (tmp_path / "state.json").write_text(text)
+
+    with pytest.raises(Configuration) as caught:
+        load(tmp_path)
+
+    assert "interrupted upgrade or restore is then forgotten: `history`" in caught.value.remedy
+
+
 def test_a_damaged_record_of_an_upgrade_points_to_the_previous_archive(tmp_path):
     filled(tmp_path)
     edited(tmp_path, upgrade={"release": "3.18.0"})

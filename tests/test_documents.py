@@ -381,7 +381,7 @@ def test_what_the_readme_tells_to_try_works(typing, capsys):
 
 
 @pytest.mark.parametrize("name", TEXTS)
-def test_what_is_told_about_a_cluster_works(name, typing, capsys):
+def test_what_is_said_about_a_cluster_works(name, typing, capsys):
     text = TEXTS[name].partition(CLUSTER)[2] or TEXTS[name]
     reader = Reader(typing, str(stand_ins(typing / "mirror", name in KEEPS_DATA)), keeps_data=name in KEEPS_DATA)
 

@@ -464,7 +464,7 @@ WRONG = [
     (["drill", "--snapshot", "latest", "--schedule", "0 1 * * *"], "exclude each other"),
     (["restore", "--undo", "--replace"], "--undo excludes"),
     (["restore", "--dry-run", "--stop-server"], "stops no server"),
-    (["restore", "--saved", "kept_1"], "--saved is only allowed with --undo"),
+    (["restore", "--saved", "saved_1"], "--saved is only allowed with --undo"),
     (["restore", "--undo", "--saved", "../x"], "--saved takes the name of a saved copy"),
     (["restore", "--list-saved", "--saved", "x"], "restore nothing"),
     (["install", "--restore", "../x"], "the id of a snapshot"),

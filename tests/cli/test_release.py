@@ -52,7 +52,9 @@ def test_sha256sum_accepts_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     subprocess.run(["sha256sum", "--check", f"{NAME}.sha256"], cwd=tmp_path, check=True, capture_output=True)
 
 
-def test_again_it_changes_nothing_and_mends_what_is_missing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_again_it_changes_nothing_and_writes_what_is_missing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     export(capsys, tmp_path)
     os.utime(tmp_path / NAME, (1, 1))
 

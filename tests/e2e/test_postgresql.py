@@ -58,7 +58,7 @@ def test_garbage_collection_works_there_too(installed: Site, logged: tuple[str, 
     assert secret_of(installed) not in log
 
 
-def test_a_wrong_password_ends_stage_8_with_the_log_and_the_right_one_mends_it(
+def test_a_wrong_password_ends_stage_8_with_the_log_and_the_right_one_fixes_it(
     installed: Site, logged: tuple[str, str]
 ) -> None:
     """The sandbox's note of its database's URI is what the install takes it from."""

@@ -336,7 +336,7 @@ def test_long_lines_are_no_trap(piece: str) -> None:
 
 SHOWN = [
     "/srv/t/team-2026/backups/12:30@site/index",
-    "Restored to /data/t/analytics/artifacts, saved copy /data/t/analytics/artifacts/kept_1",
+    "Restored to /data/t/analytics/artifacts, saved copy /data/t/analytics/artifacts/saved_1",
     "mlflow.exceptions.MlflowException: no such table mlflow in analytics",
     "user analytics on db.analytics.example.com, database analytics",
 ]

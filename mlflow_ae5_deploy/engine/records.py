@@ -76,6 +76,15 @@ class DeploymentDefinition:
     variables: Annotated[Mapping[str, str | None], PlainSerializer(_without_credentials)]
     shared: tuple[tuple[str, str, str], ...]  # (type, id, permission) of each collaborator
 
+    @property
+    def lost_variables(self) -> list[str]:
+        """Names of the variables whose values were not saved."""
+        return sorted(name for name, value in self.variables.items() if value is None)
+
+    @property
+    def saved_variables(self) -> dict[str, str]:
+        return {name: value for name, value in self.variables.items() if value is not None}
+
 
 @dataclass(frozen=True)
 class PendingRestart:

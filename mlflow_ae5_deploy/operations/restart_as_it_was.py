@@ -31,6 +31,8 @@ from mlflow_ae5_deploy.resources.deployment import (
     stop,
 )
 
+_INTERRUPTED = "A restart was interrupted after the stop, and the"
+
 
 @dataclass(frozen=True)
 class RestartResult:
@@ -109,20 +111,20 @@ def resume(context: Context, pending: PendingRestart, current: Deployment | None
         }
         pending = replace(pending, definition=replace(pending.definition, variables=variables))
         if not current.is_started and not current.is_starting:
-            _refuse_if_lost(pending.definition)
+            refuse_lost_variables(pending.definition, _INTERRUPTED)
             stop(context, current)
             current = None
     if current is None:
         context.outputs.no_server = STOPPED
-        _refuse_if_lost(pending.definition)
+        refuse_lost_variables(pending.definition, _INTERRUPTED)
     return _bring_up(context, pending, current, ())
 
 
-def _refuse_if_lost(definition: DeploymentDefinition) -> None:
-    if lost := sorted(name for name, value in definition.variables.items() if value is None):
+def refuse_lost_variables(definition: DeploymentDefinition, beginning: str = "The") -> None:
+    """Raise Conflict if the deployment cannot be started as it was. beginning: of the sentence."""
+    if lost := definition.lost_variables:
         raise Conflict(
-            f"A restart was interrupted after the stop, and the previous values of {', '.join(lost)} were not saved, "
-            "because they look like credentials.",
+            f"{beginning} previous values of {', '.join(lost)} were not saved, because they look like credentials.",
             where=f"deployment {definition.spec.name}",
             remedy="Give them to the server as secrets (server.secrets) and run `install`, which starts it.",
         )
@@ -133,9 +135,8 @@ def _bring_up(
 ) -> RestartResult:
     project = context.cached.project(context.settings.project.name)
     definition, failed = pending.definition, None
-    variables = {name: value for name, value in definition.variables.items() if value is not None}
     try:
-        started = current or start(context, definition.spec, project, variables)
+        started = current or start(context, definition.spec, project, definition.saved_variables)
         deployment = await_serving(context, started)
     except DeployError as error:
         failed = error
@@ -149,14 +150,13 @@ def _roll_back(context: Context, definition: DeploymentDefinition, failed: Deplo
     """Stop the failed deployment, and start the previous definition again."""
     context.journal.write("failed", kind=failed.kind, what=failed.what)
     project = context.cached.project(context.settings.project.name)
-    variables = {name: value for name, value in definition.variables.items() if value is not None}
     try:
         with applying(RollBackDeployment(name=definition.spec.name, reason=failed.what), context.journal):
             context.cached.forget("deployments", "endpoints")
             left = chosen_of(context).current
             if left is not None:
                 stop(context, left)
-            return await_serving(context, start(context, definition.spec, project, variables))
+            return await_serving(context, start(context, definition.spec, project, definition.saved_variables))
     except DeployError as error:
         again = error
     raise StageFailed(

@@ -19,7 +19,6 @@ from mlflow_ae5_deploy.resources.project import DeleteProject
 from mlflow_ae5_deploy.resources.scheduled_job import DeleteJob, DeleteRuns
 from mlflow_ae5_deploy.resources.secrets import DeleteSecrets
 
-_GONE = 120.0  # seconds until a deleted project must be off the list
 _STOPPED_FOR_GOOD = (
     Consequence(Impact.DOWNTIME, "clients lose the server at once"),
     Consequence(Impact.TOKENS, "every token of it is invalidated"),

@@ -6,7 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 
 from mlflow_ae5_deploy.common.errors import (
-    Conflict,
     DeployError,
     JobFailed,
     NotFound,
@@ -21,6 +20,7 @@ from mlflow_ae5_deploy.engine.change import Change, Consequence, Impact
 from mlflow_ae5_deploy.engine.executor import applying, require_consent
 from mlflow_ae5_deploy.engine.records import DeploymentDefinition, UpgradeRecord
 from mlflow_ae5_deploy.jobs import runner
+from mlflow_ae5_deploy.operations.restart_as_it_was import refuse_lost_variables
 from mlflow_ae5_deploy.operations.upgrade import restore_data
 from mlflow_ae5_deploy.operations.upgrade.plan import release_words
 from mlflow_ae5_deploy.operations.upgrade.restore_data import RestoreSource
@@ -158,17 +158,11 @@ def _start_as_before(run: UpgradeRun) -> None:
 
 def _start(run: UpgradeRun, definition: DeploymentDefinition) -> None:
     context, project = run.context, run.required_project()
-    if lost := sorted(name for name, value in definition.variables.items() if value is None):
-        raise Conflict(
-            f"The previous values of {', '.join(lost)} were not saved, because they look like credentials.",
-            where=f"deployment {definition.spec.name}",
-            remedy="Give them to the server as secrets (server.secrets) and run `install`, which starts it.",
-        )
+    refuse_lost_variables(definition)
     desired = definition.spec
     if desired.revision not in {revision.name for revision in context.cached.revisions(project)}:
         desired = replace(desired, revision="latest")
-    variables = {name: value for name, value in definition.variables.items() if value is not None}
-    await_serving(context, start(context, desired, project, variables))
+    await_serving(context, start(context, desired, project, definition.saved_variables))
 
 
 # words --------------------------------------------------------------------------------------------------------------

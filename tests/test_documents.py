@@ -33,8 +33,10 @@ from tests.cli.snapshotting import make_snapshotting_release
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-RUNBOOKS = sorted((ROOT / "runbooks").glob("*.md"))
-TEXTS = {"README.md": README} | {path.name: path.read_text(encoding="utf-8") for path in RUNBOOKS}
+RUNBOOKS = sorted((ROOT / "runbooks").rglob("*.md"))
+TEXTS = {"README.md": README} | {
+    path.relative_to(ROOT / "runbooks").as_posix(): path.read_text(encoding="utf-8") for path in RUNBOOKS
+}
 DOCUMENTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "project_template" / "README.md", *RUNBOOKS]
 PROGRAM = "mlflow-ae5-deploy"
 
@@ -73,7 +75,7 @@ NEEDS_SANDBOX = (
 DATABASE_URI = "postgresql+psycopg://mlflow:not-a-password@db.example.com/mlflow"
 TAKES_RELEASE = ("plan", "install", "status", "doctor", "restore", "upgrade")
 # Their stand-in keeps data, and makes snapshots of it.
-KEEPS_DATA = ("backup-and-restore.md", "upgrade.md", "automation.md")
+KEEPS_DATA = ("how-to/backup-and-restore.md", "how-to/upgrade.md", "how-to/automate.md")
 SAVED = {"saved_20261123_001122_ab12cd": "kept-1"}  # the saved copy in a document, and that of the stand-in
 DISASTER = "\n## The cluster is gone\n"
 
@@ -158,7 +160,7 @@ def test_the_second_command_is_what_ci_runs():
     assert second.strip() in (ROOT / ".ci" / "run").read_text().splitlines()
 
 
-@pytest.mark.parametrize("name", ["README.md", "automation.md"])
+@pytest.mark.parametrize("name", ["README.md", "how-to/automate.md"])
 def test_exit_codes_are_the_table_that_the_code_makes(name):
     (told,) = re.findall(r"^<!-- exit codes -->\n(.*?)\n<!-- end of exit codes -->$", TEXTS[name], re.M | re.S)
 
@@ -237,7 +239,7 @@ def anchors(path: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
 
 
-@pytest.mark.parametrize("path", [ROOT / "README.md", *RUNBOOKS], ids=lambda path: path.name)
+@pytest.mark.parametrize("path", [ROOT / "README.md", *RUNBOOKS], ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_configuration_in_it_is_valid(path, tmp_path):
     for number, block in enumerate(blocks(path.read_text(encoding="utf-8"), "yaml")):
         file = tmp_path / f"{number}.yaml"
@@ -246,13 +248,13 @@ def test_configuration_in_it_is_valid(path, tmp_path):
 
 
 def test_the_architecture_page_names_files_that_exist():
-    named = re.findall(r"`([A-Za-z0-9_]+/[A-Za-z0-9_./-]*)`", TEXTS["architecture.md"])
+    named = re.findall(r"`([A-Za-z0-9_]+/[A-Za-z0-9_./-]*)`", TEXTS["explanation/architecture.md"])
     assert len(named) > 40
     assert [path for path in named if "VERB" not in path and not (ROOT / path).exists()] == []
 
 
 def test_the_picture_is_well_formed_and_follows_the_readers_theme():
-    picture = ROOT / "runbooks" / "architecture.svg"
+    picture = ROOT / "runbooks" / "explanation" / "architecture.svg"
     tree = ElementTree.parse(picture)  # noqa: S314 - our own file
 
     assert "prefers-color-scheme: dark" in picture.read_text()

@@ -1,4 +1,4 @@
-"""runbooks/troubleshooting.md quotes only messages that the code can print, each with the exit code it ends with."""
+"""The troubleshooting page quotes only messages that the code can print, each with the exit code it ends with."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from mlflow_ae5_deploy.common import errors
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "project_template"))
-PAGE = ROOT / "runbooks" / "troubleshooting.md"
+PAGE = ROOT / "runbooks" / "reference" / "troubleshooting.md"
 # Errors that are passed on under another exit code: by a stage, with the deployment's log; by `upgrade --roll-back`.
 WRAPPED = {
     "The deployment did not start: … (state …).": errors.StageFailed.exit_code,

@@ -89,7 +89,7 @@ DOCUMENTS = [
     "README.md",
     "CHANGELOG.md",
     "project_template/README.md",
-    *(f"runbooks/{p.name}" for p in sorted((ROOT / "runbooks").glob("*.md"))),
+    *(p.relative_to(ROOT).as_posix() for p in sorted((ROOT / "runbooks").rglob("*.md"))),
 ]
 
 

@@ -3,12 +3,12 @@
 Both are kept in the repository and compared with this by a test. To add a setting:
 
 1. Add the field, with its description, to `settings.py`.
-2. Where an environment variable sets it, add that to NAMES of `environment.py`, and to runbooks/configuration.md.
+2. Where an environment variable sets it, add that to NAMES of `environment.py`, and to runbooks/reference/settings.md.
 3. Where it leads to a real platform or store, list it in `sandbox_ignores.py`.
 4. Print both again:
 
     python -m mlflow_ae5_deploy.config.reference yaml > mlflow_ae5_deploy/config/reference.yaml
-    python -m mlflow_ae5_deploy.config.reference markdown     # goes between the marks in runbooks/configuration.md
+    python -m mlflow_ae5_deploy.config.reference markdown     # goes between the marks in runbooks/reference/settings.md
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from mlflow_ae5_deploy.config.secret_refs import SecretRef
 from mlflow_ae5_deploy.config.settings import Settings
 from mlflow_ae5_deploy.config.yaml_file import read_yaml
 
-RUNBOOK = Path(__file__).parents[2] / "runbooks" / "configuration.md"
+RUNBOOK = Path(__file__).parents[2] / "runbooks" / "reference" / "settings.md"
 
 
 @pytest.fixture

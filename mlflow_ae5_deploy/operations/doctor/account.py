@@ -159,7 +159,7 @@ def _keys(context: Context) -> Finding:
     notes = [secret.note for secret in report if secret.note]
     absent = [secret.name for secret in report if not secret.right]
     if notes:
-        return warning("keys", " ".join(notes), "See runbooks/security.md, Keys.")
+        return warning("keys", " ".join(notes), "See runbooks/explanation/security.md, Keys.")
     if absent and context.cached.project(context.settings.project.name) is None:
         return info("keys", f"{', '.join(absent)}: `install` sets them")
     if absent:

@@ -9,7 +9,7 @@ from mlflow_ae5_deploy.common.errors import DeployError
 
 OK, INFO, WARNING, ERROR, SKIPPED = "ok", "info", "warning", "error", "skipped"
 SEVERITIES = (OK, INFO, WARNING, ERROR, SKIPPED)
-_ASK = "See runbooks/troubleshooting.md."
+_ASK = "See runbooks/reference/troubleshooting.md."
 
 
 @dataclass(frozen=True)

@@ -94,7 +94,7 @@ def _read_part(check: str, part: CheckPart) -> Finding:
             "instead; what users have entered then becomes unreadable.",
         )
     if part.warnings:
-        return warning(check, "; ".join(part.warnings), "See runbooks/security.md, Keys.")
+        return warning(check, "; ".join(part.warnings), "See runbooks/explanation/security.md, Keys.")
     if part.warning:
         return warning(check, f"{part.message}. {part.warning}", "Ask for persistent storage, or use another store.")
     return ok(check, f"{part.message} (revision {part.revision})" if part.revision else part.message)

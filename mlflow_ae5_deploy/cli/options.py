@@ -129,7 +129,7 @@ class CommonOptions:
     def reporter(self) -> Reporter:
         from mlflow_ae5_deploy.render.console import Reporter
 
-        return Reporter(json_mode=self.json, target=self.target)
+        return Reporter(json_mode=self.json, verbose=self.verbose > 0, target=self.target)
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,11 @@
-"""MLflow's durations, such as `30d0h0m0s`: each part optional, fractions allowed."""
+"""Durations and times in texts, and MLflow's durations: `30d0h0m0s`, each part optional, fractions allowed."""
 
 from __future__ import annotations
 
 import re
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 from mlflow_ae5_deploy.common.errors import Configuration
-from mlflow_ae5_deploy.common.text import counted
 
 _NUMBER = r"[0-9]+(?:\.[0-9]*)?|\.[0-9]+"
 _FORM = re.compile(
@@ -46,9 +45,16 @@ def _suggest(text: str) -> str:
 
 
 def duration(span: timedelta) -> str:
-    """In the largest unit that leaves a number worth reading."""
+    """In the largest unit that leaves a number worth reading: `45 s`, `4 min`, `36 h`, `12 days`."""
     seconds = span.total_seconds()
-    for size, unit in ((86400, "days"), (3600, "hours"), (60, "minutes")):
+    for size, unit in ((86400, "days"), (3600, "h"), (60, "min")):
         if seconds >= 2 * size:
             return f"{seconds / size:.0f} {unit}"
-    return counted(round(seconds), "seconds")
+    return f"{seconds:.0f} s"
+
+
+def moment(when: datetime, now: datetime) -> str:
+    """`2026-11-29 14:05 UTC (4 min ago)`, the one form of a time in texts; `now` is aware too."""
+    away = when - now
+    near = f"in {duration(away)}" if away.total_seconds() > 0 else f"{duration(-away)} ago"
+    return f"{when.astimezone(UTC):%Y-%m-%d %H:%M} UTC ({near})"

@@ -9,11 +9,13 @@ import contextlib
 import os
 import sys
 import textwrap
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
 from mlflow_ae5_deploy.common.redaction import scrub
-from mlflow_ae5_deploy.common.text import Target, addressed, size, with_target
+from mlflow_ae5_deploy.common.text import Target, addressed, size, with_short_ids, with_target
 from mlflow_ae5_deploy.common.visible import json_text, visible, visible_lines
+from mlflow_ae5_deploy.render.format import Mark, ascii_only, in_ascii, table_lines
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -31,13 +33,20 @@ _SPINNER = 3  # characters beside the text of the progress line
 
 
 class Reporter:
-    """json_mode: nothing but one JSON document goes to stdout. target: options that select the installation, added to
-    every command in backquotes."""
+    """json_mode: nothing but one JSON document goes to stdout. verbose: ids are shown whole. target: options that
+    select the installation, added to every command in backquotes."""
 
     def __init__(
-        self, *, json_mode: bool = False, target: Target = (), out: TextIO | None = None, err: TextIO | None = None
+        self,
+        *,
+        json_mode: bool = False,
+        verbose: bool = False,
+        target: Target = (),
+        out: TextIO | None = None,
+        err: TextIO | None = None,
     ) -> None:
         self.json_mode = json_mode
+        self._verbose = verbose
         self._target = target
         self._out_file = out or sys.stdout
         self._err_file = err or sys.stderr
@@ -91,6 +100,21 @@ class Reporter:
             self._pause()
             self._print(self.out, _wrapped(self.out, lead, self._shown(text)), style)
 
+    def marked(self, mark: Mark, text: str) -> None:
+        """A line of result with its mark."""
+        self.hanging(f"{mark.sign} ", text, mark.style)
+
+    def table(
+        self, heads: Sequence[str], rows: Sequence[Sequence[str]], *, right: Collection[str] = (), lead: str = ""
+    ) -> None:
+        """A table as wide as the terminal allows. right: heads of columns that hold numbers; lead: before each line."""
+        if self.json_mode or not rows:
+            return
+        self._pause()
+        shown = [[self._shown(cell) for cell in row] for row in rows]
+        for number, line in enumerate(table_lines(self.out, heads, shown, right, len(lead))):
+            self._print(self.out, lead + line, "bold" if number == 0 else None)
+
     def note(self, text: str, style: str | None = None) -> None:
         """A remark on stderr; wrapped on a terminal."""
         self._pause()
@@ -102,10 +126,13 @@ class Reporter:
         self._print(self.err, visible(scrub(line)), "dim")
 
     def _shown(self, text: str) -> str:
-        return visible(addressed(scrub(text), self._target))
+        shown = visible(addressed(scrub(text), self._target))
+        return shown if self._verbose else with_short_ids(shown)
 
     def _print(self, console: Console, text: str, style: str | None = None) -> None:
         """The one way to a terminal; `text` is safe for it."""
+        if ascii_only(console.encoding, os.environ):
+            text = in_ascii(text)
         console.print(text, style=style, markup=False, emoji=False)
 
     def data(self, value: Any, *, compact: bool = False) -> None:
@@ -181,6 +208,8 @@ class Reporter:
         self._pause()
         self.err.print()
         what = visible(scrub(f"Error: {error.what}"))  # a command in it is named, not recommended
+        if not self._verbose:
+            what = with_short_ids(what)
         self._print(self.err, _broken(self.err, what), "bold red")
         location = ", ".join(dict.fromkeys(part for part in (stage, error.where) if part))
         if location:

@@ -6,7 +6,7 @@ from dataclasses import asdict, fields, is_dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from mlflow_ae5_deploy.common.durations import duration
+from mlflow_ae5_deploy.common.durations import duration, moment
 from mlflow_ae5_deploy.common.text import counted
 from mlflow_ae5_deploy.operations import status_backups
 from mlflow_ae5_deploy.operations.status.run import Status
@@ -152,12 +152,10 @@ def _drift(status: Status) -> str:
     return f"{len(status.drift)} of {len(status.stages)} stages differ from the configuration{not_compared}"
 
 
-def _when(moment: datetime | None, now: datetime) -> str:
-    if moment is None:
+def _when(when: datetime | None, now: datetime) -> str:
+    if when is None:
         return "an unknown time"
-    away = moment - now
-    near = f"in {duration(away)}" if away.total_seconds() > 0 else f"{duration(-away)} ago"
-    return f"{moment:%Y-%m-%d %H:%M} UTC ({near})"
+    return moment(when, now)
 
 
 # JSON -------------------------------------------------------------------------------------------------------------
@@ -231,5 +229,5 @@ def _plain(value: Any) -> Any:
     return _iso(value) if isinstance(value, datetime) else value
 
 
-def _iso(moment: datetime | None) -> str | None:
-    return moment.isoformat(timespec="seconds") if moment else None
+def _iso(when: datetime | None) -> str | None:
+    return when.isoformat(timespec="seconds") if when else None

@@ -11,7 +11,7 @@ import binascii
 from datetime import UTC, datetime, timedelta
 
 from mlflow_ae5_deploy.common import json_input
-from mlflow_ae5_deploy.common.durations import duration
+from mlflow_ae5_deploy.common.durations import moment
 from mlflow_ae5_deploy.common.redaction import Secret
 
 WARN_BEFORE = timedelta(days=30)
@@ -49,4 +49,4 @@ def warning(expires: datetime | None, now: datetime) -> str | None:
         return None
     if expires <= now:
         return f"The stored token expired on {expires:%Y-%m-%d %H:%M} UTC."
-    return f"The stored token expires on {expires:%Y-%m-%d %H:%M} UTC, in {duration(expires - now)}."
+    return f"The stored token expires on {moment(expires, now)}."

@@ -29,10 +29,10 @@ RECORDED = SnapshotRecord("S1", BEFORE)
 @pytest.mark.parametrize(
     ("recorded", "counts", "passed", "verified", "sampled", "message"),
     [
-        (RECORDED, (4, 4), True, THEN, None, "verified 60 minutes ago"),
+        (RECORDED, (4, 4), True, THEN, None, "verified 60 min ago"),
         (RECORDED, (1, 4), True, None, SAMPLE, "sampled, 1 of 4 read, not verified"),
-        (replace(RECORDED, verified=BEFORE), (1, 4), True, BEFORE, SAMPLE, "verified 24 hours ago"),
-        (replace(RECORDED, sampled=SAMPLED), (4, 4), True, THEN, None, "verified 60 minutes ago"),
+        (replace(RECORDED, verified=BEFORE), (1, 4), True, BEFORE, SAMPLE, "verified 24 h ago"),
+        (replace(RECORDED, sampled=SAMPLED), (4, 4), True, THEN, None, "verified 60 min ago"),
         (replace(RECORDED, verified=BEFORE, sampled=SAMPLED), (4, 4), False, None, None, "DAMAGED"),
     ],
 )

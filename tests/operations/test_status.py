@@ -221,7 +221,7 @@ WARNINGS = [
     ("nothing to say", {}, None),
     ("token from elsewhere", {"token": TokenStatus(True, ())}, "not known here"),
     ("no token at all", {"token": TokenStatus(False, ())}, None),
-    ("token ends soon", stored(expires=NOW + 3 * HOUR), "in 3 hours (mlflow-service)"),
+    ("token ends soon", stored(expires=NOW + 3 * HOUR), "(in 3 h)"),
     ("token ends later", stored(expires=NOW + timedelta(days=90)), None),
     ("token has expired", stored(expires=NOW - HOUR), None),  # a problem, reported once
     ("no run for long", collected(missed=LATE), "since the one due at 2026-03-01 09:00 UTC."),

@@ -187,7 +187,7 @@ def test_sizes_and_durations_are_shown_in_units():
     assert [size(value) for value in (0, 999, 1000, 2_500_000_000, None, True)] == [
         "0 bytes", "999 bytes", "1.0 kB", "2.5 GB", "an unknown size", "an unknown size",
     ]  # fmt: skip
-    assert [lasting(value) for value in (0.25, 99, 600, None)] == ["0.2 s", "99.0 s", "10 minutes", "an unknown time"]
+    assert [lasting(value) for value in (0.25, 99, 600, None)] == ["0.2 s", "99.0 s", "10 min", "an unknown time"]
 
 
 class Vanishing:

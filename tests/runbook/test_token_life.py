@@ -80,9 +80,9 @@ def test_a_token_without_an_end_is_not_warned_of():
     ("span", "words"),
     [
         (timedelta(90), "90 days"),
-        (timedelta(1), "24 hours"),
-        (timedelta(minutes=3), "3 minutes"),
-        (timedelta(0), "0 seconds"),
+        (timedelta(1), "24 h"),
+        (timedelta(minutes=3), "3 min"),
+        (timedelta(0), "0 s"),
     ],
 )
 def test_durations_have_a_readable_unit(span, words):

@@ -1,0 +1,63 @@
+"""Marks and tables, the same in every verb. Times, counts and sizes are in common/durations.py and common/text.py."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from enum import Enum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+class Mark(Enum):
+    """Begins a line of result. Explained in `mlflow-ae5-deploy --help`."""
+
+    OK = ("✓", "green")  # unchanged, or as it should be
+    CHANGE = ("+", "cyan")  # changed, or would be
+    WARNING = ("!", "yellow")
+    FAILED = ("✗", "red")
+    SKIPPED = ("-", "dim")
+
+    def __init__(self, sign: str, style: str) -> None:
+        self.sign = sign
+        self.style = style
+
+
+_ASCII = str.maketrans({"✓": "=", "✗": "x", "→": "->", "…": "...", "·": "-", "█": "#", "░": ".", "━": "="})
+_LOCALES = ("LC_ALL", "LC_CTYPE", "LANG")  # the first that is set decides
+_PIPED = 200  # characters, the width of a table that nobody watches
+
+
+def ascii_only(encoding: str, environ: Mapping[str, str]) -> bool:
+    """Whether a stream takes no more than ASCII: by its encoding, or by the locale of the one who reads it."""
+    if "utf" not in encoding.lower():
+        return True
+    locale = next((environ[name] for name in _LOCALES if environ.get(name)), "utf-8")
+    return "utf" not in locale.lower()
+
+
+def in_ascii(text: str) -> str:
+    """`text` with our own signs in ASCII."""
+    return text.translate(_ASCII)
+
+
+def table_lines(
+    console: Console, heads: Sequence[str], rows: Sequence[Sequence[str]], right: Collection[str] = (), indent: int = 0
+) -> list[str]:
+    """The lines of a table, the heads first; cells are folded where the terminal is too narrow.
+
+    right: heads of the columns that hold numbers. indent: characters that the caller puts before each line.
+    """
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for head in heads:
+        table.add_column(head, justify="right" if head in right else "left", overflow="fold", no_wrap=head in right)
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))
+    width = (console.width if console.is_terminal else _PIPED) - indent
+    options = console.options.update(width=width, no_wrap=False, overflow="fold")
+    lines = console.render_lines(table, options, pad=False)
+    return ["".join(segment.text for segment in line).rstrip() for line in lines]

@@ -1,0 +1,133 @@
+"""Signs, times, ids and tables of the text that people read."""
+
+from __future__ import annotations
+
+import io
+import re
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from mlflow_ae5_deploy.common.durations import duration, moment
+from mlflow_ae5_deploy.common.text import with_short_ids
+from mlflow_ae5_deploy.render.console import Reporter
+from mlflow_ae5_deploy.render.format import Mark
+
+NOW = datetime(2026, 11, 29, 14, 9, tzinfo=UTC)
+DEPLOYMENT = "a2-c20dfe1561f749d0a72f03636339746b"
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture
+def shown(monkeypatch):
+    """shown(width, print, **of the reporter) -> lines; width None: no terminal."""
+
+    def lines(width, write, **given) -> list[str]:
+        out = io.StringIO() if width is None else Terminal()
+        if width is not None:
+            monkeypatch.setenv("COLUMNS", str(width))
+            monkeypatch.setenv("TERM", "xterm")
+            monkeypatch.setenv("NO_COLOR", "1")
+        write(Reporter(out=out, err=out, **given))
+        return re.sub(r"\x1b\[[0-9;]*m", "", out.getvalue()).splitlines()
+
+    return lines
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(0, "0 s"), (119, "119 s"), (240, "4 min"), (7200, "2 h"), (86400 * 2, "2 days"), (86400 * 365, "365 days")],
+)
+def test_a_duration_is_in_the_largest_unit_worth_reading(seconds, words):
+    assert duration(timedelta(seconds=seconds)) == words
+
+
+@pytest.mark.parametrize(
+    ("away", "text"),
+    [
+        (-240, "2026-11-29 14:05 UTC (4 min ago)"),
+        (0, "2026-11-29 14:09 UTC (0 s ago)"),
+        (60, "2026-11-29 14:10 UTC (in 60 s)"),
+    ],
+)
+def test_a_time_is_shown_with_its_distance_from_now(away, text):
+    assert moment(NOW + timedelta(seconds=away), NOW) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "short"),
+    [
+        (f"deployment ({DEPLOYMENT})", "deployment (a2-c20dfe15)"),
+        (f"run `logs --run {DEPLOYMENT}` on {DEPLOYMENT}", f"run `logs --run {DEPLOYMENT}` on a2-c20dfe15"),
+        ("a2-c20dfe15", "a2-c20dfe15"),
+        ("6a8be7863dc943fc83594755e7adea36", "6a8be7863dc943fc83594755e7adea36"),
+    ],
+)
+def test_ids_of_the_platform_are_short_except_in_commands(text, short):
+    assert with_short_ids(text) == short
+
+
+def test_ids_are_whole_with_verbose(shown):
+    assert shown(None, lambda reporter: reporter.line(DEPLOYMENT), verbose=True) == [DEPLOYMENT]
+    assert shown(None, lambda reporter: reporter.line(DEPLOYMENT)) == ["a2-c20dfe15"]
+
+
+@pytest.mark.parametrize(
+    ("locale", "signs"),
+    [
+        ({"LANG": "C.UTF-8"}, "✓ + ! ✗ - a → b"),
+        ({"LANG": "de_DE.utf8"}, "✓ + ! ✗ - a → b"),
+        ({"LANG": "C"}, "= + ! x - a -> b"),
+        ({"LC_ALL": "POSIX", "LANG": "C.UTF-8"}, "= + ! x - a -> b"),
+        ({"LC_CTYPE": "en_US.ISO-8859-1", "LANG": "C.UTF-8"}, "= + ! x - a -> b"),
+        ({}, "✓ + ! ✗ - a → b"),
+    ],
+)
+def test_marks_are_ascii_where_the_locale_is(shown, monkeypatch, locale, signs):
+    for name in ("LC_ALL", "LC_CTYPE", "LANG"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in locale.items():
+        monkeypatch.setenv(name, value)
+    marks = " ".join(mark.sign for mark in Mark)
+    assert shown(None, lambda reporter: reporter.line(f"{marks} a → b")) == [signs]
+
+
+def test_marks_are_ascii_where_the_encoding_is():
+    raw = io.BytesIO()
+    out = io.TextIOWrapper(raw, encoding="ascii")
+    Reporter(out=out, err=out).marked(Mark.OK, "healthy")
+    out.flush()
+    assert raw.getvalue() == b"= healthy\n"
+
+
+HEADS = ("snapshot", "runs", "verified")
+ROWS = [("20261130T021246Z-fd882b", "3", "2026-11-30 02:12 UTC"), ("20261130T021246Z-aaaaaa", "12345", "never")]
+
+
+def test_a_table_has_aligned_columns(shown):
+    assert shown(None, lambda reporter: reporter.table(HEADS, ROWS, right=("runs",), lead="  ")) == [
+        "  snapshot                  runs  verified",
+        "  20261130T021246Z-fd882b      3  2026-11-30 02:12 UTC",
+        "  20261130T021246Z-aaaaaa  12345  never",
+    ]
+
+
+@pytest.mark.parametrize("width", [80, 60, 40, 20])
+def test_a_table_fits_the_terminal_and_loses_nothing(shown, width):
+    lines = shown(width, lambda reporter: reporter.table(HEADS, ROWS, right=("runs",), lead="  "))
+    assert max(map(len, lines)) <= width
+    together = "".join("".join(lines).split())
+    assert sorted(together) == sorted("".join("".join((*HEADS, *(cell for row in ROWS for cell in row))).split()))
+
+
+def test_a_table_hides_secrets_and_shows_control_characters(shown):
+    (_, line) = shown(None, lambda reporter: reporter.table(("name",), [("a\x1b[2Jb",)]))
+    assert "\x1b" not in line
+
+
+def test_a_table_without_rows_is_nothing(shown):
+    assert shown(None, lambda reporter: reporter.table(HEADS, [])) == []

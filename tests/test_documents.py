@@ -30,6 +30,7 @@ from mlflow_ae5_deploy.sandbox.control_plane.client import RemoteControl
 from mlflow_ae5_deploy.sandbox.info import SandboxInfo
 from tests.cli.collecting import make_collecting_release
 from tests.cli.snapshotting import make_snapshotting_release
+from tools import reference
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -160,11 +161,10 @@ def test_the_second_command_is_what_ci_runs():
     assert second.strip() in (ROOT / ".ci" / "run").read_text().splitlines()
 
 
-@pytest.mark.parametrize("name", ["README.md", "how-to/automate.md"])
-def test_exit_codes_are_the_table_that_the_code_makes(name):
-    (told,) = re.findall(r"^<!-- exit codes -->\n(.*?)\n<!-- end of exit codes -->$", TEXTS[name], re.M | re.S)
+def test_generated_parts_are_what_the_code_says():
+    stale = [path for path, text in reference.current().items() if path.read_text(encoding="utf-8") != text]
 
-    assert told == errors.exit_code_table()
+    assert stale == [], "write them again: python tools/reference.py"
 
 
 def test_the_error_tree_is_drawn_as_it_is():
@@ -176,33 +176,15 @@ def test_the_error_tree_is_drawn_as_it_is():
         if isinstance(thing, type) and issubclass(thing, errors.DeployError) and name not in abstract
     }
     codes = {value for name, value in vars(errors).items() if name.startswith("EXIT_")}
+    rows = [row for row in table(TEXTS["reference/exit-codes.md"]) if len(row) == 4]
 
     assert drawn == classes
-    assert {int(row[0]) for row in table(section(README, "Exit codes")) if not row[1]} == codes
-
-
-def verbs(help_text: str) -> list[str]:
-    listed = help_text.partition("\nCommands:\n")[2].partition("\n\n")[0]
-    return re.findall(r"^  ([a-z][a-z-]*) ", listed, re.M)
-
-
-def test_verbs_are_those_of_the_help(capsys):
-    assert main(["--help"]) == 0
-    program = verbs(capsys.readouterr().out)
-    inner = {}
-    for group in ("release", "sandbox"):
-        assert main([group, "--help"]) == 0
-        inner[group] = verbs(capsys.readouterr().out)
-
-    rows = {row[0].strip("`"): row[1] for row in table(section(README, "Verbs"))}
-
-    assert list(rows) == program
-    for group, known in inner.items():
-        assert re.findall(r"`([a-z]+)`", rows[group]) == known
+    assert {int(row[0]) for row in rows if not row[1]} == codes
+    assert {int(row[0]) for row in rows if row[3]} == set(reference.EXIT_CODES.values())
 
 
 def test_stages_are_those_of_the_registry():
-    rows = [(row[0], row[1]) for row in table(section(README, "The 14 stages"))]
+    rows = [(row[0], row[1]) for row in table(section(TEXTS["reference/commands.md"], "The 14 stages of `install`"))]
 
     assert rows == [(str(stage.number), stage.name) for stage in STAGES]
 

@@ -32,13 +32,12 @@ Not errors, but exit codes too: 0 done (also when Ctrl-C ends `logs --follow`; `
 its last observation), 1 a bug in this tool, 30 changes pending (`plan --exit-code`),
 32 nothing is installed (`status`), 130 interrupted (Ctrl-C or SIGTERM or SIGHUP).
 
-`python -m mlflow_ae5_deploy.common.errors` prints this as the table of the documents.
+`python tools/reference.py` writes this into the table of the reference.
 """
 
 from __future__ import annotations
 
 import errno
-import re
 from typing import ClassVar
 
 EXIT_DONE = 0
@@ -235,21 +234,3 @@ class RolledBack(DeployError):
 class RollbackFailed(DeployError):
     exit_code = 31
     usual_remedy = "Fix the cause, then run `upgrade --roll-back`: it resumes the rollback."
-
-
-def exit_code_table() -> str:
-    """All exit codes as a Markdown table, from the classes and the tree above."""
-    tree, _, others = (__doc__ or "").partition("Not errors")
-    meanings = dict(re.findall(r"^[ |`-]+-- (\w+) +\d+  (.+)$", tree, re.M))
-    rows = [
-        (thing.exit_code, f"`{name}`", meanings[name])
-        for name, thing in globals().items()
-        if isinstance(thing, type) and issubclass(thing, DeployError) and thing not in (DeployError, PlatformError)
-    ]
-    rows += [(int(code), "", " ".join(text.split())) for code, text in re.findall(r"(\d+) ([^,.]+?)(?=[,.]\s)", others)]
-    lines = [f"| {code} | {kind} | {meaning} |" for code, kind, meaning in sorted(rows)]
-    return "\n".join(["| code | kind | meaning |", "| --- | --- | --- |", *lines])
-
-
-if __name__ == "__main__":
-    print(exit_code_table())

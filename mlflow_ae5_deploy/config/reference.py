@@ -1,22 +1,16 @@
-"""Render the settings as documentation: annotated YAML, and tables in Markdown.
-
-Both are kept in the repository and compared with this by a test. To add a setting:
+"""Render the settings as an annotated configuration file. To add a setting:
 
 1. Add the field, with its description, to `settings.py`.
 2. Where an environment variable sets it, add that to NAMES of `environment.py`, and to runbooks/reference/settings.md.
 3. Where it leads to a real platform or store, list it in `sandbox_ignores.py`.
-4. Print both again:
-
-    python -m mlflow_ae5_deploy.config.reference yaml > mlflow_ae5_deploy/config/reference.yaml
-    python -m mlflow_ae5_deploy.config.reference markdown     # goes between the marks in runbooks/reference/settings.md
+4. Write the file and the page again: `python tools/reference.py`.
 """
 
 from __future__ import annotations
 
 import io
-import sys
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import PurePath
 from typing import Any, get_origin
 
@@ -68,59 +62,33 @@ def reference_yaml() -> str:
         model = model_in(field.annotation)
         if model is not None and not _is_collection(field):
             entries = [line for k, f in model.model_fields.items() for line in _entry(k, f, (name, k), "  ")]
-            parts.append("\n".join([_comment(_about(model), ""), f"{name}:", *entries]))
+            parts.append("\n".join([_comment(about(model), ""), f"{name}:", *entries]))
         else:
             parts.append("\n".join(_entry(name, field, (name,), "")))
     return "\n\n".join([*parts, _PROFILES])
 
 
-def settings_markdown() -> str:
-    """One table for each group of settings."""
-    parts = []
-    for name, field in Settings.model_fields.items():
-        model = model_in(field.annotation)
-        if model is None:
-            parts.append(_table(f"`{name}`", "", [(name, field, (name,))]))
-            continue
-        parts.append(_table(f"`{name}`", _about(model), [(k, f, (name, k)) for k, f in model.model_fields.items()]))
-        for key, inner in model.model_fields.items():
-            if (nested := model_in(inner.annotation)) is not None:
-                inside = [(k, f, (name, key, "NAME", k)) for k, f in nested.model_fields.items()]
-                parts.append(_table(f"`{name}.{key}.NAME`", _about(nested), inside))
-    return "\n".join(parts)
-
-
 def _entry(key: str, field: FieldInfo, path: tuple[str, ...], indent: str) -> Iterator[str]:
-    yield _comment(_described(field, path), indent)
+    yield _comment(described(field, path), indent)
     model = model_in(field.annotation)
     if model is not None and _is_collection(field):
         is_list = get_origin(field.annotation) is list
         yield f"{indent}# For example:"
         yield f"{indent}# {key}:" + ("" if is_list else f"\n{indent}#   Example:")
         yield from _example(model, f"{indent}#   ", is_list=is_list)
-    yield f"{indent}{key}: {_scalar(field.get_default())}"
+    yield f"{indent}{key}: {scalar(field.get_default())}"
 
 
 def _example(model: type[BaseModel], indent: str, *, is_list: bool) -> Iterator[str]:
     """The fields of one entry, as a comment."""
     for number, (key, field) in enumerate(model.model_fields.items()):
-        value = _scalar((field.examples or [field.get_default()])[0])
+        value = scalar((field.examples or [field.get_default()])[0])
         lead = "- " if is_list and number == 0 else "  "
         yield f"{indent}{lead}{key}: {value}  # {field.description}"
 
 
-def _table(title: str, about: str, rows: Sequence[tuple[str, FieldInfo, tuple[str, ...]]]) -> str:
-    lines = [f"### {title}", ""]
-    if about:
-        lines += [about, ""]
-    lines += ["| setting | default | meaning |", "| --- | --- | --- |"]
-    for key, field, path in rows:
-        default = "(required)" if field.is_required() else f"`{_scalar(field.get_default())}`"
-        lines.append(f"| `{key}` | {default} | {_described(field, path)} |".replace("<", "&lt;"))
-    return "\n".join([*lines, ""])
-
-
-def _described(field: FieldInfo, path: tuple[str, ...]) -> str:
+def described(field: FieldInfo, path: tuple[str, ...]) -> str:
+    """Its description, with the environment variables that set it."""
     variables = [name.variable for name in NAMES if name.path == path]
     text = field.description or ""
     if path == ("platform", "ca_file"):
@@ -128,7 +96,7 @@ def _described(field: FieldInfo, path: tuple[str, ...]) -> str:
     return f"{text} Environment: {', '.join(variables)}." if variables else text
 
 
-def _about(model: type[BaseModel]) -> str:
+def about(model: type[BaseModel]) -> str:
     return " ".join((model.__doc__ or "").split())
 
 
@@ -141,7 +109,7 @@ def _is_collection(field: FieldInfo) -> bool:
     return get_origin(field.annotation) in (list, dict)
 
 
-def _scalar(value: Any) -> str:
+def scalar(value: Any) -> str:
     """The value on one line of YAML."""
     from ruamel.yaml import YAML
 
@@ -153,7 +121,3 @@ def _scalar(value: Any) -> str:
     stream = io.StringIO()
     yaml.dump([str(value) if isinstance(value, PurePath) else value], stream)
     return stream.getvalue().strip()[1:-1]
-
-
-if __name__ == "__main__":
-    sys.stdout.write(reference_yaml() if sys.argv[1:] == ["yaml"] else settings_markdown())

@@ -15,12 +15,12 @@ from mlflow_ae5_deploy.config.environment import CA_VARIABLE, CONFIG_VARIABLE, N
 from mlflow_ae5_deploy.config.initial import write_initial
 from mlflow_ae5_deploy.config.load import load
 from mlflow_ae5_deploy.config.problems import model_in
-from mlflow_ae5_deploy.config.reference import reference_yaml, settings_markdown
+from mlflow_ae5_deploy.config.reference import reference_yaml
 from mlflow_ae5_deploy.config.secret_refs import SecretRef
 from mlflow_ae5_deploy.config.settings import Settings
 from mlflow_ae5_deploy.config.yaml_file import read_yaml
 
-RUNBOOK = Path(__file__).parents[2] / "runbooks" / "reference" / "settings.md"
+PAGE = Path(__file__).parents[2] / "runbooks" / "reference" / "settings.md"
 
 
 @pytest.fixture
@@ -31,9 +31,7 @@ def reference(tmp_path):
 
 
 def test_it_is_what_the_settings_say(reference):
-    assert reference.read_text() == reference_yaml(), (
-        "renew it: python -m mlflow_ae5_deploy.config.reference yaml > mlflow_ae5_deploy/config/reference.yaml"
-    )
+    assert reference.read_text() == reference_yaml(), "write it again: python tools/reference.py"
 
 
 def test_loading_it_gives_the_defaults(reference):
@@ -86,19 +84,14 @@ def test_the_references_profiles_load(reference):
     assert prod.platform == dev.platform
 
 
-def test_the_runbooks_tables_are_those_of_the_settings():
-    text = RUNBOOK.read_text(encoding="utf-8")
-    found = re.search(r"<!-- settings -->\n(.*)<!-- end of settings -->", text, re.DOTALL)
-    assert found is not None
-    assert found.group(1).strip() == settings_markdown().strip(), (
-        "renew it: python -m mlflow_ae5_deploy.config.reference markdown"
-    )
+def test_the_page_has_every_environment_variable():
+    text = PAGE.read_text(encoding="utf-8")
     for variable in (*(name.variable for name in NAMES), CA_VARIABLE, CONFIG_VARIABLE):
         assert f"`{variable}`" in text
 
 
-def test_yaml_in_the_runbook_is_valid(tmp_path):
-    blocks = re.findall(r"```yaml\n(.*?)```", RUNBOOK.read_text(encoding="utf-8"), re.DOTALL)
+def test_yaml_in_the_page_is_valid(tmp_path):
+    blocks = re.findall(r"```yaml\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
     assert blocks
     for number, block in enumerate(blocks):
         path = tmp_path / f"{number}.yaml"

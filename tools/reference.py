@@ -1,0 +1,199 @@
+"""Write the generated parts of the reference pages and files again, from the code.
+
+    python tools/reference.py             write what differs
+    python tools/reference.py --check     only name what differs (exit code 1)
+
+A page has marks around a generated part: `<!-- generated: commands -->` and `<!-- end -->`.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic.fields import FieldInfo
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT), str(ROOT / "project_template")]
+
+from mlflow_ae5_server.common import errors as job_errors  # noqa: E402
+from mlflow_ae5_server.common.contract import EXIT_CODES  # noqa: E402
+
+from mlflow_ae5_deploy.cli.verbs import PROGRAM, command_tree  # noqa: E402
+from mlflow_ae5_deploy.common import errors  # noqa: E402
+from mlflow_ae5_deploy.config.problems import model_in  # noqa: E402
+from mlflow_ae5_deploy.config.reference import about, described, reference_yaml, scalar  # noqa: E402
+from mlflow_ae5_deploy.config.settings import Settings  # noqa: E402
+
+REFERENCE = ROOT / "runbooks" / "reference"
+SHARED = 5  # commands with the same option: it is described once
+# Exit codes of jobs that no error class stands for.
+_OF_JOBS = {
+    0: "done; also a garbage collection that was skipped because another job runs",
+    1: "MLflow's own command failed, or a bug",
+    23: "incomplete: some artifacts could not be removed, or are not in the snapshot",
+    130: "interrupted",
+}
+
+
+# commands ---------------------------------------------------------------------------------------------------------
+
+
+def commands() -> str:
+    """Every command with its options."""
+    tree = command_tree()
+    found = list(_commands(tree, ()))
+    counts: dict[tuple[str, str], int] = {}
+    for _, _, command in found:
+        for record in _records(command):
+            counts[record] = counts.get(record, 0) + 1
+    shared = [record for record, count in counts.items() if count >= SHARED]
+    parts = ["## Shared options", "", *_table(("option", "meaning"), shared)]
+    for words, title, command in found:
+        parts += ["", f"{title} `{' '.join(words)}`", "", *_command(command, shared)]
+    return "\n".join(parts)
+
+
+def _commands(group: Any, words: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], str, Any]]:
+    for name, command in group.commands.items():
+        yield (*words, name), "##" if not words else "###", command
+        if hasattr(command, "commands"):
+            yield from _commands(command, (*words, name))
+
+
+def _command(command: Any, shared: Sequence[tuple[str, str]]) -> Iterator[str]:
+    records = _records(command)
+    own = [record for record in records if record not in shared]
+    yield _escaped(" ".join((command.help or "").split()))
+    if own:
+        yield ""
+        yield from _table(("option", "meaning"), own)
+    if rest := [_name(record[0]) for record in records if record in shared]:
+        yield ""
+        yield f"And: {', '.join(rest)}."
+    if command.epilog:
+        yield ""
+        yield from ("```console", *(line.rstrip() for line in command.epilog.strip("\n").splitlines()), "```")
+
+
+def _records(command: Any) -> list[tuple[str, str]]:
+    """(option with its metavar, meaning) as `--help` shows them."""
+    context = command.make_context(PROGRAM, [], resilient_parsing=True)
+    records = (parameter.get_help_record(context) for parameter in command.params)
+    return [(record[0], " ".join(record[1].split())) for record in records if record is not None]
+
+
+def _name(option: str) -> str:
+    """`--yes` of `-y, --yes`."""
+    return f"`{(re.search(r'--[a-z-]+', option) or [option])[0]}`"
+
+
+# exit codes -------------------------------------------------------------------------------------------------------
+
+
+def exit_codes() -> str:
+    """Of verbs and of jobs, in one table."""
+    tree, _, others = (errors.__doc__ or "").partition("Not errors")
+    meanings = dict(re.findall(r"^[ |`-]+-- (\w+) +\d+  (.+)$", tree, re.M))
+    rows = [
+        (thing.exit_code, f"`{name}`", meanings[name])
+        for name, thing in vars(errors).items()
+        if isinstance(thing, type) and issubclass(thing, errors.DeployError) and name in meanings
+    ]
+    rows += [(int(code), "", " ".join(text.split())) for code, text in re.findall(r"(\d+) ([^,.]+?)(?=[,.]\s)", others)]
+    jobs = {code: [text] for code, text in _OF_JOBS.items() if code in EXIT_CODES.values()}
+    for code, text in re.findall(r"^ +\w+Error +(\d+)   (.+)$", job_errors.__doc__ or "", re.M):
+        jobs.setdefault(int(code), []).append(text)
+    cells = []
+    for code, kind, meaning in sorted(rows):
+        cells.append((str(code), kind, meaning, "; ".join(jobs.pop(code, []))))
+    if jobs:
+        raise AssertionError(f"exit codes of jobs that the tool does not know: {jobs}")
+    return "\n".join(_table(("code", "kind", "meaning", "of a job"), cells))
+
+
+# settings ---------------------------------------------------------------------------------------------------------
+
+
+def settings() -> str:
+    """One table for each group of settings."""
+    parts = []
+    for name, field in Settings.model_fields.items():
+        model = model_in(field.annotation)
+        if model is None:
+            parts.append(_settings(f"`{name}`", "", [(name, field, (name,))]))
+            continue
+        parts.append(_settings(f"`{name}`", about(model), [(k, f, (name, k)) for k, f in model.model_fields.items()]))
+        for key, inner in model.model_fields.items():
+            if (nested := model_in(inner.annotation)) is not None:
+                inside = [(k, f, (name, key, "NAME", k)) for k, f in nested.model_fields.items()]
+                parts.append(_settings(f"`{name}.{key}.NAME`", about(nested), inside))
+    return "\n\n".join(parts)
+
+
+def _settings(title: str, text: str, fields: Sequence[tuple[str, FieldInfo, tuple[str, ...]]]) -> str:
+    rows = []
+    for key, field, path in fields:
+        default = "(required)" if field.is_required() else f"`{scalar(field.get_default())}`"
+        rows.append((f"`{key}`", default, described(field, path)))
+    lines = [f"### {title}", *([text, ""] if text else []), *_table(("setting", "default", "meaning"), rows)]
+    lines.insert(1, "")
+    return "\n".join(lines)
+
+
+# writing ----------------------------------------------------------------------------------------------------------
+
+
+def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    ruler = ["---"] * len(heads)
+    code = heads[0] == "option"
+    cells = [[_cell(cell, code=code and number == 0) for number, cell in enumerate(row)] for row in rows]
+    return [f"| {' | '.join(row)} |" for row in ([*heads], ruler, *cells)]
+
+
+def _cell(text: str, *, code: bool) -> str:
+    return f"`{text}`".replace("|", "\\|") if code else _escaped(text).replace("|", "\\|")
+
+
+def _escaped(text: str) -> str:
+    return text.replace("<", "&lt;")
+
+
+PARTS: dict[str, tuple[Path, Callable[[], str]]] = {
+    "commands": (REFERENCE / "commands.md", commands),
+    "exit codes": (REFERENCE / "exit-codes.md", exit_codes),
+    "settings": (REFERENCE / "settings.md", settings),
+}
+FILES: dict[Path, Callable[[], str]] = {
+    ROOT / "mlflow_ae5_deploy" / "config" / "reference.yaml": reference_yaml,
+}
+
+
+def current() -> dict[Path, str]:
+    """Every file with a generated part, as it has to be."""
+    texts = {path: make() for path, make in FILES.items()}
+    for name, (path, make) in PARTS.items():
+        text = texts.get(path) or path.read_text(encoding="utf-8")
+        start, end = f"<!-- generated: {name} -->\n", "\n<!-- end -->"
+        before, found, rest = text.partition(start)
+        if not found or end not in rest:
+            raise SystemExit(f"{path} has no part {start.strip()} ... {end.strip()}")
+        texts[path] = f"{before}{start}{make().strip()}{end}{rest.partition(end)[2]}"
+    return texts
+
+
+def main(arguments: Sequence[str]) -> int:
+    stale = {path: text for path, text in current().items() if not path.exists() or path.read_text("utf-8") != text}
+    for path, text in stale.items():
+        print(path.relative_to(ROOT))
+        if arguments != ["--check"]:
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+    return 1 if stale and arguments == ["--check"] else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

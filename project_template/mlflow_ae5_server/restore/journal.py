@@ -158,15 +158,21 @@ class RestoreJournalFile:
         try:
             yield
         except ProjectError:
-            if self._previous is not None and self._is_missing(saved_names):
+            if self._previous is not None and _is_missing(self.require_running().save_as, saved_names):
                 self._write(self._previous)
             raise
 
-    def _is_missing(self, saved_names: Callable[[], Collection[str]]) -> bool:
+    @contextlib.contextmanager
+    def listed(self, copy: SavedCopy, saved_names: Callable[[], Collection[str]]) -> Iterator[None]:
+        """List `copy` before the body makes it; no longer where the body is refused and nothing was made."""
+        before = self.content
+        self.add(copy)
         try:
-            return self.require_running().save_as not in saved_names()
+            yield
         except ProjectError:
-            return False
+            if _is_missing(copy.name, saved_names):
+                self._write(before)
+            raise
 
     def enter(self, step: str) -> None:
         """Make `step` the next one."""
@@ -190,6 +196,13 @@ class RestoreJournalFile:
         empty = content.running is None and not content.saved
         self._saved_copies.write_journal(None if empty else content.to_bytes())
         self.content = content
+
+
+def _is_missing(name: str | None, saved_names: Callable[[], Collection[str]]) -> bool:
+    try:
+        return name not in saved_names()
+    except ProjectError:
+        return False
 
 
 def interrupted(destination: str) -> str | None:

@@ -166,10 +166,11 @@ def _save_unexpected_database(restore: Restore, observed: TargetState, *, allowe
             f"are not in the snapshot were written to {restore.target.store.shown}",
             "run it again with --replace, which saves them",
         )
-    name = new_name("failed")
-    dialects.save_copy(restore.target.store, name)
-    restore.journal.add(SavedCopy(name, restore.source.snapshot.id, now(), database=True, artifacts=False))
-    say(f"saved the tables of {restore.target.store.shown} as {name}")
+    name, store = new_name("failed"), restore.target.store
+    copy = SavedCopy(name, restore.source.snapshot.id, now(), database=True, artifacts=False)
+    with restore.journal.listed(copy, lambda: dialects.saved_names(store)):
+        dialects.save_copy(store, name)
+    say(f"saved the tables of {store.shown} as {name}")
 
 
 def upgrade_schema(restore: Restore) -> None:

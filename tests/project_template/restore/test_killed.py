@@ -157,6 +157,26 @@ def test_replace_and_undo(homes: Callable[..., Any], pilot: Any) -> None:
         assert not home.interrupted(), (moment, undo)
 
 
+def test_a_saved_copy_is_listed_before_it_is_made(tmp_path: Path, home_at: Any, pilot: Any) -> None:
+    from sqlalchemy import text
+
+    home = home_at(tmp_path / "home", pilot.home.backups)
+
+    def is_loaded() -> bool:
+        return home.step() == "load-database" and dialects.state(home.store).kind != "empty"
+
+    assert killing.run(lambda: home.restore("--snapshot", "latest"), when=is_loaded)[0] != 0
+    with connect_engine(home.store).begin() as connection:
+        connection.execute(text("UPDATE runs SET name = 'written since'"))
+
+    def is_unlisted() -> bool:
+        listed = {copy.name for copy in journal.RestoreJournalFile(home.saved_copies()).saved}
+        return not set(dialects.saved_names(home.store)) <= listed
+
+    assert killing.run(lambda: home.restore("--replace"), when=is_unlisted)[0] == 0
+    assert [name[:7] for name in dialects.saved_names(home.store)] == ["failed_"]
+
+
 def assert_nothing_lost(home: Any, before: tuple[object, Any], at: Moment) -> None:
     """The files that were there are there or in a saved copy, also some here and some there; so are the tables."""
     found = home.files()

@@ -79,7 +79,10 @@ class _ReadFile:
 
 
 class Copier:
-    """Copies once; calls `load_slices` to index packs when first needed."""
+    """Copies once; calls `load_slices` to index packs when first needed.
+
+    on_bytes: called from any thread with the size of what was read, or of an unchanged file.
+    """
 
     def __init__(
         self,
@@ -90,10 +93,12 @@ class Copier:
         *,
         store_threads: int,
         load_slices: Callable[[], None] = lambda: None,
+        on_bytes: Callable[[int], None] = lambda _number: None,
     ) -> None:
         self.totals = CopyTotals()
         self._source = source
         self._writer = writer
+        self._on_bytes = on_bytes
         self._readers = ThreadPoolExecutor(source.threads, "read")
         self._stores = ThreadPoolExecutor(store_threads, "store")
         self._room = threading.Semaphore(store_threads)
@@ -192,15 +197,20 @@ class Copier:
     def _read(self, queued: _QueuedFile) -> _ReadFile:
         try:
             if queued.artifact.size <= SMALL and (content := self._source.whole(queued.artifact)) is not None:
+                self._on_bytes(len(content.data))
                 return _ReadFile(queued, content=content)
             parts: list[Future[FilePart]] = []
             with self._large:
-                streamed = self._source.stream(queued.artifact, lambda chunk: parts.append(self._store_part(chunk)))
+                streamed = self._source.stream(queued.artifact, lambda chunk: self._take(chunk, parts))
             return _ReadFile(queued, streamed=streamed, parts=tuple(part.result() for part in parts))
         except VanishedError:
             return _ReadFile(queued, vanished=True)
         except UnreadableError as error:
             return _ReadFile(queued, problem=str(error) or "it cannot be read")
+
+    def _take(self, chunk: bytes, parts: list[Future[FilePart]]) -> None:
+        parts.append(self._store_part(chunk))
+        self._on_bytes(len(chunk))
 
     def _store_part(self, chunk: bytes) -> Future[FilePart]:
         if chunk is ZEROS and self._zeros is not None:
@@ -240,7 +250,11 @@ class Copier:
         if self._failure is not None:
             raise self._failure
         for item in done:
-            entry = self._entry(item) if isinstance(item, _ReadFile) else item
+            if isinstance(item, _ReadFile):
+                entry = self._entry(item)
+            else:
+                entry = item
+                self._on_bytes(entry.size)
             if entry is None:
                 continue
             if entry.kind == "file":

@@ -20,10 +20,12 @@ from mlflow_ae5_server import __version__
 from mlflow_ae5_server.backup import expected, external_artifacts
 from mlflow_ae5_server.backup.artifacts import ArtifactSource
 from mlflow_ae5_server.backup.copy import Copier, CopyTotals
+from mlflow_ae5_server.backup.sizing import sized
+from mlflow_ae5_server.common import progress
 from mlflow_ae5_server.common.errors import DamagedError, StorageError
 from mlflow_ae5_server.common.keys import KeyCheck
 from mlflow_ae5_server.common.report import say
-from mlflow_ae5_server.common.text import amount, counted, shown
+from mlflow_ae5_server.common.text import counted, shown
 from mlflow_ae5_server.database import locks
 from mlflow_ae5_server.database.connection import Database
 from mlflow_ae5_server.database.contents import DatabasePart
@@ -122,12 +124,13 @@ class _Backup:
         if empty and not intended:
             self._refuse(lambda: expected.refuse_empty(store, destination, source.shown, self._previous))
         self._lock.check()
-        manifest = self._manifest(source, database, lists, totals, external, running)
-        if intended:
-            expected.note_meant(repository, manifest)
-        repository.publish(manifest)
-        repository.remove_unfinished([self._own])
-        self._reusable.clear_repaired()
+        with progress.phase("publish"):
+            manifest = self._manifest(source, database, lists, totals, external, running)
+            if intended:
+                expected.note_meant(repository, manifest)
+            repository.publish(manifest)
+            repository.remove_unfinished([self._own])
+            self._reusable.clear_repaired()
         self._compare(manifest, totals)
         return manifest
 
@@ -170,8 +173,13 @@ class _Backup:
         Raises DamagedError where that does not end, StorageError where blobs have vanished meanwhile.
         """
         for _attempt in range(_ATTEMPTS):
-            with contextlib.closing(UsedBlobs()) as used:
-                lists, totals = self._copy(source, used)
+            with (
+                contextlib.closing(UsedBlobs()) as used,
+                progress.phase("copy-artifacts", "bytes") as phase,
+                sized(phase, source),
+            ):
+                lists, totals = self._copy(source, used, phase)
+                phase.was(totals.bytes)
                 used.add([*database.objects(), *lists])
                 damaged = self._reusable.count_damaged(used)
             if not damaged:
@@ -182,7 +190,9 @@ class _Backup:
             "is the volume sound? Back up to another destination",
         )
 
-    def _copy(self, source: ArtifactSource, used: UsedBlobs) -> tuple[tuple[str, ...], CopyTotals]:
+    def _copy(
+        self, source: ArtifactSource, used: UsedBlobs, phase: progress.Phase
+    ) -> tuple[tuple[str, ...], CopyTotals]:
         saved = time.monotonic()
 
         def save_list() -> None:
@@ -192,7 +202,6 @@ class _Backup:
                 self._repository.backend.sync()  # blobs in a saved list are trusted
                 first = min(self._own.read_from or self._read_from, self._read_from)
                 self._repository.write_unfinished(replace(self._own, read_from=first, lists=tuple(lists.lists)))
-                self._options.say(f"artifacts: {copier.totals.files} files so far, {amount(copier.totals.bytes)}")
                 saved = time.monotonic()
 
         lists = FileListWriter(self._writer, save_list, on_entry=used.add_entry)
@@ -203,6 +212,7 @@ class _Backup:
             lists,
             store_threads=self._repository.backend.threads,
             load_slices=self._load_slices,
+            on_bytes=phase.advance,
         )
         earlier: Iterator[FileEntry] = iter(())
         trusted = []

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-from mlflow_ae5_server.common import folders, keys
+from mlflow_ae5_server.common import folders, keys, progress
 from mlflow_ae5_server.common.contract import EXIT_CODES
 from mlflow_ae5_server.common.errors import ConfigurationError, DamagedError, StorageError, UsageError
 from mlflow_ae5_server.common.report import Report, say
@@ -67,6 +67,7 @@ def _create(settings: Settings, report: Report, options: argparse.Namespace) -> 
     from mlflow_ae5_server.database import dialects
     from mlflow_ae5_server.restore import journal
 
+    progress.start("Backup", "create")
     location, artifacts = destination(settings), _artifacts(settings)
     store = check_uri(settings.value("MLFLOW_BACKEND_STORE_URI"))
     journal.refuse_interrupted(artifacts)  # before the database: a restore may have moved it away
@@ -169,6 +170,7 @@ def _verify(settings: Settings, report: Report, options: argparse.Namespace) -> 
     from mlflow_ae5_server.repository import check
 
     fraction = _fraction(options.sample)
+    progress.start("Backup", "verify", without=() if fraction == 1 else ("check-rows",))
     repository = _open(settings, report)
     manifest = repository.snapshot(options.snapshot)
     result = check.verify(repository, manifest, fraction=fraction)
@@ -207,7 +209,8 @@ def _verify_rows(repository: Repository, manifest: Manifest, result: CheckResult
     if not schema.is_supported(part.revision):
         return
     try:
-        dialects.require_sound(part, repository.reader())
+        with progress.phase("check-rows"):
+            dialects.require_sound(part, repository.reader())
     except DamagedError as error:
         result.add("name", manifest.id, error.message)
     except StorageError as error:
@@ -267,6 +270,7 @@ def _prune(settings: Settings, report: Report, options: argparse.Namespace) -> i
     from mlflow_ae5_server.repository.retention import RetentionPolicy
     from mlflow_ae5_server.restore import journal
 
+    progress.start("Backup", "prune", without=() if options.yes else ("delete-objects",))
     policy = RetentionPolicy(options.keep_last, options.keep_daily, options.keep_weekly)
     artifacts = _artifacts(settings)
     repository = _open(settings, report)

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from mlflow_ae5_server.common import folders, json_input, keys
+from mlflow_ae5_server.common import folders, json_input, keys, progress
 from mlflow_ae5_server.common.errors import ConfigurationError, ProjectError, UnreachableError, hint_for
 from mlflow_ae5_server.common.redaction import scrub
 from mlflow_ae5_server.common.report import Report, say
@@ -44,6 +44,7 @@ def run(settings: Settings, report: Report, _dry_run: bool) -> int:
         "keys": _check_keys,
         "server": _check_server,
     }
+    progress.start("Check")
     codes = [_try(name, check, settings, report) for name, check in parts.items()]
     failed = [code for code in codes if code]
     report.add(outcome="failed" if failed else "ok")
@@ -52,7 +53,8 @@ def run(settings: Settings, report: Report, _dry_run: bool) -> int:
 
 def _try(name: str, check: Callable[[Settings], dict[str, Any]], settings: Settings, report: Report) -> int:
     try:
-        fields = check(settings)
+        with progress.phase(f"check-{name}"):
+            fields = check(settings)
     except ProjectError as error:
         report.add(**{name: {"ok": False, "message": scrub(error.message), "hint": scrub(error.hint)}})
         say(f"{name}: {error}")

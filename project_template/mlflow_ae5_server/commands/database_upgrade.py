@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mlflow_ae5_server.common import folders
+from mlflow_ae5_server.common import folders, progress
 from mlflow_ae5_server.common.errors import ConfigurationError
 from mlflow_ae5_server.common.report import Report
 from mlflow_ae5_server.common.settings import Settings
@@ -37,6 +37,7 @@ def run(settings: Settings, report: Report, dry_run: bool) -> int:
         wait_until_ready(store, settings.seconds("MLFLOW_TRACKING_DATABASE_WAIT"))
     if dry_run:
         return _dry_run(store, report)
+    progress.start("DatabaseUpgrade")
     with locks.maintenance(store, _LOCK_WAIT):
         before = schema_of(store)
         report.add(
@@ -55,7 +56,8 @@ def run(settings: Settings, report: Report, dry_run: bool) -> int:
             refuse_unfinished(settings.value("MLFLOW_ARTIFACTS_DESTINATION") or "")
         # An interrupted migration may have changed rows or tables under the old revision.
         report.add(touched=True)
-        ended = migrate(store)
+        with progress.phase("migrate"):
+            ended = migrate(store)
         report.add(new_revision=ended.after.found)
         if ended.exit_code == 0:
             report.add(outcome="initialised" if before.state == "empty" else "upgraded")
@@ -66,6 +68,7 @@ def run(settings: Settings, report: Report, dry_run: bool) -> int:
 
 def rehearse(settings: Settings, report: Report, _dry_run: bool = False) -> int:
     """Upgrade a copy, which is removed again. Returns the exit code."""
+    progress.start("DatabaseUpgrade", "rehearse")
     store = check_uri(settings.value("MLFLOW_BACKEND_STORE_URI"))
     if is_absent(store):
         raise ConfigurationError(

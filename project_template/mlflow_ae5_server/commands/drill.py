@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from mlflow_ae5_server.common import keys
+from mlflow_ae5_server.common import keys, progress
 from mlflow_ae5_server.common.errors import (
     ConfigurationError,
     CredentialsError,
@@ -61,13 +61,19 @@ def run(settings: Settings, report: Report, options: argparse.Namespace) -> int:
         preflight.wait_for_database(settings, store)
     parent = temporary_parent(destination, backups)
     drill = _Drill(source, report)
-    with temporary_folder(parent) as folder, _temporary_database(store, folder) as copy:
+    current = source.part.revision == schema.latest()
+    progress.start("Drill", without=("migrate",) if current else ())
+    with contextlib.ExitStack() as stack:
+        folder = stack.enter_context(temporary_folder(parent))
+        copy = stack.enter_context(_temporary_database(store, folder))
         # This also checks that the list is no longer than the manifest says, on which the required space is based.
         refuse_names(source.repository.files(source.snapshot), FolderTarget(folder / "artifacts"))
         _require_room(parent, source)
         say(f"restoring {source.snapshot.id} to {copy.shown} and {folder}")
         report.add(dialect={"source": source.part.dialect, "target": copy.dialect})
         drill.run(TemporaryServer(folder, copy, folder / "artifacts"), destination)
+        with progress.phase("delete-temporary"):
+            stack.close()
     removed = not folder.exists()
     drill.add(Check("removed", removed, "all temporary data removed" if removed else f"{folder} could not be removed"))
     return _conclude(source, drill.checks, report)
@@ -117,14 +123,18 @@ class _Drill:
             return
         self._try("keys", lambda: _read_encrypted(temporary.store))
         try:
-            with serving(temporary) as api:
+            with contextlib.ExitStack() as stack:
+                with progress.phase("start-server"):
+                    api = stack.enter_context(serving(temporary))
                 seconds = round(time.monotonic() - self._started, 1)
                 self._report.add(recovery_seconds=seconds)
                 self.add(Check("server", True, f"ready on the restored database after {seconds:g} s"))
-                self._try("experiments", lambda: drill_checks.count(api, self._source.part))
-                for check in drill_checks.use(api):
-                    self.add(check)
-                self._try("models read back", lambda: self._models(api, destination))
+                with progress.phase("test-server"):
+                    self._try("experiments", lambda: drill_checks.count(api, self._source.part))
+                    for check in drill_checks.use(api):
+                        self.add(check)
+                with progress.phase("read-models"):
+                    self._try("models read back", lambda: self._models(api, destination))
         except ProjectError as error:
             self.add(Check("server", False, error.message))
 
@@ -154,7 +164,8 @@ class _Drill:
         message = f"{part.rows} rows in {len(part.tables)} tables, each read back and identical"
         if part.revision == schema.latest():
             return message
-        ended = migration.migrate(store)
+        with progress.phase("migrate"):
+            ended = migration.migrate(store)
         if ended.exit_code:
             raise StorageError(f"its schema {part.revision} cannot be upgraded: {ended.error}")
         return f"{message}; upgraded from {part.revision} to {schema.latest()}"

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
+from mlflow_ae5_server.common import progress
 from mlflow_ae5_server.common.errors import ConfigurationError, ProjectError, StorageError, UnreachableError
 from mlflow_ae5_server.common.report import Report, say
 from mlflow_ae5_server.common.server_probe import Experiment, Prober
@@ -35,6 +36,9 @@ def run(settings: Settings, report: Report, dry_run: bool, *, step: Callable[[st
         raise ConfigurationError(
             f"MLFLOW_TRACKING_GC_ORPHANS is {orphans!r}", "set it to ignore, show, remove or remove-all"
         )
+    progress.start(
+        "GarbageCollection", "dry-run" if dry_run else "run", without=("find-orphans",) if orphans == "ignore" else ()
+    )
     include = settings.flag("MLFLOW_TRACKING_GC_INCLUDE_REGISTERED")
     store = check_uri(settings.value("MLFLOW_BACKEND_STORE_URI"))
     if store.file is not None and not store.file.is_file():

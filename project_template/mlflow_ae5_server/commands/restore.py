@@ -6,12 +6,12 @@ import argparse
 import contextlib
 from contextlib import AbstractContextManager
 
-from mlflow_ae5_server.common import folders
+from mlflow_ae5_server.common import folders, progress
 from mlflow_ae5_server.common.errors import ConfigurationError, ProjectError, StorageError
 from mlflow_ae5_server.common.report import Report, say
 from mlflow_ae5_server.common.settings import Settings
 from mlflow_ae5_server.common.text import amount
-from mlflow_ae5_server.database import character_sets, locks
+from mlflow_ae5_server.database import character_sets, locks, schema
 from mlflow_ae5_server.database.connection import Database, check_uri
 from mlflow_ae5_server.restore import dry_run, journal, list_saved, preflight
 from mlflow_ae5_server.restore.files import RestoreCounts
@@ -32,6 +32,8 @@ def run(settings: Settings, report: Report, options: argparse.Namespace, lock_wa
     target = RestoreTarget(store, destination, open_saved_copies(destination))
     try:
         if options.undo:
+            if not options.dry_run:
+                progress.start("Restore", "undo")
             _undo(settings, report, options, target, lock_wait)
         elif options.list_saved:
             preflight.wait_for_database(settings, store)
@@ -59,19 +61,23 @@ def _restore(
     source.report_keys(report)
     preflight.refuse_kind(source.snapshot, source.part, store)
     if options.dry_run:
+        progress.start("Restore", "dry-run")
         dry_run.restore(settings, report, source, target, replace=replace, upgrade=upgrade)
         return
+    migrates = upgrade and source.part.revision != schema.latest()
+    progress.start("Restore", without=() if migrates else ("migrate",))
     preflight.check(source.repository, source.snapshot).require_intact(source.snapshot)
-    preflight.wait_for_database(settings, store)
-    character_sets.require_database(store)
-    artifacts = open_target(target.destination)
-    source.refuse_names(artifacts)
-    preflight.refuse_rights(target, replace=replace)
-    _observe(target, replace=replace)  # before the lock creates a file next to a SQLite database
-    shortened = source.refuse_values(store, report)
-    matching = _matching_artifacts(source, target, artifacts, options)
-    if target.journal().running is None:
-        preflight.refuse_tight(target, source.snapshot, source.part, artifacts=matching is None)
+    with progress.phase("check-target"):
+        preflight.wait_for_database(settings, store)
+        character_sets.require_database(store)
+        artifacts = open_target(target.destination)
+        source.refuse_names(artifacts)
+        preflight.refuse_rights(target, replace=replace)
+        _observe(target, replace=replace)  # before the lock creates a file next to a SQLite database
+        shortened = source.refuse_values(store, report)
+        matching = _matching_artifacts(source, target, artifacts, options)
+        if target.journal().running is None:
+            preflight.refuse_tight(target, source.snapshot, source.part, artifacts=matching is None)
     with _locked(store, lock_wait):
         observed = _observe(target, replace=replace)
         restore = Restore(source, target, artifacts, target.journal(), replace, upgrade, matching)

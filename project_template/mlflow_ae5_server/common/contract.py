@@ -18,3 +18,5 @@ ARGUMENTS: dict[str, str] = {
     if "arguments" in command["variables"]
 }
 """The word on the command line -> the variable with the rest of its command line."""
+PHASES: dict[str, dict[str, list[str]]] = {name: command["phases"] for name, command in CONTRACT["commands"].items()}
+"""Command -> action, or another variant of it -> its phases in order."""

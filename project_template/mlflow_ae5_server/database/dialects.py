@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+from mlflow_ae5_server.common import progress
 from mlflow_ae5_server.common.errors import ConfigurationError
 from mlflow_ae5_server.database import load as loading
 from mlflow_ae5_server.database import mysql, portability, postgresql, sqlite
@@ -25,7 +26,7 @@ from mlflow_ae5_server.database.saved_copy import (
     scratch,
     settle,
 )
-from mlflow_ae5_server.repository.interfaces import BlobSink, BlobSource
+from mlflow_ae5_server.repository.interfaces import BlobSink, BlobSource, StoredBlob
 
 __all__ = [
     "DatabasePart",
@@ -78,7 +79,18 @@ def dump(database: Database, objects: BlobSink) -> DatabasePart:
 
     Raises UnreachableError, CredentialsError, SchemaError, StorageError, DamagedError.
     """
-    return _dialect(database).dump(database, objects)
+    with progress.phase("read-database", "bytes") as phase:
+        return _dialect(database).dump(database, _CountingSink(objects, phase))
+
+
+class _CountingSink:
+    def __init__(self, objects: BlobSink, phase: progress.Phase) -> None:
+        self._objects, self._phase = objects, phase
+
+    def put(self, data: bytes | memoryview) -> StoredBlob:
+        stored = self._objects.put(data)
+        self._phase.advance(len(data))
+        return stored
 
 
 def digests(target: Database) -> Digests:

@@ -12,6 +12,7 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+from mlflow_ae5_server.common import progress
 from mlflow_ae5_server.common.errors import (
     ConfigurationError,
     DamagedError,
@@ -19,6 +20,7 @@ from mlflow_ae5_server.common.errors import (
     SchemaError,
     StorageError,
 )
+from mlflow_ae5_server.common.progress import Phase
 from mlflow_ae5_server.common.report import say
 from mlflow_ae5_server.database import (
     copy_text,
@@ -32,6 +34,7 @@ from mlflow_ae5_server.database import (
 )
 from mlflow_ae5_server.database.connection import Database
 from mlflow_ae5_server.database.contents import DatabasePart, DatabaseState, Digests
+from mlflow_ae5_server.database.mysql_load import Block
 from mlflow_ae5_server.database.portability import Refused, Target
 from mlflow_ae5_server.database.work_folder import work_folder
 from mlflow_ae5_server.repository.interfaces import BlobSource
@@ -61,18 +64,22 @@ def require_empty(target: Database, state: DatabaseState) -> None:
 
 def load(part: DatabasePart, objects: BlobSource, target: Database, *, shorten: bool) -> Digests:
     """Load, and return the digests: the snapshot's, but for shortened texts."""
-    match target.dialect:
-        case "sqlite":
-            sqlite_load.load(part, objects, target)
-            return part.digests()
-        case "postgresql":
-            return _into_postgresql(part, objects, target, shorten=shorten)
-        case "mysql":
-            return _into_mysql(part, objects, target, shorten=shorten)
+    with progress.phase("load-database", "rows", part.rows) as phase:
+        match target.dialect:
+            case "sqlite":
+                sqlite_load.load(part, objects, target)
+                phase.was(part.rows)
+                return part.digests()
+            case "postgresql":
+                return _into_postgresql(part, objects, target, phase, shorten=shorten)
+            case "mysql":
+                return _into_mysql(part, objects, target, phase, shorten=shorten)
     raise ConfigurationError(f"a snapshot cannot be loaded into {target.dialect}", "use another database")
 
 
-def _into_postgresql(part: DatabasePart, objects: BlobSource, target: Database, *, shorten: bool) -> Digests:
+def _into_postgresql(
+    part: DatabasePart, objects: BlobSource, target: Database, phase: Phase, *, shorten: bool
+) -> Digests:
     with contextlib.ExitStack() as stack:
         digests, file = part.digests(), None
         if part.dialect == "sqlite" or (shorten and _may_be_refused(part, objects, target)):
@@ -81,11 +88,12 @@ def _into_postgresql(part: DatabasePart, objects: BlobSource, target: Database, 
         rows = {table.name: table.rows for table in part.tables}
         loading = stack.enter_context(postgresql_load.loading(target, part.revision, rows))
         if file is not None:
-            _load_file(file, loading)
+            _load_file(file, loading, phase)
         else:
             for table in part.tables:
                 columns = table.columns or loading.shapes[table.name].names
-                loading.stream(table.name, columns, _without_nul(table.name, map(objects.get, table.objects)))
+                chunks = _without_nul(table.name, map(objects.get, table.objects))
+                loading.stream(table.name, columns, _counted(chunks, phase))
         loading.finish()
         return digests
 
@@ -101,24 +109,36 @@ def _without_nul(table: str, chunks: Iterable[bytes]) -> Iterator[bytes]:
         yield chunk
 
 
-def _into_mysql(part: DatabasePart, objects: BlobSource, target: Database, *, shorten: bool) -> Digests:
+def _into_mysql(part: DatabasePart, objects: BlobSource, target: Database, phase: Phase, *, shorten: bool) -> Digests:
     with contextlib.ExitStack() as stack:
         file = _as_file(stack, part, objects) if _may_be_refused(part, objects, target) else None
         loading = stack.enter_context(mysql_load.loading(target, part.revision))
         if file is not None:
             digests = _fit(part, file, _mysql_target(loading), target, shorten=shorten)
-            _load_file(file, loading)
+            _load_file(file, loading, phase)
             return digests
         for table in part.tables:
             blocks = copy_text.read_table(table, loading.shapes[table.name], objects)
-            loading.rows(table.name, table.columns, blocks)
+            loading.rows(table.name, table.columns, _rows(blocks, phase))
         return part.digests()
 
 
-def _load_file(file: Path, loading: postgresql_load.PostgresqlLoad | mysql_load.MysqlLoad) -> None:
+def _counted(chunks: Iterable[bytes], phase: Phase) -> Iterator[bytes]:
+    for chunk in chunks:
+        yield chunk
+        phase.advance(chunk.count(b"\n"))  # COPY text has one per row
+
+
+def _rows(blocks: Iterable[Block], phase: Phase) -> Iterator[Block]:
+    for block in blocks:
+        yield block
+        phase.advance(len(block))
+
+
+def _load_file(file: Path, loading: postgresql_load.PostgresqlLoad | mysql_load.MysqlLoad, phase: Phase) -> None:
     with sqlite_file.reading(file) as connection:
         for name, columns in loading.shapes.items():
-            loading.rows(name, columns.names, sqlite_load.row_blocks(connection, columns))
+            loading.rows(name, columns.names, _rows(sqlite_load.row_blocks(connection, columns), phase))
 
 
 def expected(part: DatabasePart, objects: BlobSource, target: Database, *, shorten: bool) -> Digests:

@@ -13,6 +13,7 @@ import traceback
 from dataclasses import dataclass
 from pathlib import Path
 
+from mlflow_ae5_server.common import progress
 from mlflow_ae5_server.common.errors import SchemaError, StorageError
 from mlflow_ae5_server.common.redaction import scrub
 from mlflow_ae5_server.common.report import Report, say
@@ -107,7 +108,8 @@ def rehearse(store: Database, report: Report) -> int:
 
 def _migrate_copy(copy: Database, report: Report) -> int:
     started = time.monotonic()
-    result = migrate(copy)
+    with progress.phase("migrate"):
+        result = migrate(copy)
     seconds = round(time.monotonic() - started, 2)
     report.add(migration_seconds=seconds)
     if result.exit_code:
@@ -116,7 +118,8 @@ def _migrate_copy(copy: Database, report: Report) -> int:
             hint="do not upgrade; the real database was not changed, and its present release still works with it",
         )
         return result.exit_code
-    rows = sum(count for count, _digest in dialects.digests(copy).values())
+    with progress.phase("count-rows"):
+        rows = sum(count for count, _digest in dialects.digests(copy).values())
     say(f"the copy is at revision {result.after.found} after {seconds:g} s, with {rows} rows")
     report.add(outcome="rehearsed", rows_after=rows)
     return 0

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import select
 
+from mlflow_ae5_server.common import progress
 from mlflow_ae5_server.common.errors import ProjectError
 from mlflow_ae5_server.common.redaction import scrub
 from mlflow_ae5_server.common.report import Report, say
@@ -57,7 +58,7 @@ class Collector:
 
     def collect(self, older_than: str, orphan_mode: str, dry_run: bool) -> int:
         """Returns the exit code."""
-        with self._engine.connect() as connection:
+        with progress.phase("find-expired"), self._engine.connect() as connection:
             self._registry.refresh(connection)
             canonical = canonical_by(self._settings.value("MLFLOW_ARTIFACTS_DESTINATION"))
             plan = make_plan(connection, self._limit, self._registry, canonical)
@@ -109,6 +110,7 @@ class Collector:
         """Set the sizes of all items; skip those whose artifacts cannot be read."""
 
         def measure(item: GcItem) -> SkippedItem | None:
+            phase.advance()
             if item.location is None:
                 return None
             try:
@@ -117,7 +119,9 @@ class Collector:
                 return SkippedItem(item.kind, item.id, scrub(str(error)), True)
             return None
 
-        skips, self._is_local = map_adaptively(self._pool, measure, list(plan.owners()))
+        owners = list(plan.owners())
+        with progress.phase("measure", "items", len(owners)) as phase:
+            skips, self._is_local = map_adaptively(self._pool, measure, owners)
         plan.skip([skip for skip in skips if skip is not None])
 
     def _journal(self, destinations: Destinations) -> GcJournal | None:
@@ -131,7 +135,11 @@ class Collector:
     def _remove(self, plan: GcPlan, destinations: Destinations) -> int:
         """Returns how many items failed."""
         datasets = 0
-        with DeletingConnection(self._store, self._engine) as writer:
+        due = len(plan.runs) + len(plan.logged_models) + len(plan.experiments) + plan.traces
+        with (
+            progress.phase("delete-expired", "items", due) as phase,
+            DeletingConnection(self._store, self._engine) as writer,
+        ):
             removal = Removal(
                 writer,
                 cascade.Cascade(self._engine),
@@ -142,6 +150,7 @@ class Collector:
                 threads=_LOCAL_THREADS if self._is_local else _REMOTE_THREADS,
                 step=self._step,
             )
+            removal.counts.on_removed = phase.advance
             try:
                 removal.resume()
                 removal.remove(plan)

@@ -9,12 +9,13 @@ from __future__ import annotations
 import itertools
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import select
 
+from mlflow_ae5_server.common import progress
 from mlflow_ae5_server.common.redaction import scrub
 from mlflow_ae5_server.common.report import Report
 from mlflow_ae5_server.common.text import amount, counted
@@ -76,8 +77,8 @@ def handle_orphans(
     problems: list[str] = []
     try:
         destination = destinations.server()
-        with engine.connect() as connection:
-            orphans = _find(connection, destination, registry, limit)
+        with progress.phase("find-orphans", "folders") as phase, engine.connect() as connection:
+            orphans = _find(connection, destination, registry, limit, phase.advance)
         guard, may_remove = orphans.guard(mode), mode.startswith("remove") and not dry_run
         _show(orphans, may_remove and not guard)
         if guard and may_remove:
@@ -94,7 +95,9 @@ def handle_orphans(
     return len(problems)
 
 
-def _find(connection: Connection, destination: Store, registry: Registry, limit: int) -> Orphans:
+def _find(
+    connection: Connection, destination: Store, registry: Registry, limit: int, examined: Callable[[int], None]
+) -> Orphans:
     registry.refresh(connection)
     mentioned, unusual = _mentioned(connection, destination)
     orphans = Orphans()
@@ -112,6 +115,7 @@ def _find(connection: Connection, destination: Store, registry: Registry, limit:
                 continue
             folder = destination.folder(path)
             (orphans.old if folder.newest * 1000 <= limit else orphans.recent).append(folder)
+        examined(len(batch))
     return orphans
 
 

@@ -36,6 +36,7 @@ class RemovalCounts:
     bytes: int = 0
     resumed: int = 0  # artifact folders that an interrupted run had left
     skipped: list[SkippedItem] = field(default_factory=list)
+    on_removed: Callable[[int], None] = lambda _owners: None
 
     def skip(self, kind: str, owner: str, why: str, *, failed: bool = False) -> None:
         self.skipped.append(SkippedItem(kind, owner, why, failed))
@@ -103,6 +104,7 @@ class RowRemoval:
     def _count(self, kind: str, owners: int, rows: int) -> None:
         self._counts.rows += rows
         self._counts.removed[kind] += owners
+        self._counts.on_removed(owners)
         self._step("rows deleted")
 
     def _still_expired(self, connection: Connection, kind: str, ids: list[str]) -> list[str]:

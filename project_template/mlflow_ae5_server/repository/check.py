@@ -6,11 +6,13 @@ import contextlib
 import hashlib
 import json
 from collections import deque
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from mlflow_ae5_server.common import progress
 from mlflow_ae5_server.common.errors import DamagedError
 from mlflow_ae5_server.common.text import counted
 from mlflow_ae5_server.repository import damage
@@ -58,7 +60,7 @@ def verify(repository: Repository, manifest: Manifest, *, fraction: float = 1.0)
     if before.has_more or now.overflow:
         fraction = 1.0
     unread = ""
-    with contextlib.closing(UsedBlobs()) as used:
+    with contextlib.closing(UsedBlobs()) as used, progress.phase("read-objects", "objects") as phase:
         try:
             used.collect(repository, manifest)
         except DamagedError as error:
@@ -68,7 +70,8 @@ def verify(repository: Repository, manifest: Manifest, *, fraction: float = 1.0)
         result.of_objects = used.count()
         for sha256 in used.missing():
             result.add("object", sha256, MISSING)
-        _read(repository, used, result, fraction, before.digests | now.digests)
+        suspects = before.digests | now.digests
+        _read(repository, used, result, used.stored(fraction, suspects), suspects, phase)
     lists = set(manifest.artifacts.lists)
     if unread and not any(entry.get("object") in lists for entry in result.damaged):
         result.add("name", manifest.id, unread)
@@ -76,8 +79,14 @@ def verify(repository: Repository, manifest: Manifest, *, fraction: float = 1.0)
 
 
 def _read(
-    repository: Repository, used: UsedBlobs, result: CheckResult, fraction: float, suspects: frozenset[str]
+    repository: Repository,
+    used: UsedBlobs,
+    result: CheckResult,
+    chosen: Sequence[bytes],
+    suspects: frozenset[str],
+    phase: progress.Phase,
 ) -> None:
+    phase.total = len(chosen)
     reader = BlobReader(repository.backend, cached=0)
     window: deque[tuple[str, Future[tuple[int, str]]]] = deque()
 
@@ -85,6 +94,7 @@ def _read(
         sha256, future = window.popleft()
         size, what = future.result()
         result.checked_objects += 1
+        phase.advance()
         result.checked_bytes += size
         if what:
             result.add("object", sha256, what)
@@ -92,7 +102,7 @@ def _read(
             result.intact_again.append(sha256)
 
     with ThreadPoolExecutor(repository.backend.threads, "verify") as pool:
-        for sha256 in used.stored(fraction, suspects):
+        for sha256 in (digest.hex() for digest in chosen):
             window.append((sha256, pool.submit(_check, reader, repository.shown, sha256, used.slices(sha256))))
             if len(window) > 2 * repository.backend.threads:
                 receive()

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 
+from mlflow_ae5_server.common import progress
 from mlflow_ae5_server.common.errors import ConfigurationError, DamagedError, NoRoomError, NoSnapshotError
 from mlflow_ae5_server.common.text import counted
 from mlflow_ae5_server.repository import damage
@@ -95,9 +96,10 @@ class _Prune:
         self._guard = guard
 
     def run(self, entries: list[SnapshotEntry], policy: RetentionPolicy, drop: Sequence[str]) -> PrunePlan:
-        dropped = self._damaged_entries(entries, drop)
-        remaining = [entry for entry in entries if entry not in dropped]
-        required = self._required(remaining, dropped)
+        with progress.phase("examine-snapshots"):
+            dropped = self._damaged_entries(entries, drop)
+            remaining = [entry for entry in entries if entry not in dropped]
+            required = self._required(remaining, dropped)
         unrecorded = self._inventory.record_missing() if self._lock is not None else ""
         if entries and not required:
             raise self._nothing_reliable(remaining, dropped)
@@ -213,7 +215,8 @@ class _Prune:
             removed = [*dropped, *(entry for entry in remaining if entry.manifest not in kept)]
             sizes = [size for _sha256, size in used.unused(self._inventory.blob_sizes())]
             if self._lock is not None:
-                self._remove(self._lock, removed, unfinished, used)
+                with progress.phase("delete-objects", "objects", len(sizes)) as phase:
+                    self._remove(self._lock, removed, unfinished, used, phase)
         return PrunePlan(
             tuple(manifest.id for manifest in kept),
             tuple(entry.id for entry in removed),
@@ -240,7 +243,12 @@ class _Prune:
         return PrunePlan(kept, tuple(entry.id for entry in dropped), (), 0, 0, f"no object goes: {error.message}")
 
     def _remove(
-        self, lock: RepositoryLock, removed: list[SnapshotEntry], unfinished: list[UnfinishedSnapshot], used: UsedBlobs
+        self,
+        lock: RepositoryLock,
+        removed: list[SnapshotEntry],
+        unfinished: list[UnfinishedSnapshot],
+        used: UsedBlobs,
+        phase: progress.Phase,
     ) -> None:
         """Deletes, and writes nothing: there may be no room."""
         repository, backend = self._repository, self._repository.backend
@@ -254,6 +262,7 @@ class _Prune:
             lock.check()
             backend.delete([blob_name(sha256) for sha256 in digests])
             damage.clear(backend, digests)
+            phase.advance(len(digests))
         recorded = ((sha256, 0) for sha256 in damage.recorded(backend).digests)
         damage.clear(backend, [sha256 for sha256, _size in used.unused(recorded)])  # missing, and not needed any more
 

@@ -84,7 +84,7 @@ class ReusableBlobs:
                 "was taken; no snapshot was made",
                 "does somebody else remove files there?",
             )
-        return sum(not self._index.present(sha256) for sha256 in used.stored())
+        return sum(not self._index.present(digest.hex()) for digest in used.stored())
 
     def clear_repaired(self) -> None:
         """Clear the records of blobs that a published snapshot has stored again."""

@@ -55,14 +55,14 @@ class UsedBlobs:
     def missing(self) -> list[str]:
         return [row[0].hex() for row in self._table.execute("SELECT sha FROM objects WHERE size IS NULL")]
 
-    def stored(self, fraction: float = 1.0, suspects: Collection[str] = ()) -> Iterator[str]:
-        """The stored ones: all, or a random share and the suspects among them."""
+    def stored(self, fraction: float = 1.0, suspects: Collection[str] = ()) -> list[bytes]:
+        """The digests of the stored ones: all, or a random share and the suspects among them."""
         digests = [row[0] for row in self._table.execute("SELECT sha FROM objects WHERE size IS NOT NULL")]
         if fraction < 1 and digests:
             suspected = {bytes.fromhex(sha256) for sha256 in suspects}.intersection(digests)
             chosen = random.SystemRandom().sample(digests, max(1, round(len(digests) * fraction)))
             digests = list(suspected.union(chosen))
-        return (digest.hex() for digest in digests)
+        return digests
 
     def unused(self, blobs: Iterator[tuple[str, int]]) -> Iterator[tuple[str, int]]:
         """Those of (digest, size) that no snapshot uses."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from mlflow_ae5_server.common import progress
 from mlflow_ae5_server.common.errors import (
     CredentialsError,
     DamagedError,
@@ -53,20 +54,21 @@ def restore(
             observed.refuse_occupied()
 
     # One by one: a running server, which would be stopped, must not hide what would be refused even then.
-    refusals = collect_refusals(
-        {
-            "database": lambda: preflight.wait_for_database(settings, store),
-            "user": lambda: target.observe().refuse_user(),
-            "foreign": lambda: target.observe().refuse_foreign(),
-            "held": lambda: dialects.require_free(store),
-            "characters": lambda: character_sets.require_database(store),
-            "occupied": refuse_occupied,
-            "names": lambda: source.refuse_names(open_target(target.destination)),
-            "rights": lambda: preflight.refuse_rights(target, replace=replace),
-            "values": lambda: source.refuse_values(store, report),
-            "room": lambda: preflight.refuse_tight(target, source.snapshot, source.part),
-        }
-    )
+    with progress.phase("check-target"):
+        refusals = collect_refusals(
+            {
+                "database": lambda: preflight.wait_for_database(settings, store),
+                "user": lambda: target.observe().refuse_user(),
+                "foreign": lambda: target.observe().refuse_foreign(),
+                "held": lambda: dialects.require_free(store),
+                "characters": lambda: character_sets.require_database(store),
+                "occupied": refuse_occupied,
+                "names": lambda: source.refuse_names(open_target(target.destination)),
+                "rights": lambda: preflight.refuse_rights(target, replace=replace),
+                "values": lambda: source.refuse_values(store, report),
+                "room": lambda: preflight.refuse_tight(target, source.snapshot, source.part),
+            }
+        )
     if message := journal.interrupted(target.destination):
         say(f"note: {message}; a restore resumes it")
     part, artifacts = source.part, source.snapshot.artifacts

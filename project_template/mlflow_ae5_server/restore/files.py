@@ -38,9 +38,16 @@ class RestoreCounts:
 
 
 def restore(
-    files: Callable[[], Iterator[FileEntry]], reader: BlobReader, target: ArtifactTarget, *, again: bool
+    files: Callable[[], Iterator[FileEntry]],
+    reader: BlobReader,
+    target: ArtifactTarget,
+    *,
+    again: bool,
+    on_bytes: Callable[[int], None] = lambda _number: None,
 ) -> RestoreCounts:
     """Write every file to `target` and verify it there. `again`: files that are there and right are left.
+
+    on_bytes: called from any thread with the size of what was written, or is there.
 
     Raises DamagedError (the snapshot), StorageError (the target), and NotEmptyError where the target holds other files
     as well.
@@ -52,8 +59,9 @@ def restore(
         written = 0
         for entry in batch:
             if again and _is_there(entry, target):
+                on_bytes(entry.size)
                 continue
-            read_back = target.write(entry, reader.chunks(entry))
+            read_back = target.write(entry, _reported(reader.chunks(entry), on_bytes))
             if read_back != (entry.size, entry.sha256):
                 raise _not_as_written(entry, read_back, target)
             written += 1
@@ -81,6 +89,12 @@ def restore(
         _require_nothing_else(result, target)
         synced.result()
     return result
+
+
+def _reported(chunks: Iterable[memoryview], on_bytes: Callable[[int], None]) -> Iterator[memoryview]:
+    for chunk in chunks:
+        yield chunk
+        on_bytes(len(chunk))
 
 
 def matching(files: Iterable[FileEntry], target: ArtifactTarget) -> RestoreCounts | None:

@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 from typing import Any
 
-from mlflow_ae5_server.common import keys
+from mlflow_ae5_server.common import keys, progress
 from mlflow_ae5_server.common.errors import DamagedError, ProjectError
 from mlflow_ae5_server.common.report import Report, say
 from mlflow_ae5_server.database import character_sets, dialects
@@ -30,9 +30,17 @@ class RestoreSource:
 
     def write_artifacts(self, target: ArtifactTarget, *, again: bool) -> RestoreCounts:
         """Write every file to `target`. Raises DamagedError where they are not those that the manifest counts."""
-        return files.restore(
-            lambda: self.repository.files(self.snapshot), self.repository.reader(), target, again=again
-        )
+        size = self.snapshot.artifacts.bytes
+        with progress.phase("write-artifacts", "bytes", size) as phase:
+            counts = files.restore(
+                lambda: self.repository.files(self.snapshot),
+                self.repository.reader(),
+                target,
+                again=again,
+                on_bytes=phase.advance,
+            )
+            phase.was(counts.bytes)
+        return counts
 
     def matching_artifacts(self, target: ArtifactTarget) -> RestoreCounts | None:
         """Count the files where all are in `target`, unchanged; None where one is not."""
@@ -45,7 +53,9 @@ class RestoreSource:
     def load_database(self, store: Database) -> None:
         """Load the empty `store`. Raises DamagedError where the rows then read from it are not the snapshot's."""
         expected = dialects.load(self.part, self.repository.reader(), store, shorten=self.shorten)
-        if different := differences(expected, store):
+        with progress.phase("compare-database"):
+            different = differences(expected, store)
+        if different:
             raise DamagedError(
                 f"{', '.join(different[:5])} in {store.shown} differs from the snapshot {self.snapshot.id}",
                 "use another snapshot, and verify this one",

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass, field
 
+from mlflow_ae5_server.common import progress
 from mlflow_ae5_server.common.errors import DamagedError, NotEmptyError, SchemaError
 from mlflow_ae5_server.common.report import say
 from mlflow_ae5_server.common.text import amount
@@ -55,7 +56,10 @@ class Restore:
         if observed.has_database and self.replace:
             dialects.settle(self.target.store)  # refused before anything is written down
         begin(self, observed)
-        for step in STEPS:
+        with progress.phase("save-data"):
+            save_database(self)
+            save_artifacts(self)
+        for step in (restore_artifacts, load_database, upgrade_schema, finish):
             step(self)
         return self.result
 
@@ -184,7 +188,8 @@ def upgrade_schema(restore: Restore) -> None:
     restore.journal.enter("upgrade-schema")
     if state.state != "current":
         say(f"upgrading the schema of the snapshot from {before} to {state.expected}")
-        ended = migration.migrate(restore.target.store)
+        with progress.phase("migrate"):
+            ended = migration.migrate(restore.target.store)
         if ended.exit_code:
             raise SchemaError(
                 f"the snapshot {snapshot} is restored, but its schema {before} could not be upgraded: {ended.error}",
@@ -198,6 +203,3 @@ def finish(restore: Restore) -> None:
     dialects.complete(restore.target.store)
     restore.result.saved_copy = restore.journal.require_running().original
     restore.journal.end()
-
-
-STEPS = (save_database, save_artifacts, restore_artifacts, load_database, upgrade_schema, finish)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NoReturn
 
+from mlflow_ae5_server.common import progress
 from mlflow_ae5_server.common.errors import AbsentError, ConfigurationError, DamagedError, NotEmptyError
 from mlflow_ae5_server.common.report import say
 from mlflow_ae5_server.database import dialects
@@ -40,8 +41,13 @@ class UndoRestore:
         else:
             say(f"resuming the undo started {running.started} by {running.started_by}: {running.step}")
         running = self.journal.require_running()
-        for step in STEPS:
-            step(self)
+        with progress.phase("save-data"):
+            save_database(self)
+            save_artifacts(self)
+        with progress.phase("bring-back"):
+            bring_back_artifacts(self)
+            bring_back_database(self)
+            finish(self)
         return str(running.original), running.save_as
 
     def check(self) -> SavedCopy:
@@ -207,6 +213,3 @@ def finish(undo: UndoRestore) -> None:
     """Complete moved tables, and close the journal."""
     dialects.complete(undo.target.store)
     undo.journal.end(drop=undo.journal.require_running().original)
-
-
-STEPS = (save_database, save_artifacts, bring_back_artifacts, bring_back_database, finish)

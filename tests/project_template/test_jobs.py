@@ -17,6 +17,7 @@ from mlflow_ae5_server.database.connection import check_uri, connect_engine
 
 from tests.project_template.restore.conftest import Home, take_snapshot
 from tests.project_template.stub_server import Answer, answering
+from tests.project_template.test_progress import phases
 
 pytestmark = pytest.mark.slow
 
@@ -66,6 +67,7 @@ def test_collection_removes_what_is_due_and_says_so(deployed: Any) -> None:
     assert ended.code == 0, ended.output
     assert ended.last["outcome"] == "done"
     assert ended.last["runs"] == {"due": 3, "removed": 3, "remaining": 0}
+    assert phases(ended.stderr) == [("find-expired", None, None), ("measure", 3, 3), ("delete-expired", 4, 4)]
     assert ended.last["experiments"] == {"due": 1, "removed": 1, "remaining": 0}
     assert lifecycle(deployed, kept, first, second, inside) == {kept: "active"}
     assert [server.artifacts(run) for run in (kept, first, second)] == [1, 0, 0]
@@ -221,6 +223,7 @@ def test_an_upgrade_is_foretold_then_done_then_not_needed(project: Any) -> None:
 
     done = project.run("DatabaseUpgrade")
     assert (done.code, done.last["outcome"], done.last["touched"]) == (0, "upgraded", True), done.output
+    assert phases(done.stderr) == [("migrate", None, None)]
     assert done.last["revision"] == OLDER_REVISION  # so the rehearsal changed nothing
     assert done.last["new_revision"] == done.last["expected_revision"]
     with connect_engine(check_uri(uri)).connect() as connection:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.project_template.gc.conftest import ROOT, Data
+from tests.project_template.test_progress import phases
 
 REMOVE = {"MLFLOW_TRACKING_GC_ORPHANS": "remove"}
 
@@ -35,7 +36,7 @@ def with_rows(data: Data, number: int) -> None:
         data.run(deleted=None)
 
 
-def test_orphans_are_shown_then_removed(data: Data) -> None:
+def test_orphans_are_shown_then_removed(data: Data, capfd: Any) -> None:
     kept, model = data.run(deleted=None), data.model(deleted=None)
     with_rows(data, 3)
     gone = [
@@ -63,8 +64,10 @@ def test_orphans_are_shown_then_removed(data: Data) -> None:
                                 "removed_bytes": 0, "remaining": 3}  # fmt: skip
     dry = data.collect(dry_run=True, **REMOVE)
     assert (dry["orphans"]["removed"], dry["outcome"], all(file.is_file() for file in gone)) == (0, "dry-run", True)
+    capfd.readouterr()
     removed = data.collect(**REMOVE)
     assert (removed["exit_code"], removed["orphans"]["removed"], removed["orphans"]["removed_bytes"]) == (0, 3, 15)
+    assert phases(capfd.readouterr().err)[-1] == ("find-orphans", 10, None)
     assert not any(file.exists() for file in gone)
     assert all(file.is_file() for file in (young, new_inside, *strange))
     assert data.has_files(kept)

@@ -76,9 +76,20 @@ NEEDS_SANDBOX = (
 DATABASE_URI = "postgresql+psycopg://mlflow:not-a-password@db.example.com/mlflow"
 TAKES_RELEASE = ("plan", "install", "status", "doctor", "restore", "upgrade")
 # Their stand-in keeps data, and makes snapshots of it.
-KEEPS_DATA = ("how-to/backup-and-restore.md", "how-to/upgrade.md", "how-to/automate.md")
+KEEPS_DATA = ("tutorial.md", "how-to/backup-and-restore.md", "how-to/upgrade.md", "how-to/automate.md")
 SAVED = {"saved_20261123_001122_ab12cd": "kept-1"}  # the saved copy in a document, and that of the stand-in
 DISASTER = "\n## The cluster is gone\n"
+# Their reader has nothing installed yet; every other page is for a server that runs.
+NOT_INSTALLED = (
+    "README.md",
+    "tutorial.md",
+    "how-to/air-gapped.md",
+    "how-to/install.md",
+    "how-to/two-environments.md",
+    "reference/json.md",
+    "reference/sandbox.md",
+)
+CONFIGURATION = "mlflow-ae5-deploy.yaml"
 
 
 # reading the documents --------------------------------------------------------------------------------------------
@@ -369,6 +380,10 @@ def test_what_is_said_about_a_cluster_works(name, typing, capsys):
     text = TEXTS[name].partition(CLUSTER)[2] or TEXTS[name]
     reader = Reader(typing, str(stand_ins(typing / "mirror", name in KEEPS_DATA)), keeps_data=name in KEEPS_DATA)
 
+    if name not in NOT_INSTALLED and any(command.name == PROGRAM for command in commands(text)):
+        reader.type(Command("install", (PROGRAM, "install")), capsys)
+    if name == "how-to/two-environments.md":
+        (typing / CONFIGURATION).write_text(blocks(text, "yaml")[0])
     for number, part in enumerate(text.split(DISASTER)):
         if number:
             lose_everything(typing)

@@ -8,13 +8,16 @@ A page has marks around a generated part: `<!-- generated: commands -->` and `<!
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel
 from pydantic.fields import FieldInfo
+from pydantic.json_schema import GenerateJsonSchema
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "project_template")]
@@ -26,9 +29,13 @@ from mlflow_ae5_deploy.cli.verbs import PROGRAM, command_tree  # noqa: E402
 from mlflow_ae5_deploy.common import errors  # noqa: E402
 from mlflow_ae5_deploy.config.problems import model_in  # noqa: E402
 from mlflow_ae5_deploy.config.reference import about, described, reference_yaml, scalar  # noqa: E402
+from mlflow_ae5_deploy.config.secret_refs import SecretRef  # noqa: E402
 from mlflow_ae5_deploy.config.settings import Settings  # noqa: E402
 
 REFERENCE = ROOT / "runbooks" / "reference"
+CONFIG = ROOT / "mlflow_ae5_deploy" / "config"
+DRAFT = "https://json-schema.org/draft/2020-12/schema"
+REFERENCE_PATTERN = "^(env:[A-Za-z_][A-Za-z0-9_]*|file:.+|prompt)$"  # see SecretRef.parse
 SHARED = 5  # commands with the same option: it is described once
 # Exit codes of jobs that no error class stands for.
 _OF_JOBS = {
@@ -144,6 +151,59 @@ def _settings(title: str, text: str, fields: Sequence[tuple[str, FieldInfo, tupl
     return "\n".join(lines)
 
 
+# the JSON Schema of the configuration -----------------------------------------------------------------------------
+
+
+class _ConfigurationSchema(GenerateJsonSchema):
+    """References to secrets are texts there."""
+
+    def is_instance_schema(self, schema: Any) -> dict[str, Any]:
+        if schema["cls"] is not SecretRef:
+            return super().is_instance_schema(schema)
+        return {"type": "string", "pattern": REFERENCE_PATTERN}
+
+    def default_schema(self, schema: Any) -> dict[str, Any]:
+        """Without the default of a whole group, which is that of its settings."""
+        made = super().default_schema(schema)
+        if isinstance(schema.get("default"), BaseModel):
+            made.pop("default", None)
+        return made
+
+
+def configuration_schema() -> str:
+    """For editors; `init` writes it beside the configuration."""
+    made = Settings.model_json_schema(schema_generator=_ConfigurationSchema)
+    for definition in [made, *made["$defs"].values()]:
+        definition["description"] = " ".join(definition["description"].split())
+        for name, field in definition["properties"].items():
+            field.pop("title", None)  # the name of the setting once more
+            if "$ref" in field or field.get("type") == "object":
+                definition["properties"][name] = _or_empty(field)
+    group = {name: made[name] for name in ("type", "properties", "additionalProperties")}
+    made["properties"] = group["properties"] | {
+        "profiles": _or_empty(
+            {
+                "type": "object",
+                "description": "Variants of this installation, chosen with --profile.",
+                "additionalProperties": _or_empty({"$ref": "#/$defs/Profile"}),
+            }
+        )
+    }
+    made["$defs"]["Profile"] = group
+    made["title"] = "Configuration of mlflow-ae5-deploy"
+    made["description"] = "Every setting, with its default. Secrets are references."
+    return _json({"$schema": DRAFT, **made})
+
+
+def _or_empty(group: dict[str, Any]) -> dict[str, Any]:
+    """A group whose settings are all comments is null in YAML."""
+    return {"anyOf": [group, {"type": "null"}]}
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+
+
 # writing ----------------------------------------------------------------------------------------------------------
 
 
@@ -168,7 +228,8 @@ PARTS: dict[str, tuple[Path, Callable[[], str]]] = {
     "settings": (REFERENCE / "settings.md", settings),
 }
 FILES: dict[Path, Callable[[], str]] = {
-    ROOT / "mlflow_ae5_deploy" / "config" / "reference.yaml": reference_yaml,
+    CONFIG / "reference.yaml": reference_yaml,
+    CONFIG / "schema.json": configuration_schema,
 }
 
 

@@ -1,4 +1,4 @@
-"""Write a first configuration: the annotated reference with given values."""
+"""Write a first configuration, the annotated reference with given values, and the JSON Schema for editors."""
 
 from __future__ import annotations
 
@@ -13,20 +13,23 @@ from pathlib import Path
 from mlflow_ae5_deploy.common.errors import Configuration
 from mlflow_ae5_deploy.config import checks
 
+SCHEMA = "mlflow-ae5-deploy.schema.json"  # named in the first line of reference.yaml, relative to the configuration
+
 
 def write_initial(path: Path, *, hostname: str | None = None, username: str | None = None, force: bool = False) -> Path:
-    """Write the configuration to `path` (mode 0600, all or nothing) and return it.
+    """Write the configuration to `path` (mode 0600, all or nothing), the schema beside it, and return `path`.
 
     Raises Configuration where a file is there already (unless `force`), where a value is not valid, or where
     nothing can be written.
     """
-    text = files("mlflow_ae5_deploy.config").joinpath("reference.yaml").read_text(encoding="utf-8")
+    text, schema = _shipped("reference.yaml"), _shipped("schema.json")
     if hostname:
         text = _filled(text, "platform", "hostname", _checked(checks.hostname, hostname, "platform.hostname"))
     if username:
         text = _filled(text, "account", "username", _checked(checks.account, username, "account.username"))
     try:
         _write(path, text, force=force)
+        _write(path.parent / SCHEMA, schema, force=True)
     except FileExistsError:
         problem = Configuration(
             "There is a configuration already, and it is not overwritten.",
@@ -38,6 +41,10 @@ def write_initial(path: Path, *, hostname: str | None = None, username: str | No
     else:
         return path
     raise problem
+
+
+def _shipped(name: str) -> str:
+    return files("mlflow_ae5_deploy.config").joinpath(name).read_text(encoding="utf-8")
 
 
 def _checked(check: Callable[[str], str], value: str, setting: str) -> str:

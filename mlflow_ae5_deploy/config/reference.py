@@ -22,6 +22,7 @@ from mlflow_ae5_deploy.config.problems import model_in
 from mlflow_ae5_deploy.config.settings import Settings
 
 _WIDTH = 116
+_SCHEMA = "# yaml-language-server: $schema=./mlflow-ae5-deploy.schema.json"  # `init` writes it beside the file
 _HEADER = """\
 Configuration of mlflow-ae5-deploy: every setting, with its default and what it means.
 
@@ -57,7 +58,7 @@ profiles:
 
 def reference_yaml() -> str:
     """The annotated file with all defaults; loading it is the same as loading none."""
-    parts = [_comment(_HEADER.rstrip(), "", keep_lines=True)]
+    parts = [_SCHEMA, _comment(_HEADER.rstrip(), "", keep_lines=True)]
     for name, field in Settings.model_fields.items():
         model = model_in(field.annotation)
         if model is not None and not _is_collection(field):

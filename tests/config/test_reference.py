@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import stat
 import textwrap
@@ -9,10 +10,12 @@ from importlib.resources import files
 from pathlib import Path
 
 import pytest
+from jsonschema import Draft202012Validator
+from ruamel.yaml import YAML
 
 from mlflow_ae5_deploy.common.errors import Configuration
 from mlflow_ae5_deploy.config.environment import CA_VARIABLE, CONFIG_VARIABLE, NAMES
-from mlflow_ae5_deploy.config.initial import write_initial
+from mlflow_ae5_deploy.config.initial import SCHEMA, write_initial
 from mlflow_ae5_deploy.config.load import load
 from mlflow_ae5_deploy.config.problems import model_in
 from mlflow_ae5_deploy.config.reference import reference_yaml
@@ -20,6 +23,12 @@ from mlflow_ae5_deploy.config.secret_refs import SecretRef
 from mlflow_ae5_deploy.config.settings import Settings
 from mlflow_ae5_deploy.config.yaml_file import read_yaml
 
+PAGES = sorted((Path(__file__).parents[2] / "runbooks").rglob("*.md"))
+SAMPLES = [
+    textwrap.dedent(block)
+    for page in PAGES
+    for _, block in re.findall(r"^( *)```yaml\n(.*?)^\1```", page.read_text(encoding="utf-8"), re.M | re.S)
+]
 PAGE = Path(__file__).parents[2] / "runbooks" / "reference" / "settings.md"
 
 
@@ -103,7 +112,7 @@ class TestInitial:
     def test_is_filled_in_private_and_loads(self, tmp_path):
         path = write_initial(tmp_path / "my.yaml", hostname="AE5.example.com:8443", username="mlflow-service")
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
-        assert [entry.name for entry in tmp_path.iterdir()] == ["my.yaml"]
+        assert sorted(entry.name for entry in tmp_path.iterdir()) == [SCHEMA, "my.yaml"]
         result = load(path, profile=None, environ={}, overrides={})
         changed = Settings().model_copy(
             update={
@@ -128,10 +137,11 @@ class TestInitial:
         with pytest.raises(Configuration, match="not overwritten"):
             write_initial(path)
         assert path.read_text() == "mine"
+        assert [entry.name for entry in tmp_path.iterdir()] == ["my.yaml"]
         write_initial(path, force=True)
         assert path.read_text() == reference_yaml()
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
-        assert [entry.name for entry in tmp_path.iterdir()] == ["my.yaml"]
+        assert sorted(entry.name for entry in tmp_path.iterdir()) == [SCHEMA, "my.yaml"]
 
     def test_a_dangling_link_is_not_followed(self, tmp_path):
         (tmp_path / "my.yaml").symlink_to(tmp_path / "elsewhere")
@@ -155,3 +165,76 @@ class TestInitial:
     def test_where_nothing_can_be_written(self, tmp_path):
         with pytest.raises(Configuration, match="cannot be written"):
             write_initial(tmp_path / "no" / "my.yaml")
+
+
+@pytest.fixture(scope="module")
+def schema():
+    made = json.loads(files("mlflow_ae5_deploy.config").joinpath("schema.json").read_text(encoding="utf-8"))
+    Draft202012Validator.check_schema(made)
+    return Draft202012Validator(made)
+
+
+class TestSchema:
+    """What an editor accepts is what the tool accepts, as far as a schema can say it."""
+
+    def test_the_file_names_the_schema_beside_it(self, tmp_path, schema):
+        path = write_initial(tmp_path / "elsewhere.yaml")
+        named = re.match(r"# yaml-language-server: \$schema=(\S+)\n", path.read_text())
+        assert json.loads((path.parent / named[1]).read_text()) == schema.schema
+        schema.validate(read_yaml(path).values)
+
+    def test_an_older_schema_is_replaced_and_a_link_is_not_followed(self, tmp_path, schema):
+        (tmp_path / "other").write_text("mine")
+        (tmp_path / SCHEMA).symlink_to("other")
+        write_initial(tmp_path / "my.yaml")
+        assert json.loads((tmp_path / SCHEMA).read_text()) == schema.schema
+        assert (tmp_path / "other").read_text() == "mine"
+
+    @pytest.mark.parametrize("text", SAMPLES, ids=range(len(SAMPLES)))
+    def test_every_sample_of_the_pages_is_valid(self, text, schema):
+        schema.validate(YAML(typ="safe").load(text))
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "admin:\nserver:\n  secrets:\nprofiles:\n  dev:\n",
+            "platform: {read_timeout: 5, session: built-in}",
+            "account: {password: prompt}\nadmin: {password: 'env:NAME'}",
+            "profiles: {prod: {state_dir: null, server: {secrets: {A: 'file:a.txt'}}}}",
+        ],
+    )
+    def test_accepts_what_loads(self, text, tmp_path, schema):
+        (tmp_path / "c.yaml").write_text(text)
+        load(tmp_path / "c.yaml", profile=None, environ={}, overrides={})
+        schema.validate(YAML(typ="safe").load(text))
+
+    @pytest.mark.parametrize(
+        ("text", "where"),
+        [
+            ("platform: {hostnam: ae5.example.com}", ["platform"]),
+            ("plattform: {}", []),
+            ("platform: {verify_tls: 'no'}", ["platform", "verify_tls"]),
+            ("platform: {session: telnet}", ["platform", "session"]),
+            ("platform: {read_timeout: 0}", ["platform", "read_timeout"]),
+            ("account: {password: hunter2}", ["account", "password"]),
+            ("server: {secrets: {KEY: value}}", ["server", "secrets", "KEY"]),
+            ("gc: {schedule: null}", ["gc", "schedule"]),
+            ("backup: {keep_last: 1.5}", ["backup", "keep_last"]),
+            ("consumers: [{password: prompt}]", ["consumers", 0]),
+            ("consumers: null", ["consumers"]),
+            ("profiles: {prod: {account: {user: a}}}", ["profiles", "prod", "account"]),
+        ],
+    )
+    def test_rejects_what_does_not_load(self, text, where, tmp_path, schema):
+        (tmp_path / "c.yaml").write_text(text)
+        with pytest.raises(Configuration):
+            load(tmp_path / "c.yaml", profile=None, environ={}, overrides={})
+        assert where in [
+            list(error.absolute_path) for error in _leaves(schema.iter_errors(YAML(typ="safe").load(text)))
+        ]
+
+
+def _leaves(errors):
+    for error in errors:
+        yield error
+        yield from _leaves(error.context)

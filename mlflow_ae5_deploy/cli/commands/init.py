@@ -25,11 +25,12 @@ def command(
     yes: Yes = False,
 ) -> int:
     """The file holds no secret, only references to where secrets are."""
-    from mlflow_ae5_deploy.config.initial import write_initial
+    from mlflow_ae5_deploy.config.initial import SCHEMA, write_initial
 
     write_initial(path, hostname=hostname, username=username, force=force)
     reporter = options.reporter
     reporter.document(NAME, path=str(path))
-    reporter.line(f"Wrote {path}, every setting with its default and what it means.")
+    reporter.line(f"Wrote {path}: every setting with its default and meaning.")
+    reporter.line(f"Wrote {path.parent / SCHEMA}: the JSON Schema that editors check it with.")
     reporter.line(f"Next: edit it, then `mlflow-ae5-deploy plan --config {path}`.")
     return EXIT_DONE

@@ -25,7 +25,8 @@ sys.path[:0] = [str(ROOT), str(ROOT / "project_template")]
 from mlflow_ae5_server.common import errors as job_errors  # noqa: E402
 from mlflow_ae5_server.common.contract import EXIT_CODES  # noqa: E402
 
-from mlflow_ae5_deploy.cli.verbs import PROGRAM, command_tree  # noqa: E402
+from mlflow_ae5_deploy.cli.help import explained, signature  # noqa: E402
+from mlflow_ae5_deploy.cli.verbs import command_tree  # noqa: E402
 from mlflow_ae5_deploy.common import errors  # noqa: E402
 from mlflow_ae5_deploy.config.problems import model_in  # noqa: E402
 from mlflow_ae5_deploy.config.reference import about, described, reference_yaml, scalar  # noqa: E402
@@ -88,9 +89,7 @@ def _command(command: Any, shared: Sequence[tuple[str, str]]) -> Iterator[str]:
 
 def _records(command: Any) -> list[tuple[str, str]]:
     """(option with its metavar, meaning) as `--help` shows them."""
-    context = command.make_context(PROGRAM, [], resilient_parsing=True)
-    records = (parameter.get_help_record(context) for parameter in command.params)
-    return [(record[0], " ".join(record[1].split())) for record in records if record is not None]
+    return [(signature(parameter), explained(parameter)) for parameter in command.params if not parameter.hidden]
 
 
 def _name(option: str) -> str:

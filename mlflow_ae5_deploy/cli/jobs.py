@@ -1,4 +1,4 @@
-"""Run one job for `backup`, `drill` or `restore --list-saved`, or change its schedule."""
+"""Run one job for `backup`, `drill` or `restore --list-saved`."""
 
 from __future__ import annotations
 
@@ -47,22 +47,4 @@ def run_task(
         reporter.note(f"warning: {warning}", style="yellow")
     if options.json:
         reporter.data(run_data(verb, action, job_result, warnings=warnings))
-    return EXIT_DONE
-
-
-def set_schedule(verb: str, command: str, setting: str, cron: str | None, options: WriteOptions) -> int:
-    """cron: None deletes the job."""
-    from mlflow_ae5_deploy.common.cron import parse_cron
-    from mlflow_ae5_deploy.operations import backup
-    from mlflow_ae5_deploy.render.backup import scheduled_data, show_scheduled
-
-    reporter = options.reporter
-    desired = parse_cron(cron).expression if cron is not None else None
-    with writing(options, verb) as context:
-        reporter.doing(f"{verb} schedule")
-        done = backup.schedule(context, command, desired) if desired else backup.unschedule(context, command)
-        configured = getattr(context.settings.backup, setting.partition(".")[2])
-    show_scheduled(reporter, done, setting, desired, configured)
-    if options.json:
-        reporter.data(scheduled_data(verb, done))
     return EXIT_DONE

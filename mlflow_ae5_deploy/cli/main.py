@@ -19,7 +19,8 @@ from typer.exceptions import TyperException
 
 from mlflow_ae5_deploy.cli.completion import COMPLETION_VARIABLE, for_shell
 from mlflow_ae5_deploy.cli.options import TargetOptions
-from mlflow_ae5_deploy.cli.verbs import GROUPS, PROGRAM, VERBS, command_tree
+from mlflow_ae5_deploy.cli.usage import usage_error
+from mlflow_ae5_deploy.cli.verbs import DEFAULTS, PROGRAM, VERBS, command_tree, resolved
 from mlflow_ae5_deploy.common.errors import (
     EXIT_BUG,
     EXIT_DONE,
@@ -28,7 +29,6 @@ from mlflow_ae5_deploy.common.errors import (
     Configuration,
     DeployError,
     Interrupted,
-    Usage,
 )
 from mlflow_ae5_deploy.common.text import Target, addressed, with_target
 from mlflow_ae5_deploy.common.visible import visible, visible_lines
@@ -44,12 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         code = _run(arguments)
     except TyperException as error:
-        text = error.format_message()
-        if text.startswith("Usage:"):  # no verb given: the message is the help itself
-            sys.stderr.write(f"{text}\n")
-            return Usage.exit_code
-        usage = Usage(text, remedy=f"See `{' '.join([PROGRAM, *line.verb.split(), '--help'])}`.")
-        return _failed(usage, line)
+        return _failed(usage_error(error, PROGRAM, line.words), line)
     except DeployError as error:
         return _failed(error, line)
     except Interrupted as interrupt:
@@ -71,29 +66,29 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 @dataclass(frozen=True)
 class _CommandLine:
-    """The command line, as far as an error needs it. verb: `sandbox up`, or empty."""
+    """The command line, as far as an error needs it. words: those that name the verb, such as sandbox and up."""
 
-    verb: str
+    words: Sequence[str]
     json_mode: bool
     traceback: bool
     target: Target = ()
     run_now: bool = False
 
+    @property
+    def verb(self) -> str:
+        """As JSON documents have it: `backup` for `backup create` too."""
+        words = self.words
+        return words[0] if len(words) == 2 and DEFAULTS.get(words[0]) == words[1] else " ".join(words)
+
     @classmethod
     def of(cls, arguments: Sequence[str]) -> _CommandLine:
-        command, words = _tree_of(arguments), list[str]()
-        for argument in arguments:
-            inner = getattr(command, "commands", {})
-            if argument not in inner:
-                break
-            command = inner[argument]
-            words.append(argument)
+        words, command = resolved(_tree_of(arguments), arguments)
         as_json = any(pair in (("--format", "json"), ("-f", "json")) for pair in itertools.pairwise(arguments))
         as_json = as_json or "--format=json" in arguments or "-fjson" in arguments
         json_mode = "--json" in arguments or (words == ["env"] and as_json)
         run_now = "--run-now" in arguments and "--dry-run" not in arguments  # the job of a dry run is deleted
         target = _target_in(command, arguments[len(words) :]) if words else ()
-        return cls(" ".join(words), json_mode, "--traceback" in arguments, target, run_now)
+        return cls(words, json_mode, "--traceback" in arguments, target, run_now)
 
 
 def _target_in(command: Any, arguments: Sequence[str]) -> Target:
@@ -110,7 +105,7 @@ def _tree_of(arguments: Sequence[str]) -> Any:
     """The commands: with the options of the verb to run, or, for the shell's completion, of all."""
     if COMPLETION_VARIABLE in os.environ:
         return command_tree()
-    return command_tree(arguments[0] if arguments and arguments[0] in VERBS | GROUPS else "")
+    return command_tree(arguments[0] if arguments and arguments[0] in VERBS else "")
 
 
 def _run(arguments: list[str]) -> Any:

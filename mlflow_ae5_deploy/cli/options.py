@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_origin, get_type_hints
@@ -17,80 +17,98 @@ from typing import TYPE_CHECKING, Annotated, Any, get_origin, get_type_hints
 import typer
 
 from mlflow_ae5_deploy.cli import completion
+from mlflow_ae5_deploy.cli.help import COMMON
+from mlflow_ae5_deploy.cli.usage import checked_choice
 
 if TYPE_CHECKING:
     from mlflow_ae5_deploy.common.text import Target
     from mlflow_ae5_deploy.render.console import Reporter
 
+_common = functools.partial(typer.Option, rich_help_panel=COMMON)
+
+
+def choice(option: str, values: Sequence[str], *more: str, metavar: str, help: str, **settings: Any) -> Any:
+    """An option that takes one of these values."""
+
+    def check(value: str | None) -> str | None:
+        return None if value is None else checked_choice(value, option, values)
+
+    offer = completion.one_of(values)
+    return typer.Option(option, *more, metavar=metavar, help=help, callback=check, autocompletion=offer, **settings)
+
+
 Config = Annotated[
     Path | None,
-    typer.Option(
+    _common(
         "--config",
         "-c",
+        metavar="PATH",
         readable=False,  # not checked here: the loader has the words, and the exit code, of a configuration
-        help="Configuration file. Default: mlflow-ae5-deploy.yaml here, if there is one.",
+        help="Configuration file. Default: ./mlflow-ae5-deploy.yaml, if it exists.",
     ),
 ]
 Profile = Annotated[
     str | None,
-    typer.Option(
-        "--profile", "-p", autocompletion=completion.profiles, help="Profile of the configuration, such as dev or prod."
+    _common(
+        "--profile",
+        "-p",
+        metavar="NAME",
+        autocompletion=completion.profiles,
+        help="Profile of the configuration, such as dev or prod.",
     ),
 ]
-Sandbox = Annotated[
-    bool, typer.Option("--sandbox", help="Use the local sandbox instead of a cluster; started if it is not up.")
-]
-Hostname = Annotated[str | None, typer.Option("--hostname", help="Platform host, overriding the configuration.")]
-Username = Annotated[str | None, typer.Option("--username", help="Service account, overriding the configuration.")]
+Sandbox = Annotated[bool, _common("--sandbox", help="Use the local sandbox, not a cluster. Starts it if needed.")]
+Hostname = Annotated[str | None, _common("--hostname", metavar="HOST", help="Override platform.hostname.")]
+Username = Annotated[str | None, _common("--username", metavar="NAME", help="Override account.username.")]
 SessionKind = Annotated[
     str | None,
-    typer.Option(
+    choice(
         "--session",
-        autocompletion=completion.one_of(completion.SESSIONS),
-        help="Session provider: auto, ae5-tools, or built-in (sandbox only).",
+        completion.SESSIONS,
+        metavar="KIND",
+        help="Override platform.session: auto, ae5-tools or built-in (sandbox only).",
+        rich_help_panel=COMMON,
     ),
 ]
 Release = Annotated[
     str | None,
     typer.Option(
         "--release",
+        metavar="RELEASE",
         autocompletion=completion.releases,
-        help="bundled, latest, X.Y.Z, an archive's path or an https URL. Default: bundled.",
+        help="bundled, latest, a version, a path or an https URL. Default: bundled.",
     ),
 ]
 Database = Annotated[
     str | None,
-    typer.Option(
+    choice(
         "--database",
-        autocompletion=completion.one_of(completion.DATABASES),
-        help="With --sandbox: the server's database, sqlite or postgresql.",
+        completion.DATABASES,
+        metavar="KIND",
+        help="The server's database on the sandbox: sqlite or postgresql.",
     ),
 ]
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Answer yes to all prompts.")]
+Yes = Annotated[bool, _common("--yes", "-y", help="Answer yes to all prompts.")]
 LockWait = Annotated[
     float,
-    typer.Option(
-        "--lock-wait",
-        min=0,
-        help="Seconds to wait for another run on this machine to end. Runs on other machines are not seen.",
-    ),
+    _common("--lock-wait", metavar="SECONDS", min=0, help="Wait this long for another run on this machine to end."),
 ]
-Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, nothing else.")]
+Json = Annotated[bool, _common("--json", help="Print one JSON document on stdout, nothing else.")]
 Verbose = Annotated[
     int,
-    typer.Option(
+    _common(
         "--verbose",
         "-v",
         count=True,
         show_default=False,
-        help="Log each step and request to stderr; -vv adds what requests send and receive.",
+        help="Log steps and requests to stderr; -vv adds their contents.",
     ),
 ]
-Traceback = Annotated[bool, typer.Option("--traceback", help="Show the Python traceback of an error.")]
+Traceback = Annotated[bool, _common("--traceback", help="Show the Python traceback of an error.")]
 
 # of some verbs only, each a parameter of its own
 CreateAccount = Annotated[
-    bool, typer.Option("--create-account", help="Create the service account if it does not exist (admin credentials).")
+    bool, typer.Option("--create-account", help="Create the service account if it does not exist, as an administrator.")
 ]
 ReplaceKeys = Annotated[
     bool,
@@ -100,15 +118,16 @@ ReplaceKeys = Annotated[
     ),
 ]
 Snapshot = Annotated[
-    str | None, typer.Option("--snapshot", help="Which one: an id as `backup list` shows it, or latest (the default).")
-]
-Schedule = Annotated[
     str | None,
-    typer.Option("--schedule", help="Schedule it as a job: minute hour day month weekday, in UTC; '30 2 * * *'."),
+    typer.Option(
+        "--snapshot",
+        metavar="SNAPSHOT",
+        help="An id that `backup list` shows, or latest. Default: latest.",
+    ),
 ]
-RemoveSchedule = Annotated[bool, typer.Option("--remove-schedule", help="Remove that job and the records of its runs.")]
 Wait = Annotated[
-    float, typer.Option("--wait", min=1, help="Seconds to wait for the job. It continues on the platform afterwards.")
+    float,
+    typer.Option("--wait", metavar="SECONDS", min=1, help="Wait this long for the job; afterwards it continues alone."),
 ]
 
 
@@ -171,6 +190,16 @@ class WriteOptions(TargetOptions):
 @dataclass(frozen=True)
 class ReleaseWriteOptions(ReleaseOptions, WriteOptions):
     """Of a verb that changes an installation and needs its release."""
+
+
+def examples(commands: dict[str, str]) -> Callable[[Callable[..., int]], Callable[..., int]]:
+    """Of a verb's page. commands: command line without the program -> what it does."""
+
+    def marked(function: Callable[..., int]) -> Callable[..., int]:
+        function.examples = commands  # type: ignore[attr-defined]
+        return function
+
+    return marked
 
 
 def command(function: Callable[..., int]) -> Callable[..., int]:

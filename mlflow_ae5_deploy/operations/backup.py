@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mlflow_ae5_deploy.ae5.models import Project
+from mlflow_ae5_deploy.ae5.models import Job, Project
 from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.engine.records import SnapshotRecord
 from mlflow_ae5_deploy.jobs import job_errors, runner, tasks
@@ -15,7 +15,7 @@ from mlflow_ae5_deploy.operations.doctor import storage
 from mlflow_ae5_deploy.operations.doctor.findings import WARNING
 from mlflow_ae5_deploy.operations.schedule import ScheduleResult, converge, remove
 from mlflow_ae5_deploy.operations.status_backups import WHOLE
-from mlflow_ae5_deploy.resources import backup_destination, backup_repository, current_deployment
+from mlflow_ae5_deploy.resources import backup_destination, backup_repository, current_deployment, scheduled_job
 from mlflow_ae5_deploy.resources.interrupted import refuse_backup_during_upgrade
 from mlflow_ae5_deploy.resources.job_specs import backup_job
 from mlflow_ae5_deploy.resources.scheduled_job import RUN_DEADLINE
@@ -96,6 +96,12 @@ def _record(context: Context, job_result: JobResult[Report], *, accept: bool) ->
                 context.state.save()
                 context.journal.effect("back up", "snapshot", report.snapshot)
             backup_repository.note(context, report, accept=accept)
+
+
+def scheduled(context: Context, command: str) -> list[Job]:
+    """The present jobs with this command: one, unless somebody changed that on the platform."""
+    project = current_deployment.required_installation(context)
+    return scheduled_job.jobs_for(context.cached.jobs(), project, backup_job(context.settings, command, ""))
 
 
 def schedule(context: Context, command: str, cron: str, *, wait: float = RUN_DEADLINE) -> ScheduleResult:

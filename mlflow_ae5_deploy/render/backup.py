@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
+from datetime import datetime
 from typing import Any
 
+from mlflow_ae5_deploy.ae5.models import Job
+from mlflow_ae5_deploy.common.cron import parse_cron
 from mlflow_ae5_deploy.common.errors import DeployError
 from mlflow_ae5_deploy.common.text import size
 from mlflow_ae5_deploy.jobs.reports import BackupReport, Report, RestoreReport, SnapshotLine, UnfitValue
@@ -14,6 +17,7 @@ from mlflow_ae5_deploy.jobs.text import saved_copy
 from mlflow_ae5_deploy.operations.schedule import ScheduleResult
 from mlflow_ae5_deploy.render.console import SCHEMA, Reporter
 from mlflow_ae5_deploy.render.install import error_data
+from mlflow_ae5_deploy.resources.scheduled_job import in_words, is_paused
 
 _HEADS = ("snapshot", "finished", "MLflow", "rows", "artifacts", "size", "verified")
 
@@ -133,6 +137,21 @@ def show_scheduled(
         reporter.line(f"The next `install` creates the job again. To prevent that, remove {setting}.")
 
 
+def show_schedule(
+    reporter: Reporter, verb: str, jobs: Sequence[Job], setting: str, configured: str | None, now: datetime
+) -> None:
+    """The present schedule."""
+    reporter.document(verb, jobs=[_job_data(job) for job in jobs], configured=configured)
+    for job in jobs:
+        paused = is_paused(job)
+        words = in_words(parse_cron(job.schedule), now) if job.schedule else "not scheduled"
+        reporter.line(f"{job.name}: {'paused; ' if paused else ''}{words}", style="yellow" if paused else None)
+    if not jobs:
+        reporter.line("Nothing is scheduled.")
+    if [job.schedule for job in jobs] != [configured] * bool(configured):
+        reporter.line(f"Differs from your configuration: {setting} is {configured or 'not set'}.")
+
+
 # as JSON ----------------------------------------------------------------------------------------------------------
 
 
@@ -174,7 +193,17 @@ def scheduled_data(verb: str, done: ScheduleResult) -> dict[str, Any]:
         "action": "schedule",
         "outcome": done.outcome,
         "message": done.message,
-        "job": job and {"id": job.id, "name": job.name, "schedule": job.schedule, "command": job.command},
+        "job": job and _job_data(job),
         "changes": [change.data() for change in done.changes],
         "warnings": list(done.warnings),
+    }
+
+
+def _job_data(job: Job) -> dict[str, Any]:
+    return {
+        "id": job.id,
+        "name": job.name,
+        "schedule": job.schedule,
+        "command": job.command,
+        "paused": is_paused(job),
     }

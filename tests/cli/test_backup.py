@@ -27,7 +27,7 @@ def verb(bench, capsys):
             file.unlink()
 
     def run(*argv):
-        done = bench.run(capsys, argv[0], "--sandbox", "--json", *argv[1:])
+        done = bench.run(capsys, *argv, "--sandbox", "--json")
         if report := done.data.get("run", {}).get("report"):
             checked(report)
         return done
@@ -65,7 +65,10 @@ class TestActions:
         assert as_data.data["run"]["report"]["artifacts"] == 5
         assert calls(bench) == ["Backup create", "Backup create --rehash --allow-external"]
         assert (owner.get("jobs"), owner.get("runs")) == before
-        history = bench.run(capsys, "history", "--sandbox", "--limit", "1")
+        listed = verb("backup", "list")
+        assert (as_data.data["verb"], listed.data["verb"]) == ("backup", "backup list")
+        history = bench.run(capsys, "history", "--sandbox", "--limit", "2")
+        assert " backup list " in history.out
         assert f"snapshot {as_data.data['run']['report']['snapshot']}" in history.out
 
     def test_verify_list_show_and_prune_pass_their_options_to_the_job(self, bench, capsys, verb):
@@ -215,7 +218,7 @@ class TestFailures:
 
     def test_a_failed_scheduled_drill_and_a_failed_backup_that_nobody_followed_are_problems(self, bench, verb, owner):
         all_well(verb)
-        assert verb("drill", "--schedule", "0 6 * * 0").code == 0
+        assert verb("drill", "schedule", "0 6 * * 0").code == 0
         (job,) = [job for job in owner.get("jobs") if job["command"] == "Drill"]
         (volume(bench) / "break-Drill").write_text("1")
         owner.finished(owner.post(f"jobs/{job['id']}/runs")["id"])
@@ -232,7 +235,7 @@ class TestFailures:
         for name in ("Backup", "Drill"):
             (volume(bench) / f"break-{name}").unlink()
             assert verb(name.lower()).code == 0
-        assert verb("drill", "--remove-schedule").code == 0
+        assert verb("drill", "schedule", "--remove").code == 0
         assert verb("status").data["problems"] == []
 
     @pytest.mark.parametrize(
@@ -367,10 +370,10 @@ class TestDestination:
 
 class TestSchedule:
     def test_a_schedule_is_exactly_one_job_and_install_reverts_it(self, bench, capsys, verb, owner):
-        shown = bench.run(capsys, "backup", "--sandbox", "--schedule", "30 2 * * *")
-        again = verb("backup", "--schedule", "30 2 * * *")
+        shown = bench.run(capsys, "backup", "schedule", "30 2 * * *", "--sandbox")
+        again = verb("backup", "schedule", "30 2 * * *")
         (job,) = [job for job in owner.get("jobs") if job["command"] == "Backup"]
-        changed = verb("backup", "--schedule", "30 3 * * *")
+        changed = verb("backup", "schedule", "30 3 * * *")
 
         assert shown.code == 0, shown.err
         assert "at 02:30" in shown.out.lower()
@@ -383,9 +386,9 @@ class TestSchedule:
         assert installed.code == 0, installed.err
         found = {job["command"]: job["schedule"] for job in owner.get("jobs")}
         assert found == {"Backup": "0 1 * * *", "Drill": "0 5 * * 0", "GarbageCollection": "*/10 * * * *"}
-        removed = [verb("backup", "--remove-schedule"), verb("drill", "--remove-schedule")]
+        removed = [verb("backup", "schedule", "--remove"), verb("drill", "schedule", "--remove")]
         assert [outcome.data["outcome"] for outcome in removed] == ["removed", "removed"]
-        assert verb("backup", "--remove-schedule").data["outcome"] == "unchanged"
+        assert verb("backup", "schedule", "--remove").data["outcome"] == "unchanged"
         assert [job["command"] for job in owner.get("jobs")] == ["GarbageCollection"]
 
     def test_a_paused_backup_that_install_recreates_stays_paused_and_other_jobs_do_not_change(
@@ -394,7 +397,7 @@ class TestSchedule:
         def jobs():
             return {job["command"]: job for job in owner.get("jobs")}
 
-        assert verb("backup", "--schedule", "30 2 * * *").code == 0
+        assert verb("backup", "schedule", "30 2 * * *").code == 0
         previous = jobs()
         owner.post(f"jobs/{previous['Backup']['id']}/pause")
         config = ["--config", str(bench.configure("backup:\n  schedule: 0 1 * * *\n  drill_schedule: 0 5 * * 0\n"))]
@@ -419,10 +422,10 @@ class TestSchedule:
         assert "is paused: no backup runs until" in warning
         assert bench.install(capsys, *config).data["outcome"] == "unchanged"
 
-        plain = verb("backup", "--schedule", "45 2 * * *")
+        plain = verb("backup", "schedule", "45 2 * * *")
         assert jobs()["Backup"]["state"] == "scheduled"
         assert plain.data["warnings"] == ["The previous job was paused; the new one is not."]
-        assert [verb(name, "--remove-schedule").code for name in ("backup", "drill")] == [0, 0]
+        assert [verb(name, "schedule", "--remove").code for name in ("backup", "drill")] == [0, 0]
 
     def test_paused_jobs_stay_paused_when_the_project_is_replaced(self, bench, capsys, verb, owner):
         config = ["--config", str(bench.configure("backup:\n  schedule: 0 1 * * *\n"))]
@@ -444,24 +447,47 @@ class TestSchedule:
             owner.post(f"jobs/{job['id']}/unpause")
         assert bench.install(capsys, "--replace", "--release", str(previous), *config).code == 0
         assert [job["state"] for job in owner.get("jobs")] == ["scheduled", "scheduled"]
-        assert verb("backup", "--remove-schedule").code == 0
+        assert verb("backup", "schedule", "--remove").code == 0
 
     def test_the_drill_has_its_own_schedule(self, verb, owner):
-        assert verb("drill", "--schedule", "0 6 * * 0").code == 0
+        assert verb("drill", "schedule", "0 6 * * 0").data["verb"] == "drill schedule"
         assert {job["command"] for job in owner.get("jobs")} == {"Drill", "GarbageCollection"}
-        assert verb("drill", "--remove-schedule").data["outcome"] == "removed"
+        assert verb("drill", "schedule", "--remove").data["outcome"] == "removed"
+
+    def test_without_cron_the_present_schedule_is_shown(self, bench, capsys, verb, owner):
+        config = ["--config", str(bench.configure("backup: {schedule: 0 1 * * *}\n"))]
+        none = bench.run(capsys, "backup", "schedule", "--sandbox")
+        bench.forget_calls()
+        desired = bench.run(capsys, "backup", "schedule", "--sandbox", *config)
+        assert bench.writes() == []
+        assert verb("backup", "schedule", "30 2 * * *").code == 0
+        (job,) = [job for job in owner.get("jobs") if job["command"] == "Backup"]
+        owner.post(f"jobs/{job['id']}/pause")
+        shown, as_data = bench.run(capsys, "backup", "schedule", "--sandbox"), verb("backup", "schedule", *config)
+        assert verb("backup", "schedule", "--remove").code == 0
+
+        assert none.out == "Nothing is scheduled.\n"
+        assert "backup.schedule is 0 1 * * *" in desired.out
+        assert "paused; 30 2 * * *, at 02:30; next " in shown.out
+        assert "backup.schedule is not set" in shown.out
+        assert (as_data.data["verb"], as_data.data["outcome"]) == ("backup schedule", "done")
+        (found,) = as_data.data["jobs"]
+        assert (found["schedule"], found["paused"], as_data.data["configured"]) == ("30 2 * * *", True, "0 1 * * *")
 
 
 WRONG = [
     (["backup", "list", "--all"], "--all is an option of `backup verify`"),
-    (["backup", "--sample", "1%"], "--sample is an option of"),
+    (["backup", "--sample", "1%"], "--sample is an option of `backup verify`, not of `backup`"),
     (["backup", "show", "--new-repository"], "--new-repository is an option of `backup create` and `backup list`"),
+    (["backup", "--json", "list"], "Run `mlflow-ae5-deploy backup list --sandbox`"),
     (["backup", "verify", "--sample", "1"], "such as 1%"),
     (["backup", "verify", "--sample", "1%", "--all"], "exclude each other"),
     (["backup", "show", "--snapshot=--undo"], "the id of a snapshot"),
-    (["backup", "--schedule", "0 1 * * *", "--remove-schedule"], "exclude each other"),
-    (["backup", "everything"], "everything"),
-    (["drill", "--snapshot", "latest", "--schedule", "0 1 * * *"], "exclude each other"),
+    (["backup", "schedule", "0 1 * * *", "--remove"], "exclude each other"),
+    (["backup", "schedule", "30", "2", "*", "*", "*"], "Put the schedule in quotes"),
+    (["backup", "everything"], "`backup` has no verb 'everything'"),
+    (["backup", "lst"], "Did you mean `backup list --sandbox`?"),
+    (["drill", "schedule", "--snapshot", "latest"], "--snapshot is an option of `drill run`"),
     (["restore", "--undo", "--replace"], "--undo excludes"),
     (["restore", "--dry-run", "--stop-server"], "stops no server"),
     (["restore", "--saved", "saved_1"], "--saved is only allowed with --undo"),

@@ -67,7 +67,7 @@ def completed_by_zsh(program: Path, line: str, **more: str) -> set[str]:
 
 
 def verbs() -> set[str]:
-    return set(VERBS | GROUPS)
+    return set(VERBS)
 
 
 @pytest.mark.parametrize(
@@ -76,11 +76,24 @@ def verbs() -> set[str]:
         ("", verbs()),
         ("sche", {"schedule-gc", "schedule-rotation"}),
         ("sandbox ", {"up", "down", "status", "logs", "reset"}),
-        ("backup ", {"create", "verify", "list", "show", "prune"}),
+        ("backup ", set(GROUPS["backup"])),
+        ("backup --reh", {"--rehash"}),
+        ("backup --sandbox --allow-", {"--allow-external", "--allow-empty"}),
+        ("backup prune --keep-l", {"--keep-last"}),
         ("rotate-token --re", {"--restart"}),
         ("install --lock-w", {"--lock-wait"}),
     ],
-    ids=["verbs", "part of a verb", "verbs of the sandbox", "actions", "option", "part of an option"],
+    ids=[
+        "verbs",
+        "part of a verb",
+        "verbs of the sandbox",
+        "verbs of backup",
+        "of its default verb",
+        "behind an option",
+        "of its verb",
+        "option",
+        "part",
+    ],
 )
 def test_verbs_and_options_are_offered(program, line, desired):
     done = completed(program, f"{PROGRAM} {line}")

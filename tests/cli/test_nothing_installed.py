@@ -10,8 +10,8 @@ from tests.cli.snapshotting import make_snapshotting_release
 SCHEDULES = [
     ("schedule-gc",),
     ("schedule-gc", "--cron", "30 3 * * *"),
-    ("backup", "--schedule", "30 2 * * *"),
-    ("drill", "--schedule", "30 4 * * 0"),
+    ("backup", "schedule", "30 2 * * *"),
+    ("drill", "schedule", "30 4 * * 0"),
 ]
 UNDOS = [("restore", "--undo"), ("restore", "--undo", "--dry-run"), ("restore", "--undo", "--saved", "kept_x", "--yes")]
 

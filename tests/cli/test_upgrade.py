@@ -131,7 +131,7 @@ class TestForward:
     def test_what_was_paused_stays_paused_forward_and_back(self, site, capsys):
         """Also a drill that the configuration does not know."""
         owner = site.owner()
-        assert site.run(capsys, "drill", "--sandbox", "--schedule", "0 6 * * 0").code == 0
+        assert site.run(capsys, "drill", "schedule", "0 6 * * 0", "--sandbox").code == 0
         for job in owner.get("jobs"):
             owner.post(f"jobs/{job['id']}/pause")
         before = {job["id"] for job in owner.get("jobs")}
@@ -149,7 +149,7 @@ class TestForward:
         (volume(site) / "break-server-schema-2").unlink()
         assert upgrade(site, capsys, "--yes").code == 0
         assert sorted((job["command"], job["state"]) for job in owner.get("jobs")) == PAUSED
-        assert site.run(capsys, "drill", "--sandbox", "--remove-schedule").code == 0
+        assert site.run(capsys, "drill", "schedule", "--remove", "--sandbox").code == 0
         for job in owner.get("jobs"):
             owner.post(f"jobs/{job['id']}/unpause")
 
@@ -391,7 +391,7 @@ class TestInterrupted:
         changing = [(), prune, (*prune, "--yes"), ("prune", "--drop-damaged", before[0], "--yes")]
         site.forget_calls()
 
-        refused = [site.run(capsys, "backup", "--sandbox", "--json", *words) for words in changing]
+        refused = [site.run(capsys, "backup", *words, "--sandbox", "--json") for words in changing]
         installs = [site.install(capsys, "--replace"), site.run(capsys, "restore", "--sandbox", "--undo", "--yes")]
         planned = site.run(capsys, "plan", "--sandbox", "--release", str(site.second))
         written = site.writes()

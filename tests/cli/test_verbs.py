@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
-from mlflow_ae5_deploy.cli.verbs import command_tree
+from mlflow_ae5_deploy.cli.verbs import GROUPS, command_tree
 from tests.cli.answers import assert_error, assert_no_accident
 
 HAS_AE5_TOOLS = importlib.util.find_spec("ae5_tools") is not None
@@ -62,7 +62,7 @@ class TestEveryVerb:
         assert ("--yes" in options) == (name not in READING)
         assert name in NO_PLATFORM or {"--sandbox", "--config", "--profile", "--hostname", "--session"} <= options
 
-    @pytest.mark.parametrize("name", ["", "sandbox", *NAMES])
+    @pytest.mark.parametrize("name", ["", *GROUPS, *NAMES])
     def test_has_help_that_explains_every_option(self, bench, capsys, name):
         shown = bench.run(capsys, *name.split(), "--help")
 
@@ -88,7 +88,7 @@ class TestEveryVerb:
 
     @pytest.mark.parametrize("name", [name for name in NAMES if "--hostname" in options_of(name) and name != "init"])
     def test_never_guesses_a_host(self, bench, capsys, name):
-        required = {"logs": [], "share": []}.get(name, [])
+        required = {"backup prune": ["--keep-last", "1"]}.get(name, [])
         bench.forget_calls()
 
         shown = bench.run(capsys, *name.split(), *required, "--json")

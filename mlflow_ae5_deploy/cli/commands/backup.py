@@ -1,169 +1,176 @@
-"""backup: snapshots of database and artifacts, by a job on the platform."""
+"""backup: snapshots of database and artifacts, by jobs on the platform."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mlflow_ae5_deploy.cli.context import load_settings
-from mlflow_ae5_deploy.cli.jobs import run_task, set_schedule
-from mlflow_ae5_deploy.cli.options import RemoveSchedule, Schedule, Snapshot, Wait, WriteOptions
+from mlflow_ae5_deploy.cli.jobs import run_task
+from mlflow_ae5_deploy.cli.options import Snapshot, Wait, WriteOptions, examples
+from mlflow_ae5_deploy.cli.schedules import BACKUPS, Cron, RemoveSchedule, schedule_job
 from mlflow_ae5_deploy.cli.snapshot_values import checked_damaged, checked_share, checked_snapshot
 from mlflow_ae5_deploy.common.errors import Usage
 from mlflow_ae5_deploy.jobs import tasks
 
 if TYPE_CHECKING:
     from mlflow_ae5_deploy.config.settings import BackupSettings
-    from mlflow_ae5_deploy.jobs.reports import BackupReport
-    from mlflow_ae5_deploy.jobs.tasks import JobRequest
 
-NAME = "backup"
-
-
-class ActionName(StrEnum):
-    """What to do."""
-
-    create = "create"
-    verify = "verify"
-    list = "list"
-    show = "show"
-    prune = "prune"
-
-
-# option -> the actions that take it
-_ACTIONS = {
-    "--rehash": ("create",),
-    "--allow-external": ("create",),
-    "--allow-empty": ("create",),
-    "--new-repository": ("create", "list"),
-    "--schedule": ("create",),
-    "--remove-schedule": ("create",),
-    "--snapshot": ("verify", "show"),
-    "--sample": ("verify",),
-    "--all": ("verify",),
-    "--keep-last": ("prune",),
-    "--keep-daily": ("prune",),
-    "--keep-weekly": ("prune",),
-    "--drop-damaged": ("prune",),
+ABOUT = "Without a verb: `backup create`, with its options. Jobs on the platform do the work."
+EXAMPLES = {
+    "backup": "Create a snapshot now",
+    "backup schedule '30 2 * * *'": "Create one every night at 02:30 UTC",
+    "backup list": "List the snapshots",
 }
 
-Action = Annotated[
-    ActionName, typer.Argument(help="create a snapshot, verify, list, show or prune.", show_default=True)
-]
-Rehash = Annotated[bool, typer.Option("--rehash", help="create: read every artifact again, also unchanged ones.")]
+Rehash = Annotated[bool, typer.Option("--rehash", help="Read every artifact again, also those that seem unchanged.")]
 AllowExternal = Annotated[
-    bool,
-    typer.Option("--allow-external", help="create: succeed although artifacts outside the store are not backed up."),
+    bool, typer.Option("--allow-external", help="Succeed although artifacts outside the store are not backed up.")
 ]
-AllowEmpty = Annotated[
-    bool, typer.Option("--allow-empty", help="create: accept that all artifacts, or all runs, have disappeared.")
+AllowEmpty = Annotated[bool, typer.Option("--allow-empty", help="Accept that all artifacts, or all runs, are missing.")]
+NewRepository = Annotated[bool, typer.Option("--new-repository", help="Accept the destination as a new repository.")]
+Sample = Annotated[
+    str | None, typer.Option("--sample", metavar="PERCENT", help="Read only a share of the objects, such as 1%.")
 ]
-NewRepository = Annotated[
-    bool, typer.Option("--new-repository", help="create, list: accept the destination as a new repository.")
+All = Annotated[bool, typer.Option("--all", help="Read every object. This is the default.")]
+KeepLast = Annotated[
+    int | None, typer.Option("--keep-last", metavar="N", min=1, help="Keep the N most recent snapshots.")
 ]
-Sample = Annotated[str | None, typer.Option("--sample", help="verify: read a share of the objects, such as 1%.")]
-All = Annotated[bool, typer.Option("--all", help="verify: read every object (the default).")]
-KeepLast = Annotated[int | None, typer.Option("--keep-last", min=1, help="prune: keep the N most recent snapshots.")]
-KeepDaily = Annotated[int | None, typer.Option("--keep-daily", min=1, help="prune: keep one per day for N days.")]
-KeepWeekly = Annotated[int | None, typer.Option("--keep-weekly", min=1, help="prune: keep one per week for N weeks.")]
+KeepDaily = Annotated[
+    int | None, typer.Option("--keep-daily", metavar="N", min=1, help="Keep one snapshot per day for N days.")
+]
+KeepWeekly = Annotated[
+    int | None, typer.Option("--keep-weekly", metavar="N", min=1, help="Keep one snapshot per week for N weeks.")
+]
 DropDamaged = Annotated[
     str | None,
     typer.Option(
-        "--drop-damaged", metavar="ID", help="prune: also remove this damaged snapshot; alone, only this one."
+        "--drop-damaged",
+        metavar="SNAPSHOT",
+        help="Also remove this damaged snapshot; without --keep options, only this one.",
     ),
 ]
 
 
-def command(
+@examples(
+    {
+        "backup": "Create a snapshot now",
+        "backup create --rehash": "Read every artifact again, also unchanged ones",
+    }
+)
+def create(
     options: WriteOptions,
-    action: Action = ActionName.create,
-    snapshot: Snapshot = None,
     rehash: Rehash = False,
     allow_external: AllowExternal = False,
     allow_empty: AllowEmpty = False,
     new_repository: NewRepository = False,
-    sample: Sample = None,
-    all_: All = False,
+    wait: Wait = 3600.0,
+) -> int:
+    """The server keeps running. Only new and changed artifacts are stored."""
+    given = {"--rehash": rehash, "--allow-external": allow_external, "--allow-empty": allow_empty}
+    task = tasks.backup("create", *(option for option, chosen in given.items() if chosen))
+    return run_task("backup", task, options, wait=wait, new_repository=new_repository)
+
+
+@examples({"backup list": "List the snapshots", "backup list --json": "The same for a program"})
+def list_(options: WriteOptions, new_repository: NewRepository = False, wait: Wait = 3600.0) -> int:
+    """Queries the backup destination with a job on the platform."""
+    return run_task("backup list", tasks.backup("list"), options, wait=wait, new_repository=new_repository)
+
+
+@examples(
+    {
+        "backup show": "Show the latest snapshot",
+        "backup show --snapshot 20261129T140500Z-1a2b3c": "Show another one",
+    }
+)
+def show(options: WriteOptions, snapshot: Snapshot = None, wait: Wait = 3600.0) -> int:
+    """Prints its manifest: MLflow version, database, counts and sizes."""
+    task = tasks.backup("show", "--snapshot", checked_snapshot(snapshot))
+    return run_task("backup show", task, options, wait=wait)
+
+
+@examples(
+    {
+        "backup verify": "Verify the latest snapshot completely",
+        "backup verify --sample 5%": "Verify a random share, which is faster",
+    }
+)
+def verify(
+    options: WriteOptions, snapshot: Snapshot = None, sample: Sample = None, all_: All = False, wait: Wait = 3600.0
+) -> int:
+    """Finds objects that are missing or damaged. Exits 25 if there are any."""
+    if sample is not None and all_:
+        raise Usage("--sample and --all exclude each other.", remedy="Leave one out.")
+    words = ["--snapshot", checked_snapshot(snapshot)]
+    if sample is not None:
+        words += ["--sample", checked_share(sample)]
+    if all_:
+        words.append("--all")
+    return run_task("backup verify", tasks.backup("verify", *words), options, wait=wait)
+
+
+@examples(
+    {
+        "backup prune --keep-daily 7 --keep-weekly 4": "Preview what would be removed",
+        "backup prune --keep-daily 7 --keep-weekly 4 --yes": "Remove it",
+    }
+)
+def prune(
+    options: WriteOptions,
     keep_last: KeepLast = None,
     keep_daily: KeepDaily = None,
     keep_weekly: KeepWeekly = None,
     drop_damaged: DropDamaged = None,
-    schedule: Schedule = None,
-    remove_schedule: RemoveSchedule = False,
     wait: Wait = 3600.0,
 ) -> int:
-    """Without an action: create a snapshot."""
-    given = {
-        "--rehash": rehash,
-        "--allow-external": allow_external,
-        "--allow-empty": allow_empty,
-        "--new-repository": new_repository,
-        "--schedule": schedule,
-        "--remove-schedule": remove_schedule,
-        "--snapshot": snapshot,
-        "--sample": sample,
-        "--all": all_,
-        "--keep-last": keep_last,
-        "--keep-daily": keep_daily,
-        "--keep-weekly": keep_weekly,
-        "--drop-damaged": drop_damaged,
+    """A snapshot stays if any --keep option selects it. Without options: the retention of the configuration."""
+    keeps = {"--keep-last": keep_last, "--keep-daily": keep_daily, "--keep-weekly": keep_weekly}
+    given = {option: value for option, value in keeps.items() if value is not None}
+    if not given and drop_damaged is None:
+        given = _configured(load_settings(options).settings.backup)
+    words = [word for option, value in given.items() for word in (option, str(value))]
+    if drop_damaged is not None:
+        words += ["--drop-damaged", checked_damaged(drop_damaged)]
+    task = tasks.backup("prune", *words, *(["--yes"] if options.yes else []))
+    return run_task("backup prune", task, options, wait=wait)
+
+
+@examples(
+    {
+        "backup schedule '30 2 * * *'": "Back up every night at 02:30 UTC",
+        "backup schedule": "Show the current schedule",
+        "backup schedule --remove": "Stop scheduled backups",
     }
-    _check(action.value, given)
-    if schedule is not None or remove_schedule:
-        return set_schedule(NAME, "Backup", "backup.schedule", schedule, options)
-    keeps = load_settings(options).settings.backup if action is ActionName.prune else None
-    task = _task(action.value, given, keeps, yes=options.yes)
-    return run_task(NAME, task, options, wait=wait, new_repository=new_repository)
+)
+def schedule(options: WriteOptions, cron: Cron = None, remove: RemoveSchedule = False) -> int:
+    """With CRON: exactly one job that creates snapshots. Safe to re-run."""
+    return schedule_job(BACKUPS, options, cron, remove=remove)
 
 
-def _check(action: str, given: Mapping[str, Any]) -> None:
-    used = [option for option, value in given.items() if value not in (None, False)]
-    for option in used:
-        if action not in _ACTIONS[option]:
-            actions = " and ".join(f"`backup {name}`" for name in _ACTIONS[option])
-            raise Usage(f"{option} is an option of {actions}, not of `backup {action}`.", where=option)
-    for one, other in (("--sample", "--all"), ("--schedule", "--remove-schedule")):
-        if one in used and other in used:
-            raise Usage(f"{one} and {other} exclude each other.", remedy="Leave one out.")
-    if "--schedule" in used and len(used) > 1:
-        raise Usage("--schedule creates a job for plain backups.", remedy="Leave the other options out.")
+COMMANDS = {
+    "create": create,
+    "list": list_,
+    "show": show,
+    "verify": verify,
+    "prune": prune,
+    "schedule": schedule,
+}
 
 
-def _task(
-    action: str, given: Mapping[str, Any], keeps: BackupSettings | None, *, yes: bool
-) -> JobRequest[BackupReport]:
-    words: list[str] = []
-    if action == "create":
-        words = [option for option in ("--rehash", "--allow-external", "--allow-empty") if given[option]]
-    elif action in ("verify", "show"):
-        words = ["--snapshot", checked_snapshot(given["--snapshot"])]
-        if given["--sample"]:
-            words += ["--sample", checked_share(given["--sample"])]
-        if given["--all"]:
-            words.append("--all")
-    elif action == "prune":
-        words = [*_keeps(given, keeps), *(["--yes"] if yes else [])]
-    return tasks.backup(action, *words)
-
-
-def _keeps(given: Mapping[str, Any], keeps: BackupSettings | None) -> list[str]:
-    """Options of a prune: the given ones, else those of the configuration."""
-    named = ("--keep-last", "--keep-daily", "--keep-weekly")
-    desired = {option: given[option] for option in named if given[option] is not None}
-    dropped = given["--drop-damaged"]
-    if not desired and keeps is not None and dropped is None:
-        values = (keeps.keep_last, keeps.keep_daily, keeps.keep_weekly)
-        desired = {option: value for option, value in zip(named, values, strict=True) if value is not None}
-    if not desired and dropped is None:
+def _configured(settings: BackupSettings) -> dict[str, int]:
+    """The retention of the configuration, as options of a prune."""
+    values = {
+        "--keep-last": settings.keep_last,
+        "--keep-daily": settings.keep_daily,
+        "--keep-weekly": settings.keep_weekly,
+    }
+    configured = {option: value for option, value in values.items() if value is not None}
+    if not configured:
         raise Usage(
             "No retention is given.",
             where="backup prune",
             remedy="Add --keep-last, --keep-daily or --keep-weekly, or set backup.keep_last and the like.",
         )
-    words = [word for option, value in desired.items() for word in (option, str(value))]
-    if dropped is not None:
-        words += ["--drop-damaged", checked_damaged(dropped)]
-    return words
+    return configured

@@ -9,7 +9,7 @@ import typer
 
 from mlflow_ae5_deploy.cli import completion
 from mlflow_ae5_deploy.cli.context import opened
-from mlflow_ae5_deploy.cli.options import TargetOptions, Yes
+from mlflow_ae5_deploy.cli.options import TargetOptions, Yes, choice
 from mlflow_ae5_deploy.common.errors import EXIT_DONE, Usage
 
 NAME = "env"
@@ -19,10 +19,11 @@ ShowToken = Annotated[
 ]
 Format = Annotated[
     str | None,
-    typer.Option(
+    choice(
         "--format",
+        completion.FORMATS,
         "-f",
-        autocompletion=completion.one_of(completion.FORMATS),
+        metavar="FORMAT",
         help="shell, dotenv, python, notebook, conda or json. Default: shell.",
     ),
 ]
@@ -36,7 +37,7 @@ def command(options: TargetOptions, format_: Format = None, show_token: ShowToke
     from mlflow_ae5_deploy.render.env import CERTIFICATE, FORMATS, PIPED
     from mlflow_ae5_deploy.resources.deployment import required_running
 
-    form = _form(format_, json=options.json, forms=tuple(FORMATS))
+    form = _form(format_, json=options.json)
     options = replace(options, json=form == "json")
     reporter = options.reporter
     with opened(options, NAME, RunOptions(dry=not show_token)) as context:
@@ -56,10 +57,7 @@ def command(options: TargetOptions, format_: Format = None, show_token: ShowToke
     return EXIT_DONE
 
 
-def _form(given: str | None, *, json: bool, forms: tuple[str, ...]) -> str:
+def _form(given: str | None, *, json: bool) -> str:
     if json and given not in (None, "json"):
         raise Usage(f"--json and --format {given} exclude each other.", remedy="Leave one of them out.")
-    form = "json" if json else given or "shell"
-    if form not in forms:
-        raise Usage(f"--format takes {', '.join(forms[:-1])} or {forms[-1]}, not {form!r}.", where="--format")
-    return form
+    return "json" if json else given or "shell"

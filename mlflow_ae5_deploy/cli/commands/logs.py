@@ -8,7 +8,7 @@ import typer
 
 from mlflow_ae5_deploy.cli import completion
 from mlflow_ae5_deploy.cli.context import reading
-from mlflow_ae5_deploy.cli.options import TargetOptions
+from mlflow_ae5_deploy.cli.options import TargetOptions, choice
 from mlflow_ae5_deploy.common.errors import EXIT_DONE, Usage
 
 NAME = "logs"
@@ -23,11 +23,7 @@ Raw = Annotated[
 ]
 Part = Annotated[
     str,
-    typer.Option(
-        "--part",
-        autocompletion=completion.one_of(completion.PARTS),
-        help="Of the server: app, events (of the platform) or proxy.",
-    ),
+    choice("--part", completion.PARTS, metavar="PART", help="Of the server: app, events (of the platform) or proxy."),
 ]
 
 
@@ -43,8 +39,6 @@ def command(
     from mlflow_ae5_deploy.operations import logs
     from mlflow_ae5_deploy.render.logs import show_log
 
-    if part not in logs.PARTS:
-        raise Usage(f"--part takes {', '.join(logs.PARTS)}, not {part!r}.", where="--part")
     if follow and options.json:
         raise Usage("--follow and --json exclude each other: a log that grows is no document.")
     if raw and options.json:

@@ -7,27 +7,28 @@ from typing import Annotated
 
 import typer
 
-from mlflow_ae5_deploy.cli.options import CommonOptions, Yes, command
+from mlflow_ae5_deploy.cli.options import CommonOptions, Yes, examples
 from mlflow_ae5_deploy.common.errors import EXIT_DONE
 
-app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+ABOUT = "A folder with an exported release is a mirror, for machines without access to the internet."
+EXAMPLES = {"release export mirror/": "Write archive and checksum to a folder"}
+
+Folder = Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder to write to, such as a mirror.")]
 
 
-@app.callback()
-def group() -> None:
-    """Makes `export` a verb of its own; a single one would be taken for the whole."""
-
-
-@app.command()
-@command
+@examples(
+    {
+        "release export": "Write archive and checksum to this folder",
+        "release export mirror/": "Write them to a mirror",
+    }
+)
 def export(
     options: CommonOptions,
-    folder: Annotated[Path, typer.Argument(help="Folder to write to, such as a mirror.")] = Path(),
+    folder: Folder = Path(),
     yes: Yes = False,
 ) -> int:
-    """Write the bundled release as an archive, with its SHA-256 beside it. Safe to re-run.
-
-    A folder with these files is a mirror: `release.mirror` names it, and `release.source` the version.
+    """Also writes its SHA-256. To install from there, set `release.mirror` to the folder and `release.source` to the
+    version.
     """
     from mlflow_ae5_deploy.common.text import size
     from mlflow_ae5_deploy.release.export import export as write
@@ -47,3 +48,6 @@ def export(
     reporter.line(f"  SHA-256  {exported.sha256}")
     reporter.line(f"Use it with `--release {exported.archive}`, or put both files on a mirror.")
     return EXIT_DONE
+
+
+COMMANDS = {"export": export}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mlflow_ae5_deploy.cli.context import confirmed
-from mlflow_ae5_deploy.cli.options import CommonOptions, Database, Yes, command
+from mlflow_ae5_deploy.cli.options import CommonOptions, Database, Yes, examples
 from mlflow_ae5_deploy.cli.sandbox_up import bring_up, called, sandbox_folder, sandbox_lifecycle
 from mlflow_ae5_deploy.common.errors import EXIT_DONE, Usage
 
@@ -16,21 +16,31 @@ if TYPE_CHECKING:
     from mlflow_ae5_deploy.sandbox.lifecycle import SandboxInfo
 
 
-app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+ABOUT = "It really runs the server, to rehearse on. Every verb with --sandbox uses it, and starts it if needed."
+EXAMPLES = {
+    "install --sandbox": "Start the sandbox and install on it",
+    "sandbox status": "Show how to sign in",
+    "sandbox down": "Stop it",
+}
+
+Lines = Annotated[int, typer.Option("--lines", "-n", metavar="N", min=1, help="Show the last N lines.")]
 
 
-@app.command()
-@command
+@examples(
+    {
+        "sandbox up": "Start it with SQLite, or with the database it has",
+        "sandbox up --database postgresql": "Start it with PostgreSQL",
+    }
+)
 def up(options: CommonOptions, database: Database = None, yes: Yes = False) -> int:
-    """Start it, if it is not up."""
+    """Runs on this machine only, reachable at a loopback address."""
     info, _ = bring_up(database=database)
     return _show(info, "sandbox up", options)
 
 
-@app.command()
-@command
+@examples({"sandbox down": "Stop it", "sandbox up": "Start it again with its data"})
 def down(options: CommonOptions, yes: Yes = False) -> int:
-    """Stop it and every process it started. Keeps its state."""
+    """Stops every process that it started."""
     was_up = called(sandbox_lifecycle().down, sandbox_folder())
     reporter = options.reporter
     reporter.document("sandbox down", was_up=was_up)
@@ -38,10 +48,9 @@ def down(options: CommonOptions, yes: Yes = False) -> int:
     return EXIT_DONE
 
 
-@app.command()
-@command
+@examples({"sandbox status": "Show address, accounts and files", "sandbox status --json": "The same for a program"})
 def status(options: CommonOptions) -> int:
-    """Show where it runs, and how to sign in."""
+    """For the health of an installation on it: `status --sandbox`."""
     info = called(sandbox_lifecycle().status, sandbox_folder())
     if info is not None:
         return _show(info, "sandbox status", options)
@@ -51,13 +60,9 @@ def status(options: CommonOptions) -> int:
     return EXIT_DONE
 
 
-@app.command()
-@command
-def logs(
-    options: CommonOptions,
-    lines: Annotated[int, typer.Option("--lines", "-n", min=1, help="How many lines from the end.")] = 100,
-) -> int:
-    """Show the end of its own log."""
+@examples({"sandbox logs": "Show the last 100 lines", "sandbox logs -n 20": "Show fewer"})
+def logs(options: CommonOptions, lines: Lines = 100) -> int:
+    """For the log of the server on it: `logs --sandbox`."""
     from mlflow_ae5_deploy.jobs.logs import lines_of
 
     text = called(sandbox_lifecycle().logs, sandbox_folder(), lines)
@@ -68,13 +73,12 @@ def logs(
     return EXIT_DONE
 
 
-@app.command()
-@command
+@examples(
+    {"sandbox reset": "Delete everything after a question", "sandbox reset --yes": "The same without the question"}
+)
 def reset(options: CommonOptions, yes: Yes = False) -> int:
-    """Stop it and delete all its state.
-
-    That is projects, deployments, experiments and artifacts in it, and this machine's state of the installations on it
-    (journals, old archives).
+    """Deletes its projects, deployments, experiments and artifacts, and the state that this machine keeps of
+    installations on it, such as journals and previous archives.
     """
     import shutil
 
@@ -119,3 +123,6 @@ def _show(info: SandboxInfo, verb: str, options: CommonOptions) -> int:
     reporter.line(f"  State                  {info.state_dir}")
     reporter.line("  It runs commands in the Python environment it was started from; it solves no conda environment.")
     return EXIT_DONE
+
+
+COMMANDS = {"up": up, "down": down, "status": status, "logs": logs, "reset": reset}

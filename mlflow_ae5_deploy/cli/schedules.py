@@ -1,0 +1,62 @@
+"""`backup schedule` and `drill schedule`: show, set or remove the schedule of a job."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import typer
+
+from mlflow_ae5_deploy.cli.context import reading, writing
+from mlflow_ae5_deploy.cli.options import WriteOptions
+from mlflow_ae5_deploy.common.errors import EXIT_DONE, Usage
+
+Cron = Annotated[
+    str | None,
+    typer.Argument(metavar="CRON", help="Minute, hour, day, month and weekday in UTC, in quotes: '30 2 * * *'."),
+]
+RemoveSchedule = Annotated[bool, typer.Option("--remove", help="Delete the job and the records of its runs.")]
+
+
+@dataclass(frozen=True)
+class Schedulable:
+    """A job that a verb schedules. field: of the settings `backup`."""
+
+    verb: str
+    command: str
+    field: str
+
+    @property
+    def setting(self) -> str:
+        return f"backup.{self.field}"
+
+
+BACKUPS = Schedulable("backup schedule", "Backup", "schedule")
+DRILLS = Schedulable("drill schedule", "Drill", "drill_schedule")
+
+
+def schedule_job(job: Schedulable, options: WriteOptions, cron: str | None, *, remove: bool) -> int:
+    """cron: None with `remove` deletes the job, and without it shows the current schedule."""
+    from mlflow_ae5_deploy.common.cron import parse_cron
+    from mlflow_ae5_deploy.operations import backup
+    from mlflow_ae5_deploy.render.backup import scheduled_data, show_schedule, show_scheduled
+
+    if cron is not None and remove:
+        raise Usage("CRON and --remove exclude each other.", remedy="Leave one out.")
+    reporter = options.reporter
+    desired = parse_cron(cron).expression if cron is not None else None
+    if desired is None and not remove:
+        with reading(options, job.verb) as context:
+            reporter.doing(job.verb)
+            found = backup.scheduled(context, job.command)
+            configured, now = getattr(context.settings.backup, job.field), context.clock.now()
+        show_schedule(reporter, job.verb, found, job.setting, configured, now)
+        return EXIT_DONE
+    with writing(options, job.verb) as context:
+        reporter.doing(job.verb)
+        done = backup.schedule(context, job.command, desired) if desired else backup.unschedule(context, job.command)
+        configured = getattr(context.settings.backup, job.field)
+    show_scheduled(reporter, done, job.setting, desired, configured)
+    if options.json:
+        reporter.data(scheduled_data(job.verb, done))
+    return EXIT_DONE

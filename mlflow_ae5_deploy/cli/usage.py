@@ -1,0 +1,83 @@
+"""Errors of the command line, with the nearest correct word."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from typer.exceptions import TyperException
+
+from mlflow_ae5_deploy.common.errors import Usage
+
+_EXTRA = re.compile(r"Got unexpected extra argument\(s\) \((.*)\)", re.DOTALL)
+
+
+def usage_error(error: TyperException, program: str, words: Sequence[str]) -> Usage:
+    """words: those of the command line that name the verb."""
+    verb = " ".join(words)
+    page = f"`{' '.join([program, *words, '--help'])}`"
+    what, remedy = _explained(error, verb)
+    return Usage(what, remedy=" ".join(filter(None, (remedy, f"See {page}."))))
+
+
+def unknown_verb(verb: str, word: str, verbs: Iterable[str], page: str) -> Usage:
+    """verb: the one that has `verbs`; empty: the program."""
+    whose = f"`{verb}` has no verb" if verb else "There is no verb"
+    suggested = did_you_mean(word, verbs, f"{verb} ".lstrip())
+    return Usage(f"{whose} {word!r}.", remedy=" ".join(filter(None, (suggested, f"See `{page}`."))))
+
+
+def checked_choice(value: str, option: str, values: Sequence[str]) -> str:
+    """Raises Usage for another value than these."""
+    if value not in values:
+        taken = " or ".join(filter(None, (", ".join(values[:-1]), values[-1])))
+        raise Usage(f"{option} takes {taken}, not {value!r}.", where=option, remedy=did_you_mean(value, values))
+    return value
+
+
+def did_you_mean(word: str, words: Iterable[str], lead: str = "") -> str:
+    """A question, or nothing where no word is near. lead: what comes before such a word."""
+    near = difflib.get_close_matches(word.lower(), words, n=2)
+    return f"Did you mean {' or '.join(f'`{lead}{other}`' for other in near)}?" if near else ""
+
+
+def _explained(error: TyperException, verb: str) -> tuple[str, str]:
+    """What happened, and what to do. Typer's own classes are not public, their fields are."""
+    message, context = error.format_message(), getattr(error, "ctx", None)
+    siblings = getattr(context.parent.command, "commands", {}) if context is not None and context.parent else {}
+    option, param = getattr(error, "option_name", ""), getattr(error, "param", None)
+    if message.startswith("No such option"):
+        return _unknown_option(option, getattr(error, "possibilities", None) or (), verb, siblings)
+    if option:
+        return f"{option} {'needs a value' if 'requires' in message else 'takes no value'}.", ""
+    if param is not None and param.param_type_name == "option":
+        return _wrong_number(param), ""
+    if extra := _EXTRA.match(message):
+        first = extra[1].split(" ")[0]
+        if first in siblings and context is not None:
+            return f"{first!r} must come before the options.", f"Run `{context.parent.command_path} {first}`."
+        if context is not None and any(param.metavar == "CRON" for param in context.command.params):
+            return f"Unexpected argument: {extra[1]}.", "Put the schedule in quotes, such as '30 2 * * *'."
+        return f"Unexpected argument: {extra[1]}.", did_you_mean(first, siblings)
+    return message, ""
+
+
+def _unknown_option(option: str, near: Iterable[str], verb: str, siblings: dict[str, Any]) -> tuple[str, str]:
+    owners = [
+        f"`{verb.split(' ')[0]} {name}`"
+        for name, command in siblings.items()
+        if any(option in param.opts for param in command.params)
+    ]
+    whose = f"`{verb}`" if verb else "The program"
+    if owners and verb:
+        return f"{option} is an option of {' and '.join(owners)}, not of {whose}.", ""
+    return f"{whose} has no option {option}.", did_you_mean(option, near)
+
+
+def _wrong_number(param: Any) -> str:
+    """Of an option that takes a number, as all that typer itself checks."""
+    number = "a whole number" if isinstance(param.default, int) or param.metavar == "N" else "a number"
+    at_least = "" if param.min is None else f" of at least {param.min:g}"
+    return f"{param.opts[0]} takes {number}{at_least}."

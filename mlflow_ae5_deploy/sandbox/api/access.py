@@ -61,6 +61,11 @@ def run_of(request: web.Request) -> SandboxRun:
     return run
 
 
+def visible_projects(core: SandboxCore, account: SandboxAccount) -> list[SandboxProject]:
+    seen = [p for p in core.state.projects.values() if core.project_permission(account, p)]
+    return [p for p in seen if core.timing.in_list(p.id)]
+
+
 def visible_deployments(core: SandboxCore, account: SandboxAccount) -> list[SandboxDeployment]:
     return [d for d in core.state.deployments.values() if core.may_open(account, d) and core.timing.in_list(d.id)]
 

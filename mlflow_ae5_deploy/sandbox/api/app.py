@@ -13,14 +13,18 @@ from mlflow_ae5_deploy.sandbox.api.proxy import Proxy
 from mlflow_ae5_deploy.sandbox.api.requests import ACCOUNT, CORE, LABEL, check_queries
 from mlflow_ae5_deploy.sandbox.auth import keycloak, login
 from mlflow_ae5_deploy.sandbox.auth.accounts import digest
-from mlflow_ae5_deploy.sandbox.auth.login import SESSION_COOKIE, XSRF_COOKIE, auth_url
+from mlflow_ae5_deploy.sandbox.auth.login import SESSION_COOKIE, XSRF_COOKIE, auth_url, signed_in
 from mlflow_ae5_deploy.sandbox.control_plane.control import Control, Fault
 from mlflow_ae5_deploy.sandbox.core import VHOST, SandboxCore
 from mlflow_ae5_deploy.sandbox.errors import ApiError
+from mlflow_ae5_deploy.sandbox.pages import routes as pages
+from mlflow_ae5_deploy.sandbox.pages.html import error_page
 from mlflow_ae5_deploy.sandbox.ports import Endpoints
 
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _SAFE = ("GET", "HEAD", "OPTIONS")
+_API = ("/api/", "/platform/")
+_PAGES = ("/projects/", "/deployments/", "/jobs/", "/runs/")
 _HOLD_POLL_SECONDS = 0.005
 
 
@@ -32,7 +36,7 @@ def platform_app(core: SandboxCore, proxy: Proxy) -> web.Application:
     )
     app[CORE] = core
     # `projects/actions` and `projects/upload` must come before `projects/{id}`.
-    for module in (login, keycloak, profiles, projects, deployments, jobs):
+    for module in (login, keycloak, profiles, projects, deployments, jobs, pages):
         app.add_routes(module.routes())
     return app
 
@@ -63,7 +67,7 @@ async def _observed(request: web.Request, handler: _Handler) -> web.StreamRespon
     request[LABEL] = request[ACCOUNT] = None
     if not request.raw_path.startswith("/"):  # the absolute form and CONNECT are for proxies
         core.log.warning("%s refused: 400, not a path of this server", request.method)
-        return _refusal(400, "Sandbox: the request target is not a path of this server")
+        return _refusal(request, 400, "Sandbox: the request target is not a path of this server")
     label = endpoint_label(core, request.app[deployments.ENDPOINTS], request)
     request[LABEL] = label
     surface = f"endpoint:{label}" if label else "platform"
@@ -125,18 +129,18 @@ async def _errors(request: web.Request, handler: _Handler) -> web.StreamResponse
     except ApiError as error:
         level = core.log.warning if error.status in (400, 501) else core.log.info
         level("%s %s refused: %s %s", request.method, _shown(request), error.status, error.reason)
-        return _refusal(error.status, error.reason)
+        return _refusal(request, error.status, error.reason)
     except (web.HTTPNotFound, web.HTTPMethodNotAllowed):
         reason = f"Sandbox: no such route: {request.method} {_shown(request)}"
         core.log.error(reason)  # noqa: TRY400 - nothing broke here
-        return _refusal(501, reason)
+        return _refusal(request, 501, reason)
     except web.HTTPException as error:
-        return _refusal(error.status, error.reason)
+        return _refusal(request, error.status, error.reason)
     except Exception as error:
         if isinstance(error, ConnectionError) and (request.transport is None or request.transport.is_closing()):
             raise  # the one who asked has gone
         core.log.exception("%s %s broke", request.method, _shown(request))
-        return _refusal(500, "Internal Server Error (see the sandbox's log)")
+        return _refusal(request, 500, "Internal Server Error (see the sandbox's log)")
 
 
 def _shown(request: web.Request) -> str:
@@ -144,8 +148,12 @@ def _shown(request: web.Request) -> str:
     return request.raw_path.partition("?")[0]
 
 
-def _refusal(status: int, reason: str) -> web.Response:
+def _refusal(request: web.Request, status: int, reason: str) -> web.Response:
+    """A page for a browser, and JSON for everything else and for the API."""
     safe = ApiError(status, reason).reason
+    browser = request.method in _SAFE and "text/html" in request.headers.get("Accept", "")
+    if browser and request.raw_path.startswith("/") and not request.path.startswith((*_API, keycloak.ADMIN)):
+        return error_page(request.app[CORE], status, safe, account=signed_in(request), endpoint=request[LABEL])
     return web.json_response({"message": safe}, status=status, reason=safe)
 
 
@@ -158,12 +166,14 @@ async def _authenticated(request: web.Request, handler: _Handler) -> web.StreamR
     path = request.path
     if path.startswith(f"{keycloak.ADMIN}/"):
         request[ACCOUNT] = keycloak.check_admin(core, request)
-    elif path.startswith(("/api/", "/platform/", "/deployments/")):
+    elif path.startswith((*_API, *_PAGES)):
         session = request.cookies.get(SESSION_COOKIE)
         account = core.identity.account_of("session", session)
         if account is None:
-            if core.settings.unauthenticated == "302" or path.startswith("/deployments/"):
-                return web.Response(status=302, headers={"Location": auth_url(core)}, content_type="text/html")
+            is_page = path.startswith(_PAGES)
+            if core.settings.unauthenticated == "302" or is_page:
+                address = auth_url(core, f"https://{core.host}{request.path}" if is_page else None)
+                return web.Response(status=302, headers={"Location": address}, content_type="text/html")
             raise ApiError(401, "Unauthorized")
         request[ACCOUNT] = account
         if request.method not in _SAFE:

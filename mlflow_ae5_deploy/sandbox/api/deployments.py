@@ -50,7 +50,6 @@ def routes() -> list[web.RouteDef]:
         web.put(f"{one}/collaborators", share),
         web.get(f"{one}/logs", logs),
         web.post(f"{one}/token", token),
-        web.get("/deployments/detail/{id}/view", framed_page),
     ]
 
 
@@ -196,14 +195,3 @@ def _signed(core: SandboxCore, payload: dict[str, Any]) -> str:
     key = (core.state_dir / "ca-key.pem").read_bytes()
     signature = hmac.new(hashlib.sha256(key).digest(), text, hashlib.sha256).digest()
     return (text + b"." + base64.urlsafe_b64encode(signature).rstrip(b"=")).decode()
-
-
-async def framed_page(request: web.Request) -> web.Response:
-    """The platform's page of a deployment: the application in a frame."""
-    core, deployment = core_of(request), deployment_of(request)
-    text = (
-        f"<!DOCTYPE html>\n<html><head><title>{deployment.id}</title></head><body>"
-        f'<iframe id="deployment" src="https://{core.endpoint_host(deployment.label)}/" width="1200" height="800">'
-        "</iframe></body></html>\n"
-    )
-    return web.Response(text=text, content_type="text/html")

@@ -15,6 +15,7 @@ from mlflow_ae5_deploy.sandbox.api.access import (
     put_collaborators,
     visible_deployments,
     visible_jobs,
+    visible_projects,
     visible_runs,
 )
 from mlflow_ae5_deploy.sandbox.api.profiles import EDITORS, check_profile
@@ -53,8 +54,7 @@ def routes() -> list[web.RouteDef]:
 
 async def list_projects(request: web.Request) -> web.Response:
     core, account = core_of(request), account_of(request)
-    seen = [p for p in core.state.projects.values() if core.project_permission(account, p)]
-    return web.json_response([views.project(core, p, account) for p in seen if core.timing.in_list(p.id)])
+    return web.json_response([views.project(core, p, account) for p in visible_projects(core, account)])
 
 
 async def create_from_url(_: web.Request) -> web.Response:

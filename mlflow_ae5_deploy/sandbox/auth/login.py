@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import secrets
 from urllib.parse import urlencode, urlsplit
 
@@ -13,6 +12,7 @@ from mlflow_ae5_deploy.sandbox.auth.accounts import CODE_SECONDS
 from mlflow_ae5_deploy.sandbox.core import VHOST, SandboxCore
 from mlflow_ae5_deploy.sandbox.errors import bad
 from mlflow_ae5_deploy.sandbox.models import SandboxAccount
+from mlflow_ae5_deploy.sandbox.pages.html import page
 
 REALM = "/auth/realms/AnacondaPlatform"
 SSO_COOKIE = "KEYCLOAK_IDENTITY"
@@ -30,7 +30,6 @@ def routes() -> list[web.RouteDef]:
         web.get(f"{REALM}/protocol/openid-connect/logout", sso_logout),
         web.get("/login", login),
         web.get("/logout", logout),
-        web.get("/", landing),
     ]
 
 
@@ -63,12 +62,12 @@ async def authenticate(request: web.Request) -> web.Response:
     fields = await form_fields(request, ("username", "password"), ("credentialId", "login"))
     account = core.identity.authenticate(fields["username"], fields["password"])
     if account is None:
-        return _form(core, state, INVALID)
+        return _form(core, state, INVALID, fields["username"])
     if not account.enabled:
-        return _form(core, state, DISABLED)
+        return _form(core, state, DISABLED, fields["username"])
     if account.password_temporary:
-        text = '<form id="kc-passwd-update-form" method="post" action="#">You need to change your password.</form>'
-        return web.Response(text=_page("Update password", text), content_type="text/html")
+        lines = ["Your password is temporary: you need to change it.", "The sandbox cannot change passwords."]
+        return page(core, "message.html", account=None, heading="Update password", lines=lines, link=None)
     core.identity.note_login(account)  # here, and not where a session begins: an impersonation is no login
     response = _back_with_code(core, account, state)
     set_sso_cookie(core, response, account)
@@ -114,11 +113,9 @@ async def sso_logout(request: web.Request) -> web.Response:
     return response
 
 
-async def landing(request: web.Request) -> web.Response:
-    account = core_of(request).identity.account_of("session", request.cookies.get(SESSION_COOKIE))
-    who = f"Signed in as {html.escape(account.username)}." if account else "Not signed in."
-    text = f"<p>This is a local sandbox, not a real Anaconda Enterprise. {who}</p>"
-    return web.Response(text=_page("AE5 sandbox", text), content_type="text/html")
+def signed_in(request: web.Request) -> SandboxAccount | None:
+    """The account of the request's session."""
+    return core_of(request).identity.account_of("session", request.cookies.get(SESSION_COOKIE))
 
 
 def set_sso_cookie(core: SandboxCore, response: web.Response, account: SandboxAccount) -> None:
@@ -158,20 +155,9 @@ def _redirect(address: str) -> web.Response:
     return web.Response(status=302, headers={"Location": address}, content_type="text/html")
 
 
-def _form(core: SandboxCore, state: str | None, error: str = "") -> web.Response:
-    """The login form, with `id` first and `action` on the same line for ae5-tools."""
+def _form(core: SandboxCore, state: str | None, error: str = "", username: str = "") -> web.Response:
     query = {"session_code": secrets.token_urlsafe(8), "client_id": "anaconda-platform"}
     if state:
         query["state"] = state
-    action = html.escape(f"https://{core.host}{REALM}/login-actions/authenticate?{urlencode(query)}")
-    message = f'<span class="kc-feedback-text">{html.escape(error)}</span>' if error else ""
-    text = (
-        f'{message}\n<form id="kc-form-login" method="post" action="{action}">\n'
-        '<input name="username" type="text" autofocus>\n<input name="password" type="password">\n'
-        '<input name="login" type="submit" value="Log In">\n</form>'
-    )
-    return web.Response(text=_page("Log in to AE5 sandbox", text), content_type="text/html")
-
-
-def _page(title: str, text: str) -> str:
-    return f"<!DOCTYPE html>\n<html><head><title>{title}</title></head><body>\n{text}\n</body></html>\n"
+    action = f"https://{core.host}{REALM}/login-actions/authenticate?{urlencode(query)}"
+    return page(core, "login.html", account=None, action=action, error=error, username=username)

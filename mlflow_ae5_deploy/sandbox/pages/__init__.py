@@ -1,0 +1,1 @@
+"""The sandbox's pages for a browser: plain HTML, read-only apart from signing in and out."""

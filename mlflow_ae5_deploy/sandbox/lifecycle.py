@@ -19,7 +19,18 @@ from typing import Any, Literal
 
 from mlflow_ae5_deploy.sandbox.info import VHOST, SandboxError, SandboxInfo
 
-__all__ = ["SandboxError", "SandboxInfo", "database_uri", "down", "hostname", "logs", "reset", "status", "up"]
+__all__ = [
+    "SandboxError",
+    "SandboxInfo",
+    "accounts",
+    "database_uri",
+    "down",
+    "hostname",
+    "logs",
+    "reset",
+    "status",
+    "up",
+]
 
 _STOP_SECONDS = 60.0
 _POLL_SECONDS = 0.02
@@ -109,6 +120,17 @@ def hostname(state_dir: Path) -> str | None:
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return f"{VHOST if vhosts else 'localhost'}:{port}" if port else None
+
+
+def accounts(state_dir: Path) -> list[str]:
+    """The accounts that can sign in and whose password is in the credentials file."""
+    try:
+        state = json.loads((Path(state_dir) / "state.json").read_text(encoding="utf-8"))
+        credentials = json.loads((Path(state_dir) / "credentials.json").read_text(encoding="utf-8"))
+        passwords = {**credentials["users"], **credentials["reserved"]}
+        return [a["username"] for a in state["accounts"].values() if a["enabled"] and a["username"] in passwords]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return []
 
 
 def database_uri(state_dir: Path) -> str | None:

@@ -94,8 +94,12 @@ class TestSandbox:
         file = Path(data["credentials_file"])
         assert stat.S_IMODE(file.stat().st_mode) == 0o600
         assert str(file) in text.out
-        assert data["up"] is True
-        passwords = [json.loads(file.read_text())["admin"]["password"]]
+        assert data["running"] is True
+        assert data["accounts"][0] == "dev-user"
+        assert f"https://{bench.info.hostname}/" in text.out
+        assert "dev-user" in text.out
+        found = json.loads(file.read_text())
+        passwords = [found["admin"]["password"], *found["users"].values(), *found["reserved"].values()]
         assert not [word for word in passwords if word in text.out]
 
     def test_logs_shows_the_number_of_lines_given(self, bench, capsys):
@@ -113,8 +117,9 @@ class TestSandbox:
         status = bench.run(capsys, "sandbox", "status", "--json")
         up = bench.run(capsys, "sandbox", "up")
 
-        assert [first.data["was_up"], second.data["was_up"], status.data["up"]] == [True, False, False]
+        assert [first.data["was_running"], second.data["was_running"], status.data["running"]] == [True, False, False]
         assert (first.code, second.code, status.code, up.code) == (0, 0, 0, 0)
+        assert "dev-user, mlflow-service" in up.out
         assert bench.everything() == before
 
     def test_reset_is_not_done_without_agreement(self, bench, capsys):
@@ -122,7 +127,7 @@ class TestSandbox:
 
         assert refused.code == 2
         assert "--yes" in refused.err
-        assert bench.run(capsys, "sandbox", "status", "--json").data["up"] is True
+        assert bench.run(capsys, "sandbox", "status", "--json").data["running"] is True
 
     def test_reset_forgets_everything(self, bench, capsys):
         done = bench.run(capsys, "sandbox", "reset", "--yes", "--json")

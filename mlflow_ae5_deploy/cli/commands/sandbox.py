@@ -1,4 +1,4 @@
-"""sandbox: the local platform to rehearse on."""
+"""sandbox: the local stand-in for AE5."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from mlflow_ae5_deploy.cli.context import confirmed
 from mlflow_ae5_deploy.cli.options import CommonOptions, Database, Yes, examples
 from mlflow_ae5_deploy.cli.sandbox_up import bring_up, called, sandbox_folder, sandbox_lifecycle
 from mlflow_ae5_deploy.common.errors import EXIT_DONE, Usage
+from mlflow_ae5_deploy.render.format import Mark
 
 if TYPE_CHECKING:
     from mlflow_ae5_deploy.sandbox.lifecycle import SandboxInfo
@@ -41,10 +42,10 @@ def up(options: CommonOptions, database: Database = None, yes: Yes = False) -> i
 @examples({"sandbox down": "Stop it", "sandbox up": "Start it again with its data"})
 def down(options: CommonOptions, yes: Yes = False) -> int:
     """Stops every process that it started."""
-    was_up = called(sandbox_lifecycle().down, sandbox_folder())
+    was_running = called(sandbox_lifecycle().down, sandbox_folder())
     reporter = options.reporter
-    reporter.document("sandbox down", was_up=was_up)
-    reporter.line("The sandbox is down; its state is kept." if was_up else "The sandbox was not up.")
+    reporter.document("sandbox down", was_running=was_running)
+    reporter.marked(Mark.OK, "Sandbox stopped, data kept" if was_running else "Unchanged: the sandbox was not running")
     return EXIT_DONE
 
 
@@ -55,8 +56,8 @@ def status(options: CommonOptions) -> int:
     if info is not None:
         return _show(info, "sandbox status", options)
     reporter = options.reporter
-    reporter.document("sandbox status", up=False)
-    reporter.line("The sandbox is not up. Start it with `mlflow-ae5-deploy sandbox up`.")
+    reporter.document("sandbox status", running=False)
+    reporter.marked(Mark.SKIPPED, "Sandbox not running. Start it: `mlflow-ae5-deploy sandbox up`")
     return EXIT_DONE
 
 
@@ -78,16 +79,16 @@ def logs(options: CommonOptions, lines: Lines = 100) -> int:
 )
 def reset(options: CommonOptions, yes: Yes = False) -> int:
     """Deletes its projects, deployments, experiments and artifacts, and the state that this machine keeps of
-    installations on it, such as journals and previous archives.
+    installations on it, such as journals, previous archives and keys.
     """
     import shutil
 
     from mlflow_ae5_deploy.common.files import storage_error
     from mlflow_ae5_deploy.config.state_dir import installations_on, state_root
 
-    question = "Delete everything in the sandbox, experiments and artifacts included?"
+    question = "Delete the sandbox with all experiments and artifacts in it?"
     if not yes and not confirmed(options, question):
-        raise Usage("Not confirmed: the sandbox was not reset.", remedy="Re-run with --yes to reset it.")
+        raise Usage("Not confirmed: nothing was deleted.", remedy="Re-run with --yes to delete the sandbox.")
     lifecycle = sandbox_lifecycle()
     folder = sandbox_folder()
     hostname = called(lifecycle.hostname, folder)
@@ -101,27 +102,32 @@ def reset(options: CommonOptions, yes: Yes = False) -> int:
     reporter = options.reporter
     reporter.document("sandbox reset", removed=[str(installation) for installation in installations])
     for installation in installations:
-        reporter.line(f"Deleted the state of an installation on {hostname}: {installation}")
-    reporter.line("The sandbox is deleted. The next verb with --sandbox starts a new one.")
+        reporter.line(f"Deleted the state of the installation in {installation}")
+    reporter.marked(Mark.OK, "Sandbox deleted. The next verb with --sandbox starts a new one.")
     return EXIT_DONE
 
 
 def _show(info: SandboxInfo, verb: str, options: CommonOptions) -> int:
     reporter = options.reporter
+    accounts = sandbox_lifecycle().accounts(info.state_dir)
+    url = f"https://{info.hostname}/"
     reporter.document(
         verb,
-        up=True,
+        running=True,
+        url=url,
         hostname=info.hostname,
+        accounts=accounts,
+        credentials_file=str(info.credentials_file),
         ca_file=str(info.ca_file),
         pid=info.pid,
         state_dir=str(info.state_dir),
-        credentials_file=str(info.credentials_file),
     )
-    reporter.line(f"The sandbox is up at https://{info.hostname}/ (process {info.pid}).", style="bold")
-    reporter.line(f"  Certificate authority  {info.ca_file}")
-    reporter.line(f"  Accounts, passwords    {info.credentials_file} (readable by you only)")
-    reporter.line(f"  State                  {info.state_dir}")
-    reporter.line("  It runs commands in the Python environment it was started from; it solves no conda environment.")
+    reporter.marked(Mark.OK, f"Sandbox running (pid {info.pid})")
+    reporter.hanging("  Sign in      ", url)
+    reporter.hanging("  Accounts     ", ", ".join(accounts) or "not readable")
+    reporter.hanging("  Passwords    ", f"{info.credentials_file} (only you can read it)")
+    reporter.hanging("  Certificate  ", f"{info.ca_file} (trust it, or accept the browser's warning)")
+    reporter.hanging("  State        ", str(info.state_dir))
     return EXIT_DONE
 
 

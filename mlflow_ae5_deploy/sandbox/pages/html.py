@@ -12,7 +12,7 @@ from aiohttp import web
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from mlflow_ae5_deploy.common.text import counted
+from mlflow_ae5_deploy.common.durations import duration, moment
 from mlflow_ae5_deploy.common.visible import visible_lines
 from mlflow_ae5_deploy.sandbox.core import SandboxCore
 from mlflow_ae5_deploy.sandbox.models import SandboxAccount
@@ -35,7 +35,6 @@ _ERRORS = {
         "It may still be starting: reload in a few seconds. The deployment's log says more.",
     ),
 }
-_UNITS = (("day", 86400), ("h", 3600), ("min", 60), ("s", 1))
 
 
 def page(
@@ -89,22 +88,13 @@ def error_page(
 
 
 def _moment(text: str) -> Markup:
-    """`2026-11-29 14:05 UTC (4 min ago)` of an ISO-8601 time."""
-    when = datetime.fromisoformat(text).astimezone(UTC)
-    shown = f"{when:%Y-%m-%d %H:%M} UTC ({_span((datetime.now(UTC) - when).total_seconds())} ago)"
+    when = datetime.fromisoformat(text)
+    shown = moment(when, datetime.now(UTC))
     return Markup('<time datetime="{}">{}</time>').format(when.isoformat(timespec="seconds"), shown)
 
 
-def _duration(begin: str, end: str) -> str:
-    return _span((datetime.fromisoformat(end) - datetime.fromisoformat(begin)).total_seconds())
-
-
-def _span(seconds: float) -> str:
-    for unit, size in _UNITS:
-        if seconds >= size:
-            count = int(seconds // size)
-            return counted(count, "days") if unit == "day" else f"{count} {unit}"
-    return "0 s"
+def _took(begin: str, end: str) -> str:
+    return duration(datetime.fromisoformat(end) - datetime.fromisoformat(begin))
 
 
 def _safe(value: Any) -> Any:
@@ -120,5 +110,5 @@ _ENVIRONMENT = Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
-_ENVIRONMENT.filters.update(moment=_moment, counted=counted)
-_ENVIRONMENT.globals.update(style=Markup(_STYLE), duration=_duration)  # noqa: S704 - our own file
+_ENVIRONMENT.filters["moment"] = _moment
+_ENVIRONMENT.globals.update(style=Markup(_STYLE), took=_took)  # noqa: S704 - our own file

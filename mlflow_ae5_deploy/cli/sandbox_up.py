@@ -86,7 +86,7 @@ def bring_up(*, database: str | None) -> tuple[SandboxInfo, str | None]:
     info = called(lifecycle.up, folder, database="postgresql")
     uri = called(lifecycle.database_uri, folder)
     if uri is None:
-        raise Unreachable("The sandbox is up, but has no PostgreSQL.", where=str(folder), remedy=_SEE_LOGS)
+        raise Unreachable("The sandbox is running, but has no PostgreSQL.", where=str(folder), remedy=_SEE_LOGS)
     return info, uri
 
 

@@ -37,7 +37,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        logging.exception("another sandbox already runs on %s", state_dir)
+        logging.error("another sandbox is running on %s", state_dir)  # noqa: TRY400 - nothing broke
         return 1
     os.ftruncate(lock, 0)
     os.write(lock, str(os.getpid()).encode())

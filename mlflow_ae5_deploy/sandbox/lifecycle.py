@@ -56,7 +56,7 @@ def up(
         if running is None:
             return _start(state_dir, port, database, settings or {}, wait_seconds)
         if port is not None and running.hostname.rpartition(":")[2] != str(port):
-            raise SandboxError(f"The sandbox already runs on {running.hostname}. Run `sandbox down` first.")
+            raise SandboxError(f"The sandbox is already running on {running.hostname}. Run `sandbox down` first.")
         if settings:
             control_request(running, "PATCH", "/settings", settings)
         if database == "postgresql":
@@ -94,7 +94,7 @@ def reset(state_dir: Path) -> None:
     state_dir = Path(state_dir)
     if state_dir.is_dir():
         if any(state_dir.iterdir()) and not any((state_dir / name).exists() for name in _MARKS):
-            raise SandboxError(f"{state_dir} does not look like a sandbox's state folder; it was left alone.")
+            raise SandboxError(f"{state_dir} is not a sandbox's state folder; nothing was deleted.")
         down(state_dir)
         from mlflow_ae5_deploy.sandbox.postgres import remove_data
 
@@ -186,7 +186,9 @@ def _start(state_dir: Path, port: int | None, database: str, settings: dict[str,
         time.sleep(_POLL_SECONDS)
     daemon.terminate()
     daemon.wait(_STOP_SECONDS)
-    raise SandboxError(f"The sandbox did not answer within {wait:g} s. The end of its log:\n{logs(state_dir, 15)}")
+    raise SandboxError(
+        f"Timed out after {wait:g} s waiting for the sandbox. The end of its log:\n{logs(state_dir, 15)}"
+    )
 
 
 def _env() -> dict[str, str]:
@@ -259,7 +261,7 @@ def _locked(path: Path, wait: float) -> Iterator[None]:
             except BlockingIOError as error:
                 if time.monotonic() > deadline:
                     raise SandboxError(
-                        f"Another command is still starting or stopping the sandbox ({path})."
+                        f"Timed out after {wait:g} s waiting for another `sandbox` command to finish ({path})."
                     ) from error
                 time.sleep(_POLL_SECONDS)
         yield
@@ -285,6 +287,6 @@ def control_request(
             return json.load(answer)
     except urllib.error.HTTPError as error:
         message = json.load(error).get("error", error.reason)
-        raise SandboxError(f"The sandbox refused: {message}") from error
+        raise SandboxError(f"The sandbox rejected the request: {message}") from error
     except OSError as error:
-        raise SandboxError(f"The sandbox's control plane does not answer: {error}") from error
+        raise SandboxError(f"The sandbox's control plane is not reachable: {error}") from error

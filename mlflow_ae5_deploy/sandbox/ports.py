@@ -31,8 +31,8 @@ def listen(port: int | None, purpose: str, patience: float = 1.0) -> socket.sock
         except OSError as error:
             if time.monotonic() > deadline:
                 raise SandboxError(
-                    f"Port {port} ({purpose}) on {LOOPBACK} is taken by another program ({error.strerror}). "
-                    "Stop that program, or run `sandbox reset` to let the sandbox choose other ports."
+                    f"Port {port} ({purpose}) on {LOOPBACK} is in use by another program ({error.strerror}). "
+                    "Stop that program, or delete the sandbox and its data with `sandbox reset`."
                 ) from error
             time.sleep(0.1)
 

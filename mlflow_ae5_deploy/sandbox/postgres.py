@@ -156,7 +156,7 @@ def _initialise(binaries: Path, data: Path, password: str) -> None:
     password_file.unlink()
     if done.returncode:
         shutil.rmtree(data, ignore_errors=True)
-        raise SandboxError(f"PostgreSQL could not be set up:\n{done.stderr.strip()[-800:]}")
+        raise SandboxError(f"PostgreSQL could not be initialized:\n{done.stderr.strip()[-800:]}")
 
 
 def _usable(binaries: Path, data: Path) -> Path:

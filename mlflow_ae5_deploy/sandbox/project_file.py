@@ -30,7 +30,7 @@ def read_project_file(path: Path) -> SandboxProjectFile:
     except UnfitYaml as error:
         raise bad(f"anaconda-project.yml {error}") from error
     if not isinstance(data, dict):
-        raise bad("anaconda-project.yml does not hold a mapping")
+        raise bad("anaconda-project.yml is not a mapping")
     env_specs = tuple(_mapping(data, "env_specs")) or ("default",)
     return SandboxProjectFile(
         _commands(_mapping(data, "commands"), env_specs), _variables(data.get("variables")), env_specs

@@ -123,8 +123,8 @@ class SandboxServer:
         except SandboxError as error:
             self._failure = error
         except BaseException as error:
-            LOG.exception("the sandbox broke")
-            self._failure = SandboxError(f"The sandbox broke: {error!r}")
+            LOG.exception("internal error")
+            self._failure = SandboxError(f"The sandbox failed: {error!r}")
         finally:
             self._ready.set()
 
@@ -142,7 +142,7 @@ class SandboxServer:
     async def _assemble(self, stack: contextlib.AsyncExitStack) -> SandboxInfo:
         """Build all parts, and push their clean-up on the stack, also for a failure."""
         for pid in reap_stale(self._state_dir / "processes.json"):
-            LOG.warning("killed process group %s, left behind by a sandbox that was killed", pid)
+            LOG.warning("killed process group %s of an earlier sandbox", pid)
         core = SandboxCore(self._state_dir, SandboxStore(self._state_dir / "state.json"), self.control)
         ca = certificates.authority(self._state_dir)
         certificates.write_bundle(self._state_dir)

@@ -59,7 +59,7 @@ class SandboxSettings:
             try:
                 good[name] = _coerced(getattr(self, name), value)
             except (TypeError, ValueError):
-                problems.append(f"setting {name!r} cannot be {value!r}")
+                problems.append(f"invalid value {value!r} for setting {name!r}")
         problems += [
             f"setting {name!r} must be one of {', '.join(allowed)}"
             for name, allowed in _ALLOWED.items()

@@ -45,7 +45,7 @@ class SandboxStore:
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise SandboxError(
                 f"The sandbox's state file {self._path} cannot be read ({type(error).__name__}). "
-                "Run `mlflow-ae5-deploy sandbox reset` to begin with an empty one."
+                "Delete the sandbox and its data with `mlflow-ae5-deploy sandbox reset`."
             ) from error
 
     def save(self) -> None:

@@ -288,7 +288,7 @@ def test_a_command_that_never_listens_fails_at_the_deadline(sandbox, client, pro
     finally:
         sandbox.control.change_settings(start_deadline_seconds=300)
     assert record["state"] == "failed"
-    assert "did not answer in time" in client.get(f"deployments/{record['id']}/logs")["events"]
+    assert "timed out after" in client.get(f"deployments/{record['id']}/logs")["events"]
     client.call("DELETE", f"deployments/{record['id']}")
 
 

@@ -170,7 +170,7 @@ def test_reset_forgets_everything(state_dir, project_archive):
 
 def test_a_folder_of_something_else_is_not_wiped(tmp_path):
     (tmp_path / "precious").write_text("x")
-    with pytest.raises(SandboxError, match="does not look like a sandbox"):
+    with pytest.raises(SandboxError, match="nothing was deleted"):
         lifecycle.reset(tmp_path)
     assert (tmp_path / "precious").exists()
 
@@ -178,7 +178,7 @@ def test_a_folder_of_something_else_is_not_wiped(tmp_path):
 def test_a_taken_port_is_named(state_dir):
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
-        with pytest.raises(SandboxError, match=f"Port {port} .* is taken by another program"):
+        with pytest.raises(SandboxError, match=f"Port {port} .* is in use by another program"):
             lifecycle.up(state_dir, port=port)
     assert lifecycle.status(state_dir) is None
 
@@ -187,7 +187,7 @@ def test_a_wished_port_is_used_and_kept(state_dir):
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
     assert lifecycle.up(state_dir, port=port).hostname.endswith(f":{port}")
-    with pytest.raises(SandboxError, match="already runs"):
+    with pytest.raises(SandboxError, match="already running"):
         lifecycle.up(state_dir, port=port + 1)
 
 

@@ -134,7 +134,7 @@ BAD_ARCHIVES: dict[str, tuple[Callable[[Path], Any], str]] = {
         f"bomb of {name}": (lambda p, c=content: make_project_archive(p, project_file=c), "anaconda-project.yml ")
         for name, (content, _says) in BOMBS.items()
     },
-    "a list": (lambda p: make_project_archive(p, project_file="[1]"), "anaconda-project.yml does not hold a mapping"),
+    "a list": (lambda p: make_project_archive(p, project_file="[1]"), "anaconda-project.yml is not a mapping"),
     "boolean default": (
         lambda p: make_project_archive(p, project_file=PROJECT_FILE.replace("30d0h0m0s", "true")),
         "default value for variable MLFLOW_TRACKING_GC_TTL must be null, a string, or a number",

@@ -70,4 +70,4 @@ def test_a_handler_that_breaks_answers_500_with_a_line_in_the_log(sandbox, proje
         answer = client.upload(project_archive, "broken")
     (sandbox.info.state_dir / "archives").unlink()
     assert answer.status_code == 500
-    assert "POST /api/v2/projects/upload broke" in caplog.text
+    assert "POST /api/v2/projects/upload failed: internal error" in caplog.text

@@ -132,7 +132,7 @@ async def put_collaborators(
 def _collaborator(item: Any, permissions: tuple[str, ...]) -> dict[str, str]:
     echoed = {"_record_type", "first_name", "last_name", "email"}
     if not isinstance(item, dict) or not {"id", "type", "permission"} <= set(item):
-        raise bad("A collaborator has id, type and permission")
+        raise bad("A collaborator needs id, type and permission")
     unknown = sorted(set(item) - {"id", "type", "permission"} - echoed)
     if unknown:
         raise bad(f"Sandbox: unknown field {', '.join(unknown)}")

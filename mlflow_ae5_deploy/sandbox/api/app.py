@@ -139,7 +139,7 @@ async def _errors(request: web.Request, handler: _Handler) -> web.StreamResponse
     except Exception as error:
         if isinstance(error, ConnectionError) and (request.transport is None or request.transport.is_closing()):
             raise  # the one who asked has gone
-        core.log.exception("%s %s broke", request.method, _shown(request))
+        core.log.exception("%s %s failed: internal error", request.method, _shown(request))
         return _refusal(request, 500, "Internal Server Error (see the sandbox's log)")
 
 

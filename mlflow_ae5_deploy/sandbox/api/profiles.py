@@ -47,7 +47,7 @@ def routes() -> list[web.RouteDef]:
 @queries("q")
 async def actions(request: web.Request) -> web.Response:
     if request.query.get("q") != "create_action":
-        raise bad("Sandbox: only q=create_action is understood")
+        raise bad("Sandbox: supports only q=create_action")
     profiles = [{"name": name, "description": text} for name, text in PROFILES.items()]
     return web.json_response([{"resource_profiles": profiles, "editors": EDITORS}])
 

@@ -58,7 +58,7 @@ async def list_projects(request: web.Request) -> web.Response:
 
 
 async def create_from_url(_: web.Request) -> web.Response:
-    raise ApiError(501, "Sandbox: projects cannot be created from a URL here; upload an archive")
+    raise ApiError(501, "Sandbox: creating a project from a URL is not supported; upload an archive")
 
 
 # -- upload ---------------------------------------------------------------------------------
@@ -176,7 +176,7 @@ async def activity(request: web.Request) -> web.Response:
     core = core_of(request)
     project = project_of(request)
     if request.query.get("sort", "-updated") != "-updated":
-        raise bad("Sandbox: only sort=-updated is understood")
+        raise bad("Sandbox: supports only sort=-updated")
     try:
         size = int(request.query.get("page[size]", "10"))
     except ValueError as error:
@@ -235,4 +235,4 @@ async def list_sessions(request: web.Request) -> web.Response:
 
 
 async def start_session(_: web.Request) -> web.Response:
-    raise ApiError(501, "Sandbox: there are no editor sessions here")
+    raise ApiError(501, "Sandbox: editor sessions are not supported")

@@ -125,10 +125,10 @@ async def create_user(request: web.Request) -> web.Response:
 
 def _password(credentials: list[Any]) -> tuple[str, bool]:
     if len(credentials) != 1 or set(credentials[0]) - {"type", "temporary", "value"}:
-        raise bad("Sandbox: exactly one credential with type, temporary and value is understood")
+        raise bad("Sandbox: supports exactly one credential, with type, temporary and value")
     entry = credentials[0]
     if entry.get("type") != "password" or not isinstance(entry.get("value"), str) or not entry["value"]:
-        raise bad("Sandbox: only password credentials are understood")
+        raise bad("Sandbox: supports only password credentials")
     return entry["value"], bool(entry.get("temporary", False))
 
 

@@ -38,7 +38,7 @@ def _guard(token: str) -> Callable[..., Awaitable[web.StreamResponse]]:
     async def guard(request: web.Request, handler: _Handler) -> web.StreamResponse:
         sent = request.headers.get("Authorization", "")
         if not hmac.compare_digest(sent.encode(errors="surrogateescape"), f"Bearer {token}".encode()):
-            return web.json_response({"error": "the control token is missing or wrong"}, status=401)
+            return web.json_response({"error": "missing or wrong control token"}, status=401)
         try:
             return await handler(request)
         except ApiError as error:

@@ -57,7 +57,7 @@ class Fault:
         if self.drop not in (None, "before", "after"):
             raise ValueError("drop must be 'before' or 'after'")
         if self.drop and self.status:
-            raise ValueError("a fault either drops the answer or changes it")
+            raise ValueError("a fault has either drop or status")
 
     def matches(self, method: str, path: str) -> bool:
         return re.fullmatch(self.method, method) is not None and re.search(self.path, path) is not None
@@ -177,7 +177,7 @@ class Control:
     def advance_clock(self, seconds: float) -> float:
         """Move the schedule's clock forward; the times it passes fire at once."""
         if seconds < 0:
-            raise ValueError("the clock only goes forward")
+            raise ValueError("the clock moves only forward")
         with self._lock:
             self._clock_offset += seconds
         self._on_clock()

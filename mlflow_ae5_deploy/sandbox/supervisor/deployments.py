@@ -74,7 +74,7 @@ class DeploymentSupervisor(Supervisor):
                 await asyncio.sleep(backoff)
                 backoff = min(backoff * 2, settings.restart_backoff_limit_seconds)
         except Exception:
-            self._core.log.exception("the supervisor of deployment %s broke", deployment.id)
+            self._core.log.exception("internal error while supervising deployment %s", deployment.id)
             self._set_state(deployment, "failed", FAILED_TEXT)
 
     async def _run_once(self, deployment: SandboxDeployment) -> str:
@@ -93,7 +93,12 @@ class DeploymentSupervisor(Supervisor):
         if not await self._comes_up(deployment, process, port):
             ended = process.ended
             await process.stop()
-            return "the command ended before it answered" if ended else "the command did not answer in time"
+            limit = self._core.settings.start_deadline_seconds
+            return (
+                "the command exited before it responded"
+                if ended
+                else f"timed out after {limit:g} s waiting for the command to respond"
+            )
         worker = self._workers[deployment.id]
         worker.port = port
         deployment.came_up = True

@@ -82,7 +82,7 @@ class JobSupervisor(Supervisor):
             try:
                 self._fire(self._checked, now)
             except Exception:
-                self._core.log.exception("the scheduler broke; it continues")
+                self._core.log.exception("internal error in the scheduler; it continues")
             self._checked = now
             self._wake.clear()
             pause = min(60 - now % 60 + 0.01, 60)
@@ -127,7 +127,7 @@ class JobSupervisor(Supervisor):
         except WorkloadError as error:
             append_line(self.log_file(run), str(error))
         except Exception:
-            self._core.log.exception("run %s broke", run.id)
+            self._core.log.exception("internal error in run %s", run.id)
         if code == 0:
             self._set_state(run, "completed", "Completed")
         else:

@@ -92,11 +92,15 @@ class Site:
         return session.get(f"{environment['MLFLOW_TRACKING_URI']}/api/2.0/{path}", params=query, timeout=30)
 
     def call(self, method: str, environment: dict[str, str], path: str, body: Any = None) -> Any:
+        return self.send(method, environment, f"api/{path}", json=body).json()
+
+    def send(self, method: str, environment: dict[str, str], path: str, **kwargs: Any) -> requests.Response:
+        """A request that must succeed."""
         session = new_session(self.info)
         session.headers["Authorization"] = f"Bearer {environment['MLFLOW_TRACKING_TOKEN']}"
-        answer = session.request(method, f"{environment['MLFLOW_TRACKING_URI']}/api/{path}", json=body, timeout=30)
+        answer = session.request(method, f"{environment['MLFLOW_TRACKING_URI']}/{path}", timeout=30, **kwargs)
         assert answer.status_code == 200, answer.text
-        return answer.json()
+        return answer
 
     def read(self, environment: dict[str, str], run: str) -> dict[str, Any]:
         """As the client's step of this name."""

@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 from html.parser import HTMLParser
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 
+from mlflow_ae5_deploy.sandbox.pages import html
 from tests.sandbox.support import Admin, Client, make_project_archive, new_session, password_of
 
 BROWSER = {"Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"}
@@ -213,3 +215,34 @@ def test_an_endpoint_s_errors_may_stand_in_the_frame_of_the_platform(sandbox, co
     plain = colleague.session.get(site["url"])
     assert plain.json() == {"message": "The deployment is not shared with you"}
     assert new_session(sandbox.info).get(site["url"], allow_redirects=False).status_code == 302
+
+
+# -- colours ----------------------------------------------------------------------------------
+
+STYLE = (Path(html.__file__).parent / "templates" / "style.css").read_text()
+READ_ON = {
+    "page": ("text", "soft", "link", "ok", "bad", "busy"),
+    "raised": ("text", "soft", "link"),
+    "notice": ("notice-text",),
+    "link": ("page",),  # a button
+}
+
+
+def luminance(colour: str) -> float:
+    """As WCAG 2 defines it, of `#rgb` or `#rrggbb`."""
+    digits = colour.removeprefix("#")
+    digits = "".join(2 * d for d in digits) if len(digits) == 3 else digits
+    parts = [int(digits[n : n + 2], 16) / 255 for n in (0, 2, 4)]
+    red, green, blue = (p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_text_has_the_contrast_that_wcag_asks_for(scheme):
+    colours = dict(re.findall(r"--([a-z-]+): (#[0-9a-f]+);", STYLE.split(":root")[1 if scheme == "light" else 2]))
+    ratios = {}
+    for background, texts in READ_ON.items():
+        for text in texts:
+            dark, light = sorted((luminance(colours[text]), luminance(colours[background])))
+            ratios[f"{text} on {background}"] = (light + 0.05) / (dark + 0.05)
+    assert {pair: round(ratio, 1) for pair, ratio in ratios.items() if ratio < 4.5} == {}

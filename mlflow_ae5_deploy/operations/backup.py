@@ -13,8 +13,8 @@ from mlflow_ae5_deploy.jobs.tasks import JobRequest
 from mlflow_ae5_deploy.jobs.text import missing_since
 from mlflow_ae5_deploy.operations.doctor import storage
 from mlflow_ae5_deploy.operations.doctor.findings import WARNING
+from mlflow_ae5_deploy.operations.health_problem import CODES
 from mlflow_ae5_deploy.operations.schedule import ScheduleResult, converge, remove
-from mlflow_ae5_deploy.operations.status_backups import WHOLE
 from mlflow_ae5_deploy.resources import backup_destination, backup_repository, current_deployment, scheduled_job
 from mlflow_ae5_deploy.resources.interrupted import refuse_backup_during_upgrade
 from mlflow_ae5_deploy.resources.job_specs import backup_job
@@ -55,11 +55,12 @@ def warnings(context: Context, job_result: JobResult[Report]) -> list[str]:
     if not isinstance(report, BackupReport):
         return []
     recreated = backup_repository.recreated(context) if report.repository else ""
+    accept = f" {CODES['repository-replaced'].remedy}"
     missing = missing_since(report)
     findings = storage.backups(context) if report.action == "create" else ()
     return [
-        *([recreated] if recreated else []),
-        *([f"{missing}: {WHOLE}"] if missing else []),
+        *([recreated + accept] if recreated else []),
+        *([f"{missing}. {CODES['backup-shrunk'].remedy}"] if missing else []),
         *(f"{finding.message}. {finding.remedy}" for finding in findings if finding.severity == WARNING),
     ]
 

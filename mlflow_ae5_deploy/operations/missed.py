@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from mlflow_ae5_deploy.ae5.models import Job, Run
 from mlflow_ae5_deploy.common.cron import parse_cron
 from mlflow_ae5_deploy.common.errors import Configuration
+from mlflow_ae5_deploy.operations.health_problem import HealthProblem
 
 _GRACE = timedelta(hours=1)  # a run may start so late
 _EARLY = timedelta(minutes=1)  # a run that started so early is the one that was due
@@ -22,8 +23,8 @@ class Missed:
 
     @property
     def message(self) -> str:
-        words = f"No {self.what} has started since the one due at {self.due:%Y-%m-%d %H:%M} UTC"
-        return f"{words}; the next one was missed too." if self.again else f"{words}."
+        words = f"The {self.what} due at {self.due:%Y-%m-%d %H:%M} UTC has not started"
+        return f"{words}, nor the next one." if self.again else f"{words}."
 
 
 def missed(
@@ -42,9 +43,7 @@ def missed(
     return Missed(what, late[0], len(late) > 1) if late else None
 
 
-def warnings(items: Iterable[Missed]) -> list[str]:
-    return [item.message for item in items if not item.again]
-
-
-def problems(items: Iterable[Missed]) -> list[str]:
-    return [item.message for item in items if item.again]
+def problems(items: Iterable[Missed], *, again: bool) -> list[HealthProblem]:
+    """again: of the jobs that missed two runs or more, which is an error."""
+    code = "job-overdue" if again else "job-late"
+    return [HealthProblem(code, item.message) for item in items if item.again is again]

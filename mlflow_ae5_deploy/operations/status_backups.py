@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from mlflow_ae5_deploy.ae5.models import Job, Project, Run
-from mlflow_ae5_deploy.common.durations import duration
+from mlflow_ae5_deploy.common.durations import duration, moment
 from mlflow_ae5_deploy.common.text import as_sentence
 from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.engine.records import Outcome, SnapshotRecord
@@ -21,9 +21,9 @@ from mlflow_ae5_deploy.jobs.reports import BackupReport, Report
 from mlflow_ae5_deploy.jobs.result import JobResult
 from mlflow_ae5_deploy.jobs.tasks import JobRequest
 from mlflow_ae5_deploy.jobs.text import missing_since
-from mlflow_ae5_deploy.operations.missed import Missed, missed
-from mlflow_ae5_deploy.operations.missed import problems as missed_problems
-from mlflow_ae5_deploy.operations.missed import warnings as missed_warnings
+from mlflow_ae5_deploy.operations import missed
+from mlflow_ae5_deploy.operations.health_problem import HealthProblem
+from mlflow_ae5_deploy.operations.missed import Missed
 from mlflow_ae5_deploy.resources import backup_repository, job_specs, scheduled_job
 from mlflow_ae5_deploy.resources.backup_repository import ObservedRepository
 
@@ -41,7 +41,6 @@ _ONE_OFF: tuple[JobRequest[Any], ...] = (
     tasks.restore("--dry-run"),
 )
 RunsOf = Callable[[str], list[Run]]
-WHOLE = "are the database and the artifact volume complete? If users deleted that data, all is well."
 _NAMES = {
     BACKUP: "backup",
     CHECK: "backup check",
@@ -49,21 +48,16 @@ _NAMES = {
     PRUNE: "prune of backups",
     REPOSITORY: "list of backups",
 }
-# kind -> the problem, the fix
-_UNCHECKED = (
-    "The last check of {snapshot} did not finish ({when}): {message}.",
-    "{hint} Then run `backup verify`.",
-)
+# kind -> code, problem
+_UNCHECKED = ("backup-not-checked", "The last check of {snapshot} did not finish on {when}: {message}.")
 _FAILURES = {
-    BACKUP: ("The last backup failed ({when}): {message}.", "{hint} Then run `backup`."),
-    CHECK: (
-        "The last check of {snapshot} failed ({when}): {message}.",
-        "Make another snapshot with `backup`, then run `backup verify`.",
-    ),
-    DRILL: ("The last drill failed ({when}): {message}.", "Fix that, then run `drill`."),
-    PRUNE: ("The last prune of backups failed ({when}): {message}.", "{hint}"),
-    REPOSITORY: ("The backup repository was not found ({when}): {message}.", "{hint} Then run `backup list`."),
+    BACKUP: ("backup-failed", "The last backup failed on {when}: {message}."),
+    CHECK: ("backup-damaged", "The last check of {snapshot} failed on {when}: {message}."),
+    DRILL: ("drill-failed", "The last drill failed on {when}: {message}."),
+    PRUNE: ("prune-failed", "The last prune of backups failed on {when}: {message}."),
+    REPOSITORY: ("repository-missing", "The backup repository was not found on {when}: {message}."),
 }
+_AFTERWARDS = {BACKUP: "`backup`", DRILL: "`drill`", REPOSITORY: "`backup list`", PRUNE: "`backup prune`"}
 
 
 @dataclass(frozen=True)
@@ -103,7 +97,7 @@ def observe_backups(context: Context, project: Project | None) -> BackupStatus:
         if last is not None:
             learn(task, runs[0], last)
         elif runs and runs[0].created is not None and runs[0].state != "completed":
-            message = f"the platform reports {runs[0].state}, and the log of that run cannot be read"
+            message = f"the platform reports {runs[0].state}; the log of that run cannot be read"
             seen.append(Outcome(command.lower(), runs[0].created, False, message))
         elif runs:
             unreadable.append(command.lower())
@@ -132,7 +126,7 @@ def _missed(context: Context, project: Project | None, runs_of: RunsOf, done: li
         if project is None or job.project_id != project.id or not job.schedule or kind is None:
             continue
         when = [outcome.when for outcome in done if outcome.of == kind]
-        items.append(missed(_NAMES[kind], job, runs_of(job.id), now, done=when))
+        items.append(missed.missed(_NAMES[kind], job, runs_of(job.id), now, done=when))
     return tuple(item for item in items if item is not None)
 
 
@@ -170,55 +164,64 @@ def _newest(recorded: SnapshotRecord | None, created: SnapshotRecord | None) -> 
     return max(recorded, created, key=lambda item: item.finished)
 
 
-def problems(backups: BackupStatus) -> list[str]:
+def errors(backups: BackupStatus, now: datetime) -> list[HealthProblem]:
     """Pure. Each stands until a later run of its kind succeeds."""
     return [
-        *(_problem(outcome) for outcome in backups.failed),
-        *([backups.recreated] if backups.recreated else []),
-        *missed_problems(backups.missed),
+        *(_failure(outcome, now) for outcome in backups.failed),
+        *([HealthProblem("repository-replaced", backups.recreated)] if backups.recreated else []),
+        *missed.problems(backups.missed, again=True),
     ]
 
 
-def _problem(outcome: Outcome) -> str:
-    what, fix = _FAILURES[outcome.of] if outcome.ran else _UNCHECKED
+def _failure(outcome: Outcome, now: datetime) -> HealthProblem:
+    code, what = _FAILURES[outcome.of] if outcome.ran else _UNCHECKED
     if not outcome.reported:
-        what = f"The last {_NAMES[outcome.of]} finished, result unknown ({{when}}): {{message}}."
-    return f"{what} {fix}".format(
-        when=f"{outcome.when:%Y-%m-%d %H:%M} UTC",
+        what = f"The last {_NAMES[outcome.of]} finished on {{when}}, result unknown: {{message}}."
+    text = what.format(
+        when=moment(outcome.when, now),
         message=outcome.message.rstrip("."),
-        hint=as_sentence(outcome.hint or ("fix that" if outcome.reported else "read its log")),
         snapshot=f"snapshot {outcome.snapshot}" if outcome.snapshot else "a snapshot",
     )
+    return HealthProblem(code, text, _remedy(outcome))
 
 
-def warnings(backups: BackupStatus, now: datetime) -> list[str]:
+def _remedy(outcome: Outcome) -> str:
+    """Empty: the usual one of the code."""
+    if outcome.of == CHECK and outcome.ran:
+        return ""
+    hint = outcome.hint or ("" if outcome.reported else "read its log")
+    return f"{as_sentence(hint)} Then run {_AFTERWARDS.get(outcome.of, '`backup verify`')}." if hint else ""
+
+
+def warnings(backups: BackupStatus, now: datetime) -> list[HealthProblem]:
     """Pure."""
-    messages, newest = [], backups.newest
+    found, newest = [], backups.newest
     for name in backups.unreadable:
-        messages.append(f"The result of the last scheduled {name} is unknown: the log of its run cannot be read.")
+        text = f"The result of the last scheduled {name} is unknown: the log of its run cannot be read."
+        found.append(HealthProblem("result-unknown", text))
     if backups.paused:
-        messages.append("The scheduled backup is paused.")
-    messages += missed_warnings(backups.missed)
+        found.append(HealthProblem("backup-paused", "The scheduled backup is paused."))
+    found += missed.problems(backups.missed, again=False)
     if newest is None:
-        none = "No backup recorded on this machine. Run `backup`, or `backup list` to query the destination."
-        return [*messages, none]
+        return [*found, HealthProblem("no-backup", "No backup recorded on this machine.")]
     if (backups.paused or not backups.schedule) and now - newest.finished > OLD:
-        messages.append(f"The newest snapshot recorded on this machine is {duration(now - newest.finished)} old.")
+        text = f"The newest snapshot known on this machine is {duration(now - newest.finished)} old."
+        found.append(HealthProblem("backup-old", text))
     if not newest.complete:
-        messages.append(f"Snapshot {newest.id} lacks artifacts that are unreadable or outside the store.")
+        text = f"Snapshot {newest.id} lacks artifacts: they are unreadable, or outside the store."
+        found.append(HealthProblem("backup-incomplete", text))
     if newest.gone:
-        messages.append(f"{newest.gone}: {WHOLE}")
-    return messages
+        found.append(HealthProblem("backup-shrunk", f"{newest.gone}."))
+    return found
 
 
 def words(backups: BackupStatus, now: datetime) -> str:
     """The line on the screen."""
-    schedule = f"; scheduled {backups.schedule} UTC" if backups.schedule else "; not scheduled"
+    schedule = f"scheduled {backups.schedule} UTC" if backups.schedule else "not scheduled"
     newest = backups.newest
     if newest is None:
-        return f"none recorded on this machine{schedule}"
-    age = duration(max(now - newest.finished, timedelta()))
-    return f"{newest.id}, {age} old, {_verification(newest, now)}{schedule}"
+        return f"none recorded on this machine; {schedule}"
+    return f"{moment(newest.finished, now)}, {_verification(newest, now)}; {schedule}"
 
 
 def _verification(newest: SnapshotRecord, now: datetime) -> str:
@@ -242,7 +245,7 @@ def data(backups: BackupStatus) -> dict[str, Any]:
         else None,
         "damaged": newest.damaged if newest else None,
         "complete": newest.complete if newest else None,
-        "gone": newest.gone or None if newest else None,
+        "missing": newest.gone or None if newest else None,
         "schedule": backups.schedule or None,
         "paused": backups.paused,
         "missed": [

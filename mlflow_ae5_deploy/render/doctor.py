@@ -3,22 +3,65 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from itertools import groupby
 
 from mlflow_ae5_deploy.common.text import counted
-from mlflow_ae5_deploy.operations.doctor.findings import ERROR, INFO, OK, SEVERITIES, SKIPPED, WARNING, Finding
+from mlflow_ae5_deploy.operations.doctor.findings import (
+    ERROR,
+    GROUPS,
+    INFO,
+    OK,
+    SEVERITIES,
+    SKIPPED,
+    WARNING,
+    Finding,
+)
 from mlflow_ae5_deploy.render.console import Reporter
+from mlflow_ae5_deploy.render.format import Mark
 
-_MARKS = {OK: ("=", "green"), INFO: ("i", None), WARNING: ("?", "yellow"), ERROR: ("!", "red"), SKIPPED: ("-", "dim")}
-_WIDTH = 23
+_MARKS = {OK: Mark.OK, WARNING: Mark.WARNING, ERROR: Mark.FAILED, SKIPPED: Mark.SKIPPED}
+_WIDTH = max(map(len, GROUPS))
 
 
-def show(reporter: Reporter, finding: Finding) -> None:
-    mark, style = _MARKS[finding.severity]
-    word = "skipped: " if finding.severity == SKIPPED else ""
-    reporter.hanging(f"{mark} {finding.check:<{_WIDTH}} ", f"{word}{finding.message}", style)
-    if finding.remedy:
-        reporter.hanging(f"{'':<{_WIDTH + 3}}", f"do this: {finding.remedy}")
+class DoctorReporter:
+    """Shows each group when its last check is done. every: also what is fine, check by check."""
+
+    def __init__(self, reporter: Reporter, *, every: bool) -> None:
+        self._reporter = reporter
+        self._every = every
+        self._group: list[Finding] = []
+
+    def add(self, finding: Finding) -> None:
+        if self._group and self._group[0].group != finding.group:
+            self.flush()
+        self._group.append(finding)
+
+    def flush(self) -> None:
+        if not self._group:
+            return
+        group, findings, self._group = self._group[0].group, self._group, []
+        fine = [finding for finding in findings if finding.severity == OK]
+        if fine and not self._every:
+            self._line(Mark.OK, group, f"{counted(len(fine), 'checks')} ok")
+            group = ""
+        shown = findings if self._every else [finding for finding in findings if finding.severity != OK]
+        for (severity, message, remedy), same in groupby(shown, lambda f: (f.severity, f.message, f.remedy)):
+            self._show(group, severity, message, remedy, [finding.check for finding in same])
+            group = ""
+
+    def _show(self, group: str, severity: str, message: str, remedy: str, checks: Sequence[str]) -> None:
+        if severity == SKIPPED and len(checks) > 1 and not self._every:
+            text = f"{len(checks)} checks skipped: {message}"
+        else:
+            text = f"{', '.join(checks)}  {message}"  # with a colon, the scrubber masks what follows `token`
+        self._line(_MARKS.get(severity), group, text)
+        if remedy:
+            self._line(None, "", remedy)
+
+    def _line(self, mark: Mark | None, group: str, text: str) -> None:
+        """Without a mark: information, or the rest of the line above."""
+        lead = f"{mark.sign if mark else ' '} {group:<{_WIDTH}} "
+        self._reporter.hanging(lead, text, mark.style if mark else None)
 
 
 def counts(findings: Sequence[Finding]) -> dict[str, int]:
@@ -28,17 +71,20 @@ def counts(findings: Sequence[Finding]) -> dict[str, int]:
 def summary(findings: Sequence[Finding]) -> str:
     count = counts(findings)
     parts = [
-        f"{count[OK]} ok",
-        f"{count[INFO]} info",
-        counted(count[WARNING], "warnings"),
-        counted(count[ERROR], "errors"),
+        (count[OK], f"{count[OK]} ok"),
+        (count[INFO], f"{count[INFO]} info"),
+        (count[WARNING], counted(count[WARNING], "warnings")),
+        (count[ERROR], counted(count[ERROR], "errors")),
+        (count[SKIPPED], f"{count[SKIPPED]} skipped"),
     ]
-    return f"{', '.join(parts)}, {count[SKIPPED]} skipped"
+    return ", ".join(text for number, text in parts if number)
 
 
-def show_summary(reporter: Reporter, findings: Sequence[Finding]) -> None:
+def show_summary(reporter: Reporter, findings: Sequence[Finding], *, every: bool) -> None:
     count = counts(findings)
     outcome = "failed" if count[ERROR] else "passed"
-    reporter.document("doctor", outcome, counts=count, findings=[asdict(finding) for finding in findings])
+    reporter.document("doctor", outcome, counts=count, findings=[finding.data() for finding in findings])
     reporter.line()
-    reporter.hanging("", summary(findings), "bold")
+    mark = Mark.FAILED if count[ERROR] else Mark.WARNING if count[WARNING] else Mark.OK
+    hint = "" if every or not count[OK] else " (`doctor -v` shows all)"
+    reporter.marked(mark, f"{summary(findings)}{hint}")

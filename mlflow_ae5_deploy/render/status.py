@@ -1,7 +1,8 @@
-"""`status` on one screen, and as JSON."""
+"""`status` on one screen, as JSON, and as the line of a Nagios plugin."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, fields, is_dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -9,12 +10,13 @@ from typing import Any
 from mlflow_ae5_deploy.common.durations import duration, moment
 from mlflow_ae5_deploy.common.text import counted
 from mlflow_ae5_deploy.operations import status_backups
+from mlflow_ae5_deploy.operations.health_problem import ERROR
 from mlflow_ae5_deploy.operations.status.run import Status
 from mlflow_ae5_deploy.operations.status.state import InstallationState
 from mlflow_ae5_deploy.render.console import Reporter
+from mlflow_ae5_deploy.render.format import Mark
 
-# MLflow does not start on a schema of another version, so a healthy server has the right schema.
-_NO_SCHEMA = "no endpoint shows it; `doctor --from-platform` reads it"
+_NOT_VISIBLE = "not visible from here; run `doctor --from-platform`"
 _DEPLOYMENT = [
     "id",
     "name",
@@ -30,50 +32,74 @@ _DEPLOYMENT = [
 
 
 def show(reporter: Reporter, status: Status, *, compact: bool = False) -> None:
-    reporter.document("status", _headline(status).replace("not healthy", "unhealthy"), compact=compact, **_data(status))
-    style = "bold green" if status.healthy else "bold red"
-    reporter.hanging("", f"{_headline(status)}: project {status.project} of {status.account} on {status.host}", style)
-    reporter.line()
+    reporter.document("status", outcome(status), compact=compact, **_data(status))
+    reporter.marked(Mark.OK if status.healthy else Mark.FAILED, headline(status))
     if status.state.installed:
+        _show_problems(reporter, status)
+        reporter.line()
         for title, text in rows(status):
-            reporter.hanging(f"  {title:<11} ", text)
+            reporter.hanging(f"  {title:<10} ", text)
         for stage in status.drift:
             for change in stage.changes:
-                would = f"stage {stage.number} ({stage.name}) would {change.phrase}, because {change.reason}"
-                reporter.hanging("    differs   ", would, "yellow")
-        if status.problems or status.warnings:
-            reporter.line()
-    for text in status.problems:
-        reporter.hanging("  ! ", text, "red")
-    for text in status.warnings:
-        reporter.hanging("  warning: ", text, "yellow")
+                reporter.hanging(" " * 13, f"{stage.name}: would {change.phrase} ({change.reason})", "yellow")
+    else:
+        _show_problems(reporter, status)
 
 
-def _headline(status: Status) -> str:
+def _show_problems(reporter: Reporter, status: Status) -> None:
+    for problem in status.problems:
+        if problem.code != "not-installed":  # the headline says so
+            reporter.marked(Mark.FAILED if problem.severity == ERROR else Mark.WARNING, problem.message)
+        reporter.hanging("  ", f"{problem.remedy} ({problem.code})")
+
+
+def show_headline(reporter: Reporter, status: Status) -> None:
+    """For --quiet."""
+    reporter.document("status", outcome(status), **_data(status))
+    reporter.line(headline(status))
+
+
+def outcome(status: Status) -> str:
+    """The JSON document's."""
     if not status.state.installed:
         return "not installed"
-    return "healthy" if status.healthy else "not healthy"
+    return "healthy" if status.healthy else "unhealthy"
+
+
+def headline(status: Status) -> str:
+    state, now = status.state, status.observed
+    where = f"project {status.project} of {status.account} on {status.host}"
+    if not state.installed:
+        why = "no such project" if state.account_exists else "no such account"
+        return f"Not installed: {where} ({why})."
+    count = [(len(status.errors), "problems"), (len(status.warnings), "warnings")]
+    found = "".join(f", {counted(number, word)}" for number, word in count if number)
+    url = state.deployment.url if state.deployment else None
+    server = f"MLflow {state.version or ''}".rstrip() + f" at {url.rstrip('/')}" if url else where
+    if not status.healthy:
+        return f"Not healthy{found}: {server}."
+    newest = state.backups.newest
+    backup = f"last backup {duration(max(now - newest.finished, timedelta(0)))} ago" if newest else "no known backup"
+    return f"Healthy{found}: {server}, {backup}."
 
 
 def rows(status: Status) -> list[tuple[str, str]]:
     """(title, text) of every line that is always there."""
     state, now = status.state, status.observed
     current, count, missing = state.deployment, len(state.desired_secrets), state.missing_secrets
-    secrets = f"{count - len(missing)} of {count} present, missing: {', '.join(missing)}"
+    secrets = f"{count - len(missing)} of {count}, missing: {', '.join(missing)}"
     return [
+        ("Release", _release(state)),
+        ("Schema", _NOT_VISIBLE),
         ("Deployment", _deployment(state, now)),
         ("URL", (current.url if current else None) or "none"),
-        ("API", state.health.message if state.health else "not checked: no server runs"),
-        ("Release", _release(state)),
-        ("MLflow", state.version or f"version unknown: {state.version_unknown}"),
-        ("Schema", f"unknown: {_NO_SCHEMA}"),
         ("Token", _token(state, now)),
-        ("Collection", _collection(state, now)),
+        ("GC", _gc(state, now)),
         ("Backup", status_backups.words(state.backups, now)),
         ("Secrets", secrets if missing else f"all {count} present"),
         ("Sharing", ", ".join(f"{kind} {name}" for kind, name in state.shared) or "with nobody"),
         ("Drift", _drift(status)),
-        ("Took", f"{status.seconds:.1f} s ({counted(status.requests, 'requests')})"),
+        ("Took", f"{status.seconds:.1f} s ({counted(status.requests, 'API calls')})"),
     ]
 
 
@@ -81,67 +107,57 @@ def _deployment(state: InstallationState, now: datetime) -> str:
     current = state.deployment
     if current is None:
         return "none"
-    since = f" since {_when(current.created, now)}" if current.created else ""
-    visibility = "public" if current.public else "private"
-    return (
-        f"{current.state}{since}, {current.name} ({current.id}), command {current.command}, "
-        f"profile {current.resource_profile}, {visibility}"
-    )
+    since = f" {moment(current.created, now)}" if current.created else ""
+    profile = f", profile {current.resource_profile}" if current.resource_profile else ""
+    return f"{current.name} ({current.id}) {current.state}{since}{profile}"
 
 
 def _release(state: InstallationState) -> str:
+    mlflow = f"MLflow {state.version}" if state.version else f"MLflow version unknown ({state.version_unknown})"
     build = state.build
     if build is None:
-        return f"unknown: {state.build_unknown}"
+        return f"unknown ({state.build_unknown}); {mlflow}"
     changes = counted(len(build.changes), "customizations") if build.changes else "no customizations"
-    text = f"{build.release.removeprefix('release ')}, {changes}, content {build.content_digest[:12]}"
+    text = f"{build.release.removeprefix('release ').removesuffix(' release')}, {changes}"
     if build.edited:
         text += ", edited since"
     running = state.deployment.revision if state.deployment else state.newest_revision
-    return f"{text}; revision {running}" + (
-        f" ({state.newest_revision} is the newest)" if running != state.newest_revision else ""
-    )
+    if running not in (state.newest_revision, "latest"):
+        text += f"; revision {running} runs, {state.newest_revision} is the newest"
+    return f"{text}; {mlflow}"
 
 
 def _token(state: InstallationState, now: datetime) -> str:
     if not state.token.listed and not state.token.stored:
         return "none stored"
     if not state.token.stored and not state.token.previous:
-        return "stored from another machine; its age and deployment are not known here"
+        return _NOT_VISIBLE
     accounts = []
     for token in state.token.stored:
-        if state.deployment is None:
-            deployment = "of a deployment that does not run"
-        elif token.deployment_id == state.deployment.id:
-            deployment = "of this deployment"
-        else:
-            deployment = "of an EARLIER deployment, by this machine's records"
-        end = f", expires {_when(token.expires, now)}" if token.expires else ""
-        age = duration(max(now - token.issued, timedelta(0)))
-        accounts.append(f"{token.account}: {age} old, {deployment}{end}")
+        current = state.deployment is not None and token.deployment_id == state.deployment.id
+        of = "" if current else ", of an EARLIER deployment"
+        end = f", expires {moment(token.expires, now)}" if token.expires else ""
+        accounts.append(f"{token.account}: issued {duration(max(now - token.issued, timedelta(0)))} ago{of}{end}")
     for token in state.token.previous:
         age = duration(max(now - token.stored, timedelta(0)))
-        accounts.append(
-            f"{token.account}: stored {age} ago, before a change to deployment {token.deployment_id} was started"
-        )
+        accounts.append(f"{token.account}: stored {age} ago, before the last change to the deployment")
     return "; ".join(accounts)
 
 
-def _collection(state: InstallationState, now: datetime) -> str:
-    collection = state.collection
-    if collection.jobs == 0:
+def _gc(state: InstallationState, now: datetime) -> str:
+    gc = state.gc
+    if gc.jobs == 0:
         return "no job"
-    if last := collection.last:
-        began = f"{_when(last.began, now)} " if last.began else ""
-        run = f"last {began}{last.state}" + (f": {last.message}" if last.message else "")
+    if last := gc.last:
+        began = f"{moment(last.began, now)}: " if last.began else ""
+        run = f"last {began}{last.message or last.state}"
     else:  # run records may be deleted: none on record does not mean it never ran
-        started = collection.started_here
-        run = "no run on record" + (f"; this machine started one {_when(started, now)}" if started else "")
-    running = collection.running
-    if running is not None and running.began:
-        run += f"; running since {_when(running.began, now)}"
-    following = f"next {_when(collection.next, now)}" if collection.next else "next unknown"
-    return f"{collection.words} ({collection.schedule} UTC); {run}; {'PAUSED' if collection.paused else following}"
+        started = f"; this machine started one {moment(gc.started_here, now)}" if gc.started_here else ""
+        run = f"no run on record{started}"
+    if gc.running is not None and gc.running.began:
+        run += f"; running since {moment(gc.running.began, now)}"
+    following = f"next in {duration(max(gc.next - now, timedelta(0)))}" if gc.next else "next unknown"
+    return f"{'PAUSED' if gc.paused else gc.words}; {run}" + ("" if gc.paused else f"; {following}")
 
 
 def _drift(status: Status) -> str:
@@ -149,13 +165,49 @@ def _drift(status: Status) -> str:
     not_compared = f"; not compared: {names}" if names else ""
     if not status.drift:
         return f"none{not_compared}"
-    return f"{len(status.drift)} of {len(status.stages)} stages differ from the configuration{not_compared}"
+    stages = f"{len(status.drift)} of {len(status.stages)} stages"
+    return f"{stages} differ from your configuration; `plan` shows details{not_compared}"
 
 
-def _when(when: datetime | None, now: datetime) -> str:
-    if when is None:
-        return "an unknown time"
-    return moment(when, now)
+# for monitoring ---------------------------------------------------------------------------------------------------
+
+NAGIOS_OK, NAGIOS_WARNING, NAGIOS_CRITICAL, NAGIOS_UNKNOWN = range(4)
+_NAGIOS = ("OK", "WARNING", "CRITICAL", "UNKNOWN")
+
+
+def nagios(status: Status) -> tuple[int, str]:
+    """(exit code, line) of a Nagios plugin: the first problem, and what was measured."""
+    code = NAGIOS_CRITICAL if not status.healthy else NAGIOS_WARNING if status.warnings else NAGIOS_OK
+    text = headline(status)
+    if status.problems and status.state.installed:
+        first, more = status.problems[0], len(status.problems) - 1
+        text = f"{first.message.rstrip('.')} ({first.code})" + (f", and {more} more" if more else "")
+    return code, nagios_line(code, text, _measured(status))
+
+
+def nagios_line(code: int, text: str, measured: Mapping[str, str] | None = None) -> str:
+    """`|` and line breaks end the text of a plugin."""
+    performance = " ".join(f"{name}={value}" for name, value in (measured or {}).items())
+    plain = " ".join(text.replace("|", "/").split())
+    return f"MLFLOW {_NAGIOS[code]} - {plain}" + (f" | {performance}" if performance else "")
+
+
+def _measured(status: Status) -> dict[str, str]:
+    """Only what was observed."""
+    state, now = status.state, status.observed
+    measured = {"errors": str(len(status.errors)), "warnings": str(len(status.warnings))}
+    if newest := state.backups.newest:
+        measured["backup_age"] = _seconds(now - newest.finished)
+    if state.gc.last is not None and state.gc.last.began is not None:
+        measured["gc_age"] = _seconds(now - state.gc.last.began)
+    left = [token.expires - now for token in state.token.stored if token.expires is not None]
+    if left:
+        measured["token_left"] = _seconds(min(left))
+    return measured | {"time": f"{status.seconds:.2f}s"}
+
+
+def _seconds(span: timedelta) -> str:
+    return f"{max(span.total_seconds(), 0):.0f}s"
 
 
 # JSON -------------------------------------------------------------------------------------------------------------
@@ -165,6 +217,7 @@ def _data(status: Status) -> dict[str, Any]:
     """Times are ISO 8601; null is what does not exist or was not observed."""
     state, current = status.state, status.state.deployment
     return {
+        "headline": headline(status),
         "observed": _iso(status.observed),
         "host": status.host,
         "account": status.account,
@@ -178,10 +231,10 @@ def _data(status: Status) -> dict[str, Any]:
         },
         "release": _release_data(state),
         "mlflow": {"version": state.version, "unknown_because": state.version_unknown or None},
-        "database_schema": {"revision": None, "unknown_because": _NO_SCHEMA},
+        "database_schema": {"revision": None, "unknown_because": _NOT_VISIBLE},
         "token": _token_data(status),
         "unfinished": _plain(state.unfinished),
-        "collection": _plain(state.collection) | {"outdated": state.collection.outdated},
+        "gc": _plain(state.gc) | {"outdated": state.gc.outdated},
         "backup": status_backups.data(state.backups),
         "secrets": {
             "present": [name for name in state.desired_secrets if name in state.secrets],
@@ -193,8 +246,7 @@ def _data(status: Status) -> dict[str, Any]:
             for stage in status.drift
         ],
         "not_compared": [{"stage": s.number, "name": s.name, "message": s.message} for s in status.not_compared],
-        "problems": list(status.problems),
-        "warnings": list(status.warnings),
+        "problems": [problem.data() for problem in status.problems],
         "requests": status.requests,
         "seconds": round(status.seconds, 3),
     }

@@ -58,8 +58,7 @@ def recreated(context: Context, later: Iterable[ObservedRepository] = ()) -> str
     earlier = "earlier snapshots" if number is None else counted(number, "earlier snapshots")
     return (
         f"There is a new backup repository in {backup_destination.shown(context)}: {earlier} "
-        f"{'is' if number == 1 else 'are'} missing. Is the volume mounted? "
-        "To accept the new repository, run `backup list --new-repository`."
+        f"{'is' if number == 1 else 'are'} missing."
     )
 
 

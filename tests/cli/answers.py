@@ -36,3 +36,16 @@ def assert_no_accident(outcome: Outcome) -> None:
     for text in (outcome.out, outcome.err):
         assert "Traceback" not in text
         assert "A bug in" not in text
+
+
+def errors_of(status: dict) -> list[str]:
+    """The problems of `status --json` that make it unhealthy, each with its remedy."""
+    return _problems(status, "error")
+
+
+def warnings_of(status: dict) -> list[str]:
+    return _problems(status, "warning")
+
+
+def _problems(status: dict, severity: str) -> list[str]:
+    return [f"{item['message']} {item['remedy']}" for item in status["problems"] if item["severity"] == severity]

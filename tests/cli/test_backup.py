@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from tests.cli.answers import assert_error
+from tests.cli.answers import assert_error, errors_of, warnings_of
 from tests.cli.rotating import volume
 from tests.cli.snapshotting import make_snapshotting_release
 from tests.contract import checked
@@ -59,7 +59,7 @@ class TestActions:
             in done.out
         )
         assert "A_SETTING" not in done.out
-        lost_too = "kept on the volume of the database and the artifacts (/data): losing it loses both"
+        lost_too = "on the volume of the database and the artifacts (/data); losing that volume loses data and backups"
         assert f"warning: snapshots are {lost_too}. Set backup.destination to" in done.err
         assert lost_too in as_data.data["warnings"][0]
         assert as_data.data["run"]["report"]["artifacts"] == 5
@@ -209,11 +209,11 @@ class TestFailures:
             assert verb(*cleared_by.split()).code == 0
         well = verb("status")
 
-        assert (ill.code, len(ill.data["problems"])) == (20, len(failing))
+        assert (ill.code, len(errors_of(ill.data))) == (20, len(failing))
         for _, message, _ in failing.values():
-            (problem,) = [text for text in ill.data["problems"] if text.startswith(message)]
+            (problem,) = [text for text in errors_of(ill.data) if text.startswith(message)]
             assert ": something broke in " in problem
-        assert (well.code, well.data["problems"]) == (0, [])
+        assert (well.code, errors_of(well.data)) == (0, [])
         assert [status.data["backup"]["damaged"] for status in (ill, well)] == [True, False]
 
     def test_a_failed_scheduled_drill_and_a_failed_backup_that_nobody_followed_are_problems(self, bench, verb, owner):
@@ -231,12 +231,12 @@ class TestFailures:
         status = verb("status").data
 
         assert {item["what"] for item in status["backup"]["failed"]} == {"backup", "drill"}
-        assert len(status["problems"]) == 2
+        assert len(errors_of(status)) == 2
         for name in ("Backup", "Drill"):
             (volume(bench) / f"break-{name}").unlink()
             assert verb(name.lower()).code == 0
         assert verb("drill", "schedule", "--remove").code == 0
-        assert verb("status").data["problems"] == []
+        assert errors_of(verb("status").data) == []
 
     @pytest.mark.parametrize(
         ("missing", "words"),
@@ -257,7 +257,7 @@ class TestFailures:
 
         assert_error(incomplete, 23, *words)
         assert incomplete.data["run"]["outcome"] == "incomplete"
-        assert any("unreadable or outside" in text for text in verb("status").data["warnings"])
+        assert any("unreadable, or outside" in text for text in warnings_of(verb("status").data))
 
     def test_many_missing_artifacts_are_a_warning_of_backup_and_status(self, bench, capsys, verb):
         report = {"action": "create", "outcome": "done", "error": None, "snapshot": "S9", "missing_artifacts": 1025}
@@ -269,12 +269,12 @@ class TestFailures:
         broken.unlink()
         again = verb("backup", "create", "--allow-empty")
 
-        message = "1,025 of the 1,030 artifacts of the previous snapshot are not in snapshot S9: are the database"
+        message = "1,025 of the 1,030 artifacts of the previous snapshot are not in snapshot S9. Check the database"
         assert (made.code, message in made.data["warnings"][0]) == (0, True)
         assert message in made.err
-        assert any(message in text for text in seen["warnings"])
-        assert seen["problems"] == []
-        assert not any("1,025" in text for text in (*again.data["warnings"], *verb("status").data["warnings"]))
+        assert any(message in text for text in warnings_of(seen))
+        assert errors_of(seen) == []
+        assert not any("1,025" in text for text in (*again.data["warnings"], *warnings_of(verb("status").data)))
         assert calls(bench)[-1] == "Backup create --allow-empty"
 
     def test_a_release_without_the_command_is_refused_before_any_write(self, bench, capsys, verb, owner):
@@ -355,7 +355,7 @@ class TestDestination:
             message = [text for text in done.data["warnings"] if "12 earlier snapshots are missing" in text]
             assert message == [text for text in message if text in done.err]
             status = verb("status").data
-            assert status["problems"] == message
+            assert errors_of(status) == message
             assert status["backup"]["recreated"] == bool(message)
             return bool(message)
 

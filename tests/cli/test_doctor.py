@@ -8,6 +8,8 @@ import json
 import pytest
 
 from mlflow_ae5_deploy.config.state_dir import installation_dir
+from mlflow_ae5_deploy.operations.doctor.findings import GROUPS
+from tests.cli.answers import errors_of
 from tests.cli.bench import ACCOUNT
 from tests.sandbox.support import APP, PROJECT_FILE, credentials, make_project_archive
 
@@ -167,20 +169,26 @@ class TestInstalled:
         for check in ("tls", "login", "rights", "resource-profiles", "endpoint-name", "server", "allowed-hosts",
                       "token", "gc-job"):  # fmt: skip
             assert found[check]["severity"] == "ok", found[check]
-        assert found["from-platform"]["severity"] == "skipped"
-        assert "--from-platform" in found["from-platform"]["remedy"]
+        assert found["database-from-platform"]["severity"] == "skipped"
+        assert "--from-platform" in found["database-from-platform"]["remedy"]
+        assert {finding["group"] for finding in found.values()} == set(GROUPS)
 
-    def test_a_person_reads_a_line_for_each_and_a_remedy(self, bench, capsys):
+    def test_a_person_reads_a_line_for_each_group_and_what_is_not_fine_with_a_remedy(self, bench, capsys):
         bench.install(capsys)
         config = bench.configure("deployment:\n  resource_profile: huge\n")
 
         seen = bench.run(capsys, "doctor", "--sandbox", "--release", str(bench.release), "--config", str(config))
 
         assert seen.code == 20
-        assert "! resource-profiles" in seen.out
-        assert "huge (`deployment.resource_profile`)" in seen.out
-        assert "do this: Use one of: default, large." in seen.out
-        assert seen.out.splitlines()[-1].endswith("1 error, 1 skipped")
+        every = bench.run(capsys, "doctor", "--sandbox", "--release", str(bench.release), "--config", str(config), "-v")
+
+        assert "✓ platform 4 checks ok\n" in seen.out
+        assert "✗          resource-profiles  not offered to the account: huge (`deployment.res" in seen.out
+        assert "\n           Use one of: default, large.\n" in seen.out
+        assert "- inside   4 checks skipped: they need a job on the platform\n" in seen.out
+        assert "1 error, 4 skipped (`doctor -v " in seen.out.splitlines()[-1]
+        assert "dns  localhost is 127.0.0.1" not in seen.out
+        assert "✓ platform dns  localhost is 127.0.0.1\n" in every.out
 
     def test_a_stopped_server_and_an_invalid_token_are_errors_with_remedies(self, bench, capsys):
         bench.install(capsys)
@@ -315,4 +323,4 @@ def test_on_a_cluster_through_ae5_tools(bench, capsys, monkeypatch):
     for check in ("ae5-tools", "tls", "login", "rights", "server", "allowed-hosts", "database-from-platform"):
         assert found[check] == "ok", seen.out
     assert seen.code == 0
-    assert (status.data["api"]["status"], status.data["problems"]) == ("healthy", [])
+    assert (status.data["api"]["status"], errors_of(status.data)) == ("healthy", [])

@@ -8,7 +8,7 @@ import socket
 
 import pytest
 
-from tests.cli.answers import assert_error
+from tests.cli.answers import assert_error, errors_of
 from tests.cli.bench import ACCOUNT
 from tests.sandbox.support import Admin, credentials
 
@@ -157,7 +157,7 @@ class TestAccount:
         seen = cluster.run(capsys, "status", "--json", "--release", str(cluster.release))
 
         assert (seen.code, seen.data["outcome"]) == (32, "not installed"), seen.err
-        assert seen.data["problems"] == ["Nothing is installed: the account does not exist."]
+        assert errors_of(seen.data) == ["Nothing is installed: the account does not exist. Run `install`."]
         assert cluster.writes() == []
 
     def test_without_admin_rights_a_missing_account_is_keycloaks_answer(self, cluster, capsys, monkeypatch):

@@ -9,7 +9,7 @@ import json
 
 import pytest
 
-from tests.cli.answers import assert_error
+from tests.cli.answers import assert_error, errors_of
 from tests.cli.rotating import state_file, volume
 from tests.cli.snapshotting import make_snapshotting_release
 from tests.sandbox.support import wait_for
@@ -302,7 +302,7 @@ class TestInterrupted:
             assert "A restore started at" in outcome.err
             assert "its result is unknown" in outcome.err
             assert "Run the same `restore" in outcome.err
-        assert "its result is unknown" in unhealthy.data["problems"][0]
+        assert "its result is unknown" in errors_of(unhealthy.data)[0]
         assert "! Interrupted restore: a restore of the snapshot S has not ended" in dry_run.out
         assert_error(refused_again, 20, "are incomplete: a restore of the snapshot S has not ended")
         assert (whole.code, done.code, renewed.code) == (0, 0, 0), done.err + renewed.err

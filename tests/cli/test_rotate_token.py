@@ -10,6 +10,7 @@ import pytest
 
 from mlflow_ae5_deploy.common.clock import SystemClock
 from mlflow_ae5_deploy.engine.lock import InstallationLock
+from tests.cli.answers import errors_of, warnings_of
 from tests.cli.bench import ACCOUNT
 from tests.cli.rotating import (
     CONSUMER,
@@ -305,8 +306,8 @@ class TestWhatStatusSaysMeanwhile:
         left, gone = self.status_of(rotatable, capsys, *config), self.status_of(rotatable, capsys)
 
         assert (left.code, left.data["unfinished"]["accounts_left"]) == (20, ["nobody-here"])
-        assert "`rotate-token --sandbox --config " in left.data["problems"][0]
-        assert (gone.code, gone.data["problems"]) == (0, [])  # it is no consumer any more
+        assert "`rotate-token --sandbox --config " in errors_of(left.data)[0]
+        assert (gone.code, errors_of(gone.data)) == (0, [])  # it is no consumer any more
 
     def test_a_job_that_was_not_proved(self, rotatable, capsys):
         (volume(rotatable) / "broken-collection").touch()
@@ -329,9 +330,9 @@ class TestWhatStatusSaysMeanwhile:
         rotation(rotatable, capsys)
 
         assert seen.code == 20
-        assert any("restart that was started at" in text for text in seen.data["problems"])
+        assert any("A restart has not finished" in text for text in errors_of(seen.data))
         assert {item["deployment_id"] for item in seen.data["token"]["previous"]} == {previous}
-        assert "before a change to deployment" in plain_text.out
+        assert "before the last change to the deployment" in plain_text.out
         assert "stored elsewhere" not in plain_text.out
         assert self.status_of(rotatable, capsys).code == 0
 
@@ -341,7 +342,7 @@ class TestWhatStatusSaysMeanwhile:
 
         assert seen.code == 0, seen.out
         assert "install" in seen.data["unfinished"]["running"]
-        assert any("Another run is in progress" in text for text in seen.data["warnings"])
+        assert any("Another run is in progress" in text for text in warnings_of(seen.data))
         assert self.status_of(rotatable, capsys).data["unfinished"]["running"] == ""
 
     def test_a_collection_that_failed_before_the_rotation_is_no_present_trouble(self, rotatable, capsys):
@@ -357,8 +358,8 @@ class TestWhatStatusSaysMeanwhile:
         examined = rotatable.run(capsys, "doctor", "--sandbox", "--json")
 
         assert before.code == 20
-        assert (after.code, after.data["collection"]["outdated"]) == (0, True), after.out
-        assert any("before the token was renewed" in text for text in after.data["warnings"])
+        assert (after.code, after.data["gc"]["outdated"]) == (0, True), after.out
+        assert any("before the token was renewed" in text for text in warnings_of(after.data))
         (finding,) = [item for item in examined.data["findings"] if item["check"] == "gc-job"]
         assert (finding["severity"], "--run-now" in finding["remedy"]) == ("warning", True)
 

@@ -12,6 +12,7 @@ import pytest
 from mlflow_ae5_deploy.config.state_dir import installation_dir
 from mlflow_ae5_deploy.engine.records import UpgradeRecord
 from mlflow_ae5_deploy.engine.state import SavedState
+from tests.cli.answers import errors_of, warnings_of
 from tests.cli.bench import ACCOUNT, make_release
 from tests.sandbox.support import PROJECT_FILE, make_project_archive, wait_for
 
@@ -36,11 +37,19 @@ def test_before_the_first_install_it_is_not_installed_and_writes_nothing(bench, 
     seen = status(bench, capsys)
     assert seen.code == 32, seen.err
     assert seen.data["outcome"] == "not installed"
-    assert seen.data["problems"] == ["Nothing is installed: the account does not exist."]
+    assert seen.data["problems"] == [
+        {
+            "code": "not-installed",
+            "severity": "error",
+            "message": "Nothing is installed: the account does not exist.",
+            "remedy": "Run `install --sandbox --release " + str(bench.release) + "`.",
+        }
+    ]
     shown = bench.run(capsys, "status", "--sandbox", "--release", str(bench.release))
     assert shown.code == 32
-    assert shown.out.startswith("not installed: project mlflow.tracking.server of mlflow-service on localhost")
-    assert "Nothing is installed: the account does not exist." in shown.out
+    assert shown.out.startswith("✗ Not installed: project mlflow.tracking.server of mlflow-service on localhost")
+    assert "(no such account)." in shown.out
+    assert "Run `install --sandbox" in shown.out
     assert "Deployment" not in shown.out
     assert bench.writes() == []
 
@@ -58,11 +67,11 @@ class TestHealthy:
         assert len(bench.calls()) <= 22
         shown, (record,) = seen.data, bench.owner().get("deployments")
         assert shown["outcome"] == "healthy"
-        assert (shown["problems"], shown["drift"]) == ([], [])
-        unreported, backup = shown["warnings"]  # of a release whose jobs write no report
-        assert "The last garbage collection has finished, result unknown: the run is completed" in unreported
+        assert (errors_of(shown), shown["drift"]) == ([], [])
+        unreported, backup = warnings_of(shown)  # of a release whose jobs write no report
+        assert "The last garbage collection finished, result unknown: the run is completed" in unreported
         assert "No backup recorded on this machine" in backup
-        assert shown["collection"]["last"]["passed"] is None
+        assert shown["gc"]["last"]["passed"] is None
         assert shown["deployment"]["id"] == record["id"]
         assert shown["deployment"]["url"] == record["url"]
         assert shown["deployment"]["state"] == "started"
@@ -71,9 +80,9 @@ class TestHealthy:
         assert shown["database_schema"]["revision"] is None
         assert shown["release"]["name"] == "release release.tar.gz"
         assert shown["token"]["stored"][0]["of_this_deployment"] is True
-        assert shown["collection"]["last"]["id"] == run["id"]
-        assert shown["collection"]["last"]["state"] == "completed"
-        assert shown["collection"]["next"] > shown["observed"]
+        assert shown["gc"]["last"]["id"] == run["id"]
+        assert shown["gc"]["last"]["state"] == "completed"
+        assert shown["gc"]["next"] > shown["observed"]
         assert shown["secrets"]["missing"] == []
         assert shown["sharing"] == [{"type": "group", "id": "everyone"}]
 
@@ -83,10 +92,36 @@ class TestHealthy:
         seen = bench.run(capsys, "status", "--sandbox", "--release", str(bench.release))
 
         assert seen.code == 0, seen.err
-        assert seen.out.startswith("healthy: project mlflow.tracking.server of mlflow-service on localhost")
-        assert len(seen.out.splitlines()) <= 26
-        for words in ("started since", "MLflow      3.17.2", "unknown: no endpoint shows it", "Drift       none"):
+        assert seen.out.startswith("✓ Healthy, 2 warnings: MLflow 3.17.2 at https://localhost:")
+        assert seen.out.splitlines()[0].endswith(", no known backup.")
+        assert len(seen.out.splitlines()) <= 24
+        for words in ("started 20", "; MLflow 3.17.2", "not visible from here; run `doctor", "Drift      none"):
             assert words in seen.out
+
+    def test_monitoring_reads_one_line(self, bench, capsys):
+        bench.install(capsys, "--yes")
+        words = ("status", "--sandbox", "--release", str(bench.release))
+
+        quiet = bench.run(capsys, *words, "--quiet")
+        warned = bench.run(capsys, *words, "--format", "nagios")
+        stop(bench.owner(), bench.owner().get("deployments")[0])
+        down = bench.run(capsys, *words, "--format", "nagios")
+        absent = bench.run(capsys, *words, "--format", "nagios", "--username", "nobody-here")
+        with bench.fault("GET", "/api/v2/", status=403, times=None):
+            unknown = bench.run(capsys, *words, "--format", "nagios")
+        both = bench.run(capsys, *words, "--format", "nagios", "--json")
+        bench.install(capsys, "--yes")
+
+        assert (quiet.code, quiet.out.count("\n")) == (0, 1)
+        assert quiet.out.startswith("Healthy, 2 warnings: ")
+        assert [one.code for one in (warned, down, absent, unknown, both)] == [1, 2, 2, 3, 2]
+        assert warned.out.startswith("MLFLOW WARNING - ")
+        assert " | errors=0 warnings=2 " in warned.out
+        assert down.out.startswith("MLFLOW CRITICAL - No server runs: the project has no such deployment (no-server)")
+        assert absent.out.startswith("MLFLOW CRITICAL - Not installed: ")
+        assert unknown.out.startswith("MLFLOW UNKNOWN - ")
+        assert {one.out.count("\n") for one in (warned, down, absent, unknown)} == {1}
+        assert unknown.err == ""
 
     def test_another_machine_compares_less_and_warns(self, bench, capsys, monkeypatch):
         bench.install(capsys, "--yes")
@@ -101,7 +136,7 @@ class TestHealthy:
         assert seen.code == 0, seen.err
         assert seen.data["drift"] == []
         assert {row["name"] for row in seen.data["not_compared"]} == {"deploy", "store-url", "token", "store-token"}
-        assert any("not known here" in text for text in seen.data["warnings"])
+        assert any("not visible from here" in text for text in warnings_of(seen.data))
 
 
 class TestLastCollection:
@@ -123,8 +158,8 @@ class TestLastCollection:
         seen = status(bench, capsys, "--release", str(release))
 
         assert seen.code == exit_code, seen.out
-        assert seen.data["collection"]["last"]["outcome"] == outcome
-        assert message in seen.data["collection"]["last"]["message"]
+        assert seen.data["gc"]["last"]["outcome"] == outcome
+        assert message in seen.data["gc"]["last"]["message"]
         bench.install(capsys, "--replace", "--yes")
 
 
@@ -164,11 +199,11 @@ class TestNotHealthy:
 
         assert seen.code == 20, seen.out
         assert seen.data["outcome"] == "unhealthy"
-        assert any(message in text for text in seen.data["problems"]), seen.data["problems"]
+        assert any(message in text for text in errors_of(seen.data)), seen.data["problems"]
         assert seen.data["drift"]
         fixed = bench.install(capsys, "--yes")
         assert fixed.code == 0, fixed.err
-        assert status(bench, capsys).data["problems"] == []
+        assert errors_of(status(bench, capsys).data) == []
 
     def test_after_a_restart_from_elsewhere_the_token_is_a_warning(self, bench, capsys):
         bench.install(capsys, "--yes")
@@ -181,13 +216,13 @@ class TestNotHealthy:
         examined = bench.run(capsys, "doctor", "--sandbox", "--json")
         fixed = bench.install(capsys, "--yes")
 
-        assert [text for text in seen.data["problems"] if "token" in text] == []
-        assert any("whether it was replaced since is not known here" in text for text in seen.data["warnings"])
+        assert [text for text in errors_of(seen.data) if "token" in text] == []
+        assert any("whether it was replaced is not visible from here" in text for text in warnings_of(seen.data))
         assert "of an EARLIER deployment" in shown.out
         (finding,) = [item for item in examined.data["findings"] if item["check"] == "token"]
         assert finding["severity"] == "warning"
         assert fixed.code == 0, fixed.err
-        assert [text for text in status(bench, capsys).data["warnings"] if "token" in text] == []
+        assert [text for text in warnings_of(status(bench, capsys).data) if "token" in text] == []
 
     def test_a_server_without_its_database_is_not_healthy(self, bench, capsys):
         bench.install(capsys, "--yes")
@@ -195,7 +230,7 @@ class TestNotHealthy:
             seen = status(bench, capsys)
 
         assert seen.code == 20
-        assert "The MLflow API is not healthy: " in seen.data["problems"][0]
+        assert "The MLflow API is not healthy: " in errors_of(seen.data)[0]
         assert seen.data["deployment"]["state"] == "started"
 
     def test_nothing_installed(self, bench, capsys):
@@ -204,7 +239,7 @@ class TestNotHealthy:
         seen = status(bench, capsys, "--config", str(config))
         assert seen.code == 32
         assert seen.data["outcome"] == "not installed"
-        assert seen.data["problems"] == ["Nothing is installed: the account has no such project."]
+        assert errors_of(seen.data)[0].startswith("Nothing is installed: the account has no such project.")
         assert seen.data["deployment"] is None
 
     def test_a_project_without_a_deployment_is_not_healthy(self, bench, capsys):
@@ -214,7 +249,7 @@ class TestNotHealthy:
         seen = status(bench, capsys)
 
         assert (seen.code, seen.data["outcome"]) == (20, "unhealthy")
-        assert seen.data["problems"][0].startswith("No server runs")
+        assert errors_of(seen.data)[0].startswith("No server runs")
         assert bench.install(capsys).code == 0
 
     def test_an_interrupted_upgrade_without_a_project_is_not_healthy(self, bench, capsys):
@@ -232,7 +267,7 @@ class TestNotHealthy:
             shutil.rmtree(folder)
 
         assert (seen.code, seen.data["outcome"]) == (20, "unhealthy"), seen.out
-        assert "An upgrade to 9.9.9 was interrupted" in seen.data["problems"][0]
+        assert "An upgrade to 9.9.9 was interrupted" in errors_of(seen.data)[0]
 
 
 class TestDrift:
@@ -300,7 +335,7 @@ class TestWatch:
             _, err = process.communicate(timeout=20)
 
         assert first["outcome"] == "healthy"
-        assert seen["problems"][0].startswith("No server runs")
+        assert errors_of(seen)[0].startswith("No server runs")
         assert process.returncode == 20, err
         assert "Traceback" not in err
 
@@ -334,17 +369,17 @@ def test_a_run_without_a_record_is_shown_from_the_journal(bench, capsys):
     assert bench.run(capsys, "schedule-gc", "--sandbox", "--run-now").code == 24, "it writes no report"
     delete_records()
     after = collection(bench, capsys)
-    examined = bench.run(capsys, "doctor", "--sandbox").out
+    examined = bench.run(capsys, "doctor", "--sandbox", "-v").out
 
     assert "; no run on record; next " in before
     assert "; no run on record; this machine started one " in after
-    assert "no run of it is on record" in examined
+    assert "no run on record" in examined
     assert "never ran" not in before + after
-    shown = bench.run(capsys, "status", "--sandbox", "--json").data["collection"]
+    shown = bench.run(capsys, "status", "--sandbox", "--json").data["gc"]
     assert (shown["last"], shown["started_here"][:4].isdigit()) == (None, True)
 
 
 def collection(bench, capsys):
     out = bench.run(capsys, "status", "--sandbox", "--release", str(bench.release)).out
-    (line,) = [line for line in out.splitlines() if line.startswith("  Collection")]
+    (line,) = [line for line in out.splitlines() if line.startswith("  GC ")]
     return line

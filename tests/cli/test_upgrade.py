@@ -14,7 +14,7 @@ import pytest
 from pydantic import TypeAdapter
 
 from mlflow_ae5_deploy.engine.records import UpgradeRecord
-from tests.cli.answers import assert_error
+from tests.cli.answers import assert_error, errors_of
 from tests.cli.rotating import opens, running, state_file, stored, volume
 from tests.cli.snapshotting import make_snapshotting_release
 from tests.sandbox.support import wait_for
@@ -301,7 +301,7 @@ class TestBack:
         assert_error(failed, 31, "the last migration failed", "something broke in Restore", "upgrade --roll-back")
         assert_error(failed, 31, f"The previous data is in snapshot {snapshots(site)[-1]}")
         assert_error(forward, 14, "its rollback has not finished", "upgrade --roll-back")
-        assert any("upgrade --roll-back" in text for text in status.data["problems"])
+        assert any("upgrade --roll-back" in text for text in errors_of(status.data))
         assert (back.code, back.data["outcome"]) == (0, "rolled back"), back.err
         assert_is_first(site, capsys)
         assert_error(nothing, 15, "No upgrade was started")

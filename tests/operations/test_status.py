@@ -15,6 +15,7 @@ from mlflow_ae5_deploy.common.redaction import scrub
 from mlflow_ae5_deploy.engine.records import Outcome, SnapshotRecord, StoredToken
 from mlflow_ae5_deploy.engine.stage import Changes, NoChange
 from mlflow_ae5_deploy.jobs.latest_outcomes import BACKUP, CHECK, DRILL, PRUNE, REPOSITORY
+from mlflow_ae5_deploy.operations.health_problem import CODES, ERROR
 from mlflow_ae5_deploy.operations.missed import Missed, missed
 from mlflow_ae5_deploy.operations.status.drift import (
     DIFFERS,
@@ -26,7 +27,7 @@ from mlflow_ae5_deploy.operations.status.drift import (
     with_reason,
 )
 from mlflow_ae5_deploy.operations.status.observe import in_order, read_version
-from mlflow_ae5_deploy.operations.status.problems import problems, warnings
+from mlflow_ae5_deploy.operations.status.problems import errors, problems, warnings
 from mlflow_ae5_deploy.operations.status.state import (
     GcStatus,
     InstallationState,
@@ -65,7 +66,7 @@ WELL = InstallationState(
     version="3.17.2",
     version_unknown="",
     token=TokenStatus(True, (STORED,)),
-    collection=COLLECTION,
+    gc=COLLECTION,
     secrets=frozenset({"A", "B"}),
     desired_secrets=("A", "B"),
     shared=(("group", "everyone"),),
@@ -79,7 +80,7 @@ def stored(**changes):
 
 
 def collected(**changes):
-    return {"collection": replace(COLLECTION, **changes)}
+    return {"gc": replace(COLLECTION, **changes)}
 
 
 def backed_up(**changes):
@@ -100,29 +101,33 @@ PROBLEMS = [
     ("no url", {"deployment": deployment(url=None), "health": None}, "reports no URL"),
     ("public", {"deployment": deployment(public=True)}, "anyone can read and delete"),
     ("a second server", {"duplicates": (deployment(id="a2-2", name="two"),)}, "same data: deployment two"),
-    ("a rival", {"rival": deployment(name="theirs", owner="jdoe")}, "theirs of another project (jdoe)"),
+    (
+        "a rival",
+        {"rival": deployment(name="theirs", owner="jdoe")},
+        "theirs of another project uses the endpoint (owner jdoe)",
+    ),
     ("database gone", {"health": Health("unhealthy", "503 no database")}, "API is not healthy: 503 no database"),
     ("login rejected", {"health": Health("unauthorised", "302")}, "API was not checked: the endpoint rejected"),
-    ("a secret gone", {"secrets": frozenset({"A"})}, "Not set as secrets of the account: B."),
+    ("a secret gone", {"secrets": frozenset({"A"})}, "Secrets of the account are missing: B."),
     ("not shared", {"shared": ()}, "Not shared with group everyone"),
     ("expired token", stored(expires=NOW - HOUR), "mlflow-service has expired"),
-    ("no gc", {"collection": GcStatus(jobs=0)}, "no garbage collection job"),
-    ("no run for long", collected(missed=replace(LATE, again=True)), "the next one was missed too"),
+    ("no gc", {"gc": GcStatus(jobs=0)}, "no garbage collection job"),
+    ("no run for long", collected(missed=replace(LATE, again=True)), "nor the next one"),
     (
         "no drill for long",
         {"backups": replace(WELL.backups, missed=(replace(LATE, what="drill", again=True),))},
-        "No drill has started since the one due at 2026-03-01 09:00 UTC; the next one was missed too.",
+        "The drill due at 2026-03-01 09:00 UTC has not started, nor the next one.",
     ),
     ("two gc", collected(jobs=2), "There are 2 garbage collection jobs"),
     (
         "restart interrupted",
         {"unfinished": UnfinishedOperation(restart_since=NOW - HOUR)},
-        "started at 2026-03-01 11:00 UTC has not finished",
+        "started 2026-03-01 11:00 UTC (60 min ago)",
     ),
     (
         "upgrade interrupted",
         {"interrupted_upgrade": "3.18.0"},
-        "An upgrade to 3.18.0 was interrupted: run `upgrade` again",
+        "An upgrade to 3.18.0 was interrupted. Run the same `upgrade` again",
     ),
     (
         "restore interrupted",
@@ -132,20 +137,20 @@ PROBLEMS = [
     (
         "backup failed",
         failed(BACKUP, "no room", "make room"),
-        "failed (2026-03-01 12:00 UTC): no room. Make room. Then",
+        "failed on 2026-03-01 12:00 UTC (0 s ago): no room. Make room. Then",
     ),
     (
         "backup left no report",
         failed(BACKUP, "no report", reported=False),
-        "The last backup finished, result unknown (2026-03-01 12:00 UTC): no report. Read its log. Then run `backup`.",
+        "12:00 UTC (0 s ago), result unknown: no report. Read its log. Then run `backup`.",
     ),
-    ("backup was killed", failed(BACKUP, "it was killed"), "it was killed. Fix that. Then run `backup`."),
+    ("backup was killed", failed(BACKUP, "it was killed"), "it was killed. Fix the cause, then run `backup`."),
     ("damaged snapshot", failed(CHECK, "a bit", snapshot="S1"), "check of snapshot S1 failed"),
     ("damaged, which one is not told", failed(CHECK, "a bit"), "a bit. Make another snapshot with `backup`"),
     (
         "a check that could not be made",
         failed(CHECK, "no answer", "wait", snapshot="S1", ran=False),
-        "check of snapshot S1 did not finish (2026-03-01 12:00 UTC): no answer. Wait. Then",
+        "check of snapshot S1 did not finish on 2026-03-01 12:00 UTC (0 s ago): no answer. Wait. Then",
     ),
     (
         "prune failed",
@@ -153,7 +158,7 @@ PROBLEMS = [
         "The last prune of backups failed",
     ),
     ("a hint that asks", failed(BACKUP, "no bucket", "does it exist?"), "no bucket. Does it exist? Then run `backup`."),
-    ("drill failed", failed(DRILL, "no model"), "no model. Fix that, then run `drill`."),
+    ("drill failed", failed(DRILL, "no model"), "no model. Fix the cause, then run `drill`."),
     ("backups gone", failed(REPOSITORY, "nothing is there"), "backup repository was not found"),
     (
         "new repository",
@@ -163,17 +168,17 @@ PROBLEMS = [
     (
         "rollback failed",
         {"interrupted_upgrade": "3.18.0", "rollback_failed": "no room."},
-        "run `upgrade --roll-back`. Why the upgrade failed: no room.",
+        "failed (no room), and its rollback has not finished. Run `upgrade --roll-back`.",
     ),
     (
         "upgrading now",
         {"interrupted_upgrade": "3.18.0", "unfinished": UnfinishedOperation(running="bob has been running")},
-        "3.18.0 has not ended: bob has been running.",
+        "3.18.0 has not finished: bob has been running. Wait until it ends.",
     ),
     (
         "one left",
         {"unfinished": UnfinishedOperation(accounts_left=("ann",), gc_untested=True)},
-        "ann has not got the new token",
+        "no new token for ann yet",
     ),
     ("gc untested", {"unfinished": UnfinishedOperation(gc_untested=True)}, "the gc job was not tested"),
     ("gc failed after the rotation", collected(last=BROKEN, renewed=NOW - 2 * HOUR), "collection failed: no token."),
@@ -188,8 +193,9 @@ PROBLEMS = [
 
 @pytest.mark.parametrize(("case", "changes", "message"), PROBLEMS, ids=[row[0] for row in PROBLEMS])
 def test_each_problem_alone_makes_it_unhealthy(case, changes, message):
-    (problem,) = problems(replace(WELL, **changes), NOW)
-    assert message in problem
+    (problem,) = errors(replace(WELL, **changes), NOW)
+    assert message in f"{problem.message} {problem.remedy}"
+    assert (problem.severity, problem.data()["code"]) == (ERROR, problem.code)
 
 
 HEALTHY = [
@@ -214,39 +220,43 @@ HEALTHY = [
 
 @pytest.mark.parametrize(("case", "changes"), HEALTHY, ids=[row[0] for row in HEALTHY])
 def test_healthy_all_the_same(case, changes):
-    assert problems(replace(WELL, **changes), NOW) == []
+    assert errors(replace(WELL, **changes), NOW) == []
 
 
 WARNINGS = [
     ("nothing to say", {}, None),
-    ("token from elsewhere", {"token": TokenStatus(True, ())}, "not known here"),
+    ("token from elsewhere", {"token": TokenStatus(True, ())}, "not visible from here"),
     ("no token at all", {"token": TokenStatus(False, ())}, None),
     ("token ends soon", stored(expires=NOW + 3 * HOUR), "(in 3 h)"),
     ("token ends later", stored(expires=NOW + timedelta(days=90)), None),
     ("token has expired", stored(expires=NOW - HOUR), None),  # a problem, reported once
-    ("no run for long", collected(missed=LATE), "since the one due at 2026-03-01 09:00 UTC."),
+    ("no run for long", collected(missed=LATE), "garbage collection due at 2026-03-01 09:00 UTC has not started."),
     (
         "no backup for long",
         {"backups": replace(WELL.backups, missed=(replace(LATE, what="backup"),))},
-        "No backup has started",
+        "The backup due at",
     ),
     ("no backup", {"backups": BackupStatus()}, "No backup recorded on this machine"),
     ("old, and not due", backed_up(finished=NOW - timedelta(days=25)), None),  # as it may be on a monthly schedule
     ("old, no schedule", {"backups": BackupStatus(SnapshotRecord("S1", NOW - timedelta(days=8)))}, "is 8 days old"),
     ("young, no schedule", {"backups": BackupStatus(SnapshotRecord("S1", NOW - timedelta(days=7)))}, None),
     ("incomplete backup", backed_up(complete=False), "outside the store"),
-    ("many artifacts gone", backed_up(gone="25 of the 30 artifacts"), "25 of the 30 artifacts: are the database"),
+    ("many artifacts gone", backed_up(gone="25 of the 30 artifacts"), "25 of the 30 artifacts."),
     (
         "log gone",
         {"backups": replace(WELL.backups, unreadable=("drill",))},
         "The result of the last scheduled drill is unknown",
     ),
     ("backup paused", {"backups": replace(WELL.backups, paused=True)}, "is paused"),
-    ("restarted by somebody else", stored(deployment_id="a2-old"), "of an earlier deployment; whether it was replaced"),
+    (
+        "restarted by somebody else",
+        stored(deployment_id="a2-old"),
+        "of an earlier deployment; whether it was replaced is not visible",
+    ),
     (
         "before a change of ours",
         {"token": TokenStatus(True, (), (STORED,))},
-        "this machine stored for mlflow-service is older than a change",
+        "this machine stored for mlflow-service is older than the last change",
     ),
     (
         "another run in progress",
@@ -257,7 +267,7 @@ WARNINGS = [
     (
         "gc left no report",
         collected(last=UNREPORTED),
-        "The last garbage collection has finished, result unknown: no report.",
+        "The last garbage collection finished, result unknown: no report.",
     ),
     ("edited", {"build": replace(WELL.build, edited=("app.py was edited",))}, "app.py was edited"),
 ]
@@ -266,12 +276,20 @@ WARNINGS = [
 @pytest.mark.parametrize(("case", "changes", "message"), WARNINGS, ids=[row[0] for row in WARNINGS])
 def test_warnings(case, changes, message):
     found = warnings(replace(WELL, **changes), [], NOW)
-    assert [message in text for text in found] == ([True] if message else [])
+    assert [message in problem.message for problem in found] == ([True] if message else [])
+
+
+def test_every_code_is_that_of_a_case_with_its_severity():
+    cases = [changes for _, changes, _ in (*PROBLEMS, *WARNINGS)]
+    drift = [StageDrift(1, "x", SAME, "", (), ("look out",))]
+    found = [problem for changes in cases for problem in problems(replace(WELL, **changes), drift, NOW)]
+    assert {problem.code for problem in found} == set(CODES)
+    assert all(problem.remedy for problem in found)
 
 
 def test_equal_warnings_of_stages_are_reported_once():
     stages = [StageDrift(n, "x", SAME, "", (), ("look out",)) for n in (1, 2)]
-    assert warnings(WELL, stages, NOW) == ["look out"]
+    assert [problem.message for problem in warnings(WELL, stages, NOW)] == ["look out"]
 
 
 def setting_of(*states):

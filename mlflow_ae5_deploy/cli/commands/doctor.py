@@ -26,18 +26,18 @@ def command(options: ReleaseWriteOptions, from_platform: FromPlatform = False) -
     """Exits 20 if a check fails. Changes nothing; with --from-platform, nothing that stays."""
     from mlflow_ae5_deploy.operations.doctor.checks import run_checks
     from mlflow_ae5_deploy.operations.doctor.findings import ERROR, Finding
-    from mlflow_ae5_deploy.render.doctor import show, show_summary
+    from mlflow_ae5_deploy.render.doctor import DoctorReporter, show_summary
     from mlflow_ae5_deploy.runbook.stages.order import STAGES
 
     advice = load_settings(options).warnings
-    reporter = options.reporter
+    reporter, every = options.reporter, options.verbose > 0
+    groups = DoctorReporter(reporter, every=every)
 
     def show_finding(finding: Finding) -> None:
-        show(reporter, finding)
-        reporter.doing(NAME)
+        groups.add(finding)
+        reporter.doing(f"check {finding.group}")
 
     with (writing if from_platform else reading)(options, NAME, create_account=False) as context:
-        reporter.doing(NAME)
         findings = run_checks(
             context,
             STAGES,
@@ -47,5 +47,6 @@ def command(options: ReleaseWriteOptions, from_platform: FromPlatform = False) -
             on_finding=show_finding,
             on_log=lambda line: None if options.json else reporter.note(f"  {line}", style="dim"),
         )
-    show_summary(reporter, findings)
+        groups.flush()
+    show_summary(reporter, findings, every=every)
     return FAILED if any(finding.severity == ERROR for finding in findings) else EXIT_DONE

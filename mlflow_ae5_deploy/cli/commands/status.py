@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import sys
+from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mlflow_ae5_deploy.cli.context import given_token, reading
 from mlflow_ae5_deploy.cli.options import ReleaseOptions
-from mlflow_ae5_deploy.common.errors import EXIT_DONE, EXIT_NOT_INSTALLED, PlatformError, StageFailed
+from mlflow_ae5_deploy.common.errors import (
+    EXIT_DONE,
+    EXIT_NOT_INSTALLED,
+    DeployError,
+    PlatformError,
+    StageFailed,
+    Usage,
+)
 
 if TYPE_CHECKING:
     from mlflow_ae5_deploy.engine.context import Context
@@ -18,19 +26,58 @@ if TYPE_CHECKING:
 NAME = "status"
 NOT_HEALTHY = StageFailed.exit_code
 
-Watch = Annotated[float | None, typer.Option("--watch", min=0.5, help="Repeat every so many seconds, until Ctrl-C.")]
+
+class StatusFormat(StrEnum):
+    text = "text"
+    nagios = "nagios"
 
 
-def command(options: ReleaseOptions, watch: Watch = None) -> int:
-    """Exits 0 if healthy, 20 if not, 32 if nothing is installed; with --watch, as the last observation says."""
-    from mlflow_ae5_deploy.render.status import show
+Watch = Annotated[
+    float | None,
+    typer.Option("--watch", metavar="SECONDS", min=0.5, help="Repeat every SECONDS, until Ctrl-C."),
+]
+Format = Annotated[
+    StatusFormat,
+    typer.Option(
+        "--format",
+        metavar="FORMAT",
+        help="text, or nagios: one line, exits 0 (OK), 1 (warning), 2 (critical) or 3 (unknown).",
+    ),
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print the first line only.")]
 
+
+def command(
+    options: ReleaseOptions, watch: Watch = None, format_: Format = StatusFormat.text, quiet: Quiet = False
+) -> int:
+    """Exits 0 if healthy, 20 if not, 32 if nothing is installed; with --watch, by the last observation."""
+    from mlflow_ae5_deploy.render.status import show, show_headline
+
+    if format_ is StatusFormat.nagios:
+        if options.json or quiet or watch is not None:
+            raise Usage("--format nagios excludes --json, --quiet and --watch.", remedy="Leave those out.")
+        return _nagios(options)
+    if quiet and watch is not None:
+        raise Usage("--quiet and --watch exclude each other.", remedy="Leave one out.")
     with reading(options, NAME, create_account=False) as context:
         if watch is not None:
             return _watch(options, context, watch)
         status = _status(options, context)
-        show(options.reporter, status)
+        (show_headline if quiet else show)(options.reporter, status)
         return _exit_code(status)
+
+
+def _nagios(options: ReleaseOptions) -> int:
+    """Unknown, where nothing could be observed."""
+    from mlflow_ae5_deploy.render.status import NAGIOS_UNKNOWN, nagios, nagios_line
+
+    try:
+        with reading(options, NAME, create_account=False) as context:
+            code, line = nagios(_status(options, context))
+    except DeployError as error:
+        code, line = NAGIOS_UNKNOWN, nagios_line(NAGIOS_UNKNOWN, error.what)
+    options.reporter.line(line)
+    return code
 
 
 def _status(options: ReleaseOptions, context: Context) -> Status:

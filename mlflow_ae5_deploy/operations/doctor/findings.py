@@ -3,13 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from mlflow_ae5_deploy.common.errors import DeployError
 
 OK, INFO, WARNING, ERROR, SKIPPED = "ok", "info", "warning", "error", "skipped"
 SEVERITIES = (OK, INFO, WARNING, ERROR, SKIPPED)
 _ASK = "See runbooks/reference/troubleshooting.md."
+# What a check is about, in the order of the report.
+GROUPS = {
+    "machine": ("python", "state-folder", "ae5-tools"),
+    "settings": ("configuration", "credentials", "secret-references", "consumer-credentials"),
+    "platform": ("dns", "reachable", "tls", "clock"),
+    "release": ("release", "mlflow-version"),
+    "data": ("database-uri", "database-driver", "backup-destination"),
+    "account": (
+        *("login", "service-account", "rights", "resource-profiles", "endpoint-name", "keys"),
+        "platform",  # an error of the platform that ended these checks
+    ),
+    "server": ("endpoint-dns", "endpoint-tls", "server", "mlflow-running", "allowed-hosts", "token", "gc-job"),
+    "inside": ("database-from-platform", "artifacts-from-platform", "endpoint-from-platform", "keys-from-platform"),
+}
+_GROUP_OF = {check: group for group, checks in GROUPS.items() for check in checks}
 
 
 @dataclass(frozen=True)
@@ -20,6 +35,13 @@ class Finding:
     severity: str
     message: str
     remedy: str = ""
+
+    @property
+    def group(self) -> str:
+        return _GROUP_OF[self.check]
+
+    def data(self) -> dict[str, str]:
+        return {"group": self.group, **asdict(self)}
 
 
 def ok(check: str, message: str) -> Finding:

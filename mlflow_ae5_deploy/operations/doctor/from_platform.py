@@ -29,8 +29,7 @@ _SEE_LOGS = "See the deployment's log (`logs`), and ask the platform's administr
 
 
 def not_run() -> list[Finding]:
-    why = "database, artifacts, endpoint and keys were not checked from inside the platform"
-    return [skipped("from-platform", why, "Run `doctor --from-platform`: it runs a temporary job there.")]
+    return all_skipped(CHECKS, "they need a job on the platform", "Run `doctor --from-platform`.")
 
 
 def from_platform(context: Context, show: Callable[[str], None]) -> list[Finding]:
@@ -45,9 +44,7 @@ def _run(context: Context, show: Callable[[str], None]) -> list[Finding]:
     settings = context.settings
     project = context.cached.project(settings.project.name)
     if project is None:
-        return all_skipped(
-            CHECKS, "the job runs in the installed project, and nothing is installed", "Run `install` first."
-        )
+        return all_skipped(CHECKS, "nothing is installed, and the job is part of the project", "Run `install` first.")
     command = command_of(settings, "Check")
     revision = context.cached.revisions(project)[0]
     if command not in {item.id for item in revision.commands}:

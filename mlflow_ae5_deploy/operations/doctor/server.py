@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from datetime import datetime
 from urllib.parse import urlsplit
 
 from mlflow_ae5_deploy.common.errors import PlatformError
 from mlflow_ae5_deploy.common.mlflow_api import Health
 from mlflow_ae5_deploy.common.redaction import Secret
 from mlflow_ae5_deploy.engine.context import Context
+from mlflow_ae5_deploy.operations import missed
 from mlflow_ae5_deploy.operations.doctor.findings import (
+    ERROR,
     Finding,
     all_skipped,
     error,
@@ -20,6 +23,7 @@ from mlflow_ae5_deploy.operations.doctor.findings import (
     warning,
 )
 from mlflow_ae5_deploy.operations.doctor.release import mlflow_running, proxied
+from mlflow_ae5_deploy.operations.health_problem import HealthProblem
 from mlflow_ae5_deploy.operations.status.observe import health_at, observe
 from mlflow_ae5_deploy.operations.status.problems import (
     gc_problems,
@@ -44,10 +48,9 @@ def server(context: Context, environment: PackageEnvironment | None, token: Secr
         yield from all_skipped(CHECKS, why)
         return
     if problems := server_problems(state):
-        remedy = "Run `install`: it starts or corrects the deployment. Its log: `logs`."
-        yield error("server", " ".join(problems), remedy)
+        yield _of_problems("server", problems)
     else:
-        yield ok("server", f"{state.deployment.name} is started, and {state.health.message if state.health else ''}")
+        yield ok("server", f"{state.deployment.name} is started; {state.health.message if state.health else ''}")
     if state.version is None:
         yield skipped("mlflow-running", state.version_unknown)
     else:
@@ -55,7 +58,7 @@ def server(context: Context, environment: PackageEnvironment | None, token: Secr
         yield mlflow_running(state.version, pinned, proxied=proxied(context))
     yield hosts(context, state)
     yield _token(context, state, token)
-    yield _collection(state)
+    yield _gc(state, context.clock.now())
 
 
 # host names -------------------------------------------------------------------------------------------------------
@@ -98,7 +101,6 @@ def judge_hosts(answers: dict[str, Health]) -> Finding:
 # token and collection ---------------------------------------------------------------------------------------------
 
 _NEW_TOKEN = "Run `rotate-token`: it issues, tests and stores a new one."  # noqa: S105 - prose
-_TOKEN_IF_NEEDED = "Run `rotate-token --if-needed`: it stores one of this deployment."  # noqa: S105 - prose
 
 
 def _token(context: Context, state: InstallationState, given: Secret | None) -> Finding:
@@ -124,11 +126,11 @@ def _token(context: Context, state: InstallationState, given: Secret | None) -> 
             "stored, but not from this machine; not tested, because the platform does not return its value",
             "Set MLFLOW_TRACKING_TOKEN in the environment to have it tested, or use --from-platform.",
         )
-    unfinished = [] if state.unfinished.running else unfinished_problems(state)
+    unfinished = [] if state.unfinished.running else unfinished_problems(state, now)
     if problems := token_problems(state, now) + unfinished:
-        return error("token", " ".join(problems), _NEW_TOKEN)
+        return _of_problems("token", problems)
     if unsure := unverified_tokens(state):
-        return warning("token", " ".join(unsure), _TOKEN_IF_NEEDED)
+        return _of_problems("token", unsure)
     for stored in state.token.stored:
         if (text := token_expiry.warning(stored.expires, now)) is not None:
             return warning("token", f"{text} ({stored.account})", _NEW_TOKEN)
@@ -139,24 +141,24 @@ def _token(context: Context, state: InstallationState, given: Secret | None) -> 
     )
 
 
-def _collection(state: InstallationState) -> Finding:
-    collection = state.collection
-    if problems := gc_problems(collection):
-        return error("gc-job", " ".join(problems), "Run `schedule-gc`, then `schedule-gc --run-now`.")
-    if collection.outdated and collection.last is not None:
-        return warning(
-            "gc-job", outdated_failure(collection, collection.last), "Wait for it, or run `schedule-gc --run-now`."
-        )
-    if collection.paused:
-        return warning(
-            "gc-job", f"job `{collection.name}` is paused: nothing is collected", "Run `schedule-gc --resume`."
-        )
-    if collection.missed is not None:
-        message = collection.missed.message[:1].lower() + collection.missed.message[1:].rstrip(".")
-        remedy = "Run `schedule-gc --run-now`, and ask the platform's administrator about its scheduler."
-        return (error if collection.missed.again else warning)("gc-job", message, remedy)
-    last = f"the last run: {collection.last.message}" if collection.last else "no run of it is on record"
-    return ok("gc-job", f"job `{collection.name}`, {collection.words}; {last}")
+def _gc(state: InstallationState, now: datetime) -> Finding:
+    gc = state.gc
+    if problems := gc_problems(gc):
+        return _of_problems("gc-job", problems)
+    if gc.outdated and gc.last is not None:
+        return _of_problems("gc-job", [outdated_failure(gc, gc.last, now)])
+    if gc.paused:
+        return warning("gc-job", f"job `{gc.name}` is paused: nothing is collected", "Run `schedule-gc --resume`.")
+    if gc.missed is not None:
+        return _of_problems("gc-job", missed.problems([gc.missed], again=gc.missed.again))
+    last = f"the last run: {gc.last.message}" if gc.last else "no run on record"
+    return ok("gc-job", f"{gc.words}; {last}")
+
+
+def _of_problems(check: str, problems: Sequence[HealthProblem]) -> Finding:
+    """One finding for all of them, with the remedy of the first."""
+    form = error if problems[0].severity == ERROR else warning
+    return form(check, " ".join(problem.message for problem in problems), problems[0].remedy)
 
 
 def not_checked(error: PlatformError) -> list[Finding]:

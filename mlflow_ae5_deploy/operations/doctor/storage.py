@@ -73,7 +73,7 @@ def database_driver(store: StoreUri, environment: PackageEnvironment) -> Finding
     """Whether the environment has what the URI needs: dialect x driver x SQLAlchemy."""
     check, where = "database-driver", f"environment {environment.name} of {environment.command}"
     if store.dialect == "sqlite":
-        return info(check, "sqlite, which needs no driver; for one server only, and not safe on a network volume")
+        return info(check, "sqlite needs no driver; it serves one server only, and is not safe on a network volume")
     if environment.ours and not store.driver_is_implied and store.driver not in OUR_DRIVERS[store.dialect]:
         return error(
             check,
@@ -147,11 +147,12 @@ def judge(destination: str, database: str, artifacts: str) -> Finding:
     if volume and same_volume:
         return warning(
             BACKUP_CHECK,
-            f"snapshots are kept on the volume of the {' and the '.join(same_volume)} ({volume}): losing it loses both",
+            f"snapshots are on the volume of the {' and the '.join(same_volume)} ({volume}); losing that volume loses "
+            "data and backups",
             "Set backup.destination to an object store (s3://, gs://, abfss://) or to another volume.",
         )
     where = f"the volume {volume}" if volume else "an object store"
-    return ok(BACKUP_CHECK, f"snapshots are kept on {where}, apart from the data")
+    return ok(BACKUP_CHECK, f"snapshots are on {where}, apart from the data")
 
 
 def volume_of(location: str) -> str:

@@ -63,7 +63,7 @@ def observe(context: Context, token: Secret | None) -> InstallationState:
         version=version,
         version_unknown=version_unknown,
         token=_token(context),
-        collection=_collection(context, project),
+        gc=_gc(context, project),
         secrets=frozenset(context.cached.secret_names()),
         desired_secrets=_desired_secrets(context),
         shared=tuple(sorted((c.type, c.id) for c in context.cached.collaborators(current.id))) if current else (),
@@ -153,13 +153,13 @@ def health_at(context: Context, url: str, *, host: str | None = None) -> Health:
 def read_version(status: int, text: str, message: str) -> tuple[str | None, str]:
     """(version, why it is not known). A login page also answers 200."""
     match = _VERSION.match(text) if status == 200 else None
-    return (match[1], "") if match else (None, f"/version did not answer with a version: {message}")
+    return (match[1], "") if match else (None, f"/version returned no version: {message}")
 
 
 # garbage collection -----------------------------------------------------------------------------------------------
 
 
-def _collection(context: Context, project: Project | None) -> GcStatus:
+def _gc(context: Context, project: Project | None) -> GcStatus:
     desired = gc_job(context.settings)
     jobs = scheduled_job.jobs_for(context.cached.jobs(), project, desired)
     if not jobs:
@@ -207,7 +207,7 @@ def _in_words(job: Job, now: datetime) -> tuple[str, datetime | None]:
     try:
         schedule = parse_cron(job.schedule or "")
     except Configuration:
-        return "a schedule this tool does not understand", None
+        return "on a schedule that this tool cannot read", None
     return schedule.words[:1].lower() + schedule.words[1:], schedule.next_times(now, 1)[0]
 
 
@@ -216,5 +216,5 @@ def _last_run(context: Context, run: Run) -> LastRun:
         ended = read_result(GcReport, run, context.platform.run_log(run.id))
     except PlatformError as error:
         passed = None if run.state == "completed" else False
-        return LastRun(run.id, run.state, run.created, UNKNOWN, passed, f"its log: {error.what}")
+        return LastRun(run.id, run.state, run.created, UNKNOWN, passed, f"its log cannot be read: {error.what}")
     return LastRun(run.id, run.state, run.created, ended.outcome, ended.passed, ended.message)

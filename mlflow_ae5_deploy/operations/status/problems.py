@@ -1,4 +1,4 @@
-"""What is wrong with an installation, as sentences. Pure.
+"""What is wrong with an installation. Pure.
 
 Healthy means: the server and its database are reachable by those it is shared with; consumers and garbage collection
 have the secrets they need; the last collection, backup, check of a snapshot and drill succeeded. Drift is no problem: a
@@ -10,173 +10,192 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import datetime
 
+from mlflow_ae5_deploy.common.durations import moment
+from mlflow_ae5_deploy.common.text import counted
 from mlflow_ae5_deploy.engine.records import StoredToken
 from mlflow_ae5_deploy.jobs.contract import OUTCOME_INCOMPLETE
 from mlflow_ae5_deploy.operations import missed, status_backups
+from mlflow_ae5_deploy.operations.health_problem import HealthProblem
 from mlflow_ae5_deploy.operations.status.drift import StageDrift
 from mlflow_ae5_deploy.operations.status.state import GcStatus, InstallationState, LastRun
 from mlflow_ae5_deploy.resources import token_expiry
 
 
-def problems(state: InstallationState, now: datetime) -> list[str]:
+def problems(state: InstallationState, drift: Iterable[StageDrift], now: datetime) -> list[HealthProblem]:
+    """Errors first, then warnings."""
+    return [*errors(state, now), *warnings(state, drift, now)]
+
+
+def errors(state: InstallationState, now: datetime) -> list[HealthProblem]:
     """None means healthy."""
     if state.interrupted_upgrade:
         return [_interrupted_upgrade(state), *(server_problems(state) if state.project else [])]
     if state.project is None:
         why = "the account has no such project" if state.account_exists else "the account does not exist"
-        return [f"Nothing is installed: {why}."]
-    sentences = server_problems(state) + token_problems(state, now) + gc_problems(state.collection)
+        return [HealthProblem("not-installed", f"Nothing is installed: {why}.")]
+    found = server_problems(state) + token_problems(state, now) + gc_problems(state.gc)
     if state.interrupted_restore is not None and not state.unfinished.running:
-        sentences.insert(0, f"{state.interrupted_restore.message} {state.interrupted_restore.remedy}")
-    sentences += missed.problems(_missed(state.collection)) + status_backups.problems(state.backups)
-    if not state.unfinished.running:  # a running operation will finish it: a warning
-        sentences += unfinished_problems(state)
+        restore = state.interrupted_restore
+        found.insert(0, HealthProblem("restore-interrupted", restore.message, restore.remedy))
+    found += missed.problems(_missed(state.gc), again=True) + status_backups.errors(state.backups, now)
+    if not state.unfinished.running:  # a running operation will finish it
+        found += unfinished_problems(state, now)
     if state.missing_secrets:
-        sentences.append(f"Not set as secrets of the account: {', '.join(state.missing_secrets)}.")
+        text = f"Secrets of the account are missing: {', '.join(state.missing_secrets)}."
+        found.append(HealthProblem("secrets-missing", text))
     unshared = [f"{kind} {name}" for kind, name in state.desired_shared if (kind, name) not in state.shared]
     if unshared and state.deployment is not None:
-        sentences.append(f"Not shared with {', '.join(unshared)}, although configured.")
-    return sentences
+        found.append(HealthProblem("not-shared", f"Not shared with {', '.join(unshared)}, although configured."))
+    return found
 
 
-def warnings(state: InstallationState, drift: Iterable[StageDrift], now: datetime) -> list[str]:
+def warnings(state: InstallationState, drift: Iterable[StageDrift], now: datetime) -> list[HealthProblem]:
     """What an administrator should know of an installation, healthy or not."""
-    sentences = [text for stage in drift for text in stage.warnings]
+    found = [HealthProblem("configuration", text) for stage in drift for text in stage.warnings]
     if state.unfinished.running:
-        sentences += [f"Another run is in progress: {state.unfinished.running}.", *unfinished_problems(state)]
+        found.append(HealthProblem("run-in-progress", f"Another run is in progress: {state.unfinished.running}."))
     if state.project is None:
-        return sentences
-    sentences += unverified_tokens(state)
-    last = state.collection.last
-    if last is not None and state.collection.outdated:
-        sentences.append(outdated_failure(state.collection, last))
+        return found
+    found += unverified_tokens(state)
+    last = state.gc.last
+    if last is not None and state.gc.outdated:
+        found.append(outdated_failure(state.gc, last, now))
     if last is not None and last.passed is None:
-        sentences.append(f"The last garbage collection has finished, result unknown: {last.message}.")
+        text = f"The last garbage collection finished, result unknown: {last.message}."
+        found.append(HealthProblem("result-unknown", text))
     for token in state.token.stored:
-        text = token_expiry.warning(token.expires, now)
+        text = token_expiry.warning(token.expires, now) or ""
         if text and token.expires is not None and token.expires > now:
-            sentences.append(f"{text.rstrip('.')} ({token.account}).")
-    sentences += missed.warnings(_missed(state.collection)) + status_backups.warnings(state.backups, now)
+            found.append(HealthProblem("token-expiring", f"{text.rstrip('.')} ({token.account})."))
+    found += missed.problems(_missed(state.gc), again=False) + status_backups.warnings(state.backups, now)
     if state.build is not None and state.build.edited:
-        sentences.append(f"The project's files were changed after the upload: {', '.join(state.build.edited[:3])}.")
-    return list(dict.fromkeys(sentences))
+        text = f"The project's files were changed after the upload: {', '.join(state.build.edited[:3])}."
+        found.append(HealthProblem("project-edited", text))
+    return list(dict.fromkeys(found))
 
 
-def _missed(collection: GcStatus) -> list[missed.Missed]:
-    return [collection.missed] if collection.missed else []
+def _missed(gc: GcStatus) -> list[missed.Missed]:
+    return [gc.missed] if gc.missed else []
 
 
-def _interrupted_upgrade(state: InstallationState) -> str:
-    release = state.interrupted_upgrade
+def _interrupted_upgrade(state: InstallationState) -> HealthProblem:
+    code, release = "upgrade-interrupted", state.interrupted_upgrade
     if state.unfinished.running:
-        return f"An upgrade to {release} has not ended: {state.unfinished.running}."
+        text = f"An upgrade to {release} has not finished: {state.unfinished.running}."
+        return HealthProblem(code, text, "Wait until it ends.")
     if state.rollback_failed:
-        return (
-            f"An upgrade to {release} failed, and its rollback has not finished: run `upgrade --roll-back`. "
-            f"Why the upgrade failed: {state.rollback_failed}"
-        )
-    return f"An upgrade to {release} was interrupted: run `upgrade` again, or `upgrade --roll-back`."
+        why = state.rollback_failed.rstrip(".")
+        text = f"An upgrade to {release} failed ({why}), and its rollback has not finished."
+        return HealthProblem(code, text, "Run `upgrade --roll-back`.")
+    return HealthProblem(code, f"An upgrade to {release} was interrupted.")
 
 
 # shared with doctor -----------------------------------------------------------------------------------------------
 
 
-def server_problems(state: InstallationState) -> list[str]:
-    current, sentences = state.deployment, []
+def server_problems(state: InstallationState) -> list[HealthProblem]:
+    current, found = state.deployment, []
     if state.rival is not None:
-        sentences.append(
-            f"The endpoint is used by deployment {state.rival.name} of another project ({state.rival.owner})."
-        )
+        text = f"Deployment {state.rival.name} of another project uses the endpoint (owner {state.rival.owner})."
+        found.append(HealthProblem("endpoint-taken", text))
     for other in state.duplicates:
-        sentences.append(f"A second server uses the same data: deployment {other.name} ({other.id}).")
+        text = f"A second server uses the same data: deployment {other.name} ({other.id})."
+        found.append(HealthProblem("second-server", text))
     if current is None:
-        return [*sentences, "No server runs: the project has no such deployment."]
+        return [*found, HealthProblem("no-server", "No server runs: the project has no such deployment.")]
     if current.public:
-        sentences.append("The deployment is public: anyone can read and delete experiments.")
+        text = "The deployment is public: anyone can read and delete experiments."
+        found.append(HealthProblem("server-public", text))
     if not current.is_started:
         detail = f" ({current.status_text})" if current.status_text else ""
-        return [*sentences, f"The deployment is {current.state}{detail}, not started."]
+        return [
+            *found,
+            HealthProblem("server-not-started", f"The deployment is {current.state}{detail}, not started."),
+        ]
     if not current.url:
-        return [*sentences, "The platform reports no URL for the deployment."]
+        return [*found, HealthProblem("no-url", "The platform reports no URL for the deployment.")]
     if state.health is None:
-        return [*sentences, "The MLflow API is not healthy: it was not checked."]
+        return [*found, HealthProblem("api-not-checked", "The MLflow API was not checked.")]
     if state.health.status == "unauthorised":
-        sentences.append(
-            f"The MLflow API was not checked: the endpoint rejected the login session ({state.health.message})."
-        )
+        text = f"The MLflow API was not checked: the endpoint rejected the login session ({state.health.message})."
+        found.append(HealthProblem("api-not-checked", text))
     elif not state.health.healthy:
-        sentences.append(f"The MLflow API is not healthy: {state.health.message}.")
-    return sentences
+        found.append(HealthProblem("api-unhealthy", f"The MLflow API is not healthy: {state.health.message}."))
+    return found
 
 
-def token_problems(state: InstallationState, now: datetime) -> list[str]:
+def token_problems(state: InstallationState, now: datetime) -> list[HealthProblem]:
     if state.deployment is None:
         return []
     current = [token for token in state.token.stored if token.deployment_id == state.deployment.id]
     expired = [token for token in current if token.expires and token.expires <= now]
-    return [f"The token stored for {_accounts(expired)} has expired."] if expired else []
+    return [HealthProblem("token-expired", f"The token of {_accounts(expired)} has expired.")] if expired else []
 
 
-def unverified_tokens(state: InstallationState) -> list[str]:
+def unverified_tokens(state: InstallationState) -> list[HealthProblem]:
     """Why this machine does not know that the stored tokens work. Another administrator may have stored others."""
     token = state.token
     if not token.stored and not token.previous:
-        stored_elsewhere = (
-            "The token was stored from another machine; whether it is of this deployment is not known here."
-        )
-        return [stored_elsewhere] if token.listed else []
+        text = "Another machine stored the token; whether it is current is not visible from here."
+        return [HealthProblem("token-not-known", text)] if token.listed else []
     if state.deployment is None:
         return []
-    sentences, remedy = [], "Run `rotate-token --if-needed`."
+    found = []
     if earlier := [one for one in token.stored if one.deployment_id != state.deployment.id]:
-        sentences.append(
-            f"The token this machine stored for {_accounts(earlier)} is of an earlier deployment; "
-            f"whether it was replaced since is not known here. {remedy}"
+        text = (
+            f"The token that this machine stored for {_accounts(earlier)} is of an earlier deployment; "
+            "whether it was replaced is not visible from here."
         )
+        found.append(HealthProblem("token-outdated", text))
     if token.previous:
-        sentences.append(
-            f"The token this machine stored for {_accounts(token.previous)} is older than a change to the deployment. "
-            f"{remedy}"
+        text = (
+            f"The token that this machine stored for {_accounts(token.previous)} is older than the last change to "
+            "the deployment."
         )
-    return sentences
+        found.append(HealthProblem("token-outdated", text))
+    return found
 
 
 def _accounts(tokens: Iterable[StoredToken]) -> str:
     return ", ".join(token.account for token in tokens)
 
 
-def unfinished_problems(state: InstallationState) -> list[str]:
+def unfinished_problems(state: InstallationState, now: datetime) -> list[HealthProblem]:
     unfinished = state.unfinished
     if unfinished.restart_since is not None:
-        started = f"{unfinished.restart_since:%Y-%m-%d %H:%M} UTC"
-        return [f"A restart that was started at {started} has not finished. Run `rotate-token` to finish it."]
+        text = f"A restart has not finished; it was started {moment(unfinished.restart_since, now)}."
+        return [HealthProblem("restart-interrupted", text)]
     if unfinished.accounts_left:
-        reason = f"{', '.join(unfinished.accounts_left)} has not got the new token"
+        reason = f"no new token for {', '.join(unfinished.accounts_left)} yet"
     elif unfinished.gc_untested:
         reason = "the gc job was not tested with the new token"
     else:
         return []
-    return [f"A token rotation has not finished: {reason}. Run `rotate-token` to finish it."]
+    return [HealthProblem("rotation-interrupted", f"A token rotation has not finished: {reason}.")]
 
 
-def gc_problems(collection: GcStatus) -> list[str]:
-    if collection.jobs == 0:
-        return ["There is no garbage collection job."]
-    sentences = []
-    if collection.jobs > 1:
-        sentences.append(f"There are {collection.jobs} garbage collection jobs; there must be one.")
-    last = collection.last
-    if last is not None and last.passed is False and not collection.outdated:
-        sentences.append(f"The last garbage collection {_failure(last)}: {last.message or last.state}.")
-    return sentences
+def gc_problems(gc: GcStatus) -> list[HealthProblem]:
+    if gc.jobs == 0:
+        return [HealthProblem("gc-missing", "There is no garbage collection job.")]
+    found = []
+    if gc.jobs > 1:
+        text = f"There are {counted(gc.jobs, 'garbage collection jobs')}; there must be one."
+        found.append(HealthProblem("gc-duplicate", text))
+    last = gc.last
+    if last is not None and last.passed is False and not gc.outdated:
+        text = f"The last garbage collection {_failure(last)}: {last.message or last.state}."
+        found.append(HealthProblem("gc-failed", text))
+    return found
 
 
 def _failure(last: LastRun) -> str:
     return "is incomplete" if last.outcome == OUTCOME_INCOMPLETE else "failed"
 
 
-def outdated_failure(collection: GcStatus, last: LastRun) -> str:
-    return (
-        f"The last garbage collection {_failure(last)} ({last.message or last.state}), but before the token was "
-        f"renewed at {collection.renewed:%Y-%m-%d %H:%M} UTC. The next run shows whether it works now."
+def outdated_failure(gc: GcStatus, last: LastRun, now: datetime) -> HealthProblem:
+    renewed = f" at {moment(gc.renewed, now)}" if gc.renewed else ""
+    text = (
+        f"The last garbage collection {_failure(last)} ({last.message or last.state}), before the token was "
+        f"renewed{renewed}."
     )
+    return HealthProblem("gc-not-retested", text)

@@ -10,30 +10,38 @@ from mlflow_ae5_deploy.common.errors import LoginFailed
 from mlflow_ae5_deploy.common.redaction import Secret
 from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.engine.stage import AnyStage
+from mlflow_ae5_deploy.operations.health_problem import ERROR, WARNING, HealthProblem
 from mlflow_ae5_deploy.operations.status.drift import DIFFERS, SIGN_IN, UNKNOWN, StageDrift, compare_stages
 from mlflow_ae5_deploy.operations.status.observe import observe
-from mlflow_ae5_deploy.operations.status.problems import problems, warnings
+from mlflow_ae5_deploy.operations.status.problems import problems
 from mlflow_ae5_deploy.operations.status.state import InstallationState
 
 
 @dataclass(frozen=True)
 class Status:
-    """Result of one observation. problems: why it is not healthy. stages: each compared with the configuration."""
+    """Result of one observation. problems: errors first. stages: each compared with the configuration."""
 
     observed: datetime
     host: str
     account: str
     project: str
     state: InstallationState
-    problems: tuple[str, ...]
-    warnings: tuple[str, ...]
+    problems: tuple[HealthProblem, ...]
     stages: tuple[StageDrift, ...]
     requests: int
     seconds: float
 
     @property
+    def errors(self) -> list[HealthProblem]:
+        return [problem for problem in self.problems if problem.severity == ERROR]
+
+    @property
+    def warnings(self) -> list[HealthProblem]:
+        return [problem for problem in self.problems if problem.severity == WARNING]
+
+    @property
     def healthy(self) -> bool:
-        return not self.problems
+        return not self.errors
 
     @property
     def drift(self) -> list[StageDrift]:
@@ -66,8 +74,7 @@ def status(context: Context, stages: Sequence[AnyStage], token: Secret | None = 
         account=context.account,
         project=context.settings.project.name,
         state=state,
-        problems=tuple(problems(state, now)),
-        warnings=tuple(warnings(state, drift, now)),
+        problems=tuple(problems(state, drift, now)),
         stages=tuple(drift),
         requests=context.access.costs()[0] - before,
         seconds=context.clock.monotonic() - began,

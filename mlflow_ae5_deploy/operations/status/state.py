@@ -101,7 +101,7 @@ class InstallationState:
     version: str | None
     version_unknown: str
     token: TokenStatus
-    collection: GcStatus
+    gc: GcStatus
     secrets: frozenset[str]
     desired_secrets: tuple[str, ...]
     shared: tuple[tuple[str, str], ...]

@@ -1,0 +1,211 @@
+"""What can be wrong with an installation: a stable code for each, as monitoring reads it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+ERROR, WARNING = "error", "warning"
+
+
+@dataclass(frozen=True)
+class ProblemCode:
+    """severity: an error makes the installation unhealthy. remedy: unless the problem has one of its own."""
+
+    code: str
+    severity: str
+    meaning: str
+    remedy: str
+
+
+_ROWS = (
+    ProblemCode("not-installed", ERROR, "There is no such project, or no such account.", "Run `install`."),
+    ProblemCode(
+        "upgrade-interrupted",
+        ERROR,
+        "An upgrade or its rollback has not finished.",
+        "Run the same `upgrade` again, or `upgrade --roll-back`.",
+    ),
+    ProblemCode(
+        "restore-interrupted",
+        ERROR,
+        "A restore has not finished; the data is or may be incomplete.",
+        "Run the same `restore` again to resume it, or `restore --undo`.",
+    ),
+    ProblemCode("restart-interrupted", ERROR, "A restart has not finished.", "Run `rotate-token` to finish it."),
+    ProblemCode(
+        "rotation-interrupted", ERROR, "A token rotation has not finished.", "Run `rotate-token` to finish it."
+    ),
+    ProblemCode(
+        "endpoint-taken",
+        ERROR,
+        "A deployment of another project uses the endpoint.",
+        "Have that deployment stopped, or choose another deployment.endpoint. Then run `install`.",
+    ),
+    ProblemCode(
+        "second-server", ERROR, "A second deployment uses the same data.", "Run `install`, which stops the second one."
+    ),
+    ProblemCode("no-server", ERROR, "The project has no deployment.", "Run `install` to start the server."),
+    ProblemCode(
+        "server-public",
+        ERROR,
+        "The deployment is public: no login protects the data.",
+        "Run `install`, which makes it private.",
+    ),
+    ProblemCode(
+        "server-not-started",
+        ERROR,
+        "The deployment has failed or is still starting.",
+        "Read its log with `logs`. `install` starts it again.",
+    ),
+    ProblemCode(
+        "no-url", ERROR, "The platform reports no URL for the deployment.", "Restart it with `rotate-token --restart`."
+    ),
+    ProblemCode(
+        "api-unhealthy",
+        ERROR,
+        "The MLflow API or its database does not work.",
+        "Read the server's log with `logs`. `doctor --from-platform` tests the database.",
+    ),
+    ProblemCode(
+        "api-not-checked",
+        ERROR,
+        "The endpoint rejected the login session, so the API was not checked.",
+        "Run `verify`, which uses a token.",
+    ),
+    ProblemCode("token-expired", ERROR, "A stored token has expired.", "Run `rotate-token`."),
+    ProblemCode("secrets-missing", ERROR, "Secrets that the server or its clients need are not set.", "Run `install`."),
+    ProblemCode("not-shared", ERROR, "A configured group or user has no access.", "Run `install`."),
+    ProblemCode("gc-missing", ERROR, "There is no garbage collection job.", "Run `schedule-gc`, which creates it."),
+    ProblemCode(
+        "gc-duplicate",
+        ERROR,
+        "More than one garbage collection job exists.",
+        "Run `schedule-gc`, which deletes the others.",
+    ),
+    ProblemCode(
+        "gc-failed",
+        ERROR,
+        "The last garbage collection failed or skipped some of its work.",
+        "Read its log with `logs --run latest`, fix the cause, then run `schedule-gc --run-now`.",
+    ),
+    ProblemCode(
+        "job-overdue",
+        ERROR,
+        "Two or more runs of a scheduled job in a row did not start.",
+        "Ask the platform's administrator about its job scheduler.",
+    ),
+    ProblemCode("backup-failed", ERROR, "The last backup failed.", "Fix the cause, then run `backup`."),
+    ProblemCode(
+        "backup-damaged",
+        ERROR,
+        "The last check of a snapshot found damage.",
+        "Make another snapshot with `backup`, then run `backup verify`.",
+    ),
+    ProblemCode(
+        "backup-not-checked",
+        ERROR,
+        "The last check of a snapshot did not finish.",
+        "Fix the cause, then run `backup verify`.",
+    ),
+    ProblemCode("drill-failed", ERROR, "The last drill failed.", "Fix the cause, then run `drill`."),
+    ProblemCode("prune-failed", ERROR, "The last prune failed.", "Fix the cause, then run `backup prune`."),
+    ProblemCode(
+        "repository-missing",
+        ERROR,
+        "The last job that used the backup repository did not find it.",
+        "Fix the cause, then run `backup list`.",
+    ),
+    ProblemCode(
+        "repository-replaced",
+        ERROR,
+        "The backup destination holds another repository than before.",
+        "Check that its volume is mounted. `backup list --new-repository` accepts the new repository.",
+    ),
+    ProblemCode(
+        "run-in-progress", WARNING, "Another run works on this installation.", "Wait until it ends, then look again."
+    ),
+    ProblemCode(
+        "token-not-known",
+        WARNING,
+        "Another machine stored the token; whether it is current is not visible from here.",
+        "Run `doctor --from-platform` to test it.",
+    ),
+    ProblemCode(
+        "token-outdated",
+        WARNING,
+        "The token stored by this machine is of an earlier deployment.",
+        "Run `rotate-token --if-needed`.",
+    ),
+    ProblemCode("token-expiring", WARNING, "A stored token expires within 30 days.", "Run `rotate-token`."),
+    ProblemCode(
+        "gc-not-retested",
+        WARNING,
+        "The last garbage collection failed, and the token was renewed since.",
+        "Wait for the next run, or start one: `schedule-gc --run-now`.",
+    ),
+    ProblemCode(
+        "result-unknown",
+        WARNING,
+        "The last run of a job wrote no readable result.",
+        "Read its log with `logs --run latest`.",
+    ),
+    ProblemCode(
+        "job-late",
+        WARNING,
+        "A run of a scheduled job did not start within an hour.",
+        "Wait for the next one. If that does not start either, ask the platform's administrator.",
+    ),
+    ProblemCode(
+        "no-backup",
+        WARNING,
+        "This machine has seen no snapshot.",
+        "Run `backup`, or `backup list` to query the destination.",
+    ),
+    ProblemCode(
+        "backup-old",
+        WARNING,
+        "The newest known snapshot is over a week old, and no backup is scheduled.",
+        "Run `backup`.",
+    ),
+    ProblemCode("backup-paused", WARNING, "The scheduled backup is paused.", "Resume the job on the platform."),
+    ProblemCode(
+        "backup-incomplete",
+        WARNING,
+        "The newest snapshot lacks artifacts.",
+        "Make them readable, or back them up where they are.",
+    ),
+    ProblemCode(
+        "backup-shrunk",
+        WARNING,
+        "Many runs or artifacts of the previous snapshot are missing in the newest.",
+        "Check the database and the artifact volume. If users deleted the data, nothing has to be done.",
+    ),
+    ProblemCode(
+        "project-edited",
+        WARNING,
+        "The project's files were changed after the upload.",
+        "Run `plan` to see whether `install` would replace them.",
+    ),
+    ProblemCode("configuration", WARNING, "A stage of `install` has a warning.", "Run `plan` for the details."),
+)
+CODES = {row.code: row for row in _ROWS}
+
+
+@dataclass(frozen=True)
+class HealthProblem:
+    """One observed problem. code: one of CODES."""
+
+    code: str
+    message: str  # a sentence
+    remedy: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.remedy:
+            object.__setattr__(self, "remedy", CODES[self.code].remedy)
+
+    @property
+    def severity(self) -> str:
+        return CODES[self.code].severity
+
+    def data(self) -> dict[str, str]:
+        return {"code": self.code, "severity": self.severity, "message": self.message, "remedy": self.remedy}

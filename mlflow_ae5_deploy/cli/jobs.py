@@ -13,9 +13,6 @@ if TYPE_CHECKING:
     from mlflow_ae5_deploy.jobs.tasks import JobRequest
 
 
-_REPORTS_ONLY = ("list", "show", "list-saved")  # their log matters only when they fail
-
-
 def run_task(
     verb: str, task: JobRequest[Any], options: WriteOptions, *, wait: float, new_repository: bool = False
 ) -> int:
@@ -30,8 +27,7 @@ def run_task(
     try:
         with writing(options, verb) as context:
             reporter.doing(task.purpose)
-            if action not in _REPORTS_ONLY:
-                follow(context, reporter)
+            follow(context, reporter)
             job_result = backup.requested(context, task, seconds=wait, new_repository=new_repository)
             if job_result.succeeded:
                 show(reporter, job_result)

@@ -215,7 +215,11 @@ def command(function: Callable[..., int]) -> Callable[..., int]:
 
         options = kind(**{parameter.name: values.pop(parameter.name) for parameter in shared})
         with contextlib.closing(options.reporter), logged(options.reporter, options.verbose):
-            return function(options, **values)
+            try:
+                return function(options, **values)
+            except KeyboardInterrupt:
+                options.reporter.interrupted()
+                raise
 
     parameters = [parameter.replace(annotation=hints[parameter.name]) for parameter in own]
     wrapper.__signature__ = inspect.Signature([*parameters, *shared])  # type: ignore[attr-defined]

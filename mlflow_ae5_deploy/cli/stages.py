@@ -19,9 +19,6 @@ if TYPE_CHECKING:
     from mlflow_ae5_deploy.render.console import Reporter
 
 
-_REPORT = '{"command": '  # how the last line of a job's log begins
-
-
 def run_all(
     verb: str,
     options: ReleaseWriteOptions,
@@ -59,14 +56,9 @@ def run_all(
 
 
 def follow(context: Context, reporter: Reporter) -> None:
-    """Show the logs of jobs as they grow; not with --json."""
-
-    def show(line: str) -> None:
-        if not line.startswith(_REPORT):  # it is rendered as text
-            reporter.foreign(line, "  | ")
-
-    if not reporter.json_mode:
-        context.on_line = show
+    """With --verbose, show the logs of jobs as they grow."""
+    if reporter.verbose:
+        context.on_line = lambda line: reporter.log(f"  | {line}")
 
 
 def _verify(options: ReleaseWriteOptions, context: Context) -> Verification:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from mlflow_ae5_deploy.ae5.cache import PlatformCache
 from mlflow_ae5_deploy.ae5.client import Client
@@ -19,6 +19,7 @@ from mlflow_ae5_deploy.config.secret_refs import SecretResolver
 from mlflow_ae5_deploy.config.settings import Settings
 from mlflow_ae5_deploy.engine.change import Change
 from mlflow_ae5_deploy.engine.journal import Journal
+from mlflow_ae5_deploy.engine.progress import NoProgress, Progress
 from mlflow_ae5_deploy.engine.state import SavedState
 
 if TYPE_CHECKING:
@@ -79,24 +80,6 @@ class StageOutputs:
     keys_made: bool = False  # in this run, so nobody has a copy yet
 
 
-class Progress(Protocol):
-    """The progress display, which the command line implements."""
-
-    def waiting(self, what: str, seconds: float) -> None: ...
-
-    def progress(self, what: str, done: float, total: float | None) -> None: ...
-
-
-class NoProgress:
-    """Show nothing."""
-
-    def waiting(self, what: str, seconds: float) -> None:
-        pass
-
-    def progress(self, what: str, done: float, total: float | None) -> None:
-        pass
-
-
 @dataclass(frozen=True)
 class Folders:
     state: Path  # of the installation: state, journal, lock, archives
@@ -118,7 +101,7 @@ class Context:
     clock: Clock
     folders: Folders
     progress: Progress = field(default_factory=NoProgress)
-    on_line: Callable[[str], None] | None = None  # gets the log of a job while it runs
+    on_line: Callable[[str], None] | None = None  # gets the log of a job while it runs, with --verbose
     outputs: StageOutputs = field(default_factory=StageOutputs)
 
     @property

@@ -9,7 +9,7 @@ from mlflow_ae5_deploy.common.errors import ReleaseRefused
 from mlflow_ae5_deploy.common.files import write_private
 from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.jobs.contract import GC_DRY_RUN
-from mlflow_ae5_deploy.jobs.logs import OnLine, follow_run
+from mlflow_ae5_deploy.jobs.logs import OnLine, follow_run, job_log
 from mlflow_ae5_deploy.jobs.one_off import run_once
 from mlflow_ae5_deploy.jobs.reports import GcReport
 from mlflow_ae5_deploy.jobs.result import JobResult, read_result
@@ -21,7 +21,7 @@ def run_now(context: Context, job: Job, show: OnLine, *, seconds: float) -> JobR
     """Start a run of this job and follow it to its end."""
     run = context.platform.run_job(job.id)
     context.journal.effect("run", "job", job.name, id=run.id)
-    return read_result(GcReport, *follow_run(context, run.id, show, seconds=seconds))
+    return read_result(GcReport, *follow_run(context, run.id, job_log(context, show), seconds=seconds))
 
 
 def cannot_rehearse(context: Context, project: Project, desired: JobSpec) -> str | None:
@@ -43,4 +43,4 @@ def rehearse(
     """Run one dry run, as a temporary job. Ask `cannot_rehearse` first."""
     variables = (*desired.variables, (GC_DRY_RUN, "true"))
     once = replace(desired, name=f"{desired.name} dry run", schedule="", variables=variables)
-    return read_result(GcReport, *run_once(context, project, once, show, seconds=seconds))
+    return read_result(GcReport, *run_once(context, project, once, job_log(context, show), seconds=seconds))

@@ -9,12 +9,16 @@ from mlflow_ae5_deploy.ae5.models import Run
 from mlflow_ae5_deploy.common.clock import Deadline, poll_until
 from mlflow_ae5_deploy.common.errors import NotFound, Refused
 from mlflow_ae5_deploy.engine.context import Context
+from mlflow_ae5_deploy.engine.progress import JOB_END, Phase
+from mlflow_ae5_deploy.jobs import progress
+from mlflow_ae5_deploy.jobs.contract import last_line
 
 CUT = "[... the platform no longer returns some lines of the log ...]"
 _log = logging.getLogger(__name__)
 _ANCHOR = 20  # lines that locate the end of what was shown, in a log that lost its beginning
 _VISIBLE = 60.0  # seconds until a run that was just started must be listed
 _SETTINGS = "settings ("  # the start of a job's table of settings
+_SANDBOX = "[sandbox] "  # the start of a note on what a sandbox does otherwise than a real AE5
 _LAGGING = 3  # more reads after a run's end: the log may come later than the state
 
 OnLine = Callable[[str], None]
@@ -56,25 +60,37 @@ class LogTail:
         return whole[at + len(anchor) :] if at >= 0 else f"{CUT}\n{whole}"
 
 
-class WithoutSettings:
-    """Shows a job's log without its table of settings; that matters after failures."""
+class JobLog:
+    """Passes the lines of a job's log on: progress lines to the display, what the job itself writes to `show`.
 
-    def __init__(self, show: OnLine) -> None:
-        self._show = show
-        self._settings: list[str] = []
-        self._within = False
+    Not shown: its settings, its report, and the notes of a sandbox.
+    """
+
+    def __init__(self, show: OnLine, on_phase: Callable[[Phase], None] = lambda _phase: None) -> None:
+        self._show, self._on_phase = show, on_phase
+        self._in_settings = False
 
     def __call__(self, line: str) -> None:
-        self._within = line.startswith(_SETTINGS) or (self._within and line.startswith("  "))
-        if self._within:
-            self._settings.append(line)
-        else:
+        self._in_settings = line.startswith(_SETTINGS) or (self._in_settings and line.startswith("  "))
+        if (phase := progress.parse(line)) is not None:
+            self._on_phase(phase)
+        elif not (self._in_settings or line.startswith(_SANDBOX) or last_line(line)):
             self._show(line)
 
-    def show_settings(self) -> None:
-        settings, self._settings = self._settings, []
-        for line in settings:
-            self._show(line)
+
+def job_log(context: Context, show: OnLine = lambda _line: None) -> OnLine:
+    """What to do with each line of a job's log: with --verbose all are shown, else `show` gets those that it wrote."""
+    whole = context.on_line
+    if whole is None:
+        return JobLog(show, context.progress.phase)
+
+    def on_line(line: str) -> None:
+        if (phase := progress.parse(line)) is not None:
+            context.progress.phase(phase)
+        else:
+            whole(line)
+
+    return on_line
 
 
 def follow_run(context: Context, run_id: str, show: OnLine, *, seconds: float, last: int = 0) -> tuple[Run, str]:
@@ -101,7 +117,7 @@ def follow_run(context: Context, run_id: str, show: OnLine, *, seconds: float, l
         waiting_for=f"run {run_id} to end",
         deadline=Deadline(context.clock, seconds),
         longest=3.0,
-        on_wait=context.progress.waiting,
+        on_wait=lambda _what, seconds: context.progress.waiting(JOB_END, seconds),
         remedy="It continues on the platform: `logs --follow --run latest` shows it.",
     )
     _log.info("run %s of %s: %s", ended.id, ended.name, ended.state)

@@ -17,8 +17,7 @@ from mlflow_ae5_deploy.engine.change import Change
 from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.engine.executor import applying
 from mlflow_ae5_deploy.jobs import job_errors, latest_outcomes, other_machines, saved_logs
-from mlflow_ae5_deploy.jobs.contract import last_line
-from mlflow_ae5_deploy.jobs.logs import WithoutSettings
+from mlflow_ae5_deploy.jobs.logs import JobLog, job_log
 from mlflow_ae5_deploy.jobs.one_off import run_once
 from mlflow_ae5_deploy.jobs.reports import R
 from mlflow_ae5_deploy.jobs.result import JobResult, read_result
@@ -116,7 +115,6 @@ def attempt(
     check_profile(context, context.settings.backup.resource_profile, "backup.resource_profile")
     if task.command in _ALONE and "--dry-run" not in task.words and not task.variables:
         other_machines.refuse_meanwhile(context, project)
-    quiet = WithoutSettings(context.on_line or (lambda _line: None))
 
     def on_end(ended: Run, log: str) -> None:
         job_result = read_result(task.report, ended, log)
@@ -130,7 +128,7 @@ def attempt(
                 context,
                 project,
                 one_off_spec(context, task),
-                quiet,
+                job_log(context),
                 seconds=seconds,
                 resume=True,
                 accept_ended=accept_ended,
@@ -145,17 +143,13 @@ def attempt(
     context.journal.write("note", action=task.purpose, outcome=job_result.outcome, what=job_result.message)
     latest_outcomes.note(context.state, task, job_result, context.clock.now())
     log_saved = saved_logs.find(context, job_result.run_id) is not None
-    if not job_result.succeeded and not log_saved:
-        quiet.show_settings()
     return replace(job_result, tail="" if context.on_line is not None else _tail(log), log_saved=log_saved)
 
 
 def _tail(log: str) -> str:
     lines = list[str]()
-    quiet = WithoutSettings(lines.append)
+    add = JobLog(lines.append)
     for line in log.splitlines():
         if line.strip():
-            quiet(line)
-    if last_line(lines[-1] if lines else ""):
-        lines.pop()
+            add(line)
     return scrub("\n".join(lines[-_TAIL:]))

@@ -28,7 +28,6 @@ from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.engine.executor import execute
 from mlflow_ae5_deploy.jobs import gc, one_off, runner
 from mlflow_ae5_deploy.jobs.contract import GC_DRY_RUN, INCOMPLETE
-from mlflow_ae5_deploy.jobs.logs import WithoutSettings
 from mlflow_ae5_deploy.jobs.reports import GcReport
 from mlflow_ae5_deploy.jobs.result import JobResult
 from mlflow_ae5_deploy.jobs.spec import JobSpec
@@ -250,18 +249,17 @@ def _check_dry_run(context: Context, project: Project, desired: JobSpec) -> None
 
 
 def _run(context: Context, request: GcRequest, desired: JobSpec, progress: GcProgress) -> JobResult[GcReport] | None:
-    quiet = WithoutSettings(progress.log)
     try:
         if request.action == "run":
             job = required_jobs(context, desired)[0]
             progress.run_starts(dry=False)
-            return gc.run_now(context, job, quiet, seconds=request.wait)
+            return gc.run_now(context, job, progress.log, seconds=request.wait)
         if request.action == "rehearse":
             project = runner.required_project(context)
             _check_command(context, project, desired)
             _check_dry_run(context, project, desired)
             progress.run_starts(dry=True)
-            return gc.rehearse(context, project, desired, quiet, seconds=request.wait)
+            return gc.rehearse(context, project, desired, progress.log, seconds=request.wait)
     except DeadlineExceeded as error:
         remedy = "Use a longer --wait, or see its log with `logs --run latest`."
         raise DeadlineExceeded(error.what, where=error.where, remedy=remedy) from None

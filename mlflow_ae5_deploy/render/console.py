@@ -13,23 +13,22 @@ from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
 from mlflow_ae5_deploy.common.redaction import scrub
-from mlflow_ae5_deploy.common.text import Target, addressed, size, with_short_ids, with_target
+from mlflow_ae5_deploy.common.text import Target, addressed, with_short_ids, with_target
 from mlflow_ae5_deploy.common.visible import json_text, visible, visible_lines
 from mlflow_ae5_deploy.render.format import Mark, ascii_only, in_ascii, table_lines
+from mlflow_ae5_deploy.render.progress import ProgressLine
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.status import Status
 
     from mlflow_ae5_deploy.common.errors import DeployError
+    from mlflow_ae5_deploy.engine.progress import Phase
     from mlflow_ae5_deploy.engine.stage import AnyStage
     from mlflow_ae5_deploy.operations.verify import Check
 
 SCHEMA = 1  # of every JSON document
-_BAR = 30  # characters
 # Fields of a JSON document with commands that a person runs.
 _WITH_COMMANDS = ("remedy", "warnings", "problems", "notes", "markdown")
-_SPINNER = 3  # characters beside the text of the progress line
 
 
 class Reporter:
@@ -46,14 +45,13 @@ class Reporter:
         err: TextIO | None = None,
     ) -> None:
         self.json_mode = json_mode
-        self._verbose = verbose
+        self.verbose = verbose
         self._target = target
         self._out_file = out or sys.stdout
         self._err_file = err or sys.stderr
         self._out: Console | None = None
         self._err: Console | None = None
-        self._status: Status | None = None
-        self._doing = ""
+        self._progress: ProgressLine | None = None
 
     # consoles are made when first needed: importing rich costs more than most verbs take --------------------------
 
@@ -127,7 +125,7 @@ class Reporter:
 
     def _shown(self, text: str) -> str:
         shown = visible(addressed(scrub(text), self._target))
-        return shown if self._verbose else with_short_ids(shown)
+        return shown if self.verbose else with_short_ids(shown)
 
     def _print(self, console: Console, text: str, style: str | None = None) -> None:
         """The one way to a terminal; `text` is safe for it."""
@@ -155,40 +153,33 @@ class Reporter:
 
     # progress ---------------------------------------------------------------------------------------------------
 
-    def doing(self, text: str) -> None:
-        self._doing = text
-        self._show(text)
+    @property
+    def progress(self) -> ProgressLine:
+        if self._progress is None:
+            self._progress = ProgressLine(self._err_file, lambda: self.err, quiet=self.json_mode)
+        return self._progress
 
-    def waiting(self, what: str, seconds: float) -> None:
-        self._show(", ".join(part for part in (self._doing, f"waiting for {what}", f"{seconds:.0f} s") if part))
+    def doing(self, text: str, step: str = "") -> None:
+        """step: `step 2 of 8`, of a longer piece of work."""
+        self.progress.step(text, step)
 
-    def progress(self, what: str, done: float, total: float | None) -> None:
-        """A bar where the size is known. done and total in bytes."""
-        if not total:
-            self._show(f"{what}: {size(done)}")
-            return
-        filled = int(_BAR * min(done / total, 1))
-        bar = "█" * filled + "░" * (_BAR - filled)
-        self._show(f"{what}: {bar} {size(done)} of {size(total)}")
+    def waiting(self, what: str, _seconds: float = 0.0) -> None:
+        self.progress.waiting(what)
 
-    def _show(self, text: str) -> None:
-        if self.json_mode or not self._err_file.isatty():
-            return
-        from rich.text import Text  # as a plain string it would be taken for markup
+    def phase(self, phase: Phase) -> None:
+        self.progress.phase(phase)
 
-        line, width = visible(scrub(text)), self.err.width - _SPINNER
-        if len(line) > width:  # a progress line that the terminal wraps cannot be erased
-            line = line[: max(width - 1, 0)] + "…"
-        if self._status is None:
-            self._status = self.err.status(Text(line))
-            self._status.start()
-        else:
-            self._status.update(Text(line))
+    def server_down(self, *, down: bool) -> None:
+        self.progress.server_down(down=down)
 
     def _pause(self) -> None:
-        if self._status is not None:
-            self._status.stop()
-            self._status = None
+        if self._progress is not None:
+            self._progress.pause()
+
+    def interrupted(self) -> None:
+        """Say what was being done, to a person who was shown it."""
+        if self._progress is not None and self._progress.is_watched and (position := self._progress.position()):
+            self.note(f"Stopped during: {position}.")
 
     def close(self) -> None:
         self._pause()
@@ -196,7 +187,7 @@ class Reporter:
     # the run ----------------------------------------------------------------------------------------------------
 
     def stage_begins(self, stage: AnyStage) -> None:
-        self.doing(f"stage {stage.number} of 14, {stage.name}")
+        self.doing(stage.name, f"stage {stage.number} of 14")
 
     def check(self, check: Check) -> None:
         self._pause()
@@ -208,7 +199,7 @@ class Reporter:
         self._pause()
         self.err.print()
         what = visible(scrub(f"Error: {error.what}"))  # a command in it is named, not recommended
-        if not self._verbose:
+        if not self.verbose:
             what = with_short_ids(what)
         self._print(self.err, _broken(self.err, what), "bold red")
         location = ", ".join(dict.fromkeys(part for part in (stage, error.where) if part))

@@ -163,6 +163,7 @@ def stop(context: Context, deployment: Deployment, *, another_serves: bool = Fal
     context.platform.stop_deployment(deployment.id)
     if not another_serves:
         context.outputs.no_server = STOPPED
+        context.progress.server_down(down=True)
     context.journal.effect("stop", "deployment", deployment.name, id=deployment.id)
     context.cached.forget("deployments", "endpoints")
 
@@ -182,6 +183,7 @@ def await_serving(context: Context, deployment: Deployment) -> Deployment:
     context.outputs.deployment = started
     await_health(context, started)
     context.outputs.no_server = ""
+    context.progress.server_down(down=False)
     _note_running(context)
     _await_listed(context, started)
     return started

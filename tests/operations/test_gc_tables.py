@@ -15,7 +15,7 @@ from mlflow_ae5_deploy.common.cron import parse_cron
 from mlflow_ae5_deploy.common.errors import DeadlineExceeded
 from mlflow_ae5_deploy.common.redaction import Secret
 from mlflow_ae5_deploy.config.settings import Settings
-from mlflow_ae5_deploy.engine.context import NoProgress
+from mlflow_ae5_deploy.engine.progress import NoProgress
 from mlflow_ae5_deploy.jobs.contract import last_line
 from mlflow_ae5_deploy.jobs.logs import CUT, LogTail, follow_run
 from mlflow_ae5_deploy.jobs.one_off import surplus

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+from dataclasses import replace
 from types import UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
 import pytest
 
 from mlflow_ae5_deploy.common import errors
-from mlflow_ae5_deploy.jobs import contract, reports, tasks
+from mlflow_ae5_deploy.engine.progress import Phase
+from mlflow_ae5_deploy.jobs import contract, progress, reports, tasks
 from mlflow_ae5_deploy.jobs.contract import last_line, read
 from mlflow_ae5_deploy.jobs.reports import BackupReport, GcReport, Report, RestoreReport
 from tests.contract import CONTRACT
@@ -71,6 +74,8 @@ def test_names_and_numbers_are_those_of_the_contract():
     assert set(CONTRACT["outcomes"]["success"]) == contract.SUCCESS
     assert contract.OUTCOME_INCOMPLETE in CONTRACT["outcomes"]["other"]
     assert {name: own["arguments"] for name, own in variables.items() if "arguments" in own} == contract.ARGUMENTS
+    assert CONTRACT["progress"]["phases"] == progress.PHASES
+    assert tuple(CONTRACT["progress"]["units"]) == progress.UNITS
     assert variables["DatabaseUpgrade"]["rehearse"] == contract.REHEARSE
     assert variables["GarbageCollection"]["dry_run"] == contract.GC_DRY_RUN
     assert variables["Check"]["check_values"] == contract.CHECK_VALUES
@@ -128,3 +133,38 @@ def test_the_report_is_the_last_line_that_has_an_outcome():
     lines = ["working", '{"outcome": "failed"}', '{"outcome": "done"}', '{"level": "info"}', "[1]", "{broken}", ""]
     assert last_line("\n".join(lines)) == {"outcome": "done"}
     assert last_line("no report\n") == {}
+
+
+WHOLE = {"phase": "copy-artifacts", "step": 2, "steps": 3, "done": 5, "total": 10, "unit": "bytes", "seconds": 1.5}
+PHASE = Phase("copying artifacts", 2, 3, 5, 10, "bytes", 1.5)
+LINES = [
+    ("as agreed", WHOLE, PHASE),
+    ("its last line", WHOLE | {"ended": True}, replace(PHASE, ended=True)),
+    ("a phase of a newer release", WHOLE | {"phase": "warm-up"}, replace(PHASE, text="warm up")),
+    ("unknown fields", WHOLE | {"eta": 5}, PHASE),
+    ("nothing but a phase", {"phase": "publish"}, Phase("publishing the snapshot")),
+    ("a step beyond the last", WHOLE | {"step": 4}, replace(PHASE, step=None, steps=None)),
+    ("texts for numbers", WHOLE | {"step": "2", "done": "5"}, Phase("copying artifacts", total=None, seconds=1.5)),
+    ("an unknown unit", WHOLE | {"unit": "sheep"}, replace(PHASE, done=None, total=None)),
+    ("negative numbers", WHOLE | {"done": -1, "seconds": -1}, replace(PHASE, done=None, total=None, seconds=None)),
+    ("a flag for a number", WHOLE | {"total": True}, replace(PHASE, total=None)),
+    ("a sentence for a phase", WHOLE | {"phase": "\x1b[2J Pay now"}, None),
+    ("no phase", {"done": 5}, None),
+]
+
+
+@pytest.mark.parametrize(("case", "fields", "phase"), LINES, ids=[row[0] for row in LINES])
+def test_a_progress_line_is_read_as_far_as_it_is_as_agreed(case, fields, phase):
+    assert progress.parse(f"progress {json.dumps(fields)}") == phase
+
+
+@pytest.mark.parametrize(
+    "line", ["progress", "progress {", "progress []", "progress is slow", ' progress {"phase": "publish"}']
+)
+def test_any_other_line_is_no_progress_line(line):
+    assert progress.parse(line) is None
+
+
+def test_a_log_without_its_progress_lines():
+    log = 'one\nprogress {"phase": "publish"}\nprogress is slow\n'
+    assert progress.without(log) == "one\nprogress is slow\n"

@@ -87,6 +87,7 @@ def command(
 
 
 def _run(options: WriteOptions, request: GcRequest, overrides: Mapping[str, Any]) -> int:
+    from mlflow_ae5_deploy.cli.stages import follow
     from mlflow_ae5_deploy.operations import schedule_gc
     from mlflow_ae5_deploy.render.install import error_data
     from mlflow_ae5_deploy.render.schedule_gc import GcReporter, schedule_data
@@ -98,6 +99,7 @@ def _run(options: WriteOptions, request: GcRequest, overrides: Mapping[str, Any]
     try:
         with writing(options, NAME, settings=overrides) as context:
             reporter.doing(NAME)
+            follow(context, reporter)
             progress = GcReporter(reporter, request, options.profile)
             result = schedule_gc.carry_out(context, request, configured, progress)
             if result.run is not None:

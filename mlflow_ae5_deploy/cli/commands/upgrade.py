@@ -70,12 +70,15 @@ def _roll_back(run: UpgradeRun, reporter: Reporter) -> dict[str, Any]:
 
 def _upgrade(run: UpgradeRun, reporter: Reporter, given: Sequence[str]) -> dict[str, Any]:
     from mlflow_ae5_deploy.operations.upgrade import apply, plan
+    from mlflow_ae5_deploy.operations.upgrade.run import Step
     from mlflow_ae5_deploy.render.upgrade import show_changes, show_rehearsal, show_upgraded, upgrade_data
 
     context, interrupted = run.context, run.context.state.upgrade
     if interrupted is not None:
         plan.require_resumable(context, interrupted)
     run.run_between(1, 5)
+    first = Step.STOP if interrupted is not None else Step.SNAPSHOT if "--no-rehearsal" in given else Step.REHEARSE
+    run.steps = [Step.REHEARSE] if "--rehearse" in given else [step for step in Step if step >= first]
     if interrupted is not None:  # there may be no project just now
         plan.require_same_release(context, interrupted)
         reporter.line(f"Resuming the interrupted upgrade to {interrupted.release} ({interrupted.phase}).")
@@ -112,9 +115,10 @@ def _upgrade_run(context: Context, reporter: Reporter, wait: float) -> UpgradeRu
             stages, context, on_stage=reporter.stage_begins, on_result=partial(show_stage, reporter), framed=False
         )
 
-    def report(text: str) -> None:
-        reporter.doing(text)
-        reporter.line(f"> {text[:1].upper()}{text[1:]}")
+    def show_step(text: str, step: str) -> None:
+        reporter.doing(text, step)
+        line = f"{step}: {text}" if step else text
+        reporter.line(f"{line[:1].upper()}{line[1:]}")
 
     follow(context, reporter)
-    return UpgradeRun(context, STAGES, run_stages, report, reporter.check, wait)
+    return UpgradeRun(context, STAGES, run_stages, show_step, reporter.check, wait)

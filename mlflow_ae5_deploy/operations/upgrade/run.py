@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from enum import IntEnum
 from typing import Any
 
 from mlflow_ae5_deploy.ae5.models import Project
@@ -24,14 +25,28 @@ from mlflow_ae5_deploy.resources.deployment import STOPPED, stop
 from mlflow_ae5_deploy.resources.interrupted import servers_of
 
 
+class Step(IntEnum):
+    """The steps that a person sees."""
+
+    REHEARSE = 1
+    SNAPSHOT = 2
+    STOP = 3
+    SAVE = 4
+    REPLACE = 5
+    MIGRATE = 6
+    START = 7
+    VERIFY = 8
+
+
 @dataclass
 class UpgradeRun:
     context: Context
     stages: Sequence[AnyStage]
     run_stages: Callable[[Sequence[AnyStage]], RunResult]  # and show them
-    report: Callable[[str], None]  # one line about the present step
+    on_step: Callable[[str, str], None]  # gets what is done now, and `step 3 of 8` or nothing
     on_check: Callable[[Check], None]
     wait: float  # seconds a job may take
+    steps: Sequence[Step] = tuple(Step)  # those of this run
 
     # what earlier steps have left for later ones
     project: Project | None = None  # that is installed by now
@@ -50,6 +65,11 @@ class UpgradeRun:
                 "`install --release` an earlier release.",
             )
         return record
+
+    def report(self, text: str, step: Step | None = None) -> None:
+        """step: None for a remark, or a step of a rollback."""
+        numbered = step in self.steps and len(self.steps) > 1
+        self.on_step(text, f"step {self.steps.index(step) + 1} of {len(self.steps)}" if step and numbered else "")
 
     def note(self, **changes: Any) -> None:
         """On disk before the step that it is about."""
@@ -120,6 +140,7 @@ def verify(run: UpgradeRun) -> None:
     context, deployment = run.context, run.context.outputs.deployment
     if deployment is None or not deployment.url:
         raise StageFailed("There is no server to verify.", stage=8)
+    run.report("verify the server", Step.VERIFY)
     token = context.token_for(deployment.id)
     run.verification = verify_server(context, deployment.url.rstrip("/"), token, run.on_check)
     require(run.verification)

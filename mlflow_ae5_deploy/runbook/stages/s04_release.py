@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from mlflow_ae5_deploy.common.errors import Unreachable
 from mlflow_ae5_deploy.engine.change import Change
 from mlflow_ae5_deploy.engine.context import Context
+from mlflow_ae5_deploy.engine.progress import Phase
 from mlflow_ae5_deploy.engine.stage import Changes, Diff, NoChange, Stage
 from mlflow_ae5_deploy.release.models import FetchSettings, Release
 from mlflow_ae5_deploy.release.source import latest_version, obtain
@@ -48,12 +49,12 @@ class ReleaseStage(Stage[ReleaseState]):
         return NoChange(_describe(state.release))
 
     def apply(self, change: Change, state: ReleaseState, context: Context) -> None:
-        report = context.progress.progress
+        report = context.progress.phase
         context.outputs.release = obtain(
             state.desired,
             self._fetch(context, offline=False),
             clock=context.clock,
-            on_progress=lambda done, total: report(change.phrase, done, total),
+            on_progress=lambda done, total: report(Phase("downloading the release", done=done, total=total)),
         )
 
     def verify(self, context: Context) -> str | None:

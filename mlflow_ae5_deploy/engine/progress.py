@@ -1,0 +1,47 @@
+"""The progress display, as a protocol that the command line implements."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+JOB_END = "the job to end"
+"""What `waiting` is called with while a job runs."""
+
+
+@dataclass(frozen=True)
+class Phase:
+    """How far one phase of a long piece of work is. None: not known."""
+
+    text: str  # for people: `copying artifacts`
+    step: int | None = None
+    steps: int | None = None
+    done: float | None = None
+    total: float | None = None
+    unit: str = "bytes"
+    seconds: float | None = None  # since the phase began
+    ended: bool = False
+
+
+class Progress(Protocol):
+    def waiting(self, what: str, seconds: float) -> None:
+        """Something is awaited, for so many seconds by now."""
+
+    def phase(self, phase: Phase) -> None:
+        """A job or a transfer is so far."""
+
+    def server_down(self, *, down: bool) -> None:
+        """The server was stopped, or runs again."""
+
+
+class NoProgress:
+    """Show nothing."""
+
+    def waiting(self, what: str, seconds: float) -> None:
+        pass
+
+    def phase(self, phase: Phase) -> None:
+        pass
+
+    def server_down(self, *, down: bool) -> None:
+        pass

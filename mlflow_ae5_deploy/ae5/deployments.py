@@ -112,7 +112,7 @@ class DeploymentsApi(ResourceApi):
 
         return self._poll(
             probe,
-            f"deployment {deployment.name} to start",
+            "the deployment to start",
             self._waits.deployment,
             "Check the deployment's log. Building its environment may take longer than platform.deployment_deadline.",
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-JOB_END = "the job to end"
+JOB_END = "the job"
 """What `waiting` is called with while a job runs."""
 
 

@@ -51,7 +51,10 @@ def words(state: ProgressState, now: float, width: int | None = None) -> list[tu
         parts.append((9, f"server down for {seconds_of(now - state.down_since)}", "yellow"))
     if phase is None:
         parts.append((7, state.step, "dim"))
-        parts.append((8, ": ".join(filter(None, (state.text, state.waiting and f"waiting for {state.waiting}"))), ""))
+        if state.waiting:
+            parts += [(6, state.text, ""), (8, f"waiting for {state.waiting}", "")]
+        else:
+            parts.append((8, state.text, ""))
         return _fitted(parts, width)
     inner = f"step {phase.step} of {phase.steps}" if phase.step else ""
     outer = f"{state.text} ({state.step})" if state.step and inner else state.step
@@ -61,7 +64,7 @@ def words(state: ProgressState, now: float, width: int | None = None) -> list[tu
         bar = (5, "", "bar") if total else (0, "", "")
         rate = phase.done / phase.seconds if phase.seconds and phase.seconds >= _STEADY else 0.0
         left = f"{seconds_of((total - phase.done) / rate)} left" if total and rate and not phase.ended else ""
-        parts += [bar, (6, amount(phase.done, total, phase.unit), "")]
+        parts += [bar, (6, amount(phase.done, total, phase.unit) if total or phase.done else "", "")]
         parts += [(2, f"{amount(rate, None, phase.unit)}/s" if rate >= 1 else "", "dim"), (4, left, "")]
     return _fitted(parts, width, phase)
 

@@ -279,7 +279,7 @@ def test_an_endpoint_that_is_never_freed_ends_the_wait(scripted, stub, clock):
     [
         (["initial", "starting", "failed"], Refused, "App failed to run"),
         (["initial", "stopped"], Refused, "state stopped"),
-        (["starting"], DeadlineExceeded, "deployment dev to start"),
+        (["starting"], DeadlineExceeded, "the deployment to start"),
         ([None], NotFound, "has disappeared"),
     ],
 )

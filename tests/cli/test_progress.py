@@ -17,9 +17,10 @@ COPYING = Phase("copying artifacts", 2, 3, 210 * MB, 800 * MB, "bytes", 6.0)
 BACKUP = ProgressState("backup", phase=COPYING)
 STAGE = ProgressState("deploy", "stage 8 of 14", waiting="the MLflow API at the endpoint")
 LINES = [
-    (STAGE, 80, "12 s  stage 8 of 14  deploy: waiting for the MLflow API at the endpoint"),
-    (STAGE, 60, "12 s  deploy: waiting for the MLflow API at the endpoint"),
-    (STAGE, 40, "12 s  deploy: waiting for the MLflow AP…"),
+    (STAGE, 80, "12 s  stage 8 of 14  deploy  waiting for the MLflow API at the endpoint"),
+    (STAGE, 65, "12 s  stage 8 of 14  waiting for the MLflow API at the endpoint"),
+    (STAGE, 60, "12 s  waiting for the MLflow API at the endpoint"),
+    (STAGE, 40, "12 s  waiting for the MLflow API at the…"),
     (
         BACKUP,
         120,
@@ -130,7 +131,7 @@ def test_a_dumb_terminal_gets_plain_lines_without_signs_that_it_lacks():
     line.step("x" * 5, "stage 1 of 14")
     clock.now = 11.0
     line.waiting("an answer…")
-    assert file.getvalue() == "11 s, stage 1 of 14, xxxxx: waiting for an answer...\n"
+    assert file.getvalue() == "11 s, stage 1 of 14, xxxxx, waiting for an answer...\n"
 
 
 def test_on_a_terminal_the_line_is_gone_when_it_pauses():
@@ -167,5 +168,5 @@ def test_a_phase_that_has_ended_gives_way_to_what_is_awaited_next():
     clock.now = 23.0
     line.waiting("the server to stop")
     assert file.getvalue().splitlines()[-1] == (
-        "23 s, server down for 12 s, step 3 of 8, upgrade: waiting for the server to stop"
+        "23 s, server down for 12 s, step 3 of 8, upgrade, waiting for the server to stop"
     )

@@ -68,7 +68,7 @@ def _sandbox_settings(options: TargetOptions, overrides: dict[str, Any]) -> Load
     # Variables meant for a real cluster must not reach the rehearsal.
     environ = {k: v for k, v in os.environ.items() if not k.startswith(_SANDBOX_IGNORES)}
     environ.pop("REQUESTS_CA_BUNDLE", None)
-    sandbox = sandbox_overrides(database=options.database)
+    sandbox = sandbox_overrides(options.reporter, database=options.database)
     overrides = {**overrides, **sandbox.settings}
 
     def loaded() -> LoadedSettings:

@@ -15,6 +15,7 @@ from mlflow_ae5_deploy.common.errors import Configuration, Unreachable, Usage
 
 if TYPE_CHECKING:
     from mlflow_ae5_deploy.config.secret_refs import SecretRef
+    from mlflow_ae5_deploy.render.console import Reporter
     from mlflow_ae5_deploy.sandbox.lifecycle import SandboxInfo
 
 _SEE_LOGS = "See `mlflow-ae5-deploy sandbox logs`."
@@ -32,12 +33,19 @@ class SandboxOverrides:
     """Whether its commands find secrets where AE5 has them."""
 
 
-def sandbox_overrides(*, database: str | None) -> SandboxOverrides:
+def announce_first_install(reporter: Reporter) -> None:
+    """Say what `install --sandbox` does and how long it takes, where the sandbox has never run."""
+    if not reporter.json_mode and sandbox_lifecycle().hostname(sandbox_folder()) is None:
+        reporter.note("Starting an AE5 sandbox on this machine, and installing an MLflow server on it in 14 stages.")
+        reporter.note("The first time takes about half a minute.")
+
+
+def sandbox_overrides(reporter: Reporter, *, database: str | None) -> SandboxOverrides:
     """Start the sandbox if it is not up. database: see bring_up."""
     from mlflow_ae5_deploy.common.redaction import Secret
     from mlflow_ae5_deploy.config.secret_refs import SecretRef
 
-    info, database_uri = bring_up(database=database)
+    info, database_uri = bring_up(reporter, database=database)
     accounts: dict[str, Any] = json.loads(info.credentials_file.read_text())
     settings: dict[str, Any] = {
         "platform.hostname": info.hostname,
@@ -62,7 +70,7 @@ def sandbox_folder() -> Path:
     return state_root(None, os.environ) / "sandbox"
 
 
-def bring_up(*, database: str | None) -> tuple[SandboxInfo, str | None]:
+def bring_up(reporter: Reporter, *, database: str | None) -> tuple[SandboxInfo, str | None]:
     """Start the sandbox if it is not up; return its address, and the URI of its PostgreSQL if it uses that.
 
     database: sqlite or postgresql; None: what it has, so that a second install does not move the data.
@@ -81,6 +89,8 @@ def bring_up(*, database: str | None) -> tuple[SandboxInfo, str | None]:
             where="--database",
             remedy="Leave --database out, or start a new sandbox with `mlflow-ae5-deploy sandbox reset`.",
         )
+    if lifecycle.status(folder) is None:
+        reporter.doing("starting the sandbox")
     if not has_postgresql and database != "postgresql":
         return called(lifecycle.up, folder, database="sqlite"), None
     info = called(lifecycle.up, folder, database="postgresql")

@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from mlflow_ae5_deploy.cli.sandbox_up import announce_first_install
 from mlflow_ae5_deploy.engine.progress import JOB_END, Phase
+from mlflow_ae5_deploy.render.console import Reporter
 from mlflow_ae5_deploy.render.progress import ProgressLine, ProgressState, amount, seconds_of, words
 from tests.cli.test_terminal import Terminal, screen
 
@@ -170,3 +172,20 @@ def test_a_phase_that_has_ended_gives_way_to_what_is_awaited_next():
     assert file.getvalue().splitlines()[-1] == (
         "23 s, server down for 12 s, step 3 of 8, upgrade, waiting for the server to stop"
     )
+
+
+def test_the_first_install_on_a_sandbox_says_what_it_does_and_how_long(tmp_path, monkeypatch):
+    monkeypatch.setenv("MLFLOW_AE5_DEPLOY_STATE", str(tmp_path))
+    said = []
+    for has_run, as_json in ((False, False), (False, True), (True, False)):
+        if has_run:
+            (tmp_path / "sandbox").mkdir()
+            (tmp_path / "sandbox" / "state.json").write_text('{"port": 30280, "addressing": "port"}')
+        err = io.StringIO()
+        announce_first_install(Reporter(json_mode=as_json, err=err))
+        said.append(err.getvalue())
+    assert said[0].splitlines() == [
+        "Starting an AE5 sandbox on this machine, and installing an MLflow server on it in 14 stages.",
+        "The first time takes about half a minute.",
+    ]
+    assert said[1:] == ["", ""]

@@ -28,10 +28,13 @@ def command(
     replace_keys: ReplaceKeys = False,
 ) -> int:
     """Run the 14 stages; each changes only what differs from the configuration."""
+    from mlflow_ae5_deploy.cli.sandbox_up import announce_first_install
     from mlflow_ae5_deploy.cli.snapshot_values import checked_snapshot
     from mlflow_ae5_deploy.engine.context import RestoreRequest
     from mlflow_ae5_deploy.resources.project import ReplaceProject
 
+    if options.sandbox:
+        announce_first_install(options.reporter)
     request = RestoreRequest(snapshot=checked_snapshot(restore, "--restore")) if restore is not None else None
     return run_all(
         NAME,

@@ -35,13 +35,14 @@ Lines = Annotated[int, typer.Option("--lines", "-n", metavar="N", min=1, help="S
 )
 def up(options: CommonOptions, database: Database = None, yes: Yes = False) -> int:
     """Runs on this machine only, reachable at a loopback address."""
-    info, _ = bring_up(database=database)
+    info, _ = bring_up(options.reporter, database=database)
     return _show(info, "sandbox up", options)
 
 
 @examples({"sandbox down": "Stop it", "sandbox up": "Start it again with its data"})
 def down(options: CommonOptions, yes: Yes = False) -> int:
     """Stops every process that it started."""
+    options.reporter.doing("stopping the sandbox")
     was_running = called(sandbox_lifecycle().down, sandbox_folder())
     reporter = options.reporter
     reporter.document("sandbox down", was_running=was_running)

@@ -70,15 +70,21 @@ def _roll_back(run: UpgradeRun, reporter: Reporter) -> dict[str, Any]:
 
 def _upgrade(run: UpgradeRun, reporter: Reporter, given: Sequence[str]) -> dict[str, Any]:
     from mlflow_ae5_deploy.operations.upgrade import apply, plan
-    from mlflow_ae5_deploy.operations.upgrade.run import Step
+    from mlflow_ae5_deploy.operations.upgrade.run import UpgradeStep
     from mlflow_ae5_deploy.render.upgrade import show_changes, show_rehearsal, show_upgraded, upgrade_data
 
     context, interrupted = run.context, run.context.state.upgrade
     if interrupted is not None:
         plan.require_resumable(context, interrupted)
     run.run_between(1, 5)
-    first = Step.STOP if interrupted is not None else Step.SNAPSHOT if "--no-rehearsal" in given else Step.REHEARSE
-    run.steps = [Step.REHEARSE] if "--rehearse" in given else [step for step in Step if step >= first]
+    first = (
+        UpgradeStep.STOP
+        if interrupted is not None
+        else UpgradeStep.SNAPSHOT
+        if "--no-rehearsal" in given
+        else UpgradeStep.REHEARSE
+    )
+    run.steps = [UpgradeStep.REHEARSE] if "--rehearse" in given else [step for step in UpgradeStep if step >= first]
     if interrupted is not None:  # there may be no project just now
         plan.require_same_release(context, interrupted)
         reporter.line(f"Resuming the interrupted upgrade to {interrupted.release} ({interrupted.phase}).")

@@ -26,8 +26,8 @@ from mlflow_ae5_deploy.operations import backup, restart_as_it_was
 from mlflow_ae5_deploy.operations.upgrade import plan, rollback
 from mlflow_ae5_deploy.operations.upgrade.plan import UpgradePlan
 from mlflow_ae5_deploy.operations.upgrade.run import (
-    Step,
     UpgradeRun,
+    UpgradeStep,
     schedule_as_before,
     scheduled_jobs_of,
     share_as_before,
@@ -76,7 +76,7 @@ def rehearse(run: UpgradeRun, planned: UpgradePlan) -> JobResult[UpgradeReport]:
             where=planned.release[1],
             remedy="Run `upgrade --no-rehearsal`. There is a snapshot to roll back to all the same.",
         )
-    run.report("migrate a copy of the data with the new release", Step.REHEARSE)
+    run.report("migrate a copy of the data with the new release", UpgradeStep.REHEARSE)
     with staging_project(run.context) as project:
         return runner.run(run.context, project, tasks.rehearsal(), seconds=run.wait)
 
@@ -95,7 +95,7 @@ def agree(context: Context, planned: UpgradePlan, rehearsed: JobResult[UpgradeRe
 
 def upgrade(run: UpgradeRun, planned: UpgradePlan) -> UpgradeResult:
     """From the first backup to the verified server. See `resume` for failures."""
-    run.report("make a snapshot while the server runs, and read all of it back", Step.SNAPSHOT)
+    run.report("make a snapshot while the server runs, and read all of it back", UpgradeStep.SNAPSHOT)
     _make_snapshot(run, "--all")
     context, server = run.context, planned.server
     definition = None
@@ -147,7 +147,7 @@ def _stop(run: UpgradeRun) -> None:
         run.context.outputs.no_server = STOPPED
         return
     run.note(phase="stopping")
-    run.report("stop the server", Step.STOP)
+    run.report("stop the server", UpgradeStep.STOP)
     stop_servers(run.context)
 
 
@@ -156,7 +156,7 @@ def _save(run: UpgradeRun) -> None:
     if run.record.reached("replacing"):
         return
     run.note(phase="saving")
-    run.report("make a last snapshot with the latest writes", Step.SAVE)
+    run.report("make a last snapshot with the latest writes", UpgradeStep.SAVE)
     # The server is down: read a sample. Most of it was read a moment ago, and a restore reads everything again first.
     run.note(phase="replacing", snapshot=_make_snapshot(run, "--sample", "1%"))
 
@@ -166,7 +166,7 @@ def _replace(run: UpgradeRun) -> None:
     run.project = context.cached.project(name)
     if run.project is not None and same_content(context.cached.archive(run.project), built).same:
         return
-    run.report("replace the project with the new release", Step.REPLACE)
+    run.report("replace the project with the new release", UpgradeStep.REPLACE)
     if run.project is not None:
         remove_project(context, run.project)
     run.project = upload_project(context, name, built.path, lambda archive: same_content(archive, built).same)
@@ -175,7 +175,7 @@ def _replace(run: UpgradeRun) -> None:
 def _migrate(run: UpgradeRun) -> None:
     task, touched_before = tasks.database_upgrade(), run.record.schema_touched
     run.note(phase="migrating", schema_touched=True)
-    run.report("migrate the schema to the new release", Step.MIGRATE)
+    run.report("migrate the schema to the new release", UpgradeStep.MIGRATE)
     result = runner.attempt(run.context, run.required_project(), task, seconds=run.wait)
     # Only the job itself can tell: a migration that breaks off may leave exit code and revision alone.
     unchanged = result.succeeded and result.outcome == "unchanged"
@@ -187,7 +187,7 @@ def _migrate(run: UpgradeRun) -> None:
 
 def _start(run: UpgradeRun) -> None:
     run.note(phase="starting")
-    run.report("start the new release", Step.START)
+    run.report("start the new release", UpgradeStep.START)
     run.run_between(8, 14)
     share_as_before(run)
     schedule_as_before(run)

@@ -25,7 +25,7 @@ from mlflow_ae5_deploy.resources.deployment import STOPPED, stop
 from mlflow_ae5_deploy.resources.interrupted import servers_of
 
 
-class Step(IntEnum):
+class UpgradeStep(IntEnum):
     """The steps that a person sees."""
 
     REHEARSE = 1
@@ -46,7 +46,7 @@ class UpgradeRun:
     on_step: Callable[[str, str], None]  # gets what is done now, and `step 3 of 8` or nothing
     on_check: Callable[[Check], None]
     wait: float  # seconds a job may take
-    steps: Sequence[Step] = tuple(Step)  # those of this run
+    steps: Sequence[UpgradeStep] = tuple(UpgradeStep)  # those of this run
 
     # what earlier steps have left for later ones
     project: Project | None = None  # that is installed by now
@@ -66,7 +66,7 @@ class UpgradeRun:
             )
         return record
 
-    def report(self, text: str, step: Step | None = None) -> None:
+    def report(self, text: str, step: UpgradeStep | None = None) -> None:
         """step: None for a remark, or a step of a rollback."""
         numbered = step in self.steps and len(self.steps) > 1
         self.on_step(text, f"step {self.steps.index(step) + 1} of {len(self.steps)}" if step and numbered else "")
@@ -140,7 +140,7 @@ def verify(run: UpgradeRun) -> None:
     context, deployment = run.context, run.context.outputs.deployment
     if deployment is None or not deployment.url:
         raise StageFailed("There is no server to verify.", stage=8)
-    run.report("verify the server", Step.VERIFY)
+    run.report("verify the server", UpgradeStep.VERIFY)
     token = context.token_for(deployment.id)
     run.verification = verify_server(context, deployment.url.rstrip("/"), token, run.on_check)
     require(run.verification)

@@ -27,6 +27,7 @@ if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:  # as `nohup` has it
 # The slowest files, started first so that several workers end at about the same time.
 LONGEST = (
     "e2e",
+    "browser",
     "project_template/restore/test_characters.py",
     "project_template/gc",
     "project_template/database",

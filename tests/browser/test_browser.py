@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,10 +14,11 @@ pytest.importorskip("selenium", reason="selenium is not installed (it comes with
 
 from selenium.webdriver.common.keys import Keys
 
+from mlflow_ae5_deploy.sandbox.server import SandboxServer
 from tests.browser.chromium import Browser, programs
 from tests.cli.bench import ACCOUNT
 from tests.e2e.site import Site
-from tests.sandbox.support import password_of
+from tests.sandbox.support import Client, password_of, wait_for
 
 pytestmark = pytest.mark.slow
 
@@ -222,3 +224,35 @@ def test_signing_out_ends_the_session_of_mlflow_too(signed_in, place):
     signed_in.sees("You are not signed in")
     signed_in.open(place.url)
     signed_in.sees("Username")
+
+
+# -- endpoints on sub-domains, as on a cluster --------------------------------------------------
+
+
+def test_sub_domains_keep_the_session_and_stand_in_the_frame(tmp_path, project_archive):
+    """Deployed with endpoints on ports, because not every machine resolves names below localhost. Chromium does."""
+    programs()
+    state = tmp_path / "state"
+    with SandboxServer(state, {"addressing": "ports", "clock": "still"}) as server:
+        client = Client(server.info, PERSON)
+        label = client.deploy(client.upload(project_archive, "p").json()["id"], static_endpoint="served")["id"]
+    with SandboxServer(state, {"addressing": "vhost"}) as server:
+
+        def started() -> bool:
+            return json.loads((state / "state.json").read_text())["deployments"][label]["state"] == "started"
+
+        wait_for(started, "the deployment")
+        browser = Browser(server.info.hostname, tmp_path / "profile")
+        try:
+            browser.open(f"https://served.{server.info.hostname}/version")
+            browser.find("#password")
+            browser.type(PERSON, Keys.TAB, password_of(server.info, PERSON), Keys.ENTER)
+            browser.sees("3.17.2")
+            browser.open()
+            browser.follow("Open MLflow")
+            browser.enter_frame()
+            browser.sees("no such page")
+            application = f"https://served.{server.info.hostname}/"
+            assert [line for line in browser.console() if not line.startswith(application)] == []
+        finally:
+            browser.quit()

@@ -132,6 +132,16 @@ def test_a_name_with_markup_stays_text(client, site):
     assert "\\u202e" in read(client, site["project"]).text
 
 
+def test_a_failed_deployment_is_not_framed_and_its_log_is_a_link_away(client, site):
+    failed = client.deploy(site["project"].rpartition("/")[2], name="broken", command="Crash")
+    page = Page(read(client, f"/deployments/detail/{failed['id']}/view").text)
+    assert page.all("iframe") == []
+    assert "failed: App failed to run" in page.text
+    assert f"/deployments/detail/{failed['id']}" in {link["href"] for link in page.all("a")}
+    assert "something is broken" in read(client, f"/deployments/detail/{failed['id']}").text
+    client.call("DELETE", f"deployments/{failed['id']}")
+
+
 # -- who sees what ----------------------------------------------------------------------------
 
 

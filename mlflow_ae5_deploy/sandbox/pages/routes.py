@@ -46,7 +46,8 @@ async def home(request: web.Request) -> web.Response:
     core, account = core_of(request), signed_in(request)
     if account is None:
         link = (auth_url(core), "Sign in")
-        return page(core, "message.html", account=None, heading="You are not signed in", lines=[], link=link)
+        lines = ["Sign in with an account of the sandbox to see its projects, deployments and jobs."]
+        return page(core, "message.html", account=None, heading="You are not signed in", lines=lines, link=link)
     runs = _newest(visible_runs(core, account))
     return page(
         core,

@@ -10,7 +10,8 @@ from typing import Any
 
 import typer
 
-from mlflow_ae5_deploy.common.errors import DeployError, Usage
+from mlflow_ae5_deploy.cli.usage import checked_choice
+from mlflow_ae5_deploy.common.errors import DeployError
 
 # Of those that typer supports; PowerShell is not asked for on Linux.
 SHELLS = ("bash", "zsh", "fish")
@@ -76,8 +77,7 @@ def for_shell(arguments: Sequence[str], program: str) -> bool:
         shell = arguments[1] if len(arguments) == 2 else ""
     if option not in ("--install-completion", "--show-completion") or not shell or shell.startswith("-"):
         return False
-    if shell not in SHELLS:
-        raise Usage(f"{option} takes {', '.join(SHELLS[:-1])} or {SHELLS[-1]}, not {shell!r}.", where=option)
+    checked_choice(shell, option, SHELLS)
     # Not declared as public, but the same in every typer that pyproject.toml allows.
     from typer.completion import get_completion_script, install  # type: ignore[attr-defined]
 

@@ -23,8 +23,14 @@ if TYPE_CHECKING:
     Rows = list[tuple[str, str]]
 
 COMMON = "Common options"  # `rich_help_panel` of an option that verbs share
+# Options that typer adds: what is shown of them.
+_ADDED = {
+    "help": ("--help", "Show this page."),
+    "install_completion": ("--install-completion [SHELL]", "Install completion for bash, zsh or fish."),
+    "show_completion": ("--show-completion [SHELL]", "Print the completion script instead."),
+}
 _NARROWEST, _WIDEST = 60, 100
-_LEFT = 26  # the widest left column
+_LEFT = 28  # the widest left column
 _INDENT = "  "
 
 
@@ -73,19 +79,28 @@ def _page(command: Any, context: Any, usage: str) -> str:
     arguments = [param for param in command.params if param.param_type_name == "argument"]
     words = " ".join([context.command_path, *(f"[{param.metavar}]" for param in arguments), usage])
     blocks = [f"Usage: {words}", _paragraphs(command.help or "", width)]
-    for heading, rows in _sections(command, context).items():
-        blocks.append(_section(heading, _columns(rows, width)))
+    for sections in (_verbs(command), _options(command, context)):
+        widths = [len(first) for rows in sections.values() for first, _ in rows]
+        left = max((length for length in widths if length <= _LEFT), default=_LEFT)
+        blocks += [_section(heading, _columns(rows, left, width)) for heading, rows in sections.items()]
+    if context.parent is None:
+        blocks.append(_section("Marks", _marks(width)))
     if command.epilog:
         lines = inspect.cleandoc(command.epilog).splitlines()
         blocks.append(_section("Examples", [_INDENT + line for line in lines]))
     return "\n\n".join(blocks)
 
 
-def _sections(command: Any, context: Any) -> dict[str, Rows]:
-    """Heading -> rows, in the order of the page."""
+def _verbs(command: Any) -> dict[str, Rows]:
+    """Heading -> rows."""
     found: dict[str, Rows] = {}
     for name, verb in getattr(command, "commands", {}).items():
         found.setdefault(verb.rich_help_panel or "Verbs", []).append((name, verb.get_short_help_str()))
+    return found
+
+
+def _options(command: Any, context: Any) -> dict[str, Rows]:
+    """Arguments first, shared options last."""
     params = [param for param in command.get_params(context) if not param.hidden]
     common = any(param.rich_help_panel == COMMON for param in params)
     options: dict[str, Rows] = {"Arguments": [], "Options": [], COMMON: []}
@@ -95,11 +110,13 @@ def _sections(command: Any, context: Any) -> dict[str, Rows]:
         else:
             heading = COMMON if common and param.name == "help" else param.rich_help_panel or "Options"
         options[heading].append((signature(param), explained(param)))
-    return found | {heading: rows for heading, rows in options.items() if rows}
+    return {heading: rows for heading, rows in options.items() if rows}
 
 
 def signature(param: Any) -> str:
     """`-c, --config PATH` of an option, or the name of an argument."""
+    if param.name in _ADDED:
+        return _ADDED[param.name][0]
     if param.param_type_name == "argument":
         return str(param.metavar)
     names = ", ".join(sorted(param.opts, key=len))
@@ -107,20 +124,13 @@ def signature(param: Any) -> str:
 
 
 def explained(param: Any) -> str:
-    """With range and default, where they say something."""
-    if param.name == "help":
-        return "Show this page."
-    limits = []
-    if param.min:
-        limits.append(f"at least {_number(param.min)}")
-    default = param.default
-    if default is not None and default is not False and param.show_default:
-        limits.append(f"default {_number(default) if isinstance(default, float) else default}")
-    return f"{param.help} ({', '.join(limits)})" if limits else str(param.help)
-
-
-def _number(value: float) -> str:
-    return f"{value:g}"
+    """With its default, or the least value that it takes."""
+    if param.name in _ADDED:
+        return _ADDED[param.name][1]
+    default = f"{param.default:g}" if isinstance(param.default, float) else param.default
+    if param.default and param.show_default:
+        return f"{param.help} (default {default})"
+    return f"{param.help} (at least {param.min:g})" if param.min else str(param.help)
 
 
 # layout -----------------------------------------------------------------------------------------------------------
@@ -142,8 +152,16 @@ def _paragraphs(text: str, width: int) -> str:
     )
 
 
-def _columns(rows: Rows, width: int) -> list[str]:
-    left = min(max(len(first) for first, _ in rows), _LEFT)
+def _marks(width: int) -> list[str]:
+    from mlflow_ae5_deploy.render.format import Mark, ascii_only, in_ascii
+
+    meanings = {mark: name.lower() for name, mark in Mark.__members__.items()} | {Mark.OK: "ok or unchanged"}
+    text = ", ".join(f"{mark.sign} {meaning}".replace(" ", "\xa0") for mark, meaning in meanings.items())
+    lines = [line.replace("\xa0", " ") for line in _wrapped(text, width, _INDENT, _INDENT)]
+    return [in_ascii(line) for line in lines] if ascii_only(sys.stdout.encoding, os.environ) else lines
+
+
+def _columns(rows: Rows, left: int, width: int) -> list[str]:
     rest = " " * (left + 2 * len(_INDENT))
     lines = []
     for first, second in rows:

@@ -44,7 +44,7 @@ Config = Annotated[
         "-c",
         metavar="PATH",
         readable=False,  # not checked here: the loader has the words, and the exit code, of a configuration
-        help="Configuration file. Default: ./mlflow-ae5-deploy.yaml, if it exists.",
+        help="Default: ./mlflow-ae5-deploy.yaml, if it exists.",
     ),
 ]
 Profile = Annotated[
@@ -54,10 +54,10 @@ Profile = Annotated[
         "-p",
         metavar="NAME",
         autocompletion=completion.profiles,
-        help="Profile of the configuration, such as dev or prod.",
+        help="Profile of the configuration, such as prod.",
     ),
 ]
-Sandbox = Annotated[bool, _common("--sandbox", help="Use the local sandbox, not a cluster. Starts it if needed.")]
+Sandbox = Annotated[bool, _common("--sandbox", help="Use the local sandbox; starts it if needed.")]
 Hostname = Annotated[str | None, _common("--hostname", metavar="HOST", help="Override platform.hostname.")]
 Username = Annotated[str | None, _common("--username", metavar="NAME", help="Override account.username.")]
 SessionKind = Annotated[
@@ -66,7 +66,7 @@ SessionKind = Annotated[
         "--session",
         completion.SESSIONS,
         metavar="KIND",
-        help="Override platform.session: auto, ae5-tools or built-in (sandbox only).",
+        help="auto, ae5-tools or built-in (sandbox only).",
         rich_help_panel=COMMON,
     ),
 ]
@@ -76,7 +76,7 @@ Release = Annotated[
         "--release",
         metavar="RELEASE",
         autocompletion=completion.releases,
-        help="bundled, latest, a version, a path or an https URL. Default: bundled.",
+        help="bundled (the default), latest, a version, a path or an https URL.",
     ),
 ]
 Database = Annotated[
@@ -91,9 +91,9 @@ Database = Annotated[
 Yes = Annotated[bool, _common("--yes", "-y", help="Answer yes to all prompts.")]
 LockWait = Annotated[
     float,
-    _common("--lock-wait", metavar="SECONDS", min=0, help="Wait this long for another run on this machine to end."),
+    _common("--lock-wait", metavar="SECONDS", min=0, help="Wait for another run on this machine to end."),
 ]
-Json = Annotated[bool, _common("--json", help="Print one JSON document on stdout, nothing else.")]
+Json = Annotated[bool, _common("--json", help="Print one JSON document and nothing else.")]
 Verbose = Annotated[
     int,
     _common(
@@ -101,20 +101,20 @@ Verbose = Annotated[
         "-v",
         count=True,
         show_default=False,
-        help="Log steps and requests to stderr; -vv adds their contents.",
+        help="Log steps and requests; -vv adds their contents.",
     ),
 ]
 Traceback = Annotated[bool, _common("--traceback", help="Show the Python traceback of an error.")]
 
 # of some verbs only, each a parameter of its own
 CreateAccount = Annotated[
-    bool, typer.Option("--create-account", help="Create the service account if it does not exist, as an administrator.")
+    bool, typer.Option("--create-account", help="Create the service account if needed, as an administrator.")
 ]
 ReplaceKeys = Annotated[
     bool,
     typer.Option(
         "--replace-keys",
-        help="Replace the stored keys. LLM keys and webhook secrets entered before become unreadable.",
+        help="Replace the stored keys. LLM keys and webhook secrets of users become unreadable.",
     ),
 ]
 Snapshot = Annotated[
@@ -122,12 +122,12 @@ Snapshot = Annotated[
     typer.Option(
         "--snapshot",
         metavar="SNAPSHOT",
-        help="An id that `backup list` shows, or latest. Default: latest.",
+        help="An id from `backup list`, or latest (the default).",
     ),
 ]
 Wait = Annotated[
     float,
-    typer.Option("--wait", metavar="SECONDS", min=1, help="Wait this long for the job; afterwards it continues alone."),
+    typer.Option("--wait", metavar="SECONDS", min=1, help="Wait this long for the job. It continues afterwards."),
 ]
 
 

@@ -38,9 +38,9 @@ def checked_choice(value: str, option: str, values: Sequence[str]) -> str:
 
 
 def did_you_mean(word: str, words: Iterable[str], lead: str = "") -> str:
-    """A question, or nothing where no word is near. lead: what comes before such a word."""
-    near = difflib.get_close_matches(word.lower(), words, n=2)
-    return f"Did you mean {' or '.join(f'`{lead}{other}`' for other in near)}?" if near else ""
+    """A question, or nothing where no word is near. lead: what comes before the word."""
+    near = difflib.get_close_matches(word.lower(), words, n=1)
+    return f"Did you mean `{lead}{near[0]}`?" if near else ""
 
 
 def _explained(error: TyperException, verb: str) -> tuple[str, str]:

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from mlflow_ae5_deploy.cli.context import given_token, load_settings, reading, writing
-from mlflow_ae5_deploy.cli.options import ReleaseWriteOptions
+from mlflow_ae5_deploy.cli.options import ReleaseWriteOptions, examples
 from mlflow_ae5_deploy.common.errors import EXIT_DONE, StageFailed
 
 NAME = "doctor"
@@ -17,13 +17,19 @@ FromPlatform = Annotated[
     bool,
     typer.Option(
         "--from-platform",
-        help="Also check database, artifact store and endpoint from inside the platform, with a temporary job.",
+        help="Also check database, artifact store and endpoint from a temporary job.",
     ),
 ]
 
 
+@examples(
+    {
+        "doctor": "Check what this machine can see",
+        "doctor --from-platform": "Check the database and the stores too",
+    }
+)
 def command(options: ReleaseWriteOptions, from_platform: FromPlatform = False) -> int:
-    """Exits 20 if a check fails. Changes nothing; with --from-platform, nothing that stays."""
+    """Changes nothing. Exits 20 if a check fails."""
     from mlflow_ae5_deploy.operations.doctor.checks import run_checks
     from mlflow_ae5_deploy.operations.doctor.findings import ERROR, Finding
     from mlflow_ae5_deploy.render.doctor import DoctorReporter, show_summary

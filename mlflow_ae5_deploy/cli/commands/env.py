@@ -9,13 +9,13 @@ import typer
 
 from mlflow_ae5_deploy.cli import completion
 from mlflow_ae5_deploy.cli.context import opened
-from mlflow_ae5_deploy.cli.options import TargetOptions, Yes, choice
+from mlflow_ae5_deploy.cli.options import TargetOptions, Yes, choice, examples
 from mlflow_ae5_deploy.common.errors import EXIT_DONE, Usage
 
 NAME = "env"
 
 ShowToken = Annotated[
-    bool, typer.Option("--show-token", help="Issue a new token and print it. The output is then a secret.")
+    bool, typer.Option("--show-token", help="Issue a token and print it. The output is then a secret.")
 ]
 Format = Annotated[
     str | None,
@@ -29,8 +29,15 @@ Format = Annotated[
 ]
 
 
+@examples(
+    {
+        "env --show-token": "Print address and a new token for a shell",
+        "env --format notebook": "Print a notebook cell",
+        "env --format dotenv > mlflow.env": "Write a file for tools that read .env files",
+    }
+)
 def command(options: TargetOptions, format_: Format = None, show_token: ShowToken = False, yes: Yes = False) -> int:
-    """For instance: eval "$(mlflow-ae5-deploy env --show-token)"."""
+    """In a shell: `eval "$(mlflow-ae5-deploy env --show-token)"`."""
     from mlflow_ae5_deploy.cli.next_steps import installed_state, program
     from mlflow_ae5_deploy.engine.context import RunOptions
     from mlflow_ae5_deploy.engine.executor import recorded

@@ -7,17 +7,23 @@ from typing import Annotated
 import typer
 
 from mlflow_ae5_deploy.cli.context import installation_folder, load_settings
-from mlflow_ae5_deploy.cli.options import TargetOptions
+from mlflow_ae5_deploy.cli.options import TargetOptions, examples
 from mlflow_ae5_deploy.common.errors import EXIT_DONE
 from mlflow_ae5_deploy.common.text import counted
 
 NAME = "history"
 
-Limit = Annotated[int, typer.Option("--limit", "-n", min=0, help="How many runs, the newest ones; 0 means all.")]
+Limit = Annotated[int, typer.Option("--limit", "-n", metavar="N", min=0, help="Show the N newest runs; 0 shows all.")]
 
 
+@examples(
+    {
+        "history": "Show the last 20 runs",
+        "history -n 0": "Show all",
+    }
+)
 def command(options: TargetOptions, limit: Limit = 20) -> int:
-    """Reads the journal on this machine; sends nothing. The newest run comes last."""
+    """Reads the journal on this machine. Needs no connection."""
     from mlflow_ae5_deploy.operations.history import read
     from mlflow_ae5_deploy.render.history import entry_data, show_entry
 

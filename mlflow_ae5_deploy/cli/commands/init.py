@@ -7,15 +7,23 @@ from typing import Annotated
 
 import typer
 
-from mlflow_ae5_deploy.cli.options import CommonOptions, Hostname, Username, Yes
+from mlflow_ae5_deploy.cli.options import CommonOptions, Yes, examples
 from mlflow_ae5_deploy.common.errors import EXIT_DONE
 
 NAME = "init"
 
-Target = Annotated[Path, typer.Argument(help="File to write.")]
+Target = Annotated[Path, typer.Argument(metavar="PATH", help="File to write.")]
+Hostname = Annotated[str | None, typer.Option("--hostname", metavar="HOST", help="Fill in platform.hostname.")]
+Username = Annotated[str | None, typer.Option("--username", metavar="NAME", help="Fill in account.username.")]
 Force = Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")]
 
 
+@examples(
+    {
+        "init": "Write mlflow-ae5-deploy.yaml",
+        "init ae5.yaml --hostname ae5.example.com --username mlflow-service": "Write another file with your values",
+    }
+)
 def command(
     options: CommonOptions,
     path: Target = Path("mlflow-ae5-deploy.yaml"),
@@ -24,7 +32,7 @@ def command(
     force: Force = False,
     yes: Yes = False,
 ) -> int:
-    """The file holds no secret, only references to where secrets are."""
+    """Has every setting with its default and its meaning. Holds no secrets, only references to them."""
     from mlflow_ae5_deploy.config.initial import SCHEMA, write_initial
 
     write_initial(path, hostname=hostname, username=username, force=force)

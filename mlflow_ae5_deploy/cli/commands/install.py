@@ -6,20 +6,29 @@ from typing import Annotated
 
 import typer
 
-from mlflow_ae5_deploy.cli.options import CreateAccount, ReleaseWriteOptions, ReplaceKeys
+from mlflow_ae5_deploy.cli.options import CreateAccount, ReleaseWriteOptions, ReplaceKeys, examples
 from mlflow_ae5_deploy.cli.stages import run_all
 
 NAME = "install"
 
 Replace = Annotated[
-    bool, typer.Option("--replace", help="Replace a project of the same name that has other content (downtime).")
+    bool, typer.Option("--replace", help="Replace a project of the same name with other content. Causes downtime.")
 ]
 Restore = Annotated[
     str | None,
-    typer.Option("--restore", help="Restore this snapshot (an id, or latest) before the server first starts."),
+    typer.Option(
+        "--restore", metavar="SNAPSHOT", help="Restore this snapshot, or latest, before the server first starts."
+    ),
 ]
 
 
+@examples(
+    {
+        "install --sandbox": "Install on the sandbox",
+        "install --config ae5.yaml": "Install on a cluster",
+        "install --release 1.2.0 --replace": "Replace the installed release; `upgrade` also backs up",
+    }
+)
 def command(
     options: ReleaseWriteOptions,
     create_account: CreateAccount = False,
@@ -27,7 +36,7 @@ def command(
     restore: Restore = None,
     replace_keys: ReplaceKeys = False,
 ) -> int:
-    """Run the 14 stages; each changes only what differs from the configuration."""
+    """Runs 14 stages. Each changes only what differs from the configuration, and asks before it causes downtime."""
     from mlflow_ae5_deploy.cli.sandbox_up import announce_first_install
     from mlflow_ae5_deploy.cli.snapshot_values import checked_snapshot
     from mlflow_ae5_deploy.engine.context import RestoreRequest

@@ -8,25 +8,37 @@ import typer
 
 from mlflow_ae5_deploy.cli import completion
 from mlflow_ae5_deploy.cli.context import reading
-from mlflow_ae5_deploy.cli.options import TargetOptions, choice
+from mlflow_ae5_deploy.cli.options import TargetOptions, choice, examples
 from mlflow_ae5_deploy.common.errors import EXIT_DONE, Usage
 
 NAME = "logs"
 
-RunId = Annotated[str | None, typer.Option("--run", help="Show the log of this run: an id, or `latest`.")]
+RunId = Annotated[
+    str | None, typer.Option("--run", metavar="RUN", help="Show the log of this run of a job: an id, or latest.")
+]
 Follow = Annotated[
-    bool, typer.Option("--follow", "-f", help="Follow until the run ends, the deployment is gone, or Ctrl-C.")
+    bool, typer.Option("--follow", "-f", help="Follow until Ctrl-C, the end of the run, or of the deployment.")
 ]
-Lines = Annotated[int, typer.Option("--lines", "-n", min=0, help="How many lines from the end; 0 means all.")]
-Raw = Annotated[
-    bool, typer.Option("--raw", help="Print control and invisible characters as they are; secrets stay masked.")
-]
+Lines = Annotated[int, typer.Option("--lines", "-n", metavar="N", min=0, help="Show the last N lines; 0 shows all.")]
+Raw = Annotated[bool, typer.Option("--raw", help="Print control characters as they are.")]
 Part = Annotated[
     str,
-    choice("--part", completion.PARTS, metavar="PART", help="Of the server: app, events (of the platform) or proxy."),
+    choice(
+        "--part",
+        completion.PARTS,
+        metavar="PART",
+        help="Part of the server's log: app, events (of the platform) or proxy.",
+    ),
 ]
 
 
+@examples(
+    {
+        "logs --follow": "Follow the log of the server",
+        "logs --run latest": "Show the log of the latest run of a job",
+        "logs --part events -n 0": "Show all events of the platform",
+    }
+)
 def command(
     options: TargetOptions,
     run: RunId = None,
@@ -35,7 +47,7 @@ def command(
     part: Part = "app",
     raw: Raw = False,
 ) -> int:
-    """Reads only. Secrets are masked, and control characters are shown as escapes."""
+    """Secrets are masked. Control characters are shown as escapes."""
     from mlflow_ae5_deploy.operations import logs
     from mlflow_ae5_deploy.render.logs import show_log
 

@@ -9,17 +9,23 @@ from urllib.parse import urlsplit
 import typer
 
 from mlflow_ae5_deploy.cli.context import reading
-from mlflow_ae5_deploy.cli.options import TargetOptions
+from mlflow_ae5_deploy.cli.options import TargetOptions, examples
 from mlflow_ae5_deploy.common.errors import EXIT_DONE, UnexpectedAnswer
 
 NAME = "open"
 
 Opener = Callable[[str], bool]
-NoBrowser = Annotated[bool, typer.Option("--no-browser", help="Print the address only.")]
+NoBrowser = Annotated[bool, typer.Option("--no-browser", help="Only print the address.")]
 
 
+@examples(
+    {
+        "open": "Open the pages in your browser",
+        "open --no-browser": "Print the address only",
+    }
+)
 def command(options: TargetOptions, no_browser: NoBrowser = False) -> int:
-    """Needs a sign-in to the platform, as a user that the server is shared with."""
+    """Sign in to the platform there, as a user that the server is shared with."""
     from mlflow_ae5_deploy.resources.deployment import required_running
 
     with reading(options, NAME) as context:

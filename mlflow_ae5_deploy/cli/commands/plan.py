@@ -8,17 +8,24 @@ from typing import Annotated
 import typer
 
 from mlflow_ae5_deploy.cli.context import reading
-from mlflow_ae5_deploy.cli.options import CreateAccount, ReleaseOptions
+from mlflow_ae5_deploy.cli.options import CreateAccount, ReleaseOptions, examples
 from mlflow_ae5_deploy.cli.stages import finish
 from mlflow_ae5_deploy.common.errors import EXIT_CHANGES_PENDING, EXIT_DONE
 
 NAME = "plan"
 
-ExitCode = Annotated[bool, typer.Option("--exit-code", help="Exit with 30 if `install` would change anything.")]
+ExitCode = Annotated[bool, typer.Option("--exit-code", help="Exit with 30 if `install` would change something.")]
 
 
+@examples(
+    {
+        "plan --sandbox": "Preview an installation on the sandbox",
+        "plan --config ae5.yaml": "Preview one on a cluster",
+        "plan --exit-code --json": "Detect drift in a script",
+    }
+)
 def command(options: ReleaseOptions, create_account: CreateAccount = False, exit_code: ExitCode = False) -> int:
-    """Later stages assume the changes of earlier ones."""
+    """Writes nothing."""
     from mlflow_ae5_deploy.engine.executor import run
     from mlflow_ae5_deploy.render.changes import show_stage
     from mlflow_ae5_deploy.runbook.stages.order import STAGES

@@ -9,7 +9,7 @@ import typer
 
 from mlflow_ae5_deploy.cli.context import consent, locked, opened
 from mlflow_ae5_deploy.cli.jobs import run_task
-from mlflow_ae5_deploy.cli.options import CreateAccount, ReleaseWriteOptions, ReplaceKeys, Snapshot, Wait
+from mlflow_ae5_deploy.cli.options import CreateAccount, ReleaseWriteOptions, ReplaceKeys, Snapshot, Wait, examples
 from mlflow_ae5_deploy.cli.snapshot_values import checked_saved_copy, checked_snapshot
 from mlflow_ae5_deploy.cli.stages import follow, run_all
 from mlflow_ae5_deploy.common.errors import EXIT_DONE, Usage
@@ -24,29 +24,36 @@ if TYPE_CHECKING:
 NAME = "restore"
 
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Check every object and report what would change.")]
-Replace = Annotated[
-    bool, typer.Option("--replace", help="Move the present data to a saved copy instead of refusing; see --undo.")
-]
-Undo = Annotated[bool, typer.Option("--undo", help="Bring back the saved copy of the last restore; see also --saved.")]
+Replace = Annotated[bool, typer.Option("--replace", help="Move existing data to a saved copy first; see --undo.")]
+Undo = Annotated[bool, typer.Option("--undo", help="Bring back the saved copy of the last restore.")]
 Saved = Annotated[
     str | None,
-    typer.Option("--saved", metavar="NAME", help="With --undo: the saved copy to bring back; see --list-saved."),
+    typer.Option("--saved", metavar="NAME", help="With --undo: the saved copy to bring back."),
 ]
 ListSaved = Annotated[bool, typer.Option("--list-saved", help="List the saved copies.")]
 DropSaved = Annotated[
     str | None,
-    typer.Option("--drop-saved", metavar="NAME", help="Show a saved copy; with --yes delete it permanently."),
+    typer.Option("--drop-saved", metavar="NAME", help="Show a saved copy; with --yes, delete it permanently."),
 ]
 ShortenText = Annotated[
     bool,
     typer.Option(
         "--shorten-text",
-        help="Shorten free text that is too long for the database; --dry-run lists it. Never names or ids.",
+        help="Shorten free text that is too long for the database; see --dry-run.",
     ),
 ]
-StopServer = Annotated[bool, typer.Option("--stop-server", help="Stop a server that runs on the data; asks first.")]
+StopServer = Annotated[
+    bool, typer.Option("--stop-server", help="Stop a server that runs on the data. Causes downtime.")
+]
 
 
+@examples(
+    {
+        "restore --dry-run": "Check the latest snapshot, and change nothing",
+        "restore --replace --stop-server": "Restore it over the data of a running server",
+        "restore --undo --stop-server": "Bring back the data from before that",
+    }
+)
 def command(
     options: ReleaseWriteOptions,
     snapshot: Snapshot = None,
@@ -62,7 +69,10 @@ def command(
     create_account: CreateAccount = False,
     replace_keys: ReplaceKeys = False,
 ) -> int:
-    """If it is interrupted, run it again to resume it."""
+    """Refuses existing data without --replace, and a running server without --stop-server.
+
+    Ends with `verify`. To resume after an interruption, run it again.
+    """
     from mlflow_ae5_deploy.engine.context import RestoreRequest
 
     others = snapshot is not None or dry_run or replace or stop_server or shorten_text or options.release is not None

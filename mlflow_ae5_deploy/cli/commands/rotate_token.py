@@ -7,30 +7,35 @@ from typing import Annotated
 import typer
 
 from mlflow_ae5_deploy.cli.context import consent, locked, opened
-from mlflow_ae5_deploy.cli.options import WriteOptions
+from mlflow_ae5_deploy.cli.options import WriteOptions, examples
 from mlflow_ae5_deploy.common.errors import EXIT_DONE, Usage
 
 NAME = "rotate-token"
 
 Restart = Annotated[
     bool,
-    typer.Option("--restart", help="Restart the server first. Causes downtime and invalidates all tokens; asks first."),
+    typer.Option("--restart", help="Restart the server first. Causes downtime, invalidates all tokens."),
 ]
 IfNeeded = Annotated[
-    bool, typer.Option("--if-needed", help="Do nothing if the stored token is of the running deployment. For cron.")
+    bool, typer.Option("--if-needed", help="Only if the stored token is not of the running deployment. For cron.")
 ]
-All = Annotated[
-    bool, typer.Option("--all", help="A new token for everybody, also if an earlier rotation left only some.")
-]
+All = Annotated[bool, typer.Option("--all", help="Renew every stored token, not only those that an earlier run left.")]
 
 
+@examples(
+    {
+        "rotate-token": "Store a new token",
+        "rotate-token --restart": "Invalidate all tokens first, after a leak",
+        "rotate-token --if-needed --lock-wait 300": "From cron, see `schedule-rotation`",
+    }
+)
 def command(
     options: WriteOptions,
     restart: Restart = False,
     if_needed: IfNeeded = False,
     everyone: All = False,
 ) -> int:
-    """Issue, test and store a new token, as the manual requires after every restart."""
+    """Stores it for the service account and every consumer. Needed after every restart of the server."""
     from mlflow_ae5_deploy.engine.context import RunOptions
     from mlflow_ae5_deploy.operations.rotate_token import rotate
     from mlflow_ae5_deploy.operations.rotate_token_plan import RotationOptions

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mlflow_ae5_deploy.cli.context import load_settings, writing
-from mlflow_ae5_deploy.cli.options import WriteOptions
+from mlflow_ae5_deploy.cli.options import WriteOptions, examples
 from mlflow_ae5_deploy.common.errors import EXIT_DONE, Configuration, DeployError, Usage
 
 if TYPE_CHECKING:
@@ -19,33 +19,41 @@ NAME = "schedule-gc"
 DATABASE, TTL, DRY_RUN = "MLFLOW_BACKEND_STORE_URI", "MLFLOW_TRACKING_GC_TTL", "MLFLOW_TRACKING_GC_DRY_RUN"
 _REFERENCES = ("env:", "file:")
 
-Cron = Annotated[str | None, typer.Option("--cron", help="Schedule in UTC: minute hour day month weekday.")]
+Cron = Annotated[str | None, typer.Option("--cron", metavar="CRON", help="When to run, in UTC, such as '30 3 * * *'.")]
 Ttl = Annotated[
-    str | None, typer.Option("--ttl", help="How long deleted items are kept, such as 30d0h0m0s; for this job only.")
+    str | None, typer.Option("--ttl", metavar="DURATION", help="Keep deleted items this long, such as 30d0h0m0s.")
 ]
 BackendStoreUri = Annotated[
     str | None,
     typer.Option(
         "--backend-store-uri",
-        help="Another database for this job than the server's. With a password in it: env:NAME or file:PATH.",
+        metavar="URI",
+        help="Another database than the server's. If it has a password: env:NAME or file:PATH.",
     ),
 ]
 Variable = Annotated[
-    list[str] | None, typer.Option("--variable", help="NAME=VALUE, a variable of the job; repeatable.")
+    list[str] | None, typer.Option("--variable", metavar="NAME=VALUE", help="A variable of the job. Repeatable.")
 ]
 DryRun = Annotated[
-    bool, typer.Option("--dry-run", help="The job only lists what it would remove. With --run-now: one such run.")
+    bool, typer.Option("--dry-run", help="The job only lists what it would remove. With --run-now: this run only.")
 ]
 RunNow = Annotated[bool, typer.Option("--run-now", help="Start a run now, stream its log, exit with its result.")]
 Pause = Annotated[bool, typer.Option("--pause", help="Pause the job; `install` keeps it paused.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Resume a paused job.")]
 Remove = Annotated[bool, typer.Option("--remove", help="Delete the job and the records of its runs.")]
-KeepRuns = Annotated[int, typer.Option("--keep-runs", min=0, help="Keep the N most recent run records.")]
+KeepRuns = Annotated[int, typer.Option("--keep-runs", min=0, metavar="N", help="Keep the N most recent run records.")]
 WaitForRun = Annotated[
-    float, typer.Option("--wait", min=1, help="Seconds to wait for a run: an active one, or --run-now.")
+    float, typer.Option("--wait", metavar="SECONDS", min=1, help="Wait this long for an active run or for --run-now.")
 ]
 
 
+@examples(
+    {
+        "schedule-gc": "Schedule the job as configured",
+        "schedule-gc --run-now --dry-run": "List what a run would remove",
+        "schedule-gc --pause": "Pause the job",
+    }
+)
 def command(
     options: WriteOptions,
     cron: Cron = None,
@@ -60,7 +68,7 @@ def command(
     keep_runs: KeepRuns = 50,
     wait: WaitForRun = 900.0,
 ) -> int:
-    """Without options: exactly one schedule, as configured. Options override the configuration."""
+    """The job removes what users deleted. Without options: exactly one job, as configured. Safe to re-run."""
     from mlflow_ae5_deploy.operations.schedule_gc import GcRequest
 
     _check(cron, ttl)

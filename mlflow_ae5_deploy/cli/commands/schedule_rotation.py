@@ -10,17 +10,23 @@ from typing import Annotated, Any
 import typer
 
 from mlflow_ae5_deploy.cli.context import installation_folder, load_settings
-from mlflow_ae5_deploy.cli.options import TargetOptions
+from mlflow_ae5_deploy.cli.options import TargetOptions, examples
 from mlflow_ae5_deploy.common.errors import EXIT_DONE
 
 NAME = "schedule-rotation"
 
-Cron = Annotated[str, typer.Option("--cron", help="When to check, as cron, in the time zone of this machine.")]
+Cron = Annotated[str, typer.Option("--cron", metavar="CRON", help="When to check, in the time zone of this machine.")]
 _LOCK_WAIT = 300  # seconds a rotation by cron waits for another run
 
 
+@examples(
+    {
+        "schedule-rotation": "Print the line; add it with `crontab -e`",
+        "schedule-rotation --cron '30 3 * * *'": "Check once a day",
+    }
+)
 def command(options: TargetOptions, cron: Cron = "*/10 * * * *") -> int:
-    """Needs no connection. Add the line with `crontab -e`. It holds no secret, only references to them."""
+    """The line holds no secrets, only references to them. Needs no connection."""
     from mlflow_ae5_deploy.common.cron import parse_cron
     from mlflow_ae5_deploy.operations import schedule_rotation as operation
 

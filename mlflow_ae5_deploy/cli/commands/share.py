@@ -7,18 +7,25 @@ from typing import Annotated
 import typer
 
 from mlflow_ae5_deploy.cli.context import reading, writing
-from mlflow_ae5_deploy.cli.options import WriteOptions
+from mlflow_ae5_deploy.cli.options import WriteOptions, examples
 from mlflow_ae5_deploy.common.errors import EXIT_DONE, Usage
 
 NAME = "share"
 
-User = Annotated[list[str] | None, typer.Option("--user", help="Name of a user; may be repeated.")]
-Group = Annotated[list[str] | None, typer.Option("--group", help="Name of a group; may be repeated.")]
-Remove = Annotated[bool, typer.Option("--remove", help="Stop sharing with them.")]
+User = Annotated[list[str] | None, typer.Option("--user", metavar="NAME", help="A user. Repeatable.")]
+Group = Annotated[list[str] | None, typer.Option("--group", metavar="NAME", help="A group. Repeatable.")]
+Remove = Annotated[bool, typer.Option("--remove", help="Stop sharing with these users and groups.")]
 
 
+@examples(
+    {
+        "share": "Show who may open the pages",
+        "share --user anna --group data-science": "Share with a user and a group",
+        "share --user anna --remove": "Stop sharing with her",
+    }
+)
 def command(options: WriteOptions, user: User = None, group: Group = None, remove: Remove = False) -> int:
-    """Without --user and --group: list them. Programs need no sharing; they use the token."""
+    """Programs need no sharing: they use the token."""
     from mlflow_ae5_deploy.config import checks
     from mlflow_ae5_deploy.operations import share
     from mlflow_ae5_deploy.render.share import show_sharing

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import sys
-from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mlflow_ae5_deploy.cli.context import given_token, reading
-from mlflow_ae5_deploy.cli.options import ReleaseOptions
+from mlflow_ae5_deploy.cli.options import ReleaseOptions, choice, examples
 from mlflow_ae5_deploy.common.errors import (
     EXIT_DONE,
     EXIT_NOT_INSTALLED,
@@ -25,35 +24,37 @@ if TYPE_CHECKING:
 
 NAME = "status"
 NOT_HEALTHY = StageFailed.exit_code
-
-
-class StatusFormat(StrEnum):
-    text = "text"
-    nagios = "nagios"
+FORMATS = ("text", "nagios")
 
 
 Watch = Annotated[
     float | None,
-    typer.Option("--watch", metavar="SECONDS", min=0.5, help="Repeat every SECONDS, until Ctrl-C."),
+    typer.Option("--watch", metavar="SECONDS", min=0.5, help="Repeat at this interval until Ctrl-C."),
 ]
 Format = Annotated[
-    StatusFormat,
-    typer.Option(
+    str,
+    choice(
         "--format",
+        FORMATS,
         metavar="FORMAT",
-        help="text, or nagios: one line, exits 0 (OK), 1 (warning), 2 (critical) or 3 (unknown).",
+        help="nagios prints one line and exits 0 (OK), 1 (warning), 2 (critical) or 3 (unknown).",
     ),
 ]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print the first line only.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Only print the first line.")]
 
 
-def command(
-    options: ReleaseOptions, watch: Watch = None, format_: Format = StatusFormat.text, quiet: Quiet = False
-) -> int:
-    """Exits 0 if healthy, 20 if not, 32 if nothing is installed; with --watch, by the last observation."""
+@examples(
+    {
+        "status": "Show the health on one screen",
+        "status --watch 30": "Repeat every 30 seconds",
+        "status --format nagios": "One line for a monitoring system",
+    }
+)
+def command(options: ReleaseOptions, watch: Watch = None, format_: Format = "text", quiet: Quiet = False) -> int:
+    """Exits 0 if healthy, 20 if not, 32 if nothing is installed."""
     from mlflow_ae5_deploy.render.status import show, show_headline
 
-    if format_ is StatusFormat.nagios:
+    if format_ == "nagios":
         if options.json or quiet or watch is not None:
             raise Usage("--format nagios excludes --json, --quiet and --watch.", remedy="Leave those out.")
         return _nagios(options)

@@ -8,21 +8,25 @@ from typing import Annotated
 import typer
 
 from mlflow_ae5_deploy.cli.context import can_ask, consent, locked, opened
-from mlflow_ae5_deploy.cli.options import WriteOptions
+from mlflow_ae5_deploy.cli.options import WriteOptions, examples
 from mlflow_ae5_deploy.common.errors import EXIT_DONE
 
 NAME = "uninstall"
 
 PurgeSecrets = Annotated[
-    bool, typer.Option("--purge-secrets", help="Delete the secrets of the service account and of consumers as well.")
+    bool, typer.Option("--purge-secrets", help="Also delete the secrets of the service account and the consumers.")
 ]
-Force = Annotated[
-    bool, typer.Option("--force", help="Uninstall although an operation of another machine seems unfinished.")
-]
+Force = Annotated[bool, typer.Option("--force", help="Ignore an operation of another machine that seems unfinished.")]
 
 
+@examples(
+    {
+        "uninstall": "Show what would be deleted, then ask",
+        "uninstall --yes --purge-secrets": "Delete the secrets too, without a question",
+    }
+)
 def command(options: WriteOptions, purge_secrets: PurgeSecrets = False, force: Force = False) -> int:
-    """Ask, then delete. Safe to re-run."""
+    """Causes downtime. Safe to re-run."""
     from mlflow_ae5_deploy.cli.next_steps import program
     from mlflow_ae5_deploy.engine.context import RunOptions
     from mlflow_ae5_deploy.engine.executor import recorded

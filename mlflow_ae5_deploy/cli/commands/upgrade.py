@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mlflow_ae5_deploy.cli.context import writing
-from mlflow_ae5_deploy.cli.options import ReleaseWriteOptions, Wait
+from mlflow_ae5_deploy.cli.options import ReleaseWriteOptions, Wait, examples
 from mlflow_ae5_deploy.common.errors import EXIT_DONE, Usage
 
 if TYPE_CHECKING:
@@ -21,15 +21,20 @@ if TYPE_CHECKING:
 
 NAME = "upgrade"
 
-Rehearse = Annotated[
-    bool, typer.Option("--rehearse", help="Only migrate a copy of the data, and report time and result.")
-]
-NoRehearsal = Annotated[bool, typer.Option("--no-rehearsal", help="Do not rehearse first.")]
+Rehearse = Annotated[bool, typer.Option("--rehearse", help="Only migrate a copy of the data, and report the result.")]
+NoRehearsal = Annotated[bool, typer.Option("--no-rehearsal", help="Skip the rehearsal.")]
 RollBack = Annotated[
-    bool, typer.Option("--roll-back", help="Roll back an interrupted upgrade, or retry a failed rollback; asks first.")
+    bool, typer.Option("--roll-back", help="Roll back an interrupted upgrade, or retry a failed rollback.")
 ]
 
 
+@examples(
+    {
+        "upgrade --rehearse": "Test the upgrade on a copy, without downtime",
+        "upgrade --release 1.2.0": "Upgrade to this release",
+        "upgrade --roll-back": "Roll back an interrupted upgrade",
+    }
+)
 def command(
     options: ReleaseWriteOptions,
     rehearse: Rehearse = False,
@@ -37,9 +42,9 @@ def command(
     roll_back: RollBack = False,
     wait: Wait = 14400.0,
 ) -> int:
-    """Rehearse, back up, stop, replace, migrate, start, verify.
+    """Rehearses, backs up, stops, replaces, migrates, starts and verifies.
 
-    Causes downtime. Safe to re-run: it resumes.
+    To resume after an interruption, run it again.
     """
     modes = {"--rehearse": rehearse, "--no-rehearsal": no_rehearsal, "--roll-back": roll_back}
     given = [name for name, chosen in modes.items() if chosen]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mlflow_ae5_deploy.cli.context import given_token, opened
-from mlflow_ae5_deploy.cli.options import TargetOptions, Yes
+from mlflow_ae5_deploy.cli.options import TargetOptions, Yes, examples
 from mlflow_ae5_deploy.common.errors import EXIT_DONE, VerificationFailed
 
 if TYPE_CHECKING:
@@ -15,8 +15,16 @@ if TYPE_CHECKING:
 NAME = "verify"
 
 
+@examples(
+    {
+        "verify": "Test with a token issued for this purpose",
+        "verify --json": "The same for a program",
+    }
+)
 def command(options: TargetOptions, yes: Yes = False) -> int:
-    """Uses MLFLOW_TRACKING_TOKEN of the environment if set, else a token issued for this purpose."""
+    """Writes an experiment, a model and an artifact, reads them back and deletes them. Checks that requests without a
+    token are rejected. Uses the token in MLFLOW_TRACKING_TOKEN, or issues one. Exits 21 if a check fails.
+    """
     from mlflow_ae5_deploy.engine.context import RunOptions
     from mlflow_ae5_deploy.engine.executor import recorded
     from mlflow_ae5_deploy.operations.verify import require

@@ -74,17 +74,19 @@ def endpoint(value: str) -> str:
 
 
 def hostname(value: str) -> str:
-    """`host` or `host:port`, lower-cased."""
-    if "://" in value:
-        raise ValueError("is a host name, such as ae5.example.com: leave the scheme (https://) out")
-    if any(mark in value for mark in "/?#@"):
-        raise ValueError("is a host name, such as ae5.example.com: no path, query or user name belongs to it")
-    host, colon, port = value.partition(":")
+    """`host` or `host:port`, in lower case; also of an address without a path, such as https://AE5.example.com:443/."""
+    scheme, separator, address = value.partition("://")
+    if separator and scheme.lower() != "https":
+        raise ValueError("must be an address with https://, or a host name such as ae5.example.com")
+    bare = (address if separator else value).removesuffix("/")
+    if any(mark in bare for mark in "/?#@\\"):
+        raise ValueError("must be a host name such as ae5.example.com, without path, query and user name")
+    host, colon, port = bare.removesuffix(":443").partition(":")
     if colon and not (port.isascii() and port.isdigit() and 0 < int(port) < 65536):
-        raise ValueError("has something after ':' that is not a port (1 to 65535)")
+        raise ValueError("must have a port from 1 to 65535 after ':'")
     host = host.lower()
     if not host or len(host) > 253 or not all(_HOST_LABEL.match(label) for label in host.split(".")):
-        raise ValueError("is not a host name: letters, digits, '-' and '.' only, and optionally ':port'")
+        raise ValueError("must be a host name of letters, digits, '-' and '.', and optionally ':PORT'")
     return f"{host}:{port}" if colon else host
 
 

@@ -103,7 +103,7 @@ class PlatformSettings(Section):
 
     hostname: Annotated[str, AfterValidator(checks.hostname)] | None = Field(
         default=None,
-        description="Host name of the platform, without https:// (a port may follow: ae5.example.com:8443).",
+        description="Host name or address of the platform: ae5.example.com, https://ae5.example.com:8443/.",
     )
     verify_tls: bool = Field(
         default=True,

@@ -25,7 +25,7 @@ SETTINGS = [
     ("server: {backend_store_uri: '/data/mydb.sqlite'}", ["server.backend_store_uri", "is not a database URI"]),
     ("server: {backend_store_uri: 'postgres://host/mlflow'}", ["server.backend_store_uri", "'postgresql'"]),
     ("server: {backend_store_uri: 'sqlite:///:memory:'}", ["server.backend_store_uri", "in memory"]),
-    ("platform: {hostname: 'https://ae5.example.com'}", ["platform.hostname", "leave the scheme"]),
+    ("platform: {hostname: 'http://ae5.example.com'}", ["platform.hostname", "with https://"]),
     ("platform: {read_timeout: soon}", ["platform.read_timeout", "must be a number"]),
     ("admin: {password: hunter2-plain}", ["admin.password", "env:NAME", "file:PATH"]),
     ("release: {sha256: abc}", ["release.sha256", "64 hexadecimal digits"]),
@@ -61,7 +61,7 @@ def test_all_wrong_settings_are_reported_at_once(bench, capsys):
     [
         (["install"], ["platform.hostname", "--hostname", "AE5_HOSTNAME", "--sandbox"]),
         (["install", "--hostname", "ae5.example.com"], ["account.username", "--username", "AE5_USERNAME"]),
-        (["install", "--hostname", "ae5.example.com/x", "--username", "svc"], ["platform.hostname", "no path"]),
+        (["install", "--hostname", "ae5.example.com/x", "--username", "svc"], ["platform.hostname", "without path"]),
         (["install", "--sandbox", "--config", "nowhere.yaml"], ["nowhere.yaml"]),
         (["install", "--sandbox", "--profile", "prod"], ["profile 'prod'"]),
     ],

@@ -117,11 +117,33 @@ class TestEveryVerb:
         assert re.fullmatch(r"mlflow-ae5-deploy \d+\.\d+\.\d+\n", shown.out)
 
 
+ADDRESSES = ["ae5.example.com", "https://ae5.example.com", "https://AE5.example.com:443/"]
+
+
+@pytest.mark.parametrize("address", ADDRESSES)
+@pytest.mark.parametrize("where", ["option", "variable", "file"])
+def test_a_host_may_be_given_as_an_address(bench, capsys, monkeypatch, address, where):
+    words = ["runbook", "--username", "svc"]
+    if where == "variable":
+        monkeypatch.setenv("AE5_HOSTNAME", address)
+    else:
+        file = ["--config", str(bench.configure(f"platform: {{hostname: '{address}'}}\n"))]
+        words += ["--hostname", address] if where == "option" else file
+
+    shown = bench.run(capsys, *words)
+
+    assert shown.code == 0, shown.err
+    assert shown.out.startswith("# MLflow tracking server on ae5.example.com\n")
+    assert "https://https" not in shown.out
+
+
 class TestInit:
     def test_writes_a_private_file_that_loads_and_that_plan_takes(self, bench, capsys, tmp_path):
         path = tmp_path / "mine.yaml"
 
-        wrote = bench.run(capsys, "init", str(path), "--hostname", "ae5.example.com", "--username", "svc-mlflow")
+        wrote = bench.run(
+            capsys, "init", str(path), "--hostname", "https://AE5.example.com/", "--username", "svc-mlflow"
+        )
 
         assert wrote.code == 0, wrote.err
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
@@ -151,7 +173,7 @@ class TestInit:
         ("argv", "words"),
         [
             (["nowhere/mine.yaml"], ["nowhere/mine.yaml", "No such file"]),
-            (["mine.yaml", "--hostname", "https://ae5"], ["platform.hostname", "leave the scheme"]),
+            (["mine.yaml", "--hostname", "http://ae5"], ["platform.hostname", "with https://"]),
             (["mine.yaml", "--username", "a b"], ["account.username", "spaces"]),
         ],
     )

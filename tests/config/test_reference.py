@@ -152,7 +152,7 @@ class TestInitial:
     @pytest.mark.parametrize(
         ("given", "words"),
         [
-            ({"hostname": "https://ae5.example.com"}, "platform.hostname: is a host name"),
+            ({"hostname": "http://ae5.example.com"}, "platform.hostname: must be an address with https://"),
             ({"hostname": 'x"\nadmin: {}'}, "platform.hostname"),
             ({"username": "a b"}, "account.username"),
         ],

@@ -6,12 +6,15 @@ import contextlib
 import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from mlflow_ae5_deploy.cli.usage import checked_choice
 from mlflow_ae5_deploy.common.errors import DeployError
+
+if TYPE_CHECKING:
+    from mlflow_ae5_deploy.config.load import LoadedSettings
 
 # Of those that typer supports; PowerShell is not asked for on Linux.
 SHELLS = ("bash", "zsh", "fish")
@@ -48,6 +51,40 @@ def releases(context: typer.Context, incomplete: str) -> list[str]:
         with contextlib.suppress(DeployError):
             versions = in_folder(_file(context).parent / Path(mirror).expanduser())
     return one_of(("bundled", "latest", *reversed(versions)))(incomplete)
+
+
+def snapshots(context: typer.Context, incomplete: str) -> list[str]:
+    """latest, and those made from this machine, the newest first. The repository itself is not queried."""
+    from mlflow_ae5_deploy.cli.snapshot_values import ID
+    from mlflow_ae5_deploy.operations.history import effects
+
+    made: list[str] = []
+    with contextlib.suppress(DeployError, OSError):
+        recorded = effects(_installation(context) / "journal.jsonl", "back up", "snapshot")
+        made = [name for name in recorded if ID.match(name)]  # a shell evaluates what it is offered
+    return one_of(dict.fromkeys(("latest", *reversed(made))))(incomplete)
+
+
+def _installation(context: typer.Context) -> Path:
+    """The state folder of the installation that the line names. Starts no sandbox."""
+    from mlflow_ae5_deploy.cli.context import SANDBOX_ACCOUNT, installation_folder, without_cluster
+    from mlflow_ae5_deploy.cli.sandbox_up import sandbox_folder, sandbox_lifecycle
+    from mlflow_ae5_deploy.config.load import load
+
+    given, sandbox = context.params, bool(context.params.get("sandbox"))
+    overrides = {"platform.hostname": given.get("hostname"), "account.username": given.get("username")}
+    environ: dict[str, str] = dict(os.environ)
+    if sandbox:
+        environ = without_cluster(environ)
+        overrides["platform.hostname"] = sandbox_lifecycle().hostname(sandbox_folder())
+    path = Path(given["config"]) if given.get("config") else None
+
+    def loaded() -> LoadedSettings:
+        return load(path, profile=given.get("profile"), environ=environ, overrides=overrides, sandbox=sandbox)
+
+    if sandbox and loaded().settings.account.username is None:
+        overrides["account.username"] = SANDBOX_ACCOUNT
+    return installation_folder(loaded())
 
 
 def _configuration(context: typer.Context) -> dict[Any, Any]:

@@ -65,9 +65,7 @@ def _sandbox_settings(options: TargetOptions, overrides: dict[str, Any]) -> Load
     from mlflow_ae5_deploy.cli.sandbox_up import sandbox_overrides
     from mlflow_ae5_deploy.config.load import load
 
-    # Variables meant for a real cluster must not reach the rehearsal.
-    environ = {k: v for k, v in os.environ.items() if not k.startswith(_SANDBOX_IGNORES)}
-    environ.pop("REQUESTS_CA_BUNDLE", None)
+    environ = without_cluster(os.environ)
     sandbox = sandbox_overrides(options.reporter, database=options.database)
     overrides = {**overrides, **sandbox.settings}
 
@@ -82,6 +80,13 @@ def _sandbox_settings(options: TargetOptions, overrides: dict[str, Any]) -> Load
     if sandbox.mounts_secrets or complete.settings.release.source == "bundled":
         return complete
     return replace(complete, ignored_on_sandbox=(*complete.ignored_on_sandbox, _NO_MOUNT))
+
+
+def without_cluster(environ: Mapping[str, str]) -> dict[str, str]:
+    """Without the variables that are meant for a real cluster, which must not reach the rehearsal."""
+    kept = {name: value for name, value in environ.items() if not name.startswith(_SANDBOX_IGNORES)}
+    kept.pop("REQUESTS_CA_BUNDLE", None)
+    return kept
 
 
 def prompt() -> Callable[[str], str] | None:

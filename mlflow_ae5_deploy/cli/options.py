@@ -122,6 +122,7 @@ Snapshot = Annotated[
     typer.Option(
         "--snapshot",
         metavar="SNAPSHOT",
+        autocompletion=completion.snapshots,
         help="An id from `backup list`, or latest (the default).",
     ),
 ]

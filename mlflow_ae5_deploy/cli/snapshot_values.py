@@ -7,7 +7,7 @@ import re
 from mlflow_ae5_deploy.common.errors import Usage
 
 LATEST = "latest"
-_ID = re.compile(r"[0-9A-Za-z][0-9A-Za-z._-]{0,127}\Z")  # no '-' at the start: the job would read an option
+ID = re.compile(r"[0-9A-Za-z][0-9A-Za-z._-]{0,127}\Z")  # no '-' at the start: the job would read an option
 _SHARE = re.compile(r"(\d{1,3})(\.\d+)?%\Z")
 
 
@@ -27,7 +27,7 @@ def checked_saved_copy(value: str, option: str = "--drop-saved") -> str:
 
 
 def _checked(value: str, option: str, what: str, remedy: str) -> str:
-    if not _ID.match(value):
+    if not ID.match(value):
         raise Usage(f"{option} takes {what}.", where=option, remedy=remedy)
     return value
 

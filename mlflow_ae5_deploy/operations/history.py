@@ -92,6 +92,16 @@ def last_effect(path: Path, action: str, resource: str, name: str) -> datetime |
     return None
 
 
+def effects(path: Path, action: str, resource: str) -> list[str]:
+    """The names of what the journal records such an effect on, oldest first."""
+    records = map(JournalEntry.parse, path.read_text(encoding="utf-8", errors="replace").splitlines())
+    return [
+        record.name or ""
+        for record in records
+        if record and (record.event, record.action, record.resource) == ("effect", action, resource)
+    ]
+
+
 def _take(record: JournalEntry, entries: list[Entry], open_: dict[tuple[str, str], Entry]) -> None:
     key, event = (record.who, record.verb), record.event
     if event == "begin":

@@ -14,7 +14,10 @@ import pytest
 
 from mlflow_ae5_deploy.cli import completion
 from mlflow_ae5_deploy.cli.verbs import GROUPS, PROGRAM, VERBS
+from mlflow_ae5_deploy.common.clock import ManualClock
 from mlflow_ae5_deploy.config.settings import PlatformSettings
+from mlflow_ae5_deploy.config.state_dir import installation_dir, private_dir
+from mlflow_ae5_deploy.engine.journal import Journal
 from mlflow_ae5_deploy.operations import logs
 from mlflow_ae5_deploy.render import env as client_environment
 
@@ -149,6 +152,35 @@ def test_values_are_offered(program, configured, tmp_path, line, desired):
 )
 def test_values_are_offered_to_zsh(program, configured, line, desired):
     assert completed_by_zsh(program, f"{PROGRAM} {line}", **configured) == desired
+
+
+MADE = ["20261128T023000Z-0a1b2c", "20261129T023000Z-3d4e5f"]
+SNAPSHOTS = [
+    ("backup verify --snapshot ", ["latest", MADE[1], MADE[0]]),
+    ("restore --snapshot 20261129", [MADE[1]]),
+    ("drill --snapshot ", ["latest", MADE[1], MADE[0]]),
+    ("install --restore l", ["latest"]),
+    ("backup show --username other --snapshot ", ["latest"]),
+    ("backup show --sandbox --snapshot ", ["latest"]),
+    ("backup show --config broken.yaml --snapshot ", ["latest"]),
+]
+
+
+@pytest.mark.parametrize(("line", "desired"), SNAPSHOTS, ids=[line for line, _ in SNAPSHOTS])
+def test_snapshots_made_from_this_machine_are_offered(program, configured, tmp_path, line, desired):
+    state = tmp_path / "state"
+    folder = installation_dir(state, "ae5.example.com", "svc", "mlflow.tracking.server")
+    journal = Journal(private_dir(folder), ManualClock(), verb="backup")
+    for name in ("$(touch owned)", *MADE):
+        journal.effect("back up", "snapshot", name)
+    (tmp_path / "other.yaml").write_text("platform: {hostname: ae5.example.com}\naccount: {username: svc}\n")
+    configured |= {"MLFLOW_AE5_DEPLOY_CONFIG": str(tmp_path / "other.yaml"), "MLFLOW_AE5_DEPLOY_STATE": str(state)}
+
+    done = completed(program, f"{PROGRAM} {line.replace('--config ', f'--config {tmp_path}/')}", **configured)
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.split() == desired
+    assert not (state / "sandbox").exists()
 
 
 def test_the_values_are_those_that_are_taken():

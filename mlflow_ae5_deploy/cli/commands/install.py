@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from mlflow_ae5_deploy.cli import completion
 from mlflow_ae5_deploy.cli.options import CreateAccount, ReleaseWriteOptions, ReplaceKeys, examples
 from mlflow_ae5_deploy.cli.stages import run_all
 
@@ -17,7 +18,10 @@ Replace = Annotated[
 Restore = Annotated[
     str | None,
     typer.Option(
-        "--restore", metavar="SNAPSHOT", help="Restore this snapshot, or latest, before the server first starts."
+        "--restore",
+        metavar="SNAPSHOT",
+        autocompletion=completion.snapshots,
+        help="Restore this snapshot, or latest, before the server first starts.",
     ),
 ]
 

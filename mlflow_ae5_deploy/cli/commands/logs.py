@@ -14,7 +14,13 @@ from mlflow_ae5_deploy.common.errors import EXIT_DONE, Usage
 NAME = "logs"
 
 RunId = Annotated[
-    str | None, typer.Option("--run", metavar="RUN", help="Show the log of this run of a job: an id, or latest.")
+    str | None,
+    typer.Option(
+        "--run",
+        metavar="RUN",
+        autocompletion=completion.one_of(("latest",)),
+        help="Show the log of this run of a job: an id, or latest.",
+    ),
 ]
 Follow = Annotated[
     bool, typer.Option("--follow", "-f", help="Follow until Ctrl-C, the end of the run, or of the deployment.")

@@ -67,7 +67,7 @@ def snapshots(context: typer.Context, incomplete: str) -> list[str]:
 
 def _installation(context: typer.Context) -> Path:
     """The state folder of the installation that the line names. Starts no sandbox."""
-    from mlflow_ae5_deploy.cli.context import SANDBOX_ACCOUNT, installation_folder, without_cluster
+    from mlflow_ae5_deploy.cli.installation import SANDBOX_ACCOUNT, installation_folder, without_cluster
     from mlflow_ae5_deploy.cli.sandbox_up import sandbox_folder, sandbox_lifecycle
     from mlflow_ae5_deploy.config.load import load
 

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from mlflow_ae5_deploy.common.errors import Configuration, Interrupted, Usage
+from mlflow_ae5_deploy.cli.installation import SANDBOX_ACCOUNT, installation_folder, required, without_cluster
+from mlflow_ae5_deploy.common.errors import Interrupted, Usage
 
 if TYPE_CHECKING:
     from mlflow_ae5_deploy.ae5.options import ConnectionOptions
@@ -25,12 +26,10 @@ if TYPE_CHECKING:
     from mlflow_ae5_deploy.engine.context import Context, RunOptions
     from mlflow_ae5_deploy.engine.lock import InstallationLock
 
-SANDBOX_ACCOUNT = "mlflow-service"
 _NO_MOUNT = (
     "This machine does not let the sandbox mount /var/run/secrets/user_credentials. A release that reads its secrets "
     "there only, as upstream's 0.7.2 does, does not see them here and runs on its own defaults (SQLite)."
 )
-_SANDBOX_IGNORES = ("AE5_", "CF_ACCESS_")
 
 
 def load_settings(options: TargetOptions, settings: Mapping[str, Any] | None = None) -> LoadedSettings:
@@ -82,30 +81,11 @@ def _sandbox_settings(options: TargetOptions, overrides: dict[str, Any]) -> Load
     return replace(complete, ignored_on_sandbox=(*complete.ignored_on_sandbox, _NO_MOUNT))
 
 
-def without_cluster(environ: Mapping[str, str]) -> dict[str, str]:
-    """Without the variables that are meant for a real cluster, which must not reach the rehearsal."""
-    kept = {name: value for name, value in environ.items() if not name.startswith(_SANDBOX_IGNORES)}
-    kept.pop("REQUESTS_CA_BUNDLE", None)
-    return kept
-
-
 def prompt() -> Callable[[str], str] | None:
     """Ask for a secret without echo; None where nobody can answer."""
     if not (sys.stdin is not None and sys.stdin.isatty() and sys.stderr.isatty()):
         return None
     return lambda question: getpass.getpass(f"{question}: ", stream=sys.stderr)
-
-
-def installation_folder(loaded: LoadedSettings) -> Path:
-    from mlflow_ae5_deploy.config.state_dir import installation_dir, state_root
-
-    settings = loaded.settings
-    return installation_dir(
-        state_root(settings, os.environ),
-        _required(settings.platform.hostname, "platform.hostname", "--hostname or AE5_HOSTNAME"),
-        _required(settings.account.username, "account.username", "--username or AE5_USERNAME"),
-        settings.project.name,
-    )
 
 
 @contextlib.contextmanager
@@ -270,7 +250,7 @@ def _connection(platform: PlatformSettings) -> ConnectionOptions:
     from mlflow_ae5_deploy.ae5.options import ConnectionOptions
 
     return ConnectionOptions(
-        hostname=_required(platform.hostname, "platform.hostname", "--hostname or AE5_HOSTNAME"),
+        hostname=required(platform.hostname, "platform.hostname", "--hostname or AE5_HOSTNAME"),
         verify_tls=platform.verify_tls,
         ca_file=platform.ca_file,
         client_cert=platform.client_cert,
@@ -278,14 +258,3 @@ def _connection(platform: PlatformSettings) -> ConnectionOptions:
         read_timeout=platform.read_timeout,
         upload_timeout=platform.upload_timeout,
     )
-
-
-def _required(value: str | None, setting: str, how: str) -> str:
-    if not value:
-        raise Configuration(
-            f"`{setting}` is not set.",
-            where=setting,
-            remedy=f"Set it in the configuration (`mlflow-ae5-deploy init` writes one) or with {how}; "
-            "--sandbox needs neither.",
-        )
-    return value

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mlflow_ae5_deploy.cli.completion import DATABASES
 from mlflow_ae5_deploy.common.errors import Configuration, Unreachable, Usage
 
 if TYPE_CHECKING:
@@ -77,8 +76,6 @@ def bring_up(reporter: Reporter, *, database: str | None) -> tuple[SandboxInfo, 
     """
     from mlflow_ae5_deploy.config.state_dir import private_dir
 
-    if database is not None and database not in DATABASES:
-        raise Usage(f"--database takes {' or '.join(DATABASES)}, not {database!r}.", where="--database")
     lifecycle = sandbox_lifecycle()
     folder = sandbox_folder()
     private_dir(folder.parent)  # raises the error of a configuration if that is not possible

@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from mlflow_ae5_deploy.cli.context import installation_folder, load_settings
+from mlflow_ae5_deploy.cli.context import load_settings
+from mlflow_ae5_deploy.cli.installation import installation_folder
 from mlflow_ae5_deploy.cli.options import TargetOptions, examples
 from mlflow_ae5_deploy.common.errors import EXIT_DONE
 from mlflow_ae5_deploy.common.text import counted

@@ -9,7 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
-from mlflow_ae5_deploy.cli.context import installation_folder, load_settings
+from mlflow_ae5_deploy.cli.context import load_settings
+from mlflow_ae5_deploy.cli.installation import installation_folder
 from mlflow_ae5_deploy.cli.options import TargetOptions, examples
 from mlflow_ae5_deploy.common.errors import EXIT_DONE
 

@@ -10,6 +10,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
@@ -30,7 +31,7 @@ from mlflow_ae5_deploy.sandbox.control_plane.client import RemoteControl
 from mlflow_ae5_deploy.sandbox.info import SandboxInfo
 from tests.cli.collecting import make_collecting_release
 from tests.cli.snapshotting import make_snapshotting_release
-from tools import reference
+from tools import json_forms, reference
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -176,6 +177,29 @@ def test_generated_parts_are_what_the_code_says():
     stale = [path for path, text in reference.current().items() if path.read_text(encoding="utf-8") != text]
 
     assert stale == [], "write them again: python tools/reference.py"
+    assert reference.superfluous() == set()
+
+
+@pytest.mark.parametrize("verb", json_forms.FORMS)
+def test_a_form_is_a_valid_schema_and_allows_what_a_later_release_adds(verb):
+    published = json.loads((ROOT / "runbooks" / "reference" / "schemas" / f"{verb.replace(' ', '-')}.json").read_text())
+    failure = {"schema": 1, "verb": verb, "outcome": "failed", "error": {"kind": "Bug", "what": "?", "exit_code": 1}}
+    json_forms.Draft202012Validator.check_schema(published)
+    validator = json_forms.Draft202012Validator(published)
+
+    assert validator.is_valid(failure | {"new": 1})
+    assert not validator.is_valid(failure | {"schema": 2})
+    assert not validator.is_valid(failure | {"outcome": "perhaps"})
+    with pytest.raises(AssertionError, match="differs from its form"):
+        json_forms.check(failure | {"new": 1})
+
+
+def test_every_verb_has_a_form_or_prints_no_document():
+    verbs = {" ".join(words) for words, command in reference.every_command() if not hasattr(command, "commands")}
+
+    for group, default in json_forms.DEFAULTS.items():  # `backup create` is `backup`
+        verbs = verbs - {f"{group} {default}"} | {group}
+    assert verbs == set(json_forms.FORMS)
 
 
 def test_the_error_tree_is_drawn_as_it_is():
@@ -240,6 +264,42 @@ def test_configuration_in_it_is_valid(path, tmp_path):
         load(file, profile=None, environ={}, overrides={})
 
 
+def test_the_site_builds_without_a_warning_and_asks_nobody_else(tmp_path):
+    """Links and anchors are checked by the build itself."""
+    pytest.importorskip("zensical", reason="the site needs zensical, which `.[dev]` installs")
+    shutil.copytree(ROOT / "runbooks", tmp_path / "runbooks")
+    shutil.copy(ROOT / "mkdocs.yml", tmp_path)
+
+    build = [sys.executable, "-m", "zensical", "build", "--strict", "--config-file", str(tmp_path / "mkdocs.yml")]
+    done = subprocess.run(build, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+    site = tmp_path / "site"
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert {page.relative_to(site).with_suffix(".md").as_posix() for page in site.rglob("*.html")} == {
+        *(name for name in TEXTS if name != "README.md"),
+        "404.md",
+    }
+    assert (site / "search.json").exists()
+    for file in [*site.rglob("*.html"), *site.rglob("*.css")]:
+        asked = re.findall(r"(?:src=|href=|url\()[\"']?(?:https?:)?//[^\"')> ]+", file.read_text(encoding="utf-8"))
+        assert asked == [], file
+
+
+def test_every_page_is_in_the_navigation_of_the_site():
+    named = re.findall(r"^ +- ([a-z/-]+\.md)$", (ROOT / "mkdocs.yml").read_text(encoding="utf-8"), re.M)
+
+    assert sorted(named) == sorted(name for name in TEXTS if name != "README.md")
+
+
+def test_the_readme_of_a_package_index_has_no_dead_link():
+    render = [sys.executable, "-m", "hatch_fancy_pypi_readme"]
+    shown = subprocess.run(render, cwd=ROOT, capture_output=True, text=True, timeout=60, check=True).stdout
+
+    assert [link for link in re.findall(r"\]\(([^)\s]+)\)", shown) if not link.startswith(("https:", "#"))] == []
+    for path in re.findall(r"\(`([^`]+)`\)", shown):
+        assert (ROOT / path).exists(), path
+
+
 def test_the_architecture_page_names_files_that_exist():
     named = re.findall(r"`([A-Za-z0-9_]+/[A-Za-z0-9_./-]*)`", TEXTS["explanation/architecture.md"])
     assert len(named) > 40
@@ -302,6 +362,7 @@ class Reader:
         self.still_the_clock()
         if "--json" in words:
             self.documents[words[0]] = json.loads(printed.out)
+            json_forms.check(self.documents[words[0]])
         else:
             self.exported |= dict(re.findall(r"^ *export (\w+)=(\S+)$", printed.out, re.M))
 

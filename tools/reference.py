@@ -8,10 +8,11 @@ A page has marks around a generated part: `<!-- generated: commands -->` and `<!
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,16 +27,16 @@ from mlflow_ae5_server.common import errors as job_errors  # noqa: E402
 from mlflow_ae5_server.common.contract import EXIT_CODES  # noqa: E402
 
 from mlflow_ae5_deploy.cli.help import explained, signature  # noqa: E402
-from mlflow_ae5_deploy.cli.verbs import command_tree  # noqa: E402
+from mlflow_ae5_deploy.cli.verbs import SECTIONS, command_tree  # noqa: E402
 from mlflow_ae5_deploy.common import errors  # noqa: E402
 from mlflow_ae5_deploy.config.problems import model_in  # noqa: E402
 from mlflow_ae5_deploy.config.reference import about, described, reference_yaml, scalar  # noqa: E402
 from mlflow_ae5_deploy.config.secret_refs import SecretRef  # noqa: E402
 from mlflow_ae5_deploy.config.settings import Settings  # noqa: E402
+from tools import json_forms  # noqa: E402
 
 REFERENCE = ROOT / "runbooks" / "reference"
 CONFIG = ROOT / "mlflow_ae5_deploy" / "config"
-DRAFT = "https://json-schema.org/draft/2020-12/schema"
 REFERENCE_PATTERN = "^(env:[A-Za-z_][A-Za-z0-9_]*|file:.+|prompt)$"  # see SecretRef.parse
 SHARED = 5  # commands with the same option: it is described once
 # Exit codes of jobs that no error class stands for.
@@ -51,37 +52,45 @@ _OF_JOBS = {
 
 
 def commands() -> str:
-    """Every command with its options."""
-    tree = command_tree()
-    found = list(_commands(tree, ()))
-    counts: dict[tuple[str, str], int] = {}
-    for _, _, command in found:
+    """Every command with its options; those that many verbs have once, at the end."""
+    found = [(words, command) for words, command in every_command() if not hasattr(command, "commands")]
+    users: dict[tuple[str, str], list[str]] = {}
+    for words, command in found:
         for record in _records(command):
-            counts[record] = counts.get(record, 0) + 1
-    shared = [record for record, count in counts.items() if count >= SHARED]
-    parts = ["## Shared options", "", *_table(("option", "meaning"), shared)]
-    for words, title, command in found:
-        parts += ["", f"{title} `{' '.join(words)}`", "", *_command(command, shared)]
-    return "\n".join(parts)
+            users.setdefault(record, []).append(" ".join(words))
+    shared = {record: verbs for record, verbs in users.items() if len(verbs) >= SHARED}
+    parts = []
+    for section, verbs in SECTIONS.items():
+        parts += [f"## {section}", ""]
+        for words, command in every_command():
+            if words[0] in verbs:
+                parts += [f"{'#' * (2 + len(words))} `{' '.join(words)}`", "", *_command(command, shared), ""]
+    everyone = [" ".join(words) for words, _ in found]
+    rows = [(*record, _verbs(verbs, everyone)) for record, verbs in shared.items()]
+    return "\n".join([*parts, "## Shared options", "", *_table(("option", "meaning", "verbs"), rows)])
 
 
-def _commands(group: Any, words: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], str, Any]]:
-    for name, command in group.commands.items():
-        yield (*words, name), "##" if not words else "###", command
+def _verbs(having: Sequence[str], everyone: Sequence[str]) -> str:
+    lacking = [verb for verb in everyone if verb not in having]
+    if not lacking:
+        return "all"
+    shorter, lead = (lacking, "all except ") if len(lacking) < len(having) else (having, "")
+    return lead + ", ".join(f"`{verb}`" for verb in shorter)
+
+
+def every_command(group: Any = None, words: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Every verb and sub-verb, by its words."""
+    for name, command in (group or command_tree()).commands.items():
+        yield (*words, name), command
         if hasattr(command, "commands"):
-            yield from _commands(command, (*words, name))
+            yield from every_command(command, (*words, name))
 
 
-def _command(command: Any, shared: Sequence[tuple[str, str]]) -> Iterator[str]:
-    records = _records(command)
-    own = [record for record in records if record not in shared]
+def _command(command: Any, shared: Container[tuple[str, str]]) -> Iterator[str]:
     yield _escaped(" ".join((command.help or "").split()))
-    if own:
+    if own := [record for record in _records(command) if record not in shared]:
         yield ""
         yield from _table(("option", "meaning"), own)
-    if rest := [_name(record[0]) for record in records if record in shared]:
-        yield ""
-        yield f"And: {', '.join(rest)}."
     if command.epilog:
         yield ""
         yield from ("```console", *(line.rstrip() for line in command.epilog.strip("\n").splitlines()), "```")
@@ -90,11 +99,6 @@ def _command(command: Any, shared: Sequence[tuple[str, str]]) -> Iterator[str]:
 def _records(command: Any) -> list[tuple[str, str]]:
     """(option with its metavar, meaning) as `--help` shows them."""
     return [(signature(parameter), explained(parameter)) for parameter in command.params if not parameter.hidden]
-
-
-def _name(option: str) -> str:
-    """`--yes` of `-y, --yes`."""
-    return f"`{(re.search(r'--[a-z-]+', option) or [option])[0]}`"
 
 
 # exit codes -------------------------------------------------------------------------------------------------------
@@ -191,7 +195,7 @@ def configuration_schema() -> str:
     made["$defs"]["Profile"] = group
     made["title"] = "Configuration of mlflow-ae5-deploy"
     made["description"] = "Every setting, with its default. Secrets are references."
-    return _json({"$schema": DRAFT, **made})
+    return _json({"$schema": json_forms.DRAFT, **made})
 
 
 def _or_empty(group: dict[str, Any]) -> dict[str, Any]:
@@ -201,6 +205,22 @@ def _or_empty(group: dict[str, Any]) -> dict[str, Any]:
 
 def _json(value: Any) -> str:
     return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+
+
+# the forms of JSON documents --------------------------------------------------------------------------------------
+
+
+def forms() -> str:
+    """Verbs with their outcomes, and the schema of each."""
+    rows = []
+    for verb, (_, outcomes) in json_forms.FORMS.items():
+        name = _schema_file(verb).name
+        rows.append((f"`{verb}`", ", ".join(f"`{outcome}`" for outcome in outcomes), f"[{name}](schemas/{name})"))
+    return "\n".join(_table(("verb", "outcome", "schema"), rows))
+
+
+def _schema_file(verb: str) -> Path:
+    return REFERENCE / "schemas" / f"{verb.replace(' ', '-')}.json"
 
 
 # writing ----------------------------------------------------------------------------------------------------------
@@ -225,10 +245,15 @@ PARTS: dict[str, tuple[Path, Callable[[], str]]] = {
     "commands": (REFERENCE / "commands.md", commands),
     "exit codes": (REFERENCE / "exit-codes.md", exit_codes),
     "settings": (REFERENCE / "settings.md", settings),
+    "forms": (REFERENCE / "json.md", forms),
 }
 FILES: dict[Path, Callable[[], str]] = {
     CONFIG / "reference.yaml": reference_yaml,
     CONFIG / "schema.json": configuration_schema,
+    **{
+        _schema_file(verb): functools.partial(lambda verb: _json(json_forms.schema(verb)), verb)
+        for verb in json_forms.FORMS
+    },
 }
 
 
@@ -252,7 +277,16 @@ def main(arguments: Sequence[str]) -> int:
         if arguments != ["--check"]:
             path.parent.mkdir(exist_ok=True)
             path.write_text(text, encoding="utf-8")
+    for path in superfluous():
+        print(path.relative_to(ROOT), "is of no verb")
+        if arguments != ["--check"]:
+            path.unlink()
     return 1 if stale and arguments == ["--check"] else 0
+
+
+def superfluous() -> set[Path]:
+    """Schemas of verbs that there are no more."""
+    return set((REFERENCE / "schemas").iterdir()) - set(FILES)
 
 
 if __name__ == "__main__":

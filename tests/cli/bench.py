@@ -20,6 +20,7 @@ from mlflow_ae5_deploy.config.state_dir import installation_dir
 from mlflow_ae5_deploy.sandbox import lifecycle
 from mlflow_ae5_deploy.sandbox.info import SandboxInfo
 from tests.sandbox.support import Client, make_project_archive, new_session, wait_for
+from tools import json_forms
 
 Popen = subprocess.Popen[str]
 ACCOUNT = "mlflow-service"
@@ -35,7 +36,10 @@ class Outcome:
 
     @property
     def data(self) -> Any:
-        return json.loads(self.out)
+        """The JSON document, in the form that is published for its verb."""
+        document = json.loads(self.out)
+        json_forms.check(document)
+        return document
 
 
 class Bench:

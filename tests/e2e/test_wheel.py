@@ -76,7 +76,11 @@ def test_holds_what_it_needs_and_nothing_else(wheel: Path) -> None:
     assert f"{template}anaconda-project.yml" in names
     assert "mlflow_ae5_deploy/config/reference.yaml" in names
     tops = {name.partition("/")[0] for name in names}
-    assert {top for top in tops if not top.endswith(".dist-info")} == {"mlflow_ae5_deploy"}
+    assert {top for top in tops if not top.endswith((".dist-info", ".data"))} == {"mlflow_ae5_deploy"}
+    pages = {name.partition(".data/data/share/doc/mlflow-ae5-deploy/")[2] for name in names if ".data/" in name}
+    assert {"CHANGELOG.md", "runbooks/index.md"} < pages
+    assert [page for page in pages if not page.startswith(("CHANGELOG.md", "runbooks/"))] == []
+    assert "mlflow_ae5_deploy/config/schema.json" in names
     assert not [name for name in names if "__pycache__" in name or name.endswith((".pyc", ".sqlite", ".db"))]
 
 

@@ -33,6 +33,7 @@ from mlflow_ae5_deploy.config.problems import model_in  # noqa: E402
 from mlflow_ae5_deploy.config.reference import about, described, reference_yaml, scalar  # noqa: E402
 from mlflow_ae5_deploy.config.secret_refs import SecretRef  # noqa: E402
 from mlflow_ae5_deploy.config.settings import Settings  # noqa: E402
+from mlflow_ae5_deploy.operations.health_problem import CODES  # noqa: E402
 from tools import json_forms  # noqa: E402
 
 REFERENCE = ROOT / "runbooks" / "reference"
@@ -219,6 +220,12 @@ def forms() -> str:
     return "\n".join(_table(("verb", "outcome", "schema"), rows))
 
 
+def problems() -> str:
+    """The problems that `status` reports."""
+    rows = [(f"`{row.code}`", row.severity, row.meaning) for row in CODES.values()]
+    return "\n".join(_table(("code", "severity", "meaning"), rows))
+
+
 def _schema_file(verb: str) -> Path:
     return REFERENCE / "schemas" / f"{verb.replace(' ', '-')}.json"
 
@@ -246,6 +253,7 @@ PARTS: dict[str, tuple[Path, Callable[[], str]]] = {
     "exit codes": (REFERENCE / "exit-codes.md", exit_codes),
     "settings": (REFERENCE / "settings.md", settings),
     "forms": (REFERENCE / "json.md", forms),
+    "problems": (REFERENCE / "json.md", problems),
 }
 FILES: dict[Path, Callable[[], str]] = {
     CONFIG / "reference.yaml": reference_yaml,

@@ -126,6 +126,10 @@ class Browser:
         for key in keys:
             self.driver.switch_to.active_element.send_keys(key)
 
+    def has_focus(self, name: str) -> None:
+        """Wait until what is called so has the focus: a page gives it when it is first drawn."""
+        self._until(lambda _: self.focused() == name, f"the focus on {name}")
+
     def focused(self) -> str:
         """The accessible name of what has the focus."""
         return str(self.driver.switch_to.active_element.accessible_name)
@@ -134,7 +138,7 @@ class Browser:
         self.forget()
         self.open()
         self.follow("Sign in")
-        self.find("#password")
+        self.has_focus("Username")
         self.type(username, Keys.TAB, password, Keys.ENTER)
         self.sees("Overview")
         self.account = username

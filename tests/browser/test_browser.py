@@ -6,8 +6,10 @@ import json
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 pytest.importorskip("selenium", reason="selenium is not installed (it comes with the extra [dev])")
@@ -24,6 +26,12 @@ pytestmark = pytest.mark.slow
 
 PERSON = "dev-user"
 NOTE = "Trained on 2 cores."
+# What MLflow itself writes to the console. The account is that of its own sign-in, an application that is not used here;
+# the other is a notice of the browser's on a layout that took two turns.
+MLFLOW = (
+    "/ajax-api/2.0/mlflow/users/current - Failed to load resource: the server responded with a status of 404 (Not Found)",
+    '"ResizeObserver loop completed with undelivered notifications."',
+)
 
 
 @dataclass(frozen=True)
@@ -84,9 +92,16 @@ def fill(site: Site, environment: dict[str, str]) -> tuple[str, str]:
 
 @pytest.fixture(scope="module")
 def window(place: Place, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    opened = Browser(place.site.info.hostname, tmp_path_factory.mktemp("profile"))
+    profile = tmp_path_factory.mktemp("profile")
+    opened = Browser(place.site.info.hostname, profile)
     yield opened
     opened.quit()
+    wait_for(lambda: not users_of(profile), "the browser to end")
+
+
+def users_of(folder: Path) -> list[int]:
+    processes = psutil.process_iter(["pid", "cmdline"])
+    return [p.info["pid"] for p in processes if any(str(folder) in text for text in p.info["cmdline"] or ())]
 
 
 @pytest.fixture
@@ -98,11 +113,8 @@ def browser(window: Browser, place: Place, request: pytest.FixtureRequest) -> It
     pictures = place.site.folder / "pictures"
     pictures.mkdir(exist_ok=True)
     window.driver.save_screenshot(str(pictures / f"{request.node.name.replace('/', '_')}.png"))
-    # MLflow asks for the account of its own sign-in, which only `mlflow server --app-name basic-auth` has.
-    known = f"{place.url}/ajax-api/2.0/mlflow/users/current - Failed to load resource: " + (
-        "the server responded with a status of 404 (Not Found)"
-    )
-    found = [line for line in window.console() if line != known and not any(text in line for text in expected)]
+    found = [line for line in window.console() if not (line.startswith(place.url) and line.endswith(MLFLOW))]
+    found = [line for line in found if not any(text in line for text in expected)]
     assert found == []
 
 
@@ -120,13 +132,12 @@ def test_wrong_password_then_right_one_with_the_keyboard_alone(browser, place):
     browser.open()
     browser.sees("You are not signed in", "This is a sandbox, not Anaconda Enterprise 5")
     browser.type(Keys.TAB, Keys.TAB, Keys.TAB)
-    assert browser.focused() == "Sign in"
+    browser.has_focus("Sign in")
     browser.type(Keys.ENTER)
-    browser.find("#password")
-    assert browser.focused() == "Username"
+    browser.has_focus("Username")
     browser.type(PERSON, Keys.TAB, "wrong", Keys.ENTER)
     browser.sees("Invalid username or password.")
-    assert browser.focused() == "Password"
+    browser.has_focus("Password")
     browser.type(password_of(place.site.info, PERSON), Keys.ENTER)
     browser.sees("Overview", f"Signed in as {PERSON}", "dev.mlflow.tracking.server", "You have no secrets.")
 
@@ -195,7 +206,7 @@ def test_without_signing_in_there_is_only_the_login(browser, place):
     for address in (place.url, place.view):
         browser.forget()
         browser.open(address)
-        browser.sees("Sign in", "Username")
+        browser.has_focus("Username")
     browser.type(PERSON, Keys.TAB, password_of(place.site.info, PERSON), Keys.ENTER)
     browser.find("iframe")
     assert browser.where() == place.view
@@ -245,7 +256,7 @@ def test_sub_domains_keep_the_session_and_stand_in_the_frame(tmp_path, project_a
         browser = Browser(server.info.hostname, tmp_path / "profile")
         try:
             browser.open(f"https://served.{server.info.hostname}/version")
-            browser.find("#password")
+            browser.has_focus("Username")
             browser.type(PERSON, Keys.TAB, password_of(server.info, PERSON), Keys.ENTER)
             browser.sees("3.17.2")
             browser.open()

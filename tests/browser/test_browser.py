@@ -26,10 +26,11 @@ pytestmark = pytest.mark.slow
 
 PERSON = "dev-user"
 NOTE = "Trained on 2 cores."
-# What MLflow itself writes to the console. The account is that of its own sign-in, an application that is not used here;
-# the other is a notice of the browser's on a layout that took two turns.
+# What MLflow itself writes to the console: it asks for the account of its own sign-in, which is not used here, and the
+# browser notes a layout that took two turns.
 MLFLOW = (
-    "/ajax-api/2.0/mlflow/users/current - Failed to load resource: the server responded with a status of 404 (Not Found)",
+    "/ajax-api/2.0/mlflow/users/current"
+    " - Failed to load resource: the server responded with a status of 404 (Not Found)",
     '"ResizeObserver loop completed with undelivered notifications."',
 )
 

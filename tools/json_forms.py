@@ -66,6 +66,9 @@ class Change(TypedDict):
     change: str
     phrase: str
     reason: str
+    """Empty where the differences are all."""
+    differences: list[str]
+    """`setting: observed → desired`"""
     name: str
     id: str
     consequences: list[Consequence]

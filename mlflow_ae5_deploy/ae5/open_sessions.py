@@ -61,8 +61,8 @@ class Sessions:
     @property
     def how(self) -> str:
         if self.impersonates:
-            return f"administrator {self._settings.admin.username} impersonates the account"
-        return "with the account's own password"
+            return f"impersonated by {self._settings.admin.username}"
+        return "by the account's own password"
 
     def require_credentials(self) -> None:
         """Raise Configuration if the service account's credentials are incomplete."""

@@ -218,21 +218,28 @@ def confirmed(options: CommonOptions, question: str) -> bool:
 
 
 def consent(
-    options: WriteOptions, agreed_to: Collection[type[Change]] = (), *, shown: bool = False
+    options: WriteOptions,
+    agreed_to: Collection[type[Change]] = (),
+    *,
+    shown: bool = False,
+    question: str = "",
+    before: Callable[[], None] = lambda: None,
 ) -> Callable[[Sequence[Change]], bool]:
     """Show the consequences of changes, if not `shown` before, then ask.
 
-    agreed_to: changes that an option of their own confirms.
+    agreed_to: changes that an option of their own confirms. question: empty for that of the changes themselves.
+    before: called first.
     """
 
     def ask(changes: Sequence[Change]) -> bool:
-        from mlflow_ae5_deploy.render.changes import show_consequences
+        from mlflow_ae5_deploy.render import changes as text
 
+        before()
         if not shown:
-            show_consequences(options.reporter, changes)
+            text.show_consequences(options.reporter, changes)
         if options.yes or all(type(change) in agreed_to for change in changes):
             return True
-        return confirmed(options, "Go on?")
+        return confirmed(options, question or text.question(changes))
 
     return ask
 

@@ -42,33 +42,23 @@ def installed_state(context: Context) -> Installed:
         ca_file=str(ca_file.resolve()) if ca_file else None,
         kept_archives=tuple(str(path) for path in context.outputs.kept_archives),
         key_file=str(keys.path(context)) if keys.path(context).exists() else None,
+        new_keys=context.outputs.keys_made,
     )
 
 
-def next_steps(
-    verb: str, options: TargetOptions, result: RunResult, *, create_account: bool = False, keys: str | None = None
-) -> list[str]:
-    """create_account: --create-account was given. keys: the file of the keys created in this run."""
+def next_steps(verb: str, options: TargetOptions, result: RunResult, *, create_account: bool = False) -> list[str]:
+    """Commands to paste. create_account: --create-account was given."""
     name = program()
 
-    def line(words: str, meaning: str) -> str:
-        return f"{name} {with_target(words, options.target)}   # {meaning}"
+    def command(words: str) -> str:
+        return f"{name} {with_target(words, options.target)}"
 
-    if result.error is not None:
+    if result.pending:
+        return [command(f"install{' --create-account' if create_account else ''}")]
+    if not result.changed:
         return []
-    if verb == "plan":
-        return (
-            [line(f"install{' --create-account' if create_account else ''}", "make these changes")]
-            if result.pending
-            else []
-        )
-    steps = (
-        [f"copy {keys} to another machine, apart from the backups: there is no other copy of its keys"] if keys else []
-    )
-    steps += [line("verify", "test it as a client"), line("env --show-token", "with a new token, a secret")]
-    if options.sandbox:
-        steps.append(f"{name} sandbox status   # how to sign in")
-        steps.append(f"{name} sandbox down   # stop it")
-    else:
-        steps.append("tell its users: a restart invalidates all tokens")
-    return steps
+    return [
+        f"{command('verify')}   # test the server as a client",
+        f'eval "$({command("env --show-token")})"   # connect this shell',
+        *([f"{name} sandbox status   # how to sign in"] if options.sandbox else []),
+    ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from mlflow_ae5_deploy.cli.context import consent, locked, opened
@@ -16,6 +15,7 @@ if TYPE_CHECKING:
     from mlflow_ae5_deploy.engine.context import Context, RestoreRequest
     from mlflow_ae5_deploy.engine.stage import AnyStage, RunResult
     from mlflow_ae5_deploy.operations.verify import Verification
+    from mlflow_ae5_deploy.render.changes import StageLines
     from mlflow_ae5_deploy.render.console import Reporter
 
 
@@ -32,11 +32,13 @@ def run_all(
     from mlflow_ae5_deploy.engine.context import RunOptions
     from mlflow_ae5_deploy.engine.executor import run
     from mlflow_ae5_deploy.operations.restore import refuse_empty_undo
-    from mlflow_ae5_deploy.render.changes import show_stage
+    from mlflow_ae5_deploy.render.changes import StageLines
     from mlflow_ae5_deploy.runbook.stages.order import STAGES
 
     reporter = options.reporter
-    run_options = RunOptions(consent=consent(options, agreed_to), restore=restore, replace_keys=replace_keys)
+    lines = StageLines(reporter)
+    ask = consent(options, agreed_to, before=lines.flush)
+    run_options = RunOptions(consent=ask, restore=restore, replace_keys=replace_keys)
     verification: Verification | None = None
     with opened(options, verb, run_options, create_account=create_account) as context:
         follow(context, reporter)
@@ -48,11 +50,12 @@ def run_all(
                 lock.at_stage(f"{stage.number} {stage.name}")
                 reporter.stage_begins(stage)
 
-            result = run(STAGES, context, on_stage=begins, on_result=partial(show_stage, reporter))
+            result = run(STAGES, context, on_stage=begins, on_result=lines.add)
             if result.error is None and restore is not None:
                 lock.at_stage("verify")
+                lines.flush()
                 verification = _verify(options, context)
-        return finish(verb, options, context, result, verification)
+        return finish(verb, options, context, result, lines, verification)
 
 
 def follow(context: Context, reporter: Reporter) -> None:
@@ -77,6 +80,7 @@ def finish(
     options: ReleaseOptions,
     context: Context,
     result: RunResult,
+    lines: StageLines,
     verification: Verification | None = None,
     *,
     create_account: bool = False,
@@ -88,8 +92,7 @@ def finish(
     reporter = options.reporter
     failed = result.error or failure_of(verification)
     installed = installed_state(context)
-    keys = installed.key_file if context.outputs.keys_made else None
-    steps = next_steps(verb, options, result, create_account=create_account, keys=keys)
+    steps = next_steps(verb, options, result, create_account=create_account)
     if options.json:
         document = run_data(verb, result, installed, steps)
         if context.options.restore is not None:
@@ -97,6 +100,8 @@ def finish(
         if failed is not None:
             document |= {"outcome": "failed", "error": error_data(failed)}
         reporter.data(document)
+    if result.error is not None or result.changed or result.pending:
+        lines.flush()  # else the headline says that all are unchanged
     if result.error is not None:
         last = result.stages[-1]
         reporter.error(result.error, stage=f"stage {last.number} ({last.name})")

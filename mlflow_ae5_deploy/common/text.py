@@ -19,7 +19,7 @@ _PROGRAM = "mlflow-ae5-deploy "
 _COMMAND = re.compile(rf"`((?:{_PROGRAM})?(?:{'|'.join(VERBS)})(?: [^`]*)?)`")
 # The options that make another verb work on the same installation, each with its value: (("--config", "x.yaml"), ...).
 Target = Sequence[tuple[str, ...]]
-_PLATFORM_ID = re.compile(r"(`[^`]*`)|\b(a[0-9]-[0-9a-f]{8})[0-9a-f]{24}\b")
+_PLATFORM_ID = re.compile(r"(`[^`]*`|(?<!\S)\S*/\S*)|\b(a[0-9]-[0-9a-f]{8})[0-9a-f]{24}\b")
 _UNITS = ("bytes", "kB", "MB", "GB", "TB")  # in steps of 1,000
 
 
@@ -49,7 +49,10 @@ def counted(number: int, things: str) -> str:
 
 
 def with_short_ids(text: str) -> str:
-    """Ids of the platform with 8 characters of their own: `a2-c20dfe15`. Whole in backquotes, which hold commands."""
+    """Ids of the platform with 8 characters of their own: `a2-c20dfe15`.
+
+    Whole in backquotes, which hold commands, and in paths and addresses: they are copied.
+    """
     return _PLATFORM_ID.sub(lambda found: found[1] or found[2], text)
 
 

@@ -37,7 +37,8 @@ class Change:
     local: ClassVar[bool] = False  # changes files on this machine only
     consent_option: ClassVar[str] = "--yes"
 
-    reason: str
+    reason: str  # a phrase; may be empty where there are differences
+    differences: tuple[str, ...] = ()  # `setting: observed → desired`
     name: str = ""  # of the resource
     id: str = ""  # of the resource, where the platform has given it one
     consequences: tuple[Consequence, ...] = ()  # only of a change that needs the administrator's consent
@@ -50,11 +51,30 @@ class Change:
     @property
     def target(self) -> str:
         """The resource in words."""
-        return " ".join(word for word in (self.resource, self.name, self.id and f"({self.id})") if word)
+        return " ".join(word for word in (self.resource, self.name) if word)
 
     @property
     def phrase(self) -> str:
         return f"{self.verb} {self.target}"
+
+    @property
+    def why(self) -> str:
+        return "; ".join(text for text in (self.reason, *self.differences) if text)
+
+    @property
+    def sentence(self) -> str:
+        """The change with its reason, on one line."""
+        return f"{self.phrase}: {self.why}"
+
+    @property
+    def headline(self) -> str:
+        """The change with its reason; `differences` go below it."""
+        return f"{self.phrase}: {self.reason}" if self.reason else self.phrase
+
+    @property
+    def details(self) -> tuple[str, ...]:
+        """Lines that are only shown with --verbose."""
+        return ()
 
     @property
     def identity(self) -> tuple[Any, ...]:
@@ -73,8 +93,8 @@ class Change:
             "resource": self.resource,
             "name": self.name,
             "id": self.id,
-            "phrase": self.phrase,
-            "reason": self.reason,
+            "phrase": f"{self.phrase} ({self.id})" if self.id else self.phrase,
+            "reason": self.why,
         }
 
     @classmethod

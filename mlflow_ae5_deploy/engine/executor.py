@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 from mlflow_ae5_deploy.common.errors import Conflict, DeployError
+from mlflow_ae5_deploy.common.text import counted
 from mlflow_ae5_deploy.engine.change import Change
 from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.engine.journal import Journal
@@ -48,7 +49,7 @@ def recorded(context: Context) -> Iterator[None]:
 @contextlib.contextmanager
 def applying(change: Change, journal: Journal, **more: Any) -> Iterator[None]:
     """Note the change in the journal before and after it. more: further fields."""
-    _log.info("change: %s, because %s", change.phrase, change.reason)
+    _log.info("change: %s", change.sentence)
     journal.write("intent", **more, **change.record())
     yield
     journal.write("done", **more, **change.record())
@@ -63,25 +64,19 @@ def execute(changes: Iterable[C], apply: Callable[[C], object], journal: Journal
 def require_consent(
     context: Context, changes: Sequence[Change], *, where: str, remedy: str = "Nothing was changed.", again: bool = True
 ) -> None:
-    """Ask about the changes that need it. Raises Conflict when the answer is no.
+    """Show the changes that need consent, and ask. Raises Conflict when the answer is no.
 
     again: the remedy names the option that answers yes; not for a person who has just said no.
     """
     weighty = [change for change in changes if change.needs_consent]
     if not weighty or context.options.consent(weighty):
         return
-    first = weighty[0]
-    what = f"Not confirmed: {first.phrase} ({first.reason})."
-    meaning = [[f"- {item.text}" for item in change.consequences] for change in weighty]
+    what = f"Not confirmed: {weighty[0].phrase}."
     if len(weighty) > 1:
         what = f"Not confirmed: {len(weighty)} changes."
-        meaning = [
-            [f"- {c.phrase}", *(f"  {line}" for line in lines)] for c, lines in zip(weighty, meaning, strict=True)
-        ]
     if again:
-        remedy += f" Re-run with {first.consent_option} to confirm."
-    detail = "\n".join(["Consequences:", *(line for lines in meaning for line in lines)])
-    raise Conflict(what, where=where, remedy=remedy, detail=detail)
+        remedy += f" Re-run with {weighty[0].consent_option} to confirm."
+    raise Conflict(what, where=where, remedy=remedy)
 
 
 def run(
@@ -146,7 +141,7 @@ def _run_stage(stage: AnyStage, context: Context) -> tuple[StageResult, DeployEr
             return result("unchanged", diff.reason), None
         if context.options.dry:
             stage.assume(diff.changes, state, context)
-            return result("planned", f"{len(diff.changes)} to do"), None
+            return result("planned", counted(len(diff.changes), "changes")), None
         where = f"stage {stage.number} ({stage.name})"
         try:
             require_consent(context, diff.changes, where=where, remedy="Nothing was changed at this stage.")
@@ -155,7 +150,7 @@ def _run_stage(stage: AnyStage, context: Context) -> tuple[StageResult, DeployEr
         for change in diff.changes:
             with applying(change, context.journal, stage=stage.number):
                 stage.apply(change, state, context)
-        return result("changed", stage.verify(context) or "done"), None
+        return result("changed", stage.verify(context) or ""), None
     except DeployError as error:
         context.journal.write("failed", stage=stage.number, kind=error.kind, what=error.what)
         return result("failed", error.what), error

@@ -35,7 +35,7 @@ Diff = Changes | NoChange
 
 @dataclass(frozen=True)
 class StageResult:
-    """How one stage ended. outcome: unchanged | changed | planned | failed | declined."""
+    """How one stage ended. outcome: unchanged | changed | planned | failed | declined. reason: may be empty."""
 
     number: int
     name: str
@@ -95,7 +95,7 @@ class Stage(Generic[S]):
         raise NotImplementedError
 
     def verify(self, context: Context) -> str | None:  # noqa: ARG002 - for stages that need it
-        """Check the result of the changes; a sentence of what was seen, or None."""
+        """Check the result of the changes; a phrase on what was seen beyond them, or None."""
         return None
 
 

@@ -16,7 +16,7 @@ from mlflow_ae5_deploy.engine.change import Change
 from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.engine.executor import execute, require_consent
 from mlflow_ae5_deploy.jobs import one_off
-from mlflow_ae5_deploy.operations.uninstall_plan import UninstallState, as_consumer, diff, kept, observe
+from mlflow_ae5_deploy.operations.uninstall_plan import Kept, UninstallState, as_consumer, diff, kept, observe
 from mlflow_ae5_deploy.operations.upgrade.staging_project import delete_staging_project
 from mlflow_ae5_deploy.resources.deployment import StopDeployment, stop
 from mlflow_ae5_deploy.resources.project import DeleteProject
@@ -25,7 +25,7 @@ from mlflow_ae5_deploy.resources.secrets import DeleteSecrets
 
 _GONE = 120.0  # seconds until a deleted project must be off the list
 
-ShowPlan = Callable[[Sequence[Change], Sequence[str]], None]
+ShowPlan = Callable[[Sequence[Change], Sequence[Kept]], None]
 """Called with the changes and what is kept, before the question."""
 
 
@@ -34,7 +34,7 @@ class UninstallResult:
     """What was deleted and kept. failed: consumers whose secrets could not be deleted, with the reason."""
 
     changes: list[Change]
-    kept: list[str]
+    kept: list[Kept]
     secrets: tuple[str, ...]
     """Of the service account, before any was deleted."""
     archive: Path | None = None
@@ -89,7 +89,7 @@ def require(result: UninstallResult) -> None:
     """Raise PartlyDone where secrets of a consumer are still there."""
     if result.failed:
         raise PartlyDone(
-            f"The secrets of {counted(len(result.failed), 'consumers')} could not be deleted.",
+            f"Could not delete the secrets of {counted(len(result.failed), 'consumers')}.",
             where="consumers",
             detail="\n".join(f"- {line}" for line in result.failed),
         )
@@ -100,7 +100,7 @@ def _require_same(changes: Sequence[Change], confirmed: Sequence[Change]) -> Non
     identities = {change.identity for change in confirmed}
     if new := [change for change in changes if change.identity not in identities]:
         raise Conflict(
-            "There is more to delete than you confirmed: the installation has changed meanwhile.",
+            "There is more to delete than you confirmed: the installation has changed.",
             where="uninstall",
             remedy="Nothing was changed. Run this again to see the new plan.",
             detail="\n".join(f"- {change.phrase}" for change in new),
@@ -136,7 +136,7 @@ def _keep_archive(context: Context, project: Project, result: UninstallResult) -
     try:
         content = context.cached.archive(project)
     except NotFound as error:
-        result.warnings.append(f"The project has no archive that could be kept: {error.what}")
+        result.warnings.append(f"The project has no archive to save: {error.what}")
         return None
     for earlier in sorted(folder.glob(f"*-{project.id}.tar.gz")):
         if earlier.read_bytes() == content:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from mlflow_ae5_deploy.ae5.client import Client
 from mlflow_ae5_deploy.ae5.models import Deployment, Job, Project, Run
 from mlflow_ae5_deploy.common.errors import DeployError
+from mlflow_ae5_deploy.common.text import counted
 from mlflow_ae5_deploy.config.checks import MANAGED_SECRETS
 from mlflow_ae5_deploy.config.secret_refs import SecretRef
 from mlflow_ae5_deploy.engine.change import Change, Consequence, Impact
@@ -19,9 +20,10 @@ from mlflow_ae5_deploy.resources.project import DeleteProject
 from mlflow_ae5_deploy.resources.scheduled_job import DeleteJob, DeleteRuns
 from mlflow_ae5_deploy.resources.secrets import DeleteSecrets
 
+_WHY = "part of the installation"
 _STOPPED_FOR_GOOD = (
     Consequence(Impact.DOWNTIME, "clients lose the server at once"),
-    Consequence(Impact.TOKENS, "every token of it is invalidated"),
+    Consequence(Impact.TOKENS, "all its tokens are invalidated"),
 )
 _CONSUMER = frozenset({"MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI", "MLFLOW_TRACKING_TOKEN"})
 
@@ -34,6 +36,18 @@ class ConsumerSecrets:
     secrets: tuple[str, ...] = ()
     trouble: str = ""
     """Why they cannot be listed."""
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Something that stays. where: its name, address or path. note: a condition, or how to delete it too."""
+
+    what: str
+    where: str
+    note: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.what} ({'; '.join(text for text in (self.where, self.note) if text)})"
 
 
 @dataclass(frozen=True)
@@ -89,17 +103,15 @@ def diff(state: UninstallState, *, purge: bool) -> list[Change]:
     changes: list[Change] = []
     for job in state.jobs:
         active = any(run.is_active and run.job_id == job.id for run in state.runs)
-        meaning = Consequence(Impact.JOBS, "its active run is stopped" if active else "nothing is collected any more")
-        why = "it belongs to the installation"
-        changes.append(DeleteJob(name=job.name, id=job.id, purpose="", reason=why, consequences=(meaning,)))
+        text = f"the active run of job {job.name} is stopped" if active else "scheduled jobs no longer run"
+        meaning = Consequence(Impact.JOBS, text)
+        changes.append(DeleteJob(name=job.name, id=job.id, purpose="", reason=_WHY, consequences=(meaning,)))
     if state.runs:
-        changes.append(DeleteRuns(count=len(state.runs), reason="they belong to its jobs"))
+        changes.append(DeleteRuns(count=len(state.runs), reason=_WHY))
     for item in state.deployments:
-        change = StopDeployment(name=item.name, id=item.id, reason="it is the server", consequences=_STOPPED_FOR_GOOD)
-        changes.append(change)
+        changes.append(StopDeployment(name=item.name, id=item.id, reason=_WHY, consequences=_STOPPED_FOR_GOOD))
     if state.project is not None:
-        name, identity = state.project.name, state.project.id
-        changes.append(DeleteProject(name=name, id=identity, reason="it is what the server was made of"))
+        changes.append(DeleteProject(name=state.project.name, id=state.project.id, reason=_WHY))
     if purge:
         of_consumers = ((consumer.username, consumer.secrets) for consumer in state.consumers)
         changes += [
@@ -110,25 +122,27 @@ def diff(state: UninstallState, *, purge: bool) -> list[Change]:
     return changes
 
 
-def kept(context: Context, state: UninstallState, *, purge: bool) -> list[str]:
-    """What is kept, as phrases."""
-    server = context.settings.server
-    uri = server.backend_store_uri
-    database = "the one given by this tool" if isinstance(uri, SecretRef) and uri.kind == "held" else str(uri)
-    phrases = [
-        f"the account {context.account}",
-        f"the database ({database}) and the artifacts ({server.artifacts_destination}); paths below data/ only if the "
-        "platform mounts a persistent volume there",
-        f"the snapshots ({backup_destination.shown(context)})",
-        f"journal, state and archives on this machine ({context.folders.state})",
+def kept(context: Context, state: UninstallState, *, purge: bool) -> list[Kept]:
+    server, uri = context.settings.server, context.settings.server.backend_store_uri
+    database = "that of the sandbox" if isinstance(uri, SecretRef) and uri.kind == "held" else str(uri)
+    in_project = any(str(path).startswith(("data/", "sqlite:///data/")) for path in (uri, server.artifacts_destination))
+    below_data = "below data/ only if a persistent volume is mounted there" if in_project else ""
+    things = [
+        Kept("the account", context.account),
+        Kept("database and artifacts", f"{database}, {server.artifacts_destination}", below_data),
+        Kept("snapshots", backup_destination.shown(context)),
+        Kept("journal and archives on this machine", str(context.folders.state)),
     ]
-    if state.keys:
-        phrases.append(f"the secrets {', '.join(state.keys)}, because this machine has no copy of them")
     if keys.path(context).exists():
-        phrases.append(f"the key file {keys.path(context)}")
+        things.append(Kept("key file", str(keys.path(context))))
     if state.secrets and not purge:
-        phrases.append(f"the secrets {', '.join(state.secrets)} (--purge-secrets deletes them)")
-    return phrases
+        names = ", ".join(state.secrets)
+        things.append(Kept(counted(len(state.secrets), "secrets"), names, "--purge-secrets deletes them"))
+    if state.keys:
+        things.append(
+            Kept(counted(len(state.keys), "secrets"), ", ".join(state.keys), "there is no copy on this machine")
+        )
+    return things
 
 
 def _own_names(context: Context) -> set[str]:

@@ -68,6 +68,7 @@ def build(release: Release, slipstream: SlipstreamSettings, destination: Path) -
             commands=read_back.commands,
             env_specs=read_back.env_specs,
             changes=tuple(tree.changes),
+            warnings=tuple(tree.warnings),
         )
         os.replace(unfinished, destination)  # noqa: PTH105 - the atomic one, by its usual name
     return built
@@ -83,10 +84,11 @@ def _lay_out(release: Release, slipstream: SlipstreamSettings, work: Path) -> Tr
     if slipstream.overlay is not None:
         overlay = collect(slipstream.overlay, "the overlay")
         tree.changes += overlay.changes
+        tree.warnings += overlay.warnings
         for path, source in overlay.files.items():
             verb = "replaced" if path in tree.files else "added"
             if path not in tree.files or not filecmp.cmp(tree.files[path], source, shallow=False):
-                tree.changes.append(f"File {path} was {verb} (overlay).")
+                tree.changes.append(f"file {path}: {verb} (overlay)")
             tree.files[path] = source
     _refuse_file_as_folder(tree, slipstream)
     return tree
@@ -115,7 +117,7 @@ def _edited(tree: Tree, slipstream: SlipstreamSettings, where: str) -> dict[str,
         content[PROJECT_FILE] = data
         if (slipstream.dependencies or slipstream.channels) and _LOCK_FILE in content:
             del content[_LOCK_FILE]
-            tree.changes.append(f"{_LOCK_FILE} was left out: it does not fit the changed dependencies.")
+            tree.changes.append(f"{_LOCK_FILE}: left out (it does not fit the changed packages)")
     project = read_project_file(data, where)
     for name, default in project.variables.items():
         refuse_secret(name, default or "")
@@ -160,9 +162,9 @@ def refuse_secret(name: str, value: str) -> None:
     """Raise Configuration for a default that may be a secret, without repeating it."""
     if value not in _PLACEHOLDERS and is_confidential(name, value):
         raise Configuration(
-            "The value looks like a secret, and everybody with access to the project could read it in its archive.",
+            "The value looks like a secret, and everybody with access to the project could read it.",
             where=f"variable {name}",
-            remedy=f"Store it as a secret of the service account (named {name}) instead of slip-streaming it.",
+            remedy=f"Move it to server.secrets, as a reference (named {name}).",
         )
 
 

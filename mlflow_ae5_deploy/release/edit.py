@@ -23,7 +23,7 @@ _FIRST_ITEM = re.compile(r"^( *)[^\s#-][^\n]*:[ \t]*\n(?:[ \t]*(?:#[^\n]*)?\n)*(
 
 
 def edit_project_file(data: bytes, desired: SlipstreamSettings, where: str) -> tuple[bytes, list[str]]:
-    """The edited file, and sentences on the changes.
+    """The edited file, and a line on each change.
 
     Raises ReleaseRefused or Configuration.
     """
@@ -87,7 +87,7 @@ def _set_variables(document: Any, variables: Mapping[str, str]) -> Iterator[str]
     for name, value in sorted(variables.items()):
         if name not in section:
             append(section, name, _text(value))
-            yield f"Variable {name} was added (the release does not know it), with the default {str(value)!r}."
+            yield f"variable {name}: added ({value})"
             continue
         old = variable_default(section[name])
         if old is not None and str(old) == str(value):
@@ -96,8 +96,7 @@ def _set_variables(document: Any, variables: Mapping[str, str]) -> Iterator[str]
             section[name]["default"] = _text(value)
         else:
             section[name] = _text(value)
-        before = "no default" if old is None else repr(str(old))
-        yield f"Variable {name} has the default {str(value)!r} instead of {before}."
+        yield f"variable {name}: {'no value' if old is None else old} → {value}"
 
 
 def _variables_section(document: Any) -> Any:
@@ -131,7 +130,7 @@ def _prefer(document: Any, channels: list[str]) -> Iterator[str]:
     if order == list(section):
         return
     rearrange(section, order)
-    yield f"Channels {', '.join(channels)} come first."
+    yield f"channels: {', '.join(channels)} first"
 
 
 def _add_commands(document: Any, commands: Mapping[str, CommandSettings], where: str) -> Iterator[str]:
@@ -159,10 +158,10 @@ def _add_commands(document: Any, commands: Mapping[str, CommandSettings], where:
             if dict(section[name]) == dict(entry):
                 continue
             replace(section, name, entry)
-            yield f"Command {name} was replaced."
+            yield f"command {name}: replaced"
         else:
             append(section, name, entry)
-            yield f"Command {name} was added."
+            yield f"command {name}: added"
 
 
 def _check_one_line(name: str, entry: Mapping[str, Any]) -> None:

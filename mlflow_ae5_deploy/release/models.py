@@ -50,4 +50,5 @@ class BuiltArchive:
     provenance: Mapping[str, Any]
     commands: tuple[str, ...]
     env_specs: tuple[str, ...]
-    changes: tuple[str, ...]  # sentences
+    changes: tuple[str, ...]  # customizations, a line each
+    warnings: tuple[str, ...] = ()

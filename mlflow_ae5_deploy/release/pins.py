@@ -18,7 +18,7 @@ _PIP_ITEM = re.compile(r"(?P<name>[A-Za-z0-9][A-Za-z0-9._-]*)\s*(?P<extras>\[[^\
 def pin(document: Any, dependencies: Mapping[str, str]) -> Iterator[str]:
     for package, spec in sorted((_parts_of_mlflow(document, dependencies) | dict(dependencies)).items()):
         changed = [
-            f"Dependency {item} was {old}, in {list_name}."
+            f"package {old} → {item} ({list_name})"
             for list_name, packages in _package_lists(document)
             for old, item in _pin_in(packages, package, spec)
         ]
@@ -28,7 +28,7 @@ def pin(document: Any, dependencies: Mapping[str, str]) -> Iterator[str]:
             continue
         for list_name, env_spec in _env_specs(document):
             append_item(_list_of(env_spec), f"{package}{spec}")
-            yield f"Dependency {package}{spec} was added to {list_name}."
+            yield f"package {package}{spec}: added ({list_name})"
 
 
 def _parts_of_mlflow(document: Any, dependencies: Mapping[str, str]) -> dict[str, str]:

@@ -21,15 +21,18 @@ from typing import Any
 from mlflow_ae5_deploy.common import json_input
 from mlflow_ae5_deploy.common.errors import ReleaseRefused
 from mlflow_ae5_deploy.common.members import BrokenArchive, Limits, walk
+from mlflow_ae5_deploy.common.yaml_limits import MAX_BYTES
 from mlflow_ae5_deploy.release.archive import ArchiveSummary, FileEntry, survey_members
+from mlflow_ae5_deploy.release.differences import EDITED_BY_PLATFORM, differences
 from mlflow_ae5_deploy.release.models import BuiltArchive
+from mlflow_ae5_deploy.release.project_file import PROJECT_FILE
 from mlflow_ae5_deploy.release.tree import PROVENANCE_FOLDER
 
 PROVENANCE_FILE = f"{PROVENANCE_FOLDER}/provenance.json"
 SCHEMA = 1
-_EDITED_BY_PLATFORM = {".gitignore"}
 _SHOWN = 3
-_KEPT = {PROVENANCE_FILE: 16 << 20}  # some hundred bytes for each of the entries that an archive may have
+# The provenance has some hundred bytes for each of the entries that an archive may have.
+_KEPT = {PROVENANCE_FILE: 16 << 20, PROJECT_FILE: MAX_BYTES + 1}
 
 
 def digest_content(files: Mapping[str, FileEntry]) -> str:
@@ -65,8 +68,9 @@ def from_json(data: bytes) -> dict[str, Any] | None:
 @dataclass(frozen=True)
 class Comparison:
     same: bool
-    reason: str  # a sentence, also for the same content
+    reason: str  # a phrase, also for the same content; empty where the differences are all
     release: str | None  # per the project's provenance
+    differences: tuple[str, ...] = ()  # `setting: observed → desired`
 
 
 def content_digest_of(archive_bytes: bytes) -> str | None:
@@ -106,24 +110,31 @@ def build_record_of(archive_bytes: bytes) -> tuple[BuildRecord | None, str]:
 def same_content(archive_bytes: bytes, built: BuiltArchive) -> Comparison:
     """Compare a downloaded archive with the one to upload. Never raises."""
     provenance, survey, problem = _read(archive_bytes)
-    if provenance is None or survey is None:
+    if survey is None:
         return Comparison(False, problem, None)
-    release = _release_name(provenance)
-    theirs, ours = provenance["content_digest"], built.content_digest
-    if theirs != ours:
-        desired = _release_name(built.provenance)
-        return Comparison(
-            False,
-            f"It holds other content: {release} (content {theirs[:12]}), desired is {desired} (content {ours[:12]}).",
-            release,
-        )
-    deviations = _deviations(provenance, survey)
-    if deviations:
-        more = f" and {len(deviations) - _SHOWN} more" if len(deviations) > _SHOWN else ""
-        return Comparison(
-            False, f"It was changed since it was uploaded: {', '.join(deviations[:_SHOWN])}{more}.", release
-        )
-    return Comparison(True, f"It holds exactly this content: {release} (content {ours[:12]}).", release)
+    if provenance is None:
+        return Comparison(False, problem, None, _differences(survey, built))
+    release, desired = _release_name(provenance), _release_name(built.provenance)
+    edited = _deviations(provenance, survey)
+    if provenance["content_digest"] == built.content_digest and not edited:
+        return Comparison(True, release, release)
+    releases = (f"release: {_short(release)} → {_short(desired)}",) if release != desired else ()
+    lines = (*releases, *_differences(survey, built))
+    reason = "" if lines else "its content is not the configured one"
+    if edited:
+        more = f" and {len(edited) - _SHOWN} more" if len(edited) > _SHOWN else ""
+        reason = f"edited on the platform since the upload ({', '.join(edited[:_SHOWN])}{more})"
+    return Comparison(False, reason, release, lines)
+
+
+def _short(release: str) -> str:
+    return release.replace("release ", "", 1)
+
+
+def _differences(survey: ArchiveSummary, built: BuiltArchive) -> tuple[str, ...]:
+    with built.path.open("rb") as file:
+        desired = survey_members(walk(file, Limits()), "the archive", keep=_KEPT)
+    return differences(survey, desired)
 
 
 def _read(archive_bytes: bytes) -> tuple[dict[str, Any] | None, ArchiveSummary | None, str]:
@@ -131,14 +142,14 @@ def _read(archive_bytes: bytes) -> tuple[dict[str, Any] | None, ArchiveSummary |
     try:
         survey = survey_members(walk(io.BytesIO(archive_bytes), Limits()), "the project", keep=_KEPT)
     except BrokenArchive as error:
-        return None, None, f"The project's archive {error}."
+        return None, None, f"its archive {error}"
     except ReleaseRefused as error:
-        return None, None, f"The project's archive cannot be read: {error.what}"
+        return None, None, f"its archive cannot be read ({error.what.rstrip('.')})"
     if PROVENANCE_FILE not in survey.kept:
-        return None, survey, "It was not made by this tool (there is no provenance in it)."
+        return None, survey, "not made by this tool (no provenance in it)"
     provenance = from_json(survey.kept[PROVENANCE_FILE])
     if provenance is None:
-        return None, survey, "Its provenance cannot be read (damaged, or written by another version of this tool)."
+        return None, survey, "its provenance cannot be read (damaged, or written by another version of this tool)"
     return provenance, survey, ""
 
 
@@ -146,12 +157,12 @@ def _deviations(provenance: Mapping[str, Any], survey: ArchiveSummary) -> list[s
     found = []
     for path, digest in sorted(provenance["files"].items()):
         entry = survey.files.get(path)
-        if path in _EDITED_BY_PLATFORM:
+        if path in EDITED_BY_PLATFORM:
             continue
         if entry is None:
             found.append(f"{path} is missing")
         elif entry.sha256 != digest:
-            found.append(f"{path} was edited")
+            found.append(path)
     return found
 
 

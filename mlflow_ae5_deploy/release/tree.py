@@ -11,7 +11,7 @@ from pathlib import Path
 from mlflow_ae5_deploy.common.errors import Configuration
 from mlflow_ae5_deploy.common.files import storage_errors
 from mlflow_ae5_deploy.common.members import Limits
-from mlflow_ae5_deploy.common.text import size
+from mlflow_ae5_deploy.common.text import as_sentence, counted, size
 
 PROVENANCE_FOLDER = ".mlflow-ae5-deploy"
 
@@ -36,10 +36,11 @@ _LOCAL = {
 
 @dataclass
 class Tree:
-    """files: path with `/` -> file. changes: sentences on what was left out."""
+    """files: path with `/` -> file. changes: lines on files left out. warnings: sentences on those with content."""
 
     files: dict[str, Path] = field(default_factory=dict)
     changes: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
 
 
 def collect(folder: Path, called: str) -> Tree:
@@ -78,7 +79,7 @@ def _walk(folder: Path, prefix: str, tree: Tree, called: str) -> Iterator[tuple[
             continue
         reason = _LOCAL.get(path) or ("it is meant for secrets" if entry.name == ".env" else None)
         if reason:
-            tree.changes.append(f"{path} of {called} was left out: {reason}.")
+            tree.changes.append(f"{path} of {called}: left out ({reason})")
         elif entry.is_dir(follow_symlinks=False):
             yield from _walk(Path(entry.path), path + "/", tree, called)
         else:
@@ -92,12 +93,14 @@ def _data_folder(root: Path, tree: Tree, called: str) -> None:
         return
     inside = sorted(p.relative_to(root).as_posix() for p in data.rglob("*") if not p.is_dir()) if data.is_dir() else []
     if data.is_symlink() or not inside:
-        tree.changes.append(f"data of {called} was left out: AE5 puts a link to the shared volume there.")
+        tree.changes.append(f"data of {called}: left out (AE5 puts a link to the shared volume there)")
         return
     listed = ", ".join(inside[:3]) + (", ..." if len(inside) > 3 else "")
-    tree.changes.append(
-        f"WARNING: data of {called} was left out with {len(inside)} file(s) in it ({listed}): AE5 puts a link to the "
-        "shared volume there. If the server needs them, copy them to the volume."
+    left_out = f"data of {called}: left out, with {counted(len(inside), 'files')} in it ({listed})"
+    tree.changes.append(left_out)
+    tree.warnings.append(
+        f"{as_sentence(left_out)} AE5 puts a link to the shared volume there. If the server needs these files, copy "
+        "them to the volume."
     )
 
 

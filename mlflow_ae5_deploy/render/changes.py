@@ -1,12 +1,14 @@
 """The text of changes: what a stage did or would do, and what a person is asked about.
 
-A change's own words are in its class (`phrase`, `reason`, `consequences`; engine/change.py).
+A change's own words are in its class (`phrase`, `reason`, `differences`, `consequences`; engine/change.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
+
+from mlflow_ae5_deploy.render.format import Mark
 
 if TYPE_CHECKING:
     from mlflow_ae5_deploy.engine.change import Change
@@ -15,31 +17,91 @@ if TYPE_CHECKING:
 
 _UNDER = " " * 22  # where the text of a stage begins
 _MARKS = {
-    "unchanged": ("=", "green"),
-    "changed": ("+", "cyan"),
-    "planned": ("+", "yellow"),
-    "declined": ("?", "yellow"),
-    "failed": ("!", "red"),
+    "unchanged": Mark.OK,
+    "changed": Mark.CHANGE,
+    "planned": Mark.CHANGE,
+    "declined": Mark.SKIPPED,
+    "failed": Mark.FAILED,
 }
+_WITHOUT_CHANGES = {"declined": "not confirmed", "failed": "failed"}  # the error follows
 
 
-def show_stage(reporter: Reporter, result: StageResult) -> None:
-    """The outcome of a stage, with its changes and warnings."""
-    mark, style = _MARKS[result.outcome]
-    reporter.hanging(f"{mark} {result.number:>2} {result.name:<16} ", result.reason, style)
-    if result.outcome in ("changed", "planned", "declined"):
-        tense = "" if result.outcome == "changed" else "would "
-        for change in result.changes:
-            reporter.hanging(_UNDER, f"{tense}{change.phrase}, because {change.reason}")
-            for consequence in change.consequences:
-                reporter.hanging(f"{_UNDER}  - ", consequence.text)
-    for warning in result.warnings:
-        reporter.hanging(_UNDER, f"warning: {warning}", "yellow")
+class StageLines:
+    """Shows stages as they end. Successive unchanged ones become one line, except with --verbose."""
+
+    def __init__(self, reporter: Reporter) -> None:
+        self._reporter = reporter
+        self._unchanged: list[StageResult] = []
+
+    def add(self, result: StageResult) -> None:
+        if result.outcome == "unchanged" and not result.warnings and not self._reporter.verbose:
+            self._unchanged.append(result)
+            return
+        self.flush()
+        self._show(result)
+
+    def flush(self) -> None:
+        """Show the unchanged stages so far; to be called before a question, and at the end."""
+        folded, self._unchanged = self._unchanged, []
+        if len(folded) > 1:
+            numbers = f"{folded[0].number}-{folded[-1].number}"
+            self._reporter.hanging(f"{Mark.OK.sign} {numbers:<19} ", "unchanged", Mark.OK.style)
+        elif folded:
+            self._show(folded[0])
+
+    def _show(self, result: StageResult) -> None:
+        mark = _MARKS[result.outcome]
+        lines = list(_lines(result, verbose=self._reporter.verbose))
+        if result.outcome == "unchanged" and result.warnings:
+            mark, lines = Mark.WARNING, []
+        lead = f"{mark.sign} {result.number:>2} {result.name:<16} "
+        for line in lines:
+            self._reporter.hanging(lead, line, mark.style if lead != _UNDER else None)
+            lead = _UNDER
+        for warning in result.warnings:
+            sign = f"{Mark.WARNING.sign} "
+            self._reporter.hanging(lead if lead != _UNDER else _UNDER + sign, warning, Mark.WARNING.style)
+            lead = _UNDER
+
+
+def _lines(result: StageResult, *, verbose: bool) -> Iterable[str]:
+    if result.outcome == "unchanged":
+        yield result.reason
+        return
+    if result.outcome in _WITHOUT_CHANGES:
+        yield _WITHOUT_CHANGES[result.outcome]
+        return
+    for change in result.changes:
+        yield change.headline
+        yield from (f"  {line}" for line in change.differences)
+        if verbose:
+            yield from (f"  {line}" for line in change.details)
+    if result.outcome == "planned":  # of others, they stand before the question
+        yield from (f"- {line}" for line in consequences_of(result.changes))
+    elif result.reason:
+        yield result.reason
+
+
+def consequences_of(changes: Iterable[Change]) -> list[str]:
+    """Of all changes, each once."""
+    return list(dict.fromkeys(item.text for change in changes for item in change.consequences))
 
 
 def show_consequences(reporter: Reporter, changes: Sequence[Change]) -> None:
     """What changes that need consent will do; on stderr, because a question follows."""
     for change in changes:
-        reporter.note(f"This will {change.phrase}: {change.reason}.", style="yellow")
-        for consequence in change.consequences:
-            reporter.note(f"  - {consequence.text}")
+        reporter.note(f"{Mark.WARNING.sign} {capitalized(change.headline)}", style=Mark.WARNING.style)
+        for line in change.differences:
+            reporter.note(f"    {line}")
+    reporter.note("  Consequences")
+    for text in consequences_of(changes):
+        reporter.note(f"  - {text}")
+
+
+def question(changes: Sequence[Change]) -> str:
+    """What a person is asked, after the consequences."""
+    return f"{capitalized(changes[0].phrase)}?" if len(changes) == 1 else f"Make these {len(changes)} changes?"
+
+
+def capitalized(text: str) -> str:
+    return text[:1].upper() + text[1:]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,9 +11,12 @@ from mlflow_ae5_deploy.common.text import counted
 from mlflow_ae5_deploy.engine.stage import RunResult, StageResult
 from mlflow_ae5_deploy.render.console import SCHEMA
 from mlflow_ae5_deploy.render.env import CERTIFICATE
+from mlflow_ae5_deploy.render.format import Mark
 
 if TYPE_CHECKING:
     from mlflow_ae5_deploy.render.console import Reporter
+
+_BY_DEFAULT = ("MLFLOW_REGISTRY_URI",)  # MLflow takes the tracking server for it
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,8 @@ class Installed:
     kept_archives: tuple[str, ...] = ()
     key_file: str | None = None
     """Of MLflow's keys, where there is one."""
+    new_keys: bool = False
+    """Keys were created in this run, so there is no other copy of the file."""
 
     def client_environment(self) -> dict[str, str]:
         """Variables an MLflow client needs besides MLFLOW_TRACKING_TOKEN; empty while there is no URL."""
@@ -42,48 +47,54 @@ class Installed:
 
 def show_run(reporter: Reporter, verb: str, result: RunResult, installed: Installed, next_steps: Sequence[str]) -> None:
     """The summary below the stages."""
-    reporter.line()
-    reporter.line(_headline(verb, result), style="bold")
-    reporter.line()
-    counts = f"{result.requests} API calls, {counted(result.writes, 'changes')}"
-    rows = [
-        ("URL", installed.url or "(assigned when the deployment runs)"),
-        ("Deployment", f"{installed.deployment} ({installed.deployment_id or 'none yet'})"),
-        ("Project", f"{installed.project}, owned by {installed.account} on {installed.host}"),
-        ("To change" if verb == "plan" else "Changed", _names(result, ("changed", "planned"))),
-        ("Unchanged", _names(result, ("unchanged",))),
-        ("Took", f"{result.seconds:.1f} s ({counts})"),
-        *([("Keys", f"{installed.key_file} (keep a copy elsewhere)")] if installed.key_file else []),
-        *(("Kept", archive) for archive in installed.kept_archives),
-    ]
-    for title, text in rows:
+    if result.changed or result.pending:
+        reporter.line()
+    reporter.marked(Mark.CHANGE if result.pending else Mark.OK, _headline(verb, result))
+    for title, text in _rows(result, installed):
         reporter.hanging(f"  {title:<11} ", text)
-    if environment := installed.client_environment():
-        reporter.line()
-        reporter.line("Connect a client")
-        for name, value in environment.items():
-            here = "   # a file on this machine" if name == CERTIFICATE else ""
-            reporter.line(f"  export {name}={value}{here}")
-        reporter.line("  export MLFLOW_TRACKING_TOKEN=...   # `env --show-token` below prints one")
-    if next_steps:
-        reporter.line()
-        reporter.line("Next")
-        for step in next_steps:
-            reporter.line(f"  {step}")
+    if installed.new_keys:
+        reporter.marked(Mark.WARNING, "Copy the key file to a safe place, apart from the backups: it is the only copy.")
+    if result.changed:
+        environment = installed.client_environment()
+        exports = [f"export {name}={value}" for name, value in environment.items() if name not in _BY_DEFAULT]
+        _show_commands(reporter, "Connect a client", exports)
+    _show_commands(reporter, "Next", next_steps)
+
+
+def _rows(result: RunResult, installed: Installed) -> Iterator[tuple[str, str]]:
+    if installed.url:
+        yield "URL", installed.url
+    if result.changed:
+        yield "Deployment", f"{installed.deployment} ({installed.deployment_id or 'none yet'})"
+        yield "Project", f"{installed.project}, owned by {installed.account} on {installed.host}"
+        if installed.key_file:
+            yield "Keys", installed.key_file
+        for archive in installed.kept_archives:
+            yield "Replaced", f"{archive} (the previous project)"
+    yield "Took", f"{result.seconds:.1f} s ({result.requests} API calls, {counted(result.writes, 'changes')})"
+
+
+def _show_commands(reporter: Reporter, title: str, commands: Sequence[str]) -> None:
+    """Not wrapped: they are to be copied."""
+    if not commands:
+        return
+    reporter.line()
+    reporter.line(title, style="bold")
+    for command in commands:
+        reporter.line(f"  {command}")
 
 
 def _headline(verb: str, result: RunResult) -> str:
+    stages, changing = len(result.stages), sum(1 for s in result.stages if s.outcome in ("changed", "planned"))
     if verb == "plan":
-        count = sum(1 for stage in result.stages if stage.outcome == "planned")
-        return f"{count} of {len(result.stages)} stages would change something." if count else "No changes."
-    return "The MLflow tracking server is installed." if result.changed else "Unchanged."
-
-
-def _names(result: RunResult, outcomes: tuple[str, ...]) -> str:
-    names = [stage.name for stage in result.stages if stage.outcome in outcomes]
-    if len(names) == len(result.stages):
-        return f"all {len(names)} stages"
-    return ", ".join(names) or "nothing"
+        return (
+            f"{changing} of {stages} stages would change. Nothing was changed yet."
+            if changing
+            else f"No changes: all {stages} stages match the configuration."
+        )
+    if not changing:
+        return f"Unchanged: all {stages} stages match the configuration."
+    return f"The MLflow tracking server is installed. {changing} of {stages} stages changed."
 
 
 def error_data(error: DeployError) -> dict[str, Any]:

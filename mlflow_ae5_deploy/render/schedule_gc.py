@@ -83,7 +83,7 @@ class GcReporter:
 
 def _show_schedule(reporter: Reporter, done: ScheduleResult) -> None:
     for change in done.changes:
-        reporter.hanging("+ ", f"{change.phrase}, because {change.reason}", "cyan")
+        reporter.hanging("+ ", f"{change.sentence}", "cyan")
     if not done.changes or done.outcome != "changed":
         mark, style = ("=", "green") if done.outcome == "unchanged" else ("+", "cyan")
         reporter.hanging(f"{mark} ", done.message, style)

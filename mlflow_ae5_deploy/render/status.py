@@ -41,7 +41,7 @@ def show(reporter: Reporter, status: Status, *, compact: bool = False) -> None:
             reporter.hanging(f"  {title:<10} ", text)
         for stage in status.drift:
             for change in stage.changes:
-                reporter.hanging(" " * 13, f"{stage.name}: would {change.phrase} ({change.reason})", "yellow")
+                reporter.hanging(" " * 13, f"{stage.name}: would {change.phrase} ({change.why})", "yellow")
     else:
         _show_problems(reporter, status)
 

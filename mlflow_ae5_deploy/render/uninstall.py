@@ -1,4 +1,4 @@
-"""The result of an uninstall, for people and as JSON."""
+"""What an uninstall deletes and keeps, for people and as JSON."""
 
 from __future__ import annotations
 
@@ -7,30 +7,54 @@ from collections.abc import Sequence
 
 from mlflow_ae5_deploy.engine.change import Change
 from mlflow_ae5_deploy.operations.uninstall import UninstallResult
-from mlflow_ae5_deploy.render.changes import show_consequences
+from mlflow_ae5_deploy.operations.uninstall_plan import Kept
+from mlflow_ae5_deploy.render.changes import consequences_of
 from mlflow_ae5_deploy.render.console import Reporter
+from mlflow_ae5_deploy.render.format import Mark
+
+QUESTION = "Uninstall the server?"
 
 
-def show_plan(reporter: Reporter, changes: Sequence[Change], kept: Sequence[str]) -> None:
-    show_consequences(reporter, changes)
-    reporter.note(f"Kept: {'; '.join(kept)}.")
+def show_plan(reporter: Reporter, changes: Sequence[Change], kept: Sequence[Kept]) -> None:
+    """On stderr, because a question follows."""
+    reporter.note(f"{Mark.WARNING.sign} Uninstall the MLflow tracking server", style=Mark.WARNING.style)
+    for change in changes:
+        reporter.note(f"    {change.phrase}")
+        for line in change.details if reporter.verbose else ():
+            reporter.note(f"      {line}")
+    reporter.note("  Consequences")
+    for text in consequences_of(changes):
+        reporter.note(f"  - {text}")
+    if reporter.verbose:
+        reporter.note("  Stays")
+        for thing in kept:
+            reporter.note(f"  - {thing}")
+    else:
+        reporter.note(f"  Stays: {stays(kept)} (-v shows where).")
+
+
+def stays(kept: Sequence[Kept]) -> str:
+    """What is kept, in short."""
+    return ", ".join(f"{thing.what} ({thing.note})" if thing.note else thing.what for thing in kept)
 
 
 def show_uninstalled(reporter: Reporter, result: UninstallResult, program: str) -> None:
     """program: how the reader calls this tool."""
     if result.unchanged:
-        secrets = f"only the secrets {', '.join(result.secrets)} are left; --purge-secrets deletes them"
-        reporter.hanging("", f"Unchanged: {secrets if result.secrets else 'nothing is installed'}.")
+        secrets = f"only {len(result.secrets)} secrets are left; `uninstall --purge-secrets` deletes them"
+        reporter.marked(Mark.OK, f"Unchanged: {secrets if result.secrets else 'nothing is installed'}.")
         return
     for change in result.changes:
-        reporter.hanging("+ ", change.phrase, "cyan")
+        reporter.marked(Mark.CHANGE, change.phrase)
     for warning in result.warnings:
-        reporter.note(f"warning: {warning}", style="yellow")
+        reporter.note(f"{Mark.WARNING.sign} {warning}", style=Mark.WARNING.style)
     if not result.failed:
-        reporter.line("The server is uninstalled.", style="bold")
+        reporter.marked(Mark.OK, "Uninstalled. Database, artifacts and snapshots were not touched.")
     if result.archive is not None:
-        command = f"{program} {reporter.command(shlex.join(['install', '--release', str(result.archive)]))}"
-        reporter.hanging("", f"The project's archive is kept. To install it again on the same data: `{command}`")
+        reporter.line()
+        reporter.line("To install it again on the same data", style="bold")
+        command = shlex.join(["install", "--release", str(result.archive)])
+        reporter.line(f"  {program} {reporter.command(command)}")
 
 
 def write_document(reporter: Reporter, result: UninstallResult) -> None:
@@ -38,7 +62,7 @@ def write_document(reporter: Reporter, result: UninstallResult) -> None:
         "uninstall",
         "unchanged" if result.unchanged else "changed",
         changes=[change.data() for change in result.changes],
-        kept=result.kept,
+        kept=[str(thing) for thing in result.kept],
         archive=str(result.archive) if result.archive else None,
         warnings=result.warnings,
     )

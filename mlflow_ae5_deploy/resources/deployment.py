@@ -36,8 +36,8 @@ _VISIBLE = 60.0  # seconds until a list must show what was just started
 DOWN = Consequence(Impact.DOWNTIME, "the server is down until it has started again")
 TOKENS = Consequence(
     Impact.TOKENS,
-    "the deployment gets a new id: every token issued so far is invalidated; a new one is stored for the account and "
-    "its consumers, and everybody else needs a new one",
+    "all tokens are invalidated: the account and its consumers get the new one, other clients need one from "
+    "`env --show-token`",
 )
 
 
@@ -63,6 +63,10 @@ class StopDeployment(Change):
 
 class MakePrivate(Change):
     verb, resource = "make private", "deployment"
+
+    @property
+    def phrase(self) -> str:
+        return f"make {self.target} private"
 
 
 class AwaitDeployment(Change):

@@ -58,7 +58,7 @@ def select(deployments: Sequence[Deployment], project: Project | None, desired: 
 
 
 def drift(current: Deployment, desired: DeploymentSpec) -> Drift:
-    patch = ("it is public, so anyone can read and delete experiments",) if current.public else ()
+    patch = ("public, so anyone can read and delete experiments",) if current.public else ()
     rows = (
         ("name", current.name, desired.name),
         ("endpoint", current.endpoint or "(none)", desired.endpoint),

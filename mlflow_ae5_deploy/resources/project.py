@@ -39,16 +39,9 @@ class ReplaceProject(Change):
     consequences: tuple[Consequence, ...] = (
         DOWN,
         TOKENS,
-        Consequence(
-            Impact.JOBS,
-            "runs of its jobs are stopped; stages 13 and 14 recreate sharing and scheduled jobs",
-        ),
-        Consequence(
-            Impact.DATA,
-            "AE5 cannot replace a project's content, so the project is deleted and uploaded again; "
-            "its previous archive is saved on this machine first",
-        ),
-        Consequence(Impact.DATA, "data under data/ stays only where the platform mounts a persistent volume there"),
+        Consequence(Impact.JOBS, "running jobs are stopped; sharing and scheduled jobs are recreated"),
+        Consequence(Impact.DATA, "the project is deleted and uploaded again; its archive is saved here first"),
+        Consequence(Impact.DATA, "files below data/ stay only if a persistent volume is mounted there"),
     )
 
 
@@ -56,8 +49,8 @@ class ReplaceProject(Change):
 class DeleteProject(Change):
     verb, resource = "delete", "project"
     consequences: tuple[Consequence, ...] = (
-        Consequence(Impact.DATA, "its archive is saved on this machine first"),
-        Consequence(Impact.ACCESS, "its endpoint becomes free for anybody"),
+        Consequence(Impact.DATA, "the project is deleted; its archive is saved on this machine first"),
+        Consequence(Impact.ACCESS, "other projects can claim its endpoint"),
     )
 
 
@@ -124,8 +117,8 @@ def upload_project(context: Context, name: str, archive: Path, is_it: Callable[[
             raise Conflict(
                 f"The platform refuses a second project named `{name}`: {clash.what}",
                 where=clash.where,
-                remedy="A project of that name exists and is not visible to this account, or was made a moment ago. "
-                "Run this again; if it stays so, choose another project.name.",
+                remedy="Run this again. If the error persists, a project of that name exists that this account cannot "
+                "see: choose another project.name.",
                 status=clash.status,
             ) from None
         project = shown

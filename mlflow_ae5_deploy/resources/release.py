@@ -16,6 +16,12 @@ class DownloadRelease(Change):
     guess: bool = True
 
 
+@dataclass(frozen=True, kw_only=True)
 class BuildArchive(Change):
     verb, resource = "build", "the project archive"
     local = True
+    customizations: tuple[str, ...] = ()
+
+    @property
+    def details(self) -> tuple[str, ...]:
+        return self.customizations

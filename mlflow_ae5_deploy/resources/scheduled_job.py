@@ -14,6 +14,7 @@ from datetime import datetime
 from mlflow_ae5_deploy.ae5.models import Job, Project, Run
 from mlflow_ae5_deploy.common.clock import Deadline, poll_until
 from mlflow_ae5_deploy.common.cron import Schedule, parse_cron
+from mlflow_ae5_deploy.common.durations import moment
 from mlflow_ae5_deploy.common.errors import DeadlineExceeded, PlatformError, StageFailed
 from mlflow_ae5_deploy.common.text import counted
 from mlflow_ae5_deploy.engine.change import Change, Consequence, Impact
@@ -37,9 +38,25 @@ class JobChange(Change):
     purpose: str
     stays_paused: bool = False
 
+    @property
+    def target(self) -> str:
+        return f"the {self.purpose} job" if self.purpose else super().target
 
+    @property
+    def details(self) -> tuple[str, ...]:
+        return (f"job: {self.name}",) if self.purpose else ()
+
+
+@dataclass(frozen=True, kw_only=True)
 class CreateJob(JobChange):
+    """schedule: for people."""
+
     verb = "create"
+    schedule: str = ""
+
+    @property
+    def details(self) -> tuple[str, ...]:
+        return (*super().details, f"schedule: {self.schedule}")
 
 
 class DeleteJob(JobChange):
@@ -60,7 +77,7 @@ class DeleteRuns(Change):
 
     verb, resource = "delete", "run records"
     count: int  # no part of its identity: runs start and end all the time
-    consequences: tuple[Consequence, ...] = (Consequence(Impact.DATA, "their logs are deleted too"),)
+    consequences: tuple[Consequence, ...] = (Consequence(Impact.DATA, "the logs of all job runs are deleted"),)
 
     @property
     def target(self) -> str:
@@ -74,7 +91,6 @@ class ScheduledJobState:
     jobs: tuple[Job, ...]  # all that do the work of the desired one
     now: datetime  # when it was observed
     stays_paused: bool = False  # somebody has paused the job, so a recreated one is paused too
-    preview: bool = False  # the changes are only shown, with the times when the job would run
 
     @property
     def was_paused(self) -> bool:
@@ -93,7 +109,7 @@ def observe(context: Context, desired: JobSpec, *, keep_paused: bool = False) ->
     hidden = project is not None and context.cached.is_hidden(project)
     before = jobs_for(context.cached.jobs_of_hidden(), project, desired) if hidden else jobs
     stays_paused = keep_paused and paused_by_somebody(before, context.state.job_changes.get(desired.purpose))
-    return ScheduledJobState(project, desired, jobs, context.clock.now(), stays_paused, context.options.dry)
+    return ScheduledJobState(project, desired, jobs, context.clock.now(), stays_paused)
 
 
 def paused_by_somebody(jobs: Sequence[Job], change: PendingJobChange | None) -> bool:
@@ -116,27 +132,29 @@ def diff(state: ScheduledJobState) -> Diff:
             id=job.id,
             purpose=purpose,
             stays_paused=stays_paused,
-            reason="; ".join(differences(job, desired)) or "one is enough",
+            reason="" if differences(job, desired) else "a duplicate",
+            differences=tuple(differences(job, desired)),
         )
         for job in state.jobs
         if job is not keep
     ]
     if keep is None:
-        reason = "there is none" if not state.jobs else "a job cannot be changed in place"
-        if state.preview:
-            reason += f"; it would run {state.schedule}"
+        reason = "AE5 cannot change a job in place" if state.jobs else "it does not exist"
         if stays_paused:
-            reason += "; it stays paused, as the previous one was"
-        changes.append(CreateJob(name=name, purpose=purpose, stays_paused=stays_paused, reason=reason))
+            reason += "; stays paused"
+        schedule = state.schedule
+        changes.append(
+            CreateJob(name=name, purpose=purpose, stays_paused=stays_paused, reason=reason, schedule=schedule)
+        )
     elif stays_paused and not is_paused(keep):
-        reason = "an interrupted run has recreated it, and the previous one was paused"
+        reason = "the previous one was paused"
         changes.append(PauseJob(name=keep.name, id=keep.id, purpose=purpose, reason=reason))
     warnings: tuple[str, ...] = ()
     if stays_paused or (keep is not None and is_paused(keep)):
-        warnings = (f"The job `{keep.name if keep else name}` is paused: no {purpose} runs until somebody resumes it.",)
+        warnings = (f"The {purpose} job is paused: no {purpose} runs until somebody resumes it.",)
     if changes:
         return Changes(tuple(changes), warnings)
-    return NoChange(f"job `{name}` exists: {state.schedule}", warnings)
+    return NoChange(f"{purpose} {state.schedule}", warnings)
 
 
 def check(state: ScheduledJobState, context: Context) -> None:
@@ -200,12 +218,12 @@ def confirm(context: Context, desired: JobSpec) -> str:
         jobs = seen[0].jobs
         wrong = [job.name for job in jobs if differences(job, desired)]
         raise StageFailed(
-            f"The platform lists {len(jobs)} {desired.purpose} jobs, {len(wrong)} of them not as configured; "
-            "there must be one.",
+            f"The platform lists {counted(len(jobs), f'{desired.purpose} jobs')} instead of one, {len(wrong)} of them "
+            "not as configured.",
             stage=STAGE,
         ) from None
     context.state.end_job_change(desired.purpose)
-    return f"job `{desired.name}`: {seen[0].schedule}" + ("; PAUSED" if is_paused(seen[0].jobs[0]) else "")
+    return f"{desired.purpose} {seen[0].schedule}" + ("; paused" if is_paused(seen[0].jobs[0]) else "")
 
 
 def create(project: Project, desired: JobSpec, context: Context, *, wait: float = RUN_DEADLINE) -> Job:
@@ -271,8 +289,9 @@ def is_paused(job: Job) -> bool:
 
 
 def in_words(schedule: Schedule, now: datetime) -> str:
-    times = ", ".join(f"{when:%Y-%m-%d %H:%M}" for when in schedule.next_times(now, 3))
-    return f"{schedule.expression}, {schedule.words[:1].lower()}{schedule.words[1:]}; next {times} UTC"
+    (following,) = schedule.next_times(now, 1)
+    words = f"{schedule.words[:1].lower()}{schedule.words[1:]}"
+    return f"{words} ({schedule.expression}), next {moment(following, now)}"
 
 
 def await_idle(

@@ -7,19 +7,21 @@ from dataclasses import dataclass
 from typing import Any
 
 from mlflow_ae5_deploy.common.redaction import Secret
+from mlflow_ae5_deploy.common.text import counted
 from mlflow_ae5_deploy.engine.change import Change, Consequence, Impact
 from mlflow_ae5_deploy.engine.context import Context
 
 MADE, KEPT = "made", "kept"
 _READ_BY_JOBS_ONLY = ("MLFLOW_TRACKING_GC_TTL", "MLFLOW_TRACKING_BACKUP_DESTINATION")
 
+# Each begins with a word that the scrubber takes for no credential.
 _WHY = {
     "new": "not set",
     "missing": "no longer set",
-    "different": "changed in the configuration since last stored",
-    "unknown": "set from another machine, and a value cannot be read back",
-    MADE: "not set; a new key is made and written to the key file",
-    "unset": "known only once the deployment runs",
+    "different": "not the configured value",
+    "unknown": "not known here (set from another machine)",
+    MADE: "not set; a new key goes to the key file",
+    "unset": "not known before the deployment runs",
 }
 
 
@@ -32,7 +34,14 @@ class SetSecrets(Change):
 
     @property
     def target(self) -> str:
-        return f"{'secrets' if len(self.names) > 1 else 'secret'} {', '.join(self.names)}"
+        return f"{len(self.names)} secrets" if len(self.names) > 1 else f"secret {self.names[0]}"
+
+    @property
+    def details(self) -> tuple[str, ...]:
+        return self.names if len(self.names) > 1 else ()
+
+    def record(self) -> dict[str, str]:
+        return super().record() | {"name": ", ".join(self.names)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,12 +51,19 @@ class DeleteSecrets(Change):
     verb, resource = "delete", "secrets"
     names: tuple[str, ...]
     consequences: tuple[Consequence, ...] = (
-        Consequence(Impact.SECRETS, "their values cannot be read back from the platform"),
+        Consequence(Impact.SECRETS, "the values of deleted secrets are lost: AE5 never shows them again"),
     )
 
     @property
     def target(self) -> str:
-        return f"secrets {', '.join(self.names)}" + (f" of {self.name}" if self.name else "")
+        return counted(len(self.names), self.resource) + (f" of {self.name}" if self.name else "")
+
+    @property
+    def details(self) -> tuple[str, ...]:
+        return self.names
+
+    def record(self) -> dict[str, str]:
+        return super().record() | {"name": ", ".join(self.names)}
 
     @property
     def identity(self) -> tuple[Any, ...]:
@@ -90,11 +106,8 @@ def setting(secrets: Sequence[SecretState]) -> list[SetSecrets]:
     wrong = [secret for secret in secrets if not secret.right]
     if not wrong:
         return []
-    reasons = [
-        f"{', '.join(secret.name for secret in wrong if secret.state == state)} ({why})"
-        for state, why in _WHY.items()
-        if any(secret.state == state for secret in wrong)
-    ]
-    reason = wrong[0].why if len(reasons) == 1 else "; ".join(reasons)
+    states = [secret.state for secret in wrong]
+    reasons = [f"{states.count(state)} {why}" for state, why in _WHY.items() if state in states]
+    reason = wrong[0].why if len(reasons) == 1 else ", ".join(reasons)
     names = tuple(secret.name for secret in wrong)
     return [SetSecrets(names=names, reason=reason, guess=all(secret.state == "unknown" for secret in wrong))]

@@ -29,8 +29,7 @@ class IssueToken(Change):
 class StoreToken(Change):
     """name: of the account."""
 
-    verb = "set"
-    resource = f"secret {TOKEN}"
+    verb, resource = "store", "the token"
 
     @property
     def target(self) -> str:

@@ -135,7 +135,7 @@ def test_a_checksum_is_compared(bench, capsys, right):
 
     if right:
         assert done.code == 0, done.err
-        assert "SHA-256 as given" in done.data["stages"][3]["reason"]
+        assert "SHA-256 as configured" in done.data["stages"][3]["reason"]
     else:
         assert_error(done, 3, "stage 4 (release)", "SHA-256", "0" * 64, digest)
 

@@ -12,7 +12,7 @@ import pytest
 from tests.cli.answers import assert_error
 from tests.cli.bench import Bench, Outcome, make_release
 
-DOWN, TOKENS = "the server is down", "every token issued so far is invalidated"
+DOWN, TOKENS = "the server is down", "all tokens are invalidated"
 NAMES = "deployment: {endpoint: elsewhere}\n"
 
 
@@ -30,20 +30,31 @@ def with_another_profile(bench: Bench) -> None:
 
 @dataclass(frozen=True)
 class Case:
-    """consequences: words of each, in order. disturb: what happens on the platform before."""
+    """consequences: words of each, in order. differences: lines. disturb: what happens on the platform before."""
 
     name: str
     consequences: tuple[str, ...]
     disturb: Callable[[Bench], None] = lambda _bench: None
     configuration: str = ""
     files: tuple[tuple[str, str], ...] = ()
+    differences: tuple[str, ...] = ()
 
 
 CASES = [
-    Case("another endpoint", (DOWN, TOKENS), configuration=NAMES),
-    Case("another profile", (DOWN, TOKENS), with_another_profile),
+    Case(
+        "another endpoint",
+        (DOWN, TOKENS),
+        configuration=NAMES,
+        differences=("endpoint: dev-mlflow-tracking-server → elsewhere",),
+    ),
+    Case("another profile", (DOWN, TOKENS), with_another_profile, differences=("resource profile: large → default",)),
     Case("a public deployment", ("clients without a token",), made_public),
-    Case("another release", (DOWN, TOKENS), files=(("notes__txt", "another\n"),)),
+    Case(
+        "another release",
+        (DOWN, TOKENS),
+        files=(("notes__txt", "another\n"),),
+        differences=("release: release.tar.gz → next.tar.gz", "file notes.txt: added"),
+    ),
 ]
 
 
@@ -71,8 +82,11 @@ def test_install_interrupts_nothing_that_was_not_agreed_to(bench, capsys, case):
     for words in case.consequences:
         assert any(words in line for line in consequences(planned)), planned.out
         assert words in shown.out
-        assert words in refused.err
+        assert refused.err.count(words) == 1  # before the question, and not with the error again
     assert_error(refused, 14, "Not confirmed", "--yes" if not case.files else "--replace")
+    for line in case.differences:
+        assert f"    {line}\n" in refused.err
+        assert f"  {line}\n" in shown.out
     assert running(bench) == before
 
     agreed = bench.run(capsys, "install", *options, "--json", "--yes")
@@ -97,7 +111,8 @@ def test_rotate_token_restarts_only_what_was_agreed_to(bench, capsys):
 
     refused = bench.run(capsys, "rotate-token", "--sandbox", "--json", "--restart")
 
-    assert_error(refused, 14, "Not confirmed", DOWN, TOKENS, "--yes")
+    assert_error(refused, 14, "Not confirmed", "--yes")
+    assert [refused.err.count(words) for words in (DOWN, TOKENS)] == [1, 1]
     assert running(bench) == before
     assert bench.run(capsys, "rotate-token", "--sandbox", "--restart", "--yes").code == 0
     assert running(bench) != before
@@ -149,7 +164,7 @@ def test_a_plan_shows_the_consequences_of_a_new_endpoint(bench, capsys):
     assert done.code == 0, done.err
     assert touched(done, "changed") <= touched(plan, "planned")
     (restart,) = [c for s in plan.data["stages"] for c in s["changes"] if c["change"] == "restart_deployment"]
-    assert "every token issued so far is invalidated" in restart["consequences"][1]["text"]
+    assert TOKENS in restart["consequences"][1]["text"]
     back = bench.install(capsys, "--yes")
     assert back.code == 0, back.err
 

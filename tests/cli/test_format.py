@@ -65,9 +65,11 @@ def test_a_time_is_shown_with_its_distance_from_now(away, text):
         (f"run `logs --run {DEPLOYMENT}` on {DEPLOYMENT}", f"run `logs --run {DEPLOYMENT}` on a2-c20dfe15"),
         ("a2-c20dfe15", "a2-c20dfe15"),
         ("6a8be7863dc943fc83594755e7adea36", "6a8be7863dc943fc83594755e7adea36"),
+        (f"saved as /state/removed/{DEPLOYMENT}.tar.gz", f"saved as /state/removed/{DEPLOYMENT}.tar.gz"),
+        (f"project (https://ae5/{DEPLOYMENT}), {DEPLOYMENT}", f"project (https://ae5/{DEPLOYMENT}), a2-c20dfe15"),
     ],
 )
-def test_ids_of_the_platform_are_short_except_in_commands(text, short):
+def test_ids_of_the_platform_are_short_except_where_they_are_copied(text, short):
     assert with_short_ids(text) == short
 
 

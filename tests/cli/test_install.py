@@ -102,7 +102,7 @@ class TestRepeatedInstall:
         plan = bench.run(capsys, "plan", "--sandbox", "--exit-code", "--release", str(bench.release))
 
         assert plan.code == 0, plan.err
-        assert "No changes." in plan.out
+        assert "No changes: all 14 stages" in plan.out
         assert bench.writes() == []
 
 

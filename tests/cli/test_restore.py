@@ -134,7 +134,8 @@ class TestRefused:
         refused = restore(site, capsys, "--stop-server", "--replace")
         agreed = restore(site, capsys, "--stop-server", "--replace", "--yes")
 
-        assert_error(refused, 14, "Not confirmed: 2 changes", "every token issued so far is invalidated", "--yes")
+        assert_error(refused, 14, "Not confirmed: 2 changes", "--yes")
+        assert refused.err.count("all tokens are invalidated") == 1
         assert agreed.code == 0, agreed.err
         assert data(site) == "schema-1\nbefore\n"
 
@@ -196,7 +197,7 @@ class TestRefused:
         assert_error(nothing_kept, 15, "there is no saved copy", "stage 6 (upload)")
         assert_error(damaged, 25, "The restore dry run failed", "stage 6 (upload)")
         assert kept == before
-        assert_error(tried, 33, "stage 7 (recovery)", "The server was stopped for this")
+        assert_error(tried, 33, "stage 7 (recovery)", "The server is stopped.")
 
     def test_present_data_is_not_overwritten(self, site, capsys):
         (volume(site) / "db").write_text("schema-1\nprecious\n")

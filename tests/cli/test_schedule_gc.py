@@ -64,7 +64,7 @@ class TestConverge:
         kept = bench.install(capsys, "--config", str(path))
         assert kept.data["stages"][13]["outcome"] == "unchanged", kept.out
         undone = bench.install(capsys)
-        assert "schedule: 0 4 * * * → */10 * * * *" in undone.data["stages"][13]["changes"][0]["reason"]
+        assert "schedule: 0 4 * * * → */10 * * * *" in undone.data["stages"][13]["changes"][0]["differences"]
         (job,) = owner.get("jobs")
         assert (job["schedule"], job["variables"]) == ("*/10 * * * *", {})
 
@@ -174,7 +174,7 @@ class TestSwitches:
         assert interrupted.code != 0
         assert (done.code, job["schedule"], job["state"]) == (0, "0 3 * * *", "paused"), done.err
         assert job["id"] != previous["id"]
-        assert "PAUSED" in done.data["stages"][13]["reason"]
+        assert done.data["stages"][13]["reason"].endswith("; paused")
         assert again.data["stages"][13]["outcome"] == "unchanged"
         assert owner.get("jobs")[0]["state"] == "scheduled"
         assert "the new one is not" in plain.data["warnings"][0]

@@ -221,8 +221,9 @@ class TestUninstall:
 
         refused = here("uninstall", "--json")
 
-        assert_error(refused, 14, "Not confirmed", "--yes", "deployment dev.mlflow.tracking.server", "run record")
-        assert "Kept: the account" in refused.err
+        assert_error(refused, 14, "Not confirmed", "--yes")
+        for words in ("stop deployment dev.mlflow.tracking.server", "run record", "Stays: the account"):
+            assert words in refused.err
         assert bench.writes() == []
         assert bench.everything() == before
 
@@ -273,7 +274,7 @@ class TestUninstall:
         assert purged.data["outcome"] == "changed", purged.err
         assert owner.get("credentials/user")["data"] == ["SOMEBODY_ELSES"]
         assert consumer.get("credentials/user")["data"] == ["MINE"]
-        assert again.out == "Unchanged: nothing is installed.\n"
+        assert again.out == "✓ Unchanged: nothing is installed.\n"
         state = json.loads(next((bench.folder / "state").glob("localhost*/state.json")).read_text())
         assert (state["secrets"], state["tokens"], state["shared"]) == ({}, {}, [])
 
@@ -337,4 +338,4 @@ class TestUninstall:
     def test_an_account_that_does_not_exist_has_nothing_left(self, bench, capsys):
         nothing = bench.run(capsys, "uninstall", "--sandbox", "--username", "never-was")
 
-        assert (nothing.code, nothing.out) == (0, "Unchanged: nothing is installed.\n")
+        assert (nothing.code, nothing.out) == (0, "✓ Unchanged: nothing is installed.\n")

@@ -280,7 +280,7 @@ class TestDrift:
         assert seen.code == 0, seen.out
         (row,) = seen.data["drift"]
         assert (row["stage"], row["name"]) == (14, "gc-schedule")
-        assert "schedule: */10 * * * * → 0 3 * * *" in row["changes"][0]["reason"]
+        assert row["changes"][0]["differences"] == ["schedule: */10 * * * * → 0 3 * * *"]
 
     def test_another_release_is_drift(self, bench, capsys):
         bench.install(capsys, "--yes")
@@ -304,9 +304,9 @@ class TestDrift:
 
         assert seen.code == 20
         assert [row["name"] for row in seen.data["drift"]] == ["token", "store-token"]
-        assert "expired at 2026-01-01" in seen.data["drift"][0]["changes"][0]["reason"]
+        assert "expired 2026-01-01" in seen.data["drift"][0]["changes"][0]["reason"]
         assert planned.code == 30
-        assert "its token has expired" in planned.out
+        assert "the stored one has expired" in planned.out
         assert [done.data["stages"][n]["outcome"] for n in (10, 11)] == ["changed", "changed"]
         assert bench.writes() == []
         assert len(bench.calls()) <= 16

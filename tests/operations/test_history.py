@@ -123,7 +123,14 @@ ROWS = [
             line("intent", 1, **deleting("b")),
             line("interrupted", 2),
         ],
-        [("install", "interrupted", ["delete job a (a1-a)"], ["began to delete job b (a1-b), outcome not recorded"])],
+        [
+            (
+                "install",
+                "interrupted",
+                ["delete job a (a1-a)"],
+                ["began to delete the backup job (a1-b), outcome not recorded"],
+            )
+        ],
     ),
     (
         "a snapshot was made, and its verification killed",
@@ -158,7 +165,7 @@ ROWS = [
                 "install",
                 "unfinished",
                 ["set secret T for bob"],
-                ["began to set secret MLFLOW_TRACKING_TOKEN for ann, outcome not recorded"],
+                ["began to store the token for ann, outcome not recorded"],
             )
         ],
     ),

@@ -24,7 +24,6 @@ from mlflow_ae5_deploy.operations.status.drift import (
     StageDrift,
     compare_stages,
     drift_of,
-    with_reason,
 )
 from mlflow_ae5_deploy.operations.status.observe import in_order, read_version
 from mlflow_ae5_deploy.operations.status.problems import errors, problems, warnings
@@ -319,15 +318,17 @@ def test_only_what_is_seen_to_differ_is_drift(case, changes, state):
     assert drift_of(8, "stage", diff).state == state
 
 
-@pytest.mark.parametrize("why", ["possible once the deployment runs", "not set", "the stored one is of another"])
+@pytest.mark.parametrize(
+    "why", ["not possible before the deployment runs", "none stored for this deployment", "the token of a expired"]
+)
 @pytest.mark.parametrize(
     "change",
     [IssueToken(reason=""), StoreToken(name="a", reason=""), SetSecrets(names=("AWS_SECRET_ACCESS_KEY",), reason="")],
     ids=lambda change: change.kind(),
 )
 def test_what_an_install_would_do_about_secrets_is_not_masked(change, why):
-    """`issue a token: possible` would look like a credential to the scrubber."""
-    text = with_reason(replace(change, reason=why))
+    """`issue a token: possible` would look like a credential to the scrubber; the reasons begin with other words."""
+    text = replace(change, reason=why).sentence
     assert scrub(text) == text
 
 
@@ -335,7 +336,7 @@ def test_what_an_install_would_do_about_secrets_is_not_masked(change, why):
 def test_why_a_secret_is_set_is_not_masked(state):
     report = [SecretState("MLFLOW_TRACKING_URI", "new"), SecretState("MLFLOW_TRACKING_TOKEN", state)]
     (change,) = setting(report)
-    for text in (change.reason, with_reason(change)):
+    for text in (change.reason, change.sentence):
         assert scrub(text) == text
 
 

@@ -70,7 +70,7 @@ def test_changes_that_follow_from_what_is_there(case, state, purge, expected):
 def test_an_active_run_is_named_as_stopped():
     (job, _runs) = diff(UninstallState(jobs=(JOB,), runs=(ACTIVE,)), purge=False)
 
-    assert [item.text for item in job.consequences] == ["its active run is stopped"]
+    assert [item.text for item in job.consequences] == [f"the active run of job {JOB.name} is stopped"]
 
 
 def test_more_or_fewer_records_of_runs_are_the_same_change():

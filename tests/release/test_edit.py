@@ -32,17 +32,17 @@ CASES: list[tuple[dict[str, Any], list[str], list[str]]] = [
     (
         {"variables": {"MLFLOW_TRACKING_GC_TTL": "7d0h0m0s"}},
         ["-   MLFLOW_TRACKING_GC_TTL: 30d0h0m0s  # how long", "+   MLFLOW_TRACKING_GC_TTL: 7d0h0m0s   # how long"],
-        ["Variable MLFLOW_TRACKING_GC_TTL has the default '7d0h0m0s' instead of '30d0h0m0s'."],
+        ["variable MLFLOW_TRACKING_GC_TTL: 30d0h0m0s → 7d0h0m0s"],
     ),
     (
         {"variables": {"DESCRIBED": "new"}},
         ["-     default: old", "+     default: new"],
-        ["Variable DESCRIBED has the default 'new' instead of 'old'."],
+        ["variable DESCRIBED: old → new"],
     ),
     (
         {"variables": {"NEW": "x"}},
         ["+   NEW: x"],
-        ["Variable NEW was added (the release does not know it), with the default 'x'."],
+        ["variable NEW: added (x)"],
     ),
     (
         {"dependencies": {"mlflow": "==3.17.1"}},
@@ -53,33 +53,33 @@ CASES: list[tuple[dict[str, Any], list[str], list[str]]] = [
             "+       - mlflow==3.17.1",
         ],
         [
-            'Dependency MLflow[extras]==3.17.1 ; python_version > "3.8" was MLflow[extras] == 3.17.2 ; '
-            'python_version > "3.8", in env_spec default.',
-            "Dependency mlflow==3.17.1 was mlflow=2.9, in env_spec minimum.",
+            'package MLflow[extras] == 3.17.2 ; python_version > "3.8" → '
+            'MLflow[extras]==3.17.1 ; python_version > "3.8" (env_spec default)',
+            "package mlflow=2.9 → mlflow==3.17.1 (env_spec minimum)",
         ],
     ),
     (
         {"dependencies": {"Azure.Identity": "=1.25"}},  # names are compared as package tools do; pip has no single =
         ["-           - azure_identity>=1", "+           - azure_identity==1.25.*"],
-        ["Dependency azure_identity==1.25.* was azure_identity>=1, in env_spec default."],
+        ["package azure_identity>=1 → azure_identity==1.25.* (env_spec default)"],
     ),
     (
         {"dependencies": {"psycopg2": "=2.9.9"}},
         ["-       - conda-forge::psycopg2=2.9.3", "+       - conda-forge::psycopg2=2.9.9"],
-        ["Dependency conda-forge::psycopg2=2.9.9 was conda-forge::psycopg2=2.9.3, in env_spec default."],
+        ["package conda-forge::psycopg2=2.9.3 → conda-forge::psycopg2=2.9.9 (env_spec default)"],
     ),
     (
         {"dependencies": {"cowsay": ">=1,<2"}},
         ["+       - cowsay>=1,<2", "+       - cowsay>=1,<2"],
         [
-            "Dependency cowsay>=1,<2 was added to env_spec default.",
-            "Dependency cowsay>=1,<2 was added to env_spec minimum.",
+            "package cowsay>=1,<2: added (env_spec default)",
+            "package cowsay>=1,<2: added (env_spec minimum)",
         ],
     ),
     (
         {"channels": ["https://a.example/x", "defaults"]},
         ["+   - https://a.example/x"],
-        ["Channels https://a.example/x, defaults come first."],
+        ["channels: https://a.example/x, defaults first"],
     ),
     ({"channels": ["defaults"]}, [], []),
     (
@@ -91,12 +91,12 @@ CASES: list[tuple[dict[str, Any], list[str], list[str]]] = [
             "+     supports_http_options: true",
             '+     description: "yes"',
         ],
-        ["Command Hello was added."],
+        ["command Hello: added"],
     ),
     (
         {"channels": ["https://a.example/x"]},
         ["+   - https://a.example/x"],
-        ["Channels https://a.example/x come first."],
+        ["channels: https://a.example/x first"],
     ),
     (
         {"commands": {"GarbageCollection": {"unix": "python -m other", "env_spec": "minimum"}}},
@@ -105,22 +105,22 @@ CASES: list[tuple[dict[str, Any], list[str], list[str]]] = [
             "+     unix: python -m other",
             "+     supports_http_options: false",
         ],
-        ["Command GarbageCollection was replaced."],
+        ["command GarbageCollection: replaced"],
     ),
     (  # what is left out is the release's
         {"commands": {"TrackingServer": {"unix": "python -m other", "supports_http_options": None}}},
         ["-     unix: python -m server", "+     unix: python -m other"],
-        ["Command TrackingServer was replaced."],
+        ["command TrackingServer: replaced"],
     ),
     (
         {"commands": {"TrackingServer": {"unix": "python -m server", "supports_http_options": False}}},
         ["-     supports_http_options: true", "+     supports_http_options: false"],
-        ["Command TrackingServer was replaced."],
+        ["command TrackingServer: replaced"],
     ),
     (
         {"commands": {"GarbageCollection": {"unix": "x"}}},  # env_spec minimum stays
         ["-     unix: python -m gc  # end of line", "+     unix: x", "+     supports_http_options: false"],
-        ["Command GarbageCollection was replaced."],
+        ["command GarbageCollection: replaced"],
     ),
 ]
 
@@ -259,5 +259,5 @@ def test_secrets_do_not_go_into_archives(name, value, secret):
         return
     with pytest.raises(Configuration) as caught:
         refuse_secret(name, value)
-    assert "Store it as a secret" in caught.value.remedy
+    assert "server.secrets" in caught.value.remedy
     assert value not in str(vars(caught.value))

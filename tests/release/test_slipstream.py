@@ -157,10 +157,11 @@ def test_what_must_not_travel_is_left_out(template, tmp_path):
 def test_data_folder_is_dropped_and_loudly_when_it_holds_files(template, tmp_path):
     (template.path / "data" / "mlflow").mkdir(parents=True)
     quiet = build(template, SlipstreamSettings(), tmp_path / "a.tar.gz")
-    assert quiet.changes == ("data of the release was left out: AE5 puts a link to the shared volume there.",)
+    assert quiet.changes == ("data of the release: left out (AE5 puts a link to the shared volume there)",)
     (template.path / "data" / "mlflow" / "mydb.sqlite").write_text("precious")
     loud = build(template, SlipstreamSettings(), tmp_path / "a.tar.gz")
-    assert loud.changes[0].startswith("WARNING: data of the release was left out with 1 file(s) in it (data/mlflow/my")
+    assert loud.changes == ("data of the release: left out, with 1 file in it (data/mlflow/mydb.sqlite)",)
+    assert (quiet.warnings, len(loud.warnings)) == ((), 1)
     assert not any(name.startswith(f"{TOP}/data") for name in names(loud))
     assert quiet.content_digest == loud.content_digest
 
@@ -169,7 +170,7 @@ def test_data_in_an_archive_is_dropped_too(tmp_path, make):
     entries = [*make.good(), make.entry("project/data/", kind=tarfile.DIRTYPE, mode=0o755)]
     release = Release("path", None, "a", make.tar(tmp_path / "a.tar.gz", entries), "", "none")
     built = build(release, SlipstreamSettings(), tmp_path / "b.tar.gz")
-    assert "data of the release was left out" in built.changes[0]
+    assert "data of the release: left out" in built.changes[0]
 
 
 def test_overlay_replaces_and_adds(template, tmp_path):
@@ -185,11 +186,12 @@ def test_overlay_replaces_and_adds(template, tmp_path):
     built = build(template, SlipstreamSettings(overlay=overlay), tmp_path / "a.tar.gz")
     assert read(built, "server/__init__.py") == b"new"
     assert read(built, "server/link.py") == b"extra"
-    assert built.changes[0].startswith("WARNING: data of the overlay was left out with 1 file(s)")
+    assert built.changes[0].startswith("data of the overlay: left out, with 1 file")
+    assert "copy them to the volume" in built.warnings[0]
     assert built.changes[1:] == (
-        "File server/__init__.py was replaced (overlay).",
-        "File server/extra.py was added (overlay).",
-        "File server/link.py was added (overlay).",
+        "file server/__init__.py: replaced (overlay)",
+        "file server/extra.py: added (overlay)",
+        "file server/link.py: added (overlay)",
     )
 
 
@@ -240,7 +242,7 @@ def test_lock_file_goes_when_dependencies_change(template, tmp_path):
     assert f"{TOP}/anaconda-project-lock.yml" in names(kept)
     gone = build(template, SlipstreamSettings(dependencies={"mlflow": "==3.17.1"}), tmp_path / "a.tar.gz")
     assert f"{TOP}/anaconda-project-lock.yml" not in names(gone)
-    assert "anaconda-project-lock.yml was left out" in gone.changes[-1]
+    assert "anaconda-project-lock.yml: left out" in gone.changes[-1]
 
 
 def test_releases_own_password_is_refused(template, tmp_path):

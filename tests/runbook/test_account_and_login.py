@@ -104,10 +104,10 @@ def test_without_them_it_is_what_the_login_page_says(enter, accounts, name, pass
 @pytest.mark.parametrize(
     ("account", "admin", "how"),
     [
-        ({"password": held(RIGHT)}, False, "with the account's own password"),
-        ({"password": held(RIGHT)}, True, "with the account's own password"),
-        ({}, True, "administrator admin impersonates the account"),
-        ({"password": held("wrong-password"), "impersonate": True}, True, "administrator admin impersonates"),
+        ({"password": held(RIGHT)}, False, "by the account's own password"),
+        ({"password": held(RIGHT)}, True, "by the account's own password"),
+        ({}, True, "impersonated by admin"),
+        ({"password": held("wrong-password"), "impersonate": True}, True, "impersonated by admin"),
     ],
 )
 def test_ways_to_act_as_the_account(enter, accounts, account, admin, how):
@@ -115,7 +115,7 @@ def test_ways_to_act_as_the_account(enter, accounts, account, admin, how):
 
     assert result.error is None, result.error
     assert [stage.outcome for stage in result.stages] == ["unchanged"] * 3
-    assert f"signed in as `svc-good`, {how}" in result.stages[2].reason
+    assert f"signed in as svc-good, {how}" in result.stages[2].reason
 
 
 def test_a_missing_account_is_created_on_request_and_signed_in_with_its_password(enter, accounts):

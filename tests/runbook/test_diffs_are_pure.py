@@ -128,7 +128,7 @@ def test_the_diff_of_every_stage_sends_nothing(tmp_path, world):
     for diff in diffs:
         assert diff.reason if isinstance(diff, NoChange) else diff.changes
         for change in diff.changes:
-            assert change.reason
+            assert change.why
             assert change.data()["change"] == change.kind()
 
 

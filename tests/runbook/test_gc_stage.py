@@ -45,13 +45,13 @@ def test_what_follows_from_the_jobs_there(tmp_path, case, jobs, changes):
     assert [type(change) for change in diff.changes] == changes
 
 
-def test_the_schedule_is_shown_in_words_with_the_next_three_times(tmp_path):
+def test_the_schedule_is_shown_in_words_with_the_next_time(tmp_path):
     where = context(tmp_path, lists=Lists(jobs_=[job()]))
 
     reason = diff_of(where).reason
 
     assert "every 10 minutes" in reason.lower()
-    assert "2026-01-01 00:10, 2026-01-01 00:20, 2026-01-01 00:30 UTC" in reason
+    assert "next 2026-01-01 00:10 UTC (in 10 min)" in reason
 
 
 def test_a_paused_job_is_left_alone_and_warned_of(tmp_path):

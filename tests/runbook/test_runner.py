@@ -105,7 +105,7 @@ def test_what_interrupts_needs_consent(tmp_path, agreed):
     assert ("replace thing a" in stage.done) is agreed
     if not agreed:
         assert isinstance(result.error, Conflict)
-        assert "the thing is down" in result.error.detail
+        assert result.error.what == "Not confirmed: replace thing a."
 
 
 def test_every_intent_is_on_disk_before_its_effect(tmp_path):

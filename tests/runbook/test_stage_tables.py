@@ -33,7 +33,7 @@ from mlflow_ae5_deploy.runbook.stages.s11_token import TokenStage, TokenState
 from mlflow_ae5_deploy.runbook.stages.s12_store_token import StoredTokenState, StoreTokenStage
 
 USER = User(id="1", username=ACCOUNT, enabled=True)
-DIFFERS = ProjectState(ACCOUNT, OURS.name, OURS, Comparison(False, "It holds another release.", None))
+DIFFERS = ProjectState(OURS.name, OURS, Comparison(False, "It holds another release.", None))
 DATA = DataState(RestoreRequest("S1", stop_server=True), servers=(deployment(),), checkable=True)
 RESTORES = replace(DIFFERS, data=DATA)
 UNCHECKABLE = replace(DIFFERS, data=replace(DATA, checkable=False))
@@ -54,8 +54,8 @@ ROWS = [
     (SlipStreamStage(), "no release yet", CustomizationState(None, False), [(BuildArchive, "")]),
     (SlipStreamStage(), "built before", CustomizationState(ARCHIVE, True), []),
     (SlipStreamStage(), "not built before", CustomizationState(ARCHIVE, False), [(BuildArchive, "")]),
-    (UploadStage(), "no project", ProjectState(ACCOUNT, "p", None, None), [(UploadProject, "p")]),
-    (UploadStage(), "no archive yet", ProjectState(ACCOUNT, "p", OURS, None), [(CompareProject, "p")]),
+    (UploadStage(), "no project", ProjectState("p", None, None), [(UploadProject, "p")]),
+    (UploadStage(), "no archive yet", ProjectState("p", OURS, None), [(CompareProject, "p")]),
     (UploadStage(), "same", replace(DIFFERS, comparison=Comparison(True, "It is the same.", None)), []),
     (UploadStage(), "differs", DIFFERS, [(ReplaceProject, OURS.name)]),
     (UploadStage(), "over a server", RESTORES, [(CheckRestore, "S1"), (ReplaceProject, OURS.name)]),

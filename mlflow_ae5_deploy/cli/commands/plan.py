@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Annotated
 
 import typer
@@ -27,13 +26,14 @@ ExitCode = Annotated[bool, typer.Option("--exit-code", help="Exit with 30 if `in
 def command(options: ReleaseOptions, create_account: CreateAccount = False, exit_code: ExitCode = False) -> int:
     """Writes nothing."""
     from mlflow_ae5_deploy.engine.executor import run
-    from mlflow_ae5_deploy.render.changes import show_stage
+    from mlflow_ae5_deploy.render.changes import StageLines
     from mlflow_ae5_deploy.runbook.stages.order import STAGES
 
     reporter = options.reporter
+    lines = StageLines(reporter)
     with reading(options, NAME, create_account=create_account) as context:
-        result = run(STAGES, context, on_stage=reporter.stage_begins, on_result=partial(show_stage, reporter))
-        finish(NAME, options, context, result, create_account=create_account)
+        result = run(STAGES, context, on_stage=reporter.stage_begins, on_result=lines.add)
+        finish(NAME, options, context, result, lines, create_account=create_account)
     if result.error is not None:
         return result.error.exit_code
     return EXIT_CHANGES_PENDING if exit_code and result.pending else EXIT_DONE

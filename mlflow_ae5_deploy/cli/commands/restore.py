@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -103,7 +102,7 @@ def _rehearse(
     from mlflow_ae5_deploy.engine.executor import run
     from mlflow_ae5_deploy.operations import restore
     from mlflow_ae5_deploy.render.backup import run_data, show
-    from mlflow_ae5_deploy.render.changes import show_stage
+    from mlflow_ae5_deploy.render.changes import StageLines
     from mlflow_ae5_deploy.runbook.stages.order import STAGES
 
     reporter = options.reporter
@@ -113,7 +112,10 @@ def _rehearse(
 
         def prepare(stages: Sequence[AnyStage]) -> RunResult:
             reporter.line("There is no project to run the job in; it is uploaded first")
-            return run(stages, context, on_stage=reporter.stage_begins, on_result=partial(show_stage, reporter))
+            lines = StageLines(reporter)
+            result = run(stages, context, on_stage=reporter.stage_begins, on_result=lines.add)
+            lines.flush()
+            return result
 
         with locked(options, NAME, context):
             reporter.doing("restore dry run")

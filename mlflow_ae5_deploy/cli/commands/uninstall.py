@@ -31,11 +31,11 @@ def command(options: WriteOptions, purge_secrets: PurgeSecrets = False, force: F
     from mlflow_ae5_deploy.engine.context import RunOptions
     from mlflow_ae5_deploy.engine.executor import recorded
     from mlflow_ae5_deploy.operations import uninstall
-    from mlflow_ae5_deploy.render.uninstall import show_plan, show_uninstalled, write_document
+    from mlflow_ae5_deploy.render.uninstall import QUESTION, show_plan, show_uninstalled, write_document
 
     reporter = options.reporter
     show = functools.partial(show_plan, reporter)
-    with opened(options, NAME, RunOptions(consent=consent(options, shown=True))) as context:
+    with opened(options, NAME, RunOptions(consent=consent(options, shown=True, question=QUESTION))) as context:
         reporter.doing(NAME)
         confirmed = None
         if not options.yes and can_ask(options):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -118,13 +117,14 @@ def _upgrade_run(context: Context, reporter: Reporter, wait: float) -> UpgradeRu
     from mlflow_ae5_deploy.cli.stages import follow
     from mlflow_ae5_deploy.engine.executor import run
     from mlflow_ae5_deploy.operations.upgrade.run import UpgradeRun
-    from mlflow_ae5_deploy.render.changes import show_stage
+    from mlflow_ae5_deploy.render.changes import StageLines
     from mlflow_ae5_deploy.runbook.stages.order import STAGES
 
     def run_stages(stages: Sequence[AnyStage]) -> RunResult:
-        return run(
-            stages, context, on_stage=reporter.stage_begins, on_result=partial(show_stage, reporter), framed=False
-        )
+        lines = StageLines(reporter)
+        result = run(stages, context, on_stage=reporter.stage_begins, on_result=lines.add, framed=False)
+        lines.flush()
+        return result
 
     def show_step(text: str, step: str) -> None:
         reporter.doing(text, step)

@@ -54,9 +54,5 @@ def drift_of(number: int, name: str, diff: Diff) -> StageDrift:
         state = UNKNOWN
     else:  # whether the platform has the content of local files, stage 6 compares
         state = SAME if all(change.local for change in diff.changes) else DIFFERS
-    message = "; ".join(with_reason(change) for change in diff.changes)
+    message = "; ".join(change.sentence for change in diff.changes)
     return StageDrift(number, name, state, message, diff.changes, diff.warnings)
-
-
-def with_reason(change: Change) -> str:
-    return f"{change.phrase}, because {change.reason}"

@@ -43,7 +43,7 @@ class ServiceAccountStage(Stage[AccountState]):
             raise LoginFailed(
                 f"The account `{state.account}` does not exist.",
                 where=context.access.target.options.hostname,
-                remedy="Have it created with --create-account, or correct account.username.",
+                remedy="Run `install --create-account`, or correct account.username.",
             )
         if state.user is not None and not state.user.enabled:
             raise LoginFailed(
@@ -54,17 +54,15 @@ class ServiceAccountStage(Stage[AccountState]):
 
     def diff(self, state: AccountState) -> Diff:
         if state.missing:
-            reason = "it does not exist, and account creation is enabled"
-            return Changes((CreateAccount(name=state.account, reason=reason),))
+            return Changes((CreateAccount(name=state.account, reason="it does not exist"),))
         warnings = []
         if state.other_projects:
             names = ", ".join(state.other_projects)
             warnings.append(
-                f"`{state.account}` also owns other projects ({names}), which can read every secret of the account. "
-                "A dedicated account is safer."
+                f"Other projects of {state.account} ({names}) can read all its secrets. Use a dedicated account."
             )
-        reason = "exists and is enabled" if state.admin else "can sign in (no admin credentials to look it up)"
-        return NoChange(f"`{state.account}` {reason}", tuple(warnings))
+        reason = "exists and is enabled" if state.admin else "can sign in (not looked up: no admin credentials)"
+        return NoChange(f"{state.account} {reason}", tuple(warnings))
 
     def apply(self, change: Change, state: AccountState, context: Context) -> None:
         context.access.create_account()
@@ -74,4 +72,4 @@ class ServiceAccountStage(Stage[AccountState]):
     def verify(self, context: Context) -> str | None:
         context.access.platform()
         context.cached.projects()
-        return f"`{context.account}` was created and can sign in"
+        return None

@@ -38,16 +38,12 @@ class EnvironmentStage(Stage[EnvironmentState]):
         )
 
     def diff(self, state: EnvironmentState) -> Diff:
-        tools = (
-            f"ae5-tools {state.ae5_tools}"
-            if state.ae5_tools
-            else "ae5-tools not installed (not needed for the sandbox)"
-        )
-        start = f"Python {state.python}, {tools}; {state.hostname} is reachable"
+        tools = f"ae5-tools {state.ae5_tools}" if state.ae5_tools else "no ae5-tools (not needed for the sandbox)"
+        start = f"{state.hostname} is reachable; Python {state.python}, {tools}"
         if state.verify_tls:
-            return NoChange(f"{start}, TLS certificate verified against {state.ca_file or 'the system trust store'}")
+            return NoChange(f"{start}; TLS certificate verified against {state.ca_file or 'the system trust store'}")
         warning = (
             "TLS verification is off: anyone between this machine and the platform can read the password. "
             "Set platform.ca_file instead."
         )
-        return NoChange(f"{start}, TLS certificate NOT verified", (warning,))
+        return NoChange(f"{start}; TLS certificate NOT verified", (warning,))

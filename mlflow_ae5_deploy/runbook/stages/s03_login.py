@@ -30,10 +30,10 @@ class LoginStage(Stage[LoginState]):
     def diff(self, state: LoginState) -> Diff:
         if state.username is None:
             return Changes((SignIn(name=state.account, reason="possible once the account exists"),))
-        return NoChange(f"signed in as `{state.username}`, {state.how}")
+        return NoChange(f"signed in as {state.username}, {state.how}")
 
     def apply(self, change: Change, state: LoginState, context: Context) -> None:
         context.platform.whoami()
 
     def verify(self, context: Context) -> str | None:
-        return f"signed in as `{context.account}`, {context.access.how}"
+        return None

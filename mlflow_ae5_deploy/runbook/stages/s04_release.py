@@ -14,10 +14,10 @@ from mlflow_ae5_deploy.release.source import latest_version, obtain
 from mlflow_ae5_deploy.resources.release import DownloadRelease
 
 _CHECKED = {
-    "given": "SHA-256 as given",
+    "given": "SHA-256 as configured",
     "recorded": "SHA-256 as at its first use",
-    "first-use": "SHA-256 recorded at this first use",
-    "announced": "SHA-256 as published with it; recorded when it is installed",
+    "first-use": "SHA-256 recorded (first use)",
+    "announced": "SHA-256 as published",
     "none": "no checksum to compare with",
 }
 
@@ -45,7 +45,7 @@ class ReleaseStage(Stage[ReleaseState]):
 
     def diff(self, state: ReleaseState) -> Diff:
         if state.release is None:
-            return Changes((DownloadRelease(name=state.desired, reason="it is not in the cache"),))
+            return Changes((DownloadRelease(name=state.desired, reason="not in the cache"),))
         return NoChange(_describe(state.release))
 
     def apply(self, change: Change, state: ReleaseState, context: Context) -> None:
@@ -77,6 +77,6 @@ class ReleaseStage(Stage[ReleaseState]):
 
 def _describe(release: Release) -> str:
     if release.kind == "bundled":
-        return f"the bundled release {release.version}"
+        return f"bundled release {release.version}"
     version = f" {release.version}" if release.version else ""
     return f"release{version} from {release.source}, {_CHECKED[release.checked]}"

@@ -7,15 +7,13 @@ from pathlib import Path
 
 from mlflow_ae5_deploy.common.errors import ReleaseRefused
 from mlflow_ae5_deploy.common.files import copy_private
-from mlflow_ae5_deploy.common.text import size
+from mlflow_ae5_deploy.common.text import counted, size
 from mlflow_ae5_deploy.engine.change import Change
 from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.engine.stage import Changes, Diff, NoChange, Stage
 from mlflow_ae5_deploy.release.customize import build
 from mlflow_ae5_deploy.release.models import BuiltArchive
 from mlflow_ae5_deploy.resources.release import BuildArchive
-
-_NAMED = 3  # changes that are named
 
 
 @dataclass(frozen=True)
@@ -47,19 +45,17 @@ class SlipStreamStage(Stage[CustomizationState]):
         if state.built is None:
             return Changes((BuildArchive(reason="possible once the release is on this machine", guess=True),))
         if state.saved:
-            return NoChange(f"the archive is already built, {_describe(state.built)}")
-        return Changes((BuildArchive(reason=f"not built before: {_describe(state.built)}"),))
+            return NoChange(f"project archive: {_describe(state.built)}", state.built.warnings)
+        change = BuildArchive(reason=_describe(state.built), customizations=state.built.changes)
+        return Changes((change,), state.built.warnings)
 
     def apply(self, change: Change, state: CustomizationState, context: Context) -> None:
         built = context.outputs.built
         if built is None:
-            raise ReleaseRefused("The release is not on this machine, so nothing can be built from it.")
+            raise ReleaseRefused("The release is not on this machine.")
         saved = _saved_at(context, built)
         copy_private(built.path, saved)
         context.outputs.built = replace(built, path=saved)
-
-    def verify(self, context: Context) -> str | None:
-        return f"built, {_describe(context.outputs.built)}" if context.outputs.built else None
 
 
 def _saved_at(context: Context, built: BuiltArchive) -> Path:
@@ -67,13 +63,5 @@ def _saved_at(context: Context, built: BuiltArchive) -> Path:
 
 
 def _describe(built: BuiltArchive) -> str:
-    return f"{size(built.size)}, content {built.content_digest[:12]}, {_changes(built)}"
-
-
-def _changes(built: BuiltArchive) -> str:
-    """What was done to the release; the archive's provenance has all of it."""
-    if not built.changes:
-        return "the release unchanged"
-    named = [change[:1].lower() + change[1:].rstrip(".") for change in built.changes[:_NAMED]]
-    more = len(built.changes) - len(named)
-    return "changed: " + "; ".join(named) + (f"; and {more} more" if more else "")
+    customized = counted(len(built.changes), "customizations") if built.changes else "no customizations"
+    return f"{size(built.size)}, {customized}"

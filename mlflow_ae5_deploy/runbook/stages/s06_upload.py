@@ -25,7 +25,6 @@ from mlflow_ae5_deploy.resources.project import (
 
 @dataclass(frozen=True)
 class ProjectState:
-    account: str
     name: str
     project: Project | None
     comparison: Comparison | None  # None until there is both a project and an archive
@@ -43,7 +42,7 @@ class UploadStage(Stage[ProjectState]):
             comparison = same_content(context.cached.archive(project), built)
         differs = comparison is not None and not comparison.same
         data = before_replacing.observe(context, project if differs else None)
-        return ProjectState(context.account, name, project, comparison, data)
+        return ProjectState(name, project, comparison, data)
 
     def check(self, state: ProjectState, context: Context) -> None:
         before_replacing.check(state.data, self.number)
@@ -51,14 +50,13 @@ class UploadStage(Stage[ProjectState]):
     def diff(self, state: ProjectState) -> Diff:
         name, warnings = state.name, state.data.warnings
         if state.project is None:
-            reason = f"`{state.account}` has no project of this name"
-            return Changes((UploadProject(name=name, reason=reason),), warnings)
+            return Changes((UploadProject(name=name, reason="it does not exist"),), warnings)
         if state.comparison is None:
             return Changes((CompareProject(name=name, reason="possible once the archive is built"),), warnings)
-        reason = _lower(state.comparison.reason)
+        reason, differences = state.comparison.reason, state.comparison.differences
         if state.comparison.same:
-            return NoChange(f"project {name} is up to date: {reason}", warnings)
-        replace = ReplaceProject(name=name, id=state.project.id, reason=reason)
+            return NoChange(f"project {name} has the desired content: {reason}", warnings)
+        replace = ReplaceProject(name=name, id=state.project.id, reason=reason, differences=differences)
         return Changes((*state.data.checks, replace), warnings)
 
     def assume(self, changes: Sequence[Change], state: ProjectState, context: Context) -> None:
@@ -93,11 +91,8 @@ class UploadStage(Stage[ProjectState]):
         seen = same_content(context.cached.archive(project), built)
         if not seen.same:
             raise StageFailed(
-                f"The platform does not return the content that was uploaded: {_lower(seen.reason)}.", stage=self.number
+                "The project read back from the platform is not the one uploaded.",
+                stage=self.number,
+                detail="\n".join(text for text in (seen.reason, *seen.differences) if text),
             )
-        return f"project {project.name} ({project.id}) holds the uploaded content, read back and compared"
-
-
-def _lower(sentence: str) -> str:
-    """A sentence as a part of a longer one."""
-    return sentence[:1].lower() + sentence[1:].rstrip(".")
+        return None

@@ -43,8 +43,8 @@ from mlflow_ae5_deploy.resources.restore import (
 from mlflow_ae5_deploy.resources.secrets import MADE, SecretState, SetSecrets, setting
 
 _WHILE_DOWN = (
-    "The server was stopped for this. Run the same restore again to resume it. If no restore is interrupted, `install` "
-    "starts the server on the present data."
+    "The server is stopped. Run the same restore again to resume it; if no restore is interrupted, `install` starts "
+    "the server on the present data."
 )
 
 
@@ -99,7 +99,7 @@ class RecoveryStage(Stage[RestoreState]):
             StopDeployment(
                 name=item.name,
                 id=item.id,
-                reason="a server must not run on data that is restored",
+                reason="no server may run on data being restored",
                 consequences=restart_consequences(item),
             )
             for item in state.servers
@@ -110,7 +110,7 @@ class RecoveryStage(Stage[RestoreState]):
     def apply(self, change: Change, state: RestoreState, context: Context) -> None:
         restore, project = state.restore, state.project
         if restore is None or project is None:
-            raise StageFailed("There is no project whose job could restore.", stage=self.number)
+            raise StageFailed("There is no project to run the restore in.", stage=self.number)
         match change:
             case StopDeployment():
                 other_machines.refuse_meanwhile(context, project)
@@ -177,7 +177,7 @@ def _already_done(restore: RestoreRequest, state: RestoreState) -> NoChange | No
     if not done.verified:
         return NoChange(f"{_in_words(done)} by the interrupted run; resuming")
     if state.servers and not restore.replace and not restore.undo:
-        return NoChange(f"{_in_words(done)}, and a server has run since; `--replace --stop-server` restores it again")
+        return NoChange(f"{_in_words(done)}; a server has run since. `--replace --stop-server` restores it again")
     return None
 
 

@@ -34,14 +34,14 @@ from mlflow_ae5_deploy.resources.deployment import (
 from mlflow_ae5_deploy.resources.deployment_spec import DeploymentState, drift, select
 from mlflow_ae5_deploy.resources.secrets import SetSecrets, setting
 
-_PRIVATE = (Consequence(Impact.ACCESS, "clients without a token or a sign-in are rejected from then on"),)
+_PRIVATE = (Consequence(Impact.ACCESS, "clients without a token or a sign-in will be rejected"),)
 _DUPLICATE = (
-    Consequence(Impact.ACCESS, "clients that use its address lose it"),
-    Consequence(Impact.TOKENS, "its tokens are invalidated"),
+    Consequence(Impact.ACCESS, "clients of the duplicate's URL lose their connection"),
+    Consequence(Impact.TOKENS, "tokens of the duplicate are invalidated"),
 )
 _AFTER_PATCH = (
-    "AE5 does not document whether a deployment keeps its tokens when it becomes private. If clients are rejected "
-    "afterwards, run `rotate-token`."
+    "AE5 does not document whether tokens stay valid when a deployment becomes private. If clients are rejected, run "
+    "`rotate-token`."
 )
 
 
@@ -117,7 +117,7 @@ class DeployStage(Stage[DeploymentState]):
             StopDeployment(
                 name=item.name,
                 id=item.id,
-                reason="a second server on the same data is dangerous",
+                reason="a second server on the same data",
                 consequences=_DUPLICATE,
             )
             for item in state.duplicates
@@ -127,7 +127,7 @@ class DeployStage(Stage[DeploymentState]):
         unknown = sorted({*state.uncertain, *(secret.name for secret in state.secrets if secret.state == "unknown")})
         if unknown and state.current is not None and not _starts(server.changes):
             warnings.append(
-                f"The running server may have been started with other values of {', '.join(unknown)}: this machine "
+                f"The running server may use other values of {', '.join(unknown)}: this machine "
                 "has no record of the values before. If in doubt, run `install`, then `rotate-token --restart`."
             )
         changes = (*setting(state.secrets), *stops, *server.changes)
@@ -138,10 +138,9 @@ class DeployStage(Stage[DeploymentState]):
     def _diff_server(self, state: DeploymentState) -> Diff:
         current, name = state.current, state.desired.name
         if current is None:
-            return Changes((StartDeployment(name=name, reason="the project has no deployment of this name"),))
-        if why := _why_restart(current, state):
-            meaning = restart_consequences(current)
-            return Changes((RestartDeployment(name=name, id=current.id, reason=why, consequences=meaning),))
+            return Changes((StartDeployment(name=name, reason="not running"),))
+        if (restarting := _restart(current, state)) is not None:
+            return Changes((restarting,))
         if current.public:
             why = "; ".join(drift(current, state.desired).patch)
             return Changes((MakePrivate(name=name, id=current.id, reason=why, consequences=_PRIVATE),), (_AFTER_PATCH,))
@@ -149,14 +148,14 @@ class DeployStage(Stage[DeploymentState]):
             return Changes((AwaitDeployment(name=name, id=current.id, reason="it is starting"),))
         health = state.health
         if health is not None and health.healthy:
-            return NoChange(f"deployment {name} is up to date and healthy: {health.message}")
+            return NoChange(f"deployment {name} is as configured and healthy: {health.message}")
         if health is not None and health.status == "unauthorised":
             unseen = (
-                f"Health not visible from here: the endpoint did not accept the login session ({health.message}). "
-                "`verify` tests it with a token."
+                f"Health unknown: the endpoint did not accept the login session ({health.message}). "
+                "Run `verify` to test it with a token."
             )
-            return NoChange(f"deployment {name} is up to date and started", (unseen,))
-        why = f"it is started but not healthy: {health.message if health else 'no answer'}"
+            return NoChange(f"deployment {name} is as configured and started", (unseen,))
+        why = f"started but not healthy ({health.message if health else 'no answer'})"
         return Changes((AwaitDeployment(name=name, id=current.id, reason=why),))
 
     def assume(self, changes: Sequence[Change], state: DeploymentState, context: Context) -> None:
@@ -208,15 +207,15 @@ class DeployStage(Stage[DeploymentState]):
             raise StageFailed("The platform shows no running deployment.", stage=self.number)
         if other := self._other_database(context, deployment):
             raise self._wrong_database(deployment, other)
-        return f"deployment {deployment.name} ({deployment.id}) runs; MLflow API healthy (database reachable)"
+        return "MLflow API healthy (database reachable)"
 
     def _wrong_database(self, deployment: Deployment | None, difference: str) -> StageFailed:
         return StageFailed(
             "The server uses another database than the configured one.",
             stage=self.number,
             where=f"deployment {deployment.name} ({deployment.id})" if deployment is not None else "",
-            remedy="`rotate-token --restart` starts it with the stored secrets. If that does not help, the release "
-            "does not read them: its documentation says how it chooses its database.",
+            remedy="Run `rotate-token --restart` to start it with the stored secrets. If that does not help, the "
+            "release does not read them: see its documentation for how it chooses its database.",
             detail=difference,
         )
 
@@ -225,17 +224,27 @@ def _starts(changes: Sequence[Change]) -> bool:
     return any(isinstance(change, StartDeployment | RestartDeployment) for change in changes)
 
 
-def _why_restart(current: Deployment, state: DeploymentState) -> str:
-    """Empty where no restart is needed."""
+def _restart(current: Deployment, state: DeploymentState) -> RestartDeployment | None:
+    """None where no restart is needed."""
+
+    def change(reason: str, differences: Sequence[str] = ()) -> RestartDeployment:
+        return RestartDeployment(
+            name=state.desired.name,
+            id=current.id,
+            reason=reason,
+            differences=tuple(differences),
+            consequences=restart_consequences(current),
+        )
+
     if not current.is_started and not current.is_starting:
-        return f"it is {current.state}" + (f" ({current.status_text})" if current.status_text else "")
+        return change(f"it is {current.state}" + (f" ({current.status_text})" if current.status_text else ""))
     unseen = {*state.stale, *(secret.name for secret in state.secrets if secret.is_news_to_the_server)}
     if state.other_database:  # whatever was stored before, it is not what will be
         unseen |= {item.name for item in state.secrets if item.name == server_secrets.DATABASE and not item.right}
     found = drift(current, state.desired)
     if not found.restart and not unseen:
-        return ""
-    reasons = [*found.restart, *found.patch]
-    if unseen:
-        reasons.append(f"the running server does not see the new {', '.join(sorted(unseen))}")
-    return "; ".join(reasons)
+        return None
+    secrets = [f"{name}: the running server has the previous value" for name in sorted(unseen)]
+    if not found.restart:
+        return change("the server reads secrets only at its start", [*found.patch, *secrets])
+    return change("", [*found.restart, *found.patch, *secrets])

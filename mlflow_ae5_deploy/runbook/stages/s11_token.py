@@ -43,13 +43,13 @@ class TokenStage(Stage[TokenState]):
 
     def diff(self, state: TokenState) -> Diff:
         if state.deployment_id is None:
-            reason = "possible once the deployment runs"
+            reason = "not possible before the deployment runs"
         elif state.unlisted:
-            reason = f"the secret {TOKEN} is gone, and a token cannot be read back"
+            reason = f"the secret {TOKEN} was deleted"
         elif state.lacking:
             reason = _why(state)
         else:
-            return NoChange(f"a token of deployment {state.deployment_id} is stored")
+            return NoChange("a token of this deployment is stored")
         return Changes((IssueToken(id=state.deployment_id or "", reason=reason, guess=not state.on_record),))
 
     def apply(self, change: Change, state: TokenState, context: Context) -> None:
@@ -60,11 +60,11 @@ class TokenStage(Stage[TokenState]):
         await_health(context, deployment)
 
     def verify(self, context: Context) -> str | None:
-        return "new token issued and tested"
+        return "tested: the MLflow API accepts it"
 
 
 def _why(state: TokenState) -> str:
-    reasons = [f"the token of {name} expired at {end:%Y-%m-%d %H:%M} UTC" for name, end in state.expired.items()]
-    if without := [name for name in state.lacking if name not in state.expired]:
-        reasons.append(f"none stored for deployment {state.deployment_id} and {', '.join(without)}")
+    reasons = [f"the token of {name} expired {end:%Y-%m-%d %H:%M} UTC" for name, end in state.expired.items()]
+    if any(name not in state.expired for name in state.lacking):
+        reasons.append("none stored for this deployment")
     return "; ".join(reasons)

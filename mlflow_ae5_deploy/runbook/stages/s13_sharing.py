@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from mlflow_ae5_deploy.common.errors import Refused, StageFailed
@@ -47,13 +48,13 @@ class SharingStage(Stage[SharingState]):
 
     def diff(self, state: SharingState) -> Diff:
         warnings = tuple(
-            f"The deployment is also shared with {kind} {name}, which is not in the configuration; this stays."
+            f"Also shared with {kind} {name}, who is not in the configuration; `install` keeps this."
             for kind, name in state.others
         )
         identity = state.deployment_id or ""
         changes = (
             *(ShareWith.of(pair, identity, "not shared yet") for pair in state.missing),
-            *(StopSharing.of(pair, identity, "not in the configuration any more") for pair in state.surplus),
+            *(StopSharing.of(pair, identity, "no longer in the configuration") for pair in state.surplus),
         )
         if changes:
             return Changes(changes, warnings)
@@ -75,7 +76,7 @@ class SharingStage(Stage[SharingState]):
             raise Refused(
                 error.what,
                 where="sharing.groups, sharing.users",
-                remedy="Check that the platform has every group and user named there.",
+                remedy="Check that the platform has all these groups and users.",
                 status=error.status,
             ) from None
         context.state.shared = tuple(sorted((state.ours | set(state.missing)) - set(state.surplus)))
@@ -87,10 +88,15 @@ class SharingStage(Stage[SharingState]):
         state = self.observe(context)
         if state.missing or state.surplus:
             raise StageFailed(
-                f"The platform lists other collaborators than were set: {sorted(state.present)}.", stage=self.number
+                f"The platform lists other users and groups than were set: {_listed(state.present)}.",
+                stage=self.number,
             )
-        return f"shared with {_names(state)}"
+        return None
 
 
 def _names(state: SharingState) -> str:
-    return ", ".join(f"{kind} {name}" for kind, name in sorted(state.desired))
+    return _listed(state.desired)
+
+
+def _listed(pairs: Iterable[Pair]) -> str:
+    return ", ".join(f"{kind} {name}" for kind, name in sorted(pairs))

@@ -1,0 +1,187 @@
+"""Screens of changes, for a person at 80 columns: stages, what is asked, and what an install ends with."""
+
+from __future__ import annotations
+
+import io
+import re
+from dataclasses import replace
+
+import pytest
+
+from mlflow_ae5_deploy.engine.change import Consequence, Impact
+from mlflow_ae5_deploy.engine.stage import RunResult, StageResult
+from mlflow_ae5_deploy.operations.uninstall_plan import Kept
+from mlflow_ae5_deploy.render.changes import StageLines, question, show_consequences
+from mlflow_ae5_deploy.render.console import Reporter
+from mlflow_ae5_deploy.render.install import Installed, show_run
+from mlflow_ae5_deploy.render.uninstall import show_plan
+from mlflow_ae5_deploy.resources.account import CreateAccount
+from mlflow_ae5_deploy.resources.deployment import DOWN, TOKENS, RestartDeployment, StopDeployment
+from mlflow_ae5_deploy.resources.project import DeleteProject, ReplaceProject
+from mlflow_ae5_deploy.resources.secrets import SetSecrets
+
+SETS = SetSecrets(names=("A_NAME", "ANOTHER"), reason="not set")
+RESTARTS = RestartDeployment(
+    name="mlflow",
+    id="a2-c20dfe1561f749d0a72f03636339746b",
+    reason="",
+    differences=("endpoint: one → two", "resource profile: default → large"),
+    consequences=(DOWN, TOKENS),
+)
+REPLACES = ReplaceProject(
+    name="mlflow",
+    reason="edited on the platform since the upload (x)",
+    differences=("variable MLFLOW_WORKERS: auto → 2",),
+)
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture
+def screen(monkeypatch):
+    """screen(print, **of the reporter) -> lines."""
+
+    def lines(write, **given):
+        monkeypatch.setenv("COLUMNS", "80")
+        monkeypatch.setenv("TERM", "xterm")
+        monkeypatch.setenv("NO_COLOR", "1")
+        both = Terminal()
+        write(Reporter(out=both, err=both, **given))
+        return re.sub(r"\x1b\[[0-9;]*m", "", both.getvalue()).splitlines()
+
+    return lines
+
+
+def stages(*results, **given):
+    def write(reporter):
+        lines = StageLines(reporter)
+        for number, outcome, *rest in results:
+            reason, changes, warnings = [*rest, *("", (), ())[len(rest) :]]
+            lines.add(StageResult(number, f"stage-{number}", outcome, reason, changes, warnings))
+        lines.flush()
+
+    return write
+
+
+def test_unchanged_stages_are_one_line_and_each_change_has_one(screen):
+    shown = screen(
+        stages(
+            (1, "unchanged", "fine"),
+            (2, "unchanged", "fine"),
+            (3, "changed", "tested", (SETS, CreateAccount(name="svc", reason="it does not exist"))),
+            (4, "unchanged", "https://x"),
+            (5, "changed", "", (SETS,)),
+        )
+    )
+    assert shown == [
+        "✓ 1-2                 unchanged",
+        "+  3 stage-3          set 2 secrets: not set",
+        "                      create account svc: it does not exist",
+        "                      tested",
+        "✓  4 stage-4          https://x",
+        "+  5 stage-5          set 2 secrets: not set",
+    ]
+
+
+def test_verbose_shows_each_stage_and_what_is_counted(screen):
+    shown = screen(stages((1, "unchanged", "fine"), (2, "changed", "", (SETS,))), verbose=True)
+    assert shown == [
+        "✓  1 stage-1          fine",
+        "+  2 stage-2          set 2 secrets: not set",
+        "                        A_NAME",
+        "                        ANOTHER",
+    ]
+
+
+def test_a_warning_is_seen_also_of_an_unchanged_stage(screen):
+    shown = screen(stages((1, "unchanged", "fine", (), ("Look out.",)), (2, "changed", "", (SETS,), ("Look out.",))))
+    assert shown == [
+        "!  1 stage-1          Look out.",
+        "+  2 stage-2          set 2 secrets: not set",
+        "                      ! Look out.",
+    ]
+
+
+def test_a_plan_shows_what_differs_and_what_it_means(screen):
+    shown = screen(stages((8, "planned", "1 change", (replace(RESTARTS, reason="it is failed"),))))
+    assert shown[:4] == [
+        "+  8 stage-8          restart deployment mlflow: it is failed",
+        "                        endpoint: one → two",
+        "                        resource profile: default → large",
+        "                      - the server is down until it has started again",
+    ]
+
+
+def test_consequences_stand_once_before_the_question(screen):
+    changed = [
+        (8, outcome, "Not confirmed: restart deployment.", (RESTARTS,)) for outcome in ("changed", "declined", "failed")
+    ]
+    text = "\n".join(screen(stages(*changed)))
+    assert DOWN.text not in text
+    assert "-  8 stage-8          not confirmed" in text
+    assert "✗  8 stage-8          failed" in text
+    assert "Not confirmed" in text.splitlines()[3]  # of the changed one: what was seen
+
+
+def test_a_person_is_asked_about_differences_not_checksums(screen):
+    shown = screen(lambda reporter: show_consequences(reporter, [REPLACES, RESTARTS]))
+    assert shown[:6] == [
+        "! Replace project mlflow: edited on the platform since the upload (x)",
+        "    variable MLFLOW_WORKERS: auto → 2",
+        "! Restart deployment mlflow",
+        "    endpoint: one → two",
+        "    resource profile: default → large",
+        "  Consequences",
+    ]
+    assert len(set(shown)) == len(shown)
+    assert max(map(len, shown)) <= 80
+    assert question([REPLACES]) == "Replace project mlflow?"
+    assert question([REPLACES, RESTARTS]) == "Make these 2 changes?"
+
+
+def test_an_uninstall_begins_with_what_goes(screen):
+    meaning = (Consequence(Impact.DOWNTIME, "clients lose the server"),)
+    changes = [StopDeployment(name="d", reason="", consequences=meaning), DeleteProject(name="p", reason="")]
+    kept = [Kept("database", "sqlite:///x", "below data/"), Kept("snapshots", "s3://b")]
+
+    shown = screen(lambda reporter: show_plan(reporter, changes, kept))
+
+    assert shown[:5] == [
+        "! Uninstall the MLflow tracking server",
+        "    stop deployment d",
+        "    delete project p",
+        "  Consequences",
+        "  - clients lose the server",
+    ]
+    assert shown[-1] == "  Stays: database (below data/), snapshots (-v shows where)."
+    assert "  - snapshots (s3://b)" in screen(lambda reporter: show_plan(reporter, changes, kept), verbose=True)
+
+
+INSTALLED = Installed("h", "svc", "p", "d", "a2-1", "https://x", "/ca.pem", key_file="/keys", new_keys=True)
+
+
+def run(*outcomes):
+    results = tuple(StageResult(n, "s", outcome, "") for n, outcome in enumerate(outcomes, 1))
+    return RunResult(results, None, 7.2, 47, 14)
+
+
+@pytest.mark.parametrize(
+    ("verb", "outcomes", "first"),
+    [
+        ("plan", ("planned", "unchanged"), "+ 1 of 2 stages would change. Nothing was changed yet."),
+        ("plan", ("unchanged", "unchanged"), "✓ No changes: all 2 stages match the configuration."),
+        ("install", ("unchanged", "unchanged"), "✓ Unchanged: all 2 stages match the configuration."),
+        ("install", ("changed", "unchanged"), "✓ The MLflow tracking server is installed. 1 of 2 stages changed."),
+    ],
+)
+def test_the_summary(screen, verb, outcomes, first):
+    shown = screen(lambda reporter: show_run(reporter, verb, run(*outcomes), INSTALLED, ["next"]))
+
+    assert next(line for line in shown if line) == first
+    assert "  Took        7.2 s (47 API calls, 14 changes)" in shown
+    assert ("  export MLFLOW_TRACKING_URI=https://x" in shown) is ("changed" in outcomes)
+    if "changed" not in outcomes:
+        assert len(shown) <= 9

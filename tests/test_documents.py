@@ -13,6 +13,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tomllib
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,10 +22,12 @@ from typing import Any
 from urllib.parse import unquote
 
 import pytest
+from ruamel.yaml import YAML
 
 from mlflow_ae5_deploy.cli.main import main
 from mlflow_ae5_deploy.common import errors
 from mlflow_ae5_deploy.config.load import load
+from mlflow_ae5_deploy.release.bundled import bundled_version
 from mlflow_ae5_deploy.runbook.stages.order import STAGES
 from mlflow_ae5_deploy.sandbox import lifecycle
 from mlflow_ae5_deploy.sandbox.control_plane.client import RemoteControl
@@ -39,7 +42,11 @@ RUNBOOKS = sorted((ROOT / "runbooks").rglob("*.md"))
 TEXTS = {"README.md": README} | {
     path.relative_to(ROOT / "runbooks").as_posix(): path.read_text(encoding="utf-8") for path in RUNBOOKS
 }
-DOCUMENTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "project_template" / "README.md", *RUNBOOKS]
+DOCUMENTS = [
+    *(ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md")),
+    ROOT / "project_template" / "README.md",
+    *RUNBOOKS,
+]
 PROGRAM = "mlflow-ae5-deploy"
 
 CLUSTER = "\n## First steps on a real cluster\n"
@@ -298,6 +305,36 @@ def test_the_readme_of_a_package_index_has_no_dead_link():
     assert [link for link in re.findall(r"\]\(([^)\s]+)\)", shown) if not link.startswith(("https:", "#"))] == []
     for path in re.findall(r"\(`([^`]+)`\)", shown):
         assert (ROOT / path).exists(), path
+
+
+def test_the_conda_recipe_is_that_of_the_package():
+    recipe = YAML(typ="safe").load(ROOT / "conda" / "recipe.yaml")
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    needed = [
+        re.sub(r"(?<=[a-z0-9])(?=[<>=])", " ", dependency, count=1) for dependency in project["project"]["dependencies"]
+    ]
+    building = [re.sub(r"(?<=[a-z0-9])(?=[<>=])", " ", needs, count=1) for needs in project["build-system"]["requires"]]
+    (script,) = project["project"]["scripts"].items()
+    ae5_tools = next(line for line in environment_packages() if line.startswith("ae5-tools"))
+
+    assert recipe["package"]["version"] == bundled_version()
+    assert recipe["requirements"]["run"] == ["python >=3.11,<3.14", ae5_tools, *needed]
+    assert recipe["requirements"]["host"] == ["python >=3.11", "pip", *building]
+    assert recipe["build"]["python"]["entry_points"] == [" = ".join(script)]
+
+
+def environment_packages() -> list[str]:
+    environment = YAML(typ="safe").load(ROOT / "environment.yml")
+    return [line for line in environment["dependencies"] if isinstance(line, str)]
+
+
+def test_ci_of_the_repository_covers_every_supported_python():
+    workflow = YAML(typ="safe").load(ROOT / ".github" / "workflows" / "ci.yml")
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    supported = re.findall(r"Python :: (3\.\d+)", " ".join(project["classifiers"]))
+
+    assert workflow["jobs"]["all"]["strategy"]["matrix"]["python"] == supported
+    assert "python tests" in str(workflow["jobs"]["all"]["steps"])
 
 
 def test_the_architecture_page_names_files_that_exist():

@@ -88,6 +88,8 @@ PACKAGES = ["mlflow_ae5_deploy", "project_template"]
 DOCUMENTS = [
     "README.md",
     "CHANGELOG.md",
+    "CONTRIBUTING.md",
+    "SECURITY.md",
     "project_template/README.md",
     *(p.relative_to(ROOT).as_posix() for p in sorted((ROOT / "runbooks").rglob("*.md"))),
 ]

@@ -198,22 +198,32 @@ def test_nothing_heavy_is_loaded_for_it(program):
     assert loaded.isdisjoint(HEAVY)
 
 
+# what is typed before TAB -> what it becomes
+TYPED = [
+    ("schedule-r", "schedule-rotation"),
+    ("backup sch", "schedule"),
+    ("backup prune --keep-l", "--keep-last"),
+    ("env --format do", "dotenv"),
+    ("status --profile de", "dev"),
+]
+
+
 @pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash")
-def test_bash_itself_completes_after_installing_it(program):
+def test_bash_itself_completes_after_installing_it(program, configured):
     # Typer goes by the shell that it was called from.
     installed = run(["bash", "-c", f"'{program}' --install-completion bash; exit $?"], program)
     assert installed.returncode == 0, installed.stderr
     press_tab = f"""
         source "$HOME/.bashrc"
-        COMP_WORDS=({PROGRAM} schedule-r) COMP_CWORD=1
+        COMP_WORDS=({PROGRAM} "$@") COMP_CWORD=$#
         "$(complete -p {PROGRAM} | sed 's/.*-F //; s/ .*//')" {PROGRAM}
         echo "${{COMPREPLY[@]}}"
     """
 
-    done = run(["bash", "--norc", "-c", press_tab], program)
+    for line, desired in TYPED:
+        done = run(["bash", "--norc", "-c", press_tab, "bash", *line.split()], program, **configured)
 
-    assert done.stderr == ""
-    assert done.stdout.split() == ["schedule-rotation"]
+        assert (done.stdout.split(), done.stderr) == ([desired], "")
 
 
 ANY_SHELL = [
@@ -243,17 +253,18 @@ def test_an_unsupported_shell_is_refused(program):
 
 
 @pytest.mark.skipif(shutil.which("zsh") is None, reason="there is no zsh")
-def test_zsh_itself_completes_after_installing_it_from_bash(program):
+def test_zsh_itself_completes_after_installing_it_from_bash(program, configured):
     run(["bash", "-c", f"'{program}' --install-completion zsh"], program)
     press_tab = f"""
         compdef() {{ :; }}
         _arguments() {{ print -r -- "$@"; }}
         source ~/.zfunc/_{PROGRAM}
-        words=({PROGRAM} logs --part '') CURRENT=4
+        words=({PROGRAM} "$@") CURRENT=$(($# + 1))
         _mlflow_ae5_deploy_completion
     """
 
-    done = run(["zsh", "-f", "-c", press_tab], program)
+    for line, desired in TYPED:
+        done = run(["zsh", "-f", "-c", press_tab, "zsh", *line.split()], program, **configured)
 
-    assert done.stderr == ""
-    assert all(f'"{part}"' in done.stdout for part in completion.PARTS)
+        assert done.stderr == ""
+        assert re.findall(r'^"([^"]+)"', done.stdout.removeprefix("*: :(("), re.M) == [desired]

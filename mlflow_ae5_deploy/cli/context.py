@@ -50,12 +50,12 @@ def load_settings(options: TargetOptions, settings: Mapping[str, Any] | None = N
     if not options.sandbox:
         if options.database is not None:
             raise Usage(
-                "--database goes with --sandbox.",
+                "--database requires --sandbox.",
                 remedy="On a cluster, set server.backend_store_uri to the database's URI.",
             )
         return load(options.config, profile=options.profile, environ=os.environ, overrides=overrides)
     if options.hostname is not None:
-        raise Usage("--hostname and --sandbox exclude each other.", remedy="Leave one of them out.")
+        raise Usage("--hostname and --sandbox exclude each other.", remedy="Leave one out.")
     return _sandbox_settings(options, overrides)
 
 
@@ -100,7 +100,7 @@ def opened(
 ) -> Iterator[Context]:
     """Open platform, state and journal for one run; sign out at the end, however it ends.
 
-    Raises Interrupted where Ctrl-C leaves no server. create_account: whether --create-account was given; None: the
+    Raises Interrupted for Ctrl-C. create_account: whether --create-account was given; None: the
     account is never created, whatever is configured. settings: see load_settings. for_cron: print no warning about what
     the sandbox ignores, because cron mails it at every run.
     """
@@ -118,9 +118,10 @@ def opened(
             stack.enter_context(contextlib.closing(context.access))
             yield context
     except KeyboardInterrupt:
-        if context is None or not context.outputs.no_server:
+        if context is None:
             raise
-        raise Interrupted(context.outputs.no_server, _command_to_resume(context, options)) from None
+        resume = None if run.dry else _command_to_resume(context, options)
+        raise Interrupted(_state_left(context), resume) from None
 
 
 def _context(options: TargetOptions, verb: str, run: RunOptions, loaded: LoadedSettings, scratch: Path) -> Context:
@@ -242,6 +243,20 @@ def consent(
         return confirmed(options, question or text.question(changes))
 
     return ask
+
+
+def _state_left(context: Context) -> str:
+    """By an interrupted run."""
+    from mlflow_ae5_deploy.common.text import counted
+
+    recorded, no_server = context.journal.effects, context.outputs.no_server
+    if not context.access.costs()[1]:
+        changes = "Nothing was changed."
+    elif recorded:
+        changes = f"{counted(recorded, 'changes')} {'is' if recorded == 1 else 'are'} recorded: see `history`."
+    else:
+        changes = "The last request may have taken effect."
+    return f"{no_server} {changes}".lstrip()
 
 
 def _command_to_resume(context: Context, options: TargetOptions) -> str:

@@ -48,9 +48,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except DeployError as error:
         return _failed(error, line)
     except Interrupted as interrupt:
-        return _interrupted_without_server(interrupt, arguments, line)
+        return _interrupted(arguments, line, interrupt)
     except (KeyboardInterrupt, typer.Abort):
-        return _interrupted(line)
+        return _interrupted(arguments, line)
     except OSError as error:
         if error.errno not in _NO_ROOM:
             return _bug(error, line)
@@ -60,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:  # a bug, reported without the secrets it may carry
         return _bug(error, line)
     if code == EXIT_INTERRUPTED:  # how typer passes Ctrl-C on
-        return _interrupted(line)
+        return _interrupted(arguments, line)
     return code if isinstance(code, int) else EXIT_DONE
 
 
@@ -144,33 +144,30 @@ def _failed(error: DeployError, line: _CommandLine) -> int:
     return error.exit_code
 
 
-def _interrupted(line: _CommandLine) -> int:
-    what = "Interrupted. Run the same command again to finish; `history` shows what was done."
+def _interrupted(arguments: list[str], line: _CommandLine, interrupt: Interrupted | None = None) -> int:
+    """The terminal may be gone."""
+    what, resume = (interrupt.what, interrupt.resume) if interrupt is not None else ("", "")
     if line.run_now:
         what = (
-            "Interrupted. A started run continues on the platform: `logs --follow --run latest` shows it. "
+            "A started run continues on the platform: `logs --follow --run latest` shows it. "
             "Running this again starts another."
         )
-    return _write_interruption(addressed(what, line.target), line)
-
-
-def _interrupted_without_server(interrupt: Interrupted, arguments: list[str], line: _CommandLine) -> int:
-    from mlflow_ae5_deploy.cli.next_steps import program
-    from mlflow_ae5_deploy.common.redaction import scrub
-
-    words = interrupt.resume or " ".join(shlex.quote(word) for word in arguments)
-    what = addressed(f"Interrupted. {interrupt.what} `history` shows what was done.", line.target)
-    return _write_interruption(what, line, scrub(f"{program()} {with_target(words, line.target)}"))
-
-
-def _write_interruption(what: str, line: _CommandLine, command: str = "") -> int:
-    """command: resumes the run. The terminal may be gone."""
+        resume = None
+    what = addressed(f"Interrupted. {what}".rstrip(), line.target)
+    command = "" if resume is None else _again(resume or " ".join(shlex.quote(word) for word in arguments), line)
     with contextlib.suppress(OSError):
         sys.stderr.write(f"\n{_broken(what)}\n" + (f"  do this  {command}   # to finish\n" if command else ""))
         if line.json_mode:
             error = {"kind": "Interrupted", "what": what, "remedy": command, "exit_code": EXIT_INTERRUPTED}
             _document(line, "interrupted", error)
     return EXIT_INTERRUPTED
+
+
+def _again(words: str, line: _CommandLine) -> str:
+    from mlflow_ae5_deploy.cli.next_steps import program
+    from mlflow_ae5_deploy.common.redaction import scrub
+
+    return scrub(f"{program()} {with_target(words, line.target)}")
 
 
 def _broken(text: str) -> str:

@@ -19,6 +19,7 @@ import typer
 from mlflow_ae5_deploy.cli import completion
 from mlflow_ae5_deploy.cli.help import COMMON
 from mlflow_ae5_deploy.cli.usage import checked_choice
+from mlflow_ae5_deploy.common.errors import Interrupted
 
 if TYPE_CHECKING:
     from mlflow_ae5_deploy.common.text import Target
@@ -218,7 +219,7 @@ def command(function: Callable[..., int]) -> Callable[..., int]:
         with contextlib.closing(options.reporter), logged(options.reporter, options.verbose):
             try:
                 return function(options, **values)
-            except KeyboardInterrupt:
+            except (KeyboardInterrupt, Interrupted):
                 options.reporter.interrupted()
                 raise
 

@@ -50,13 +50,14 @@ FULL = frozenset({errno.ENOSPC, errno.EDQUOT})  # the disk, or a quota of it
 
 
 class Interrupted(BaseException):
-    """Ctrl-C while no server runs; not a KeyboardInterrupt, which typer swallows.
+    """Ctrl-C in a verb that works on a platform; not a KeyboardInterrupt, which typer swallows.
 
-    what:   the state of the server.
-    resume: verb and options of the command that resumes; empty: the same command again.
+    what:   the state that it leaves.
+    resume: verb and options of the command that resumes; empty: the same command again; None: there is nothing to
+            finish.
     """
 
-    def __init__(self, what: str, resume: str = "") -> None:
+    def __init__(self, what: str, resume: str | None = "") -> None:
         super().__init__(what)
         self.what = what
         self.resume = resume

@@ -95,9 +95,12 @@ class Journal:
         self._clock = clock
         self._verb = verb
         self._read_only = read_only
+        self.effects = 0
+        """How many this run has noted."""
 
     def effect(self, action: str, resource: str, name: str = "", **more: Any) -> None:
         """Note what a request has just changed. more: such as id and account."""
+        self.effects += 1
         self.write("effect", action=action, resource=resource, name=name, **more)
 
     def write(self, event: str, **more: Any) -> None:

@@ -492,10 +492,10 @@ WRONG = [
     (["backup", "lst"], "Did you mean `backup list --sandbox`?"),
     (["drill", "schedule", "--snapshot", "latest"], "--snapshot is an option of `drill run`"),
     (["restore", "--undo", "--replace"], "--undo excludes"),
-    (["restore", "--dry-run", "--stop-server"], "stops no server"),
-    (["restore", "--saved", "saved_1"], "--saved is only allowed with --undo"),
+    (["restore", "--dry-run", "--stop-server"], "--dry-run and --stop-server exclude each other"),
+    (["restore", "--saved", "saved_1"], "--saved requires --undo"),
     (["restore", "--undo", "--saved", "../x"], "--saved takes the name of a saved copy"),
-    (["restore", "--list-saved", "--saved", "x"], "restore nothing"),
+    (["restore", "--list-saved", "--saved", "x"], "take no other options"),
     (["install", "--restore", "../x"], "the id of a snapshot"),
 ]
 

@@ -18,16 +18,16 @@ from tests.cli.answers import assert_error, assert_no_accident
 from tests.cli.bench import ACCOUNT, Bench, Outcome
 from tests.sandbox.support import wait_for
 
-# stage -> a request of that stage which is made to hang, so that the moment is known
+# stage -> a request of that stage which is made to hang, so that the moment is known, and what is said of the changes
 MOMENTS = {
-    "1 service-account": ("POST", "/users$"),
-    "3 login": ("GET", "/projects$"),
-    "6 upload": ("POST", "/projects/upload$"),
-    "8 deploy": ("POST", "/deployments$"),
-    "11 token": ("POST", "/token$"),
-    "12 store-token": ("POST", "/credentials/user$"),
-    "13 sharing": ("PUT", "/collaborators$"),
-    "14 gc-schedule": ("POST", "/jobs$"),
+    "1 service-account": ("POST", "/users$", "The last request may have taken effect."),
+    "3 login": ("GET", "/projects$", "Nothing was changed."),
+    "6 upload": ("POST", "/projects/upload$", "The last request may have taken effect."),
+    "8 deploy": ("POST", "/deployments$", "recorded"),
+    "11 token": ("POST", "/deployments/[^/]+/token$", "recorded"),
+    "12 store-token": ("POST", "/credentials/user$", "recorded"),
+    "13 sharing": ("PUT", "/collaborators$", "recorded"),
+    "14 gc-schedule": ("POST", "/jobs$", "recorded"),
 }
 
 
@@ -81,7 +81,7 @@ def assert_interrupted(ended: Outcome) -> None:
 def test_in_the_middle_of_a_request(bench, capsys, stage):
     """The request's effect takes place all the same, afterwards: the platform does not know of Ctrl-C. What is killed
     so: tests/convergence."""
-    method, path = MOMENTS[stage]
+    method, path, changes = MOMENTS[stage]
     skip = 6 if stage == "12 store-token" else 0  # six secrets are set by the stages 8 and 10
     installation = Installation(bench, f"in-{stage.split()[0]}")
     bench.forget_calls()
@@ -94,10 +94,25 @@ def test_in_the_middle_of_a_request(bench, capsys, stage):
         ended = end(process)
 
     assert_interrupted(ended)
+    assert changes in ended.err
+    if changes == "recorded":
+        lines = (installation.folder / "journal.jsonl").read_text().splitlines()
+        assert f"{sum(json.loads(line)['event'] == 'effect' for line in lines)} changes are recorded" in ended.err
     last = json.loads((installation.folder / "journal.jsonl").read_text().splitlines()[-1])
     assert last["event"] == "interrupted"
     wait_for(lambda: sum(hit(call) for call in bench.calls()) > skip, "the effect of the request")
     installation.assert_converges(capsys)
+
+
+def test_a_plan_changes_nothing_and_leaves_nothing_to_finish(bench):
+    words = ("plan", "--sandbox", "--json", "--release", str(bench.release))
+    with bench.held(words, "GET", "/projects$") as process:
+        process.send_signal(signal.SIGINT)
+        ended = end(process)
+
+    assert ended.code == 130
+    assert ended.err == "\nInterrupted. Nothing was changed.\n"
+    assert ended.data["error"]["remedy"] == ""
 
 
 class TestWaiting:

@@ -37,7 +37,7 @@ Format = Annotated[
     }
 )
 def command(options: TargetOptions, format_: Format = None, show_token: ShowToken = False, yes: Yes = False) -> int:
-    """In a shell: `eval "$(mlflow-ae5-deploy env --show-token)"`."""
+    """To set them in the current shell: eval "$(mlflow-ae5-deploy env --show-token)"."""
     from mlflow_ae5_deploy.cli.next_steps import installed_state, program
     from mlflow_ae5_deploy.engine.context import RunOptions
     from mlflow_ae5_deploy.engine.executor import recorded
@@ -66,5 +66,5 @@ def command(options: TargetOptions, format_: Format = None, show_token: ShowToke
 
 def _form(given: str | None, *, json: bool) -> str:
     if json and given not in (None, "json"):
-        raise Usage(f"--json and --format {given} exclude each other.", remedy="Leave one of them out.")
+        raise Usage(f"--json and --format {given} exclude each other.", remedy="Leave one out.")
     return "json" if json else given or "shell"

@@ -21,7 +21,7 @@ Force = Annotated[bool, typer.Option("--force", help="Overwrite an existing file
 @examples(
     {
         "init": "Write mlflow-ae5-deploy.yaml",
-        "init ae5.yaml --hostname ae5.example.com --username mlflow-service": "Write another file with your values",
+        "init ae5.yaml --hostname https://ae5.example.com/": "Write another file, for this platform",
     }
 )
 def command(

@@ -9,7 +9,7 @@ import typer
 from mlflow_ae5_deploy.cli import completion
 from mlflow_ae5_deploy.cli.context import reading
 from mlflow_ae5_deploy.cli.options import TargetOptions, choice, examples
-from mlflow_ae5_deploy.common.errors import EXIT_DONE, Usage
+from mlflow_ae5_deploy.common.errors import EXIT_DONE, Interrupted, Usage
 
 NAME = "logs"
 
@@ -58,9 +58,9 @@ def command(
     from mlflow_ae5_deploy.render.logs import show_log
 
     if follow and options.json:
-        raise Usage("--follow and --json exclude each other: a log that grows is no document.")
+        raise Usage("--follow and --json exclude each other.", remedy="Leave one out.")
     if raw and options.json:
-        raise Usage("--raw and --json exclude each other.", remedy="JSON is exact without it.")
+        raise Usage("--raw and --json exclude each other.", remedy="Leave --raw out: JSON is exact without it.")
     reporter = options.reporter
     show = reporter.raw if raw else reporter.foreign
     try:
@@ -71,7 +71,7 @@ def command(
                 reporter.note(logs.follow(context, source, show, last=lines))
                 return EXIT_DONE
             show_log(reporter, show, part, *logs.read(context, source), lines=lines)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, Interrupted):
         if not follow:  # else this is how to stop following
             raise
     return EXIT_DONE

@@ -50,7 +50,7 @@ def browse(url: str, opener: Opener | None = None) -> bool:
     import webbrowser
 
     if urlsplit(url).scheme != "https":  # what the platform says is handed to another program here
-        raise UnexpectedAnswer(f"The deployment's address is not one for a browser: {url}", where="deployment.url")
+        raise UnexpectedAnswer(f"The deployment's address is not an https URL: {url}", where="deployment.url")
     try:
         return (opener or webbrowser.open)(url)
     except (webbrowser.Error, OSError):

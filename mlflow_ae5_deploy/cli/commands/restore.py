@@ -77,7 +77,7 @@ def command(
     others = snapshot is not None or dry_run or replace or stop_server or shorten_text or options.release is not None
     if list_saved or drop_saved is not None:
         if others or undo or saved is not None or (list_saved and drop_saved is not None):
-            raise Usage("--list-saved and --drop-saved restore nothing.", remedy="Leave the other options out.")
+            raise Usage("--list-saved and --drop-saved take no other options of `restore`.", remedy="Leave those out.")
         if drop_saved is None:
             return run_task(NAME, tasks.list_saved(), options, wait=wait)
         task = tasks.drop_saved(checked_saved_copy(drop_saved), act=options.yes)
@@ -85,9 +85,11 @@ def command(
     if undo and (snapshot is not None or replace or shorten_text):
         raise Usage("--undo excludes --snapshot, --replace and --shorten-text.", remedy="Leave those out.")
     if saved is not None and not undo:
-        raise Usage("--saved is only allowed with --undo.", remedy="Add --undo.")
+        raise Usage("--saved requires --undo.", remedy="Add --undo.")
     if dry_run and stop_server:
-        raise Usage("A dry run stops no server.", remedy="Leave --stop-server out.")
+        raise Usage(
+            "--dry-run and --stop-server exclude each other: a dry run changes nothing.", remedy="Leave one out."
+        )
     name = None if saved is None else checked_saved_copy(saved, "--saved")
     restore = RestoreRequest(checked_snapshot(snapshot), replace, undo, stop_server, wait, name, shorten_text)
     if dry_run:

@@ -42,7 +42,7 @@ def command(
     from mlflow_ae5_deploy.render.rotate_token import rotation_data, show_rotation
 
     if if_needed and (restart or everyone):
-        raise Usage("--if-needed excludes --restart and --all.", remedy="Leave one of them out.")
+        raise Usage("--if-needed excludes --restart and --all.", remedy="Leave one out.")
     reporter = options.reporter
     with opened(options, NAME, RunOptions(consent=consent(options)), for_cron=if_needed) as context:
         with locked(options, NAME, context) as lock:

@@ -83,7 +83,7 @@ def command(
         raise Usage(f"--{action} excludes options that change the job.", remedy="Leave them out.")
     if action == "run-now" and dry_run:
         if cron is not None:
-            raise Usage("--cron has no meaning for one dry run.", remedy="Leave --cron out, or --run-now.")
+            raise Usage("--cron and --run-now --dry-run exclude each other.", remedy="Leave --cron or --run-now out.")
         action = "rehearse"
     elif dry_run:
         plain[DRY_RUN], changes_job = "true", True

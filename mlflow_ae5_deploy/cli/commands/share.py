@@ -21,7 +21,7 @@ Remove = Annotated[bool, typer.Option("--remove", help="Stop sharing with these 
     {
         "share": "Show who may open the pages",
         "share --user anna --group data-science": "Share with a user and a group",
-        "share --user anna --remove": "Stop sharing with her",
+        "share --user anna --remove": "Stop sharing with this user",
     }
 )
 def command(options: WriteOptions, user: User = None, group: Group = None, remove: Remove = False) -> int:
@@ -37,7 +37,7 @@ def command(options: WriteOptions, user: User = None, group: Group = None, remov
         except ValueError as error:
             raise Usage(f"The name of a {kind} {error}.", where=f"--{kind}") from None
     if remove and not pairs:
-        raise Usage("--remove needs --user or --group.", where="--remove")
+        raise Usage("--remove requires --user or --group.", where="--remove")
     if not pairs:
         with reading(options, NAME) as context:
             shared = share.shared_with(context)

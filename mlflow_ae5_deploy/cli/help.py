@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from mlflow_ae5_deploy.cli.usage import unknown_verb
+from mlflow_ae5_deploy.cli.usage import least_value, unknown_verb
 from mlflow_ae5_deploy.common.errors import Usage
 
 if TYPE_CHECKING:
@@ -130,7 +130,8 @@ def explained(param: Any) -> str:
     default = f"{param.default:g}" if isinstance(param.default, float) else param.default
     if param.default and param.show_default:
         return f"{param.help} (default {default})"
-    return f"{param.help} (at least {param.min:g})" if param.min else str(param.help)
+    least = least_value(param)
+    return f"{param.help} (at least {least:g})" if least else str(param.help)
 
 
 # layout -----------------------------------------------------------------------------------------------------------

@@ -49,7 +49,10 @@ def _explained(error: TyperException, verb: str) -> tuple[str, str]:
     siblings = getattr(context.parent.command, "commands", {}) if context is not None and context.parent else {}
     option, param = getattr(error, "option_name", ""), getattr(error, "param", None)
     if message.startswith("No such option"):
-        return _unknown_option(option, getattr(error, "possibilities", None) or (), verb, siblings)
+        what, remedy = _unknown_option(option, getattr(error, "possibilities", None) or (), verb, siblings)
+        if not remedy and context is not None and hasattr(context.command, "commands"):
+            remedy = f"Options come after the verb: `{context.command_path} VERB {option}`."
+        return what, remedy
     if option:
         return f"{option} {'needs a value' if 'requires' in message else 'takes no value'}.", ""
     if param is not None and param.param_type_name == "option":
@@ -79,5 +82,12 @@ def _unknown_option(option: str, near: Iterable[str], verb: str, siblings: dict[
 def _wrong_number(param: Any) -> str:
     """Of an option that takes a number, as all that typer itself checks."""
     number = "a whole number" if isinstance(param.default, int) or param.metavar == "N" else "a number"
-    at_least = "" if param.min is None else f" of at least {param.min:g}"
-    return f"{param.opts[0]} takes {number}{at_least}."
+    least = least_value(param)
+    return f"{param.opts[0]} takes {number}{'' if least is None else f' of at least {least:g}'}."
+
+
+def least_value(param: Any) -> float | None:
+    """Of an option that takes a number. Older versions of typer keep it with the type."""
+    holder = param if hasattr(param, "min") else getattr(param, "type", None)
+    least: float | None = getattr(holder, "min", None)
+    return least

@@ -128,6 +128,8 @@ SUGGESTIONS = [
         "Did you mean `--snapshot`?",
     ),
     (["plan", "--exitcode"], "`plan` has no option --exitcode.", "Did you mean `--exit-code`?"),
+    (["--sandbox", "install"], "The program has no option --sandbox.", "Options come after the verb: `mlflow-ae5-dep"),
+    (["sandbox", "--json", "up"], "`sandbox` has no option --json.", "`mlflow-ae5-deploy sandbox VERB --json`"),
     (["--versoin"], "The program has no option --versoin.", "Did you mean `--version`?"),
     (["env", "--format", "shel"], "--format takes shell, dotenv,", "Did you mean `shell`?"),
     (["plan", "--session", "builtin"], "--session takes auto, ae5-tools or built-in,", "Did you mean `built-in`?"),

@@ -54,7 +54,8 @@ CLUSTER = "\n## First real cluster\n"
 NOT_RUN = {
     "conda": "environments are not made in tests, and ae5-tools' channel may be out of reach",
     "python3": "the README's own set-up; `.ci/run` does it",
-    "python": "installs this very project; `python tests` is the suite itself",
+    "python": "installs this very project, or downloads packages; `python tests` is the suite itself",
+    "tar": "in a test of its own",
     "source": "a shell's own",
     "read": "asks a person",
     "export": "a shell's own",
@@ -258,6 +259,24 @@ def test_configuration_in_it_is_valid(path, tmp_path):
         file = tmp_path / f"{number}.yaml"
         file.write_text(block)
         load(file, profile=None, environ={}, overrides={})
+
+
+def test_the_packages_to_mirror_are_those_of_the_project(tmp_path):
+    """The commands of the page, as they stand there."""
+    page = TEXTS["how-to/air-gapped.md"]
+    (lines,) = (block for block in blocks(page, "sh") if "packages.txt" in block and "tar " in block)
+    export, *rest = lines.splitlines()
+    project = YAML(typ="safe").load(ROOT / "project_template" / "anaconda-project.yml")
+    packages = project["env_specs"]["default"]["packages"]
+
+    assert main([*shlex.split(export)[1:-1], str(tmp_path / "mirror")]) == 0
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    subprocess.run(["bash", "-ec", "\n".join(rest)], cwd=tmp_path, env={"PATH": path}, timeout=60, check=True)
+
+    listed = (tmp_path / "packages.txt").read_text().splitlines()
+    assert listed == next(entry["pip"] for entry in packages if isinstance(entry, dict))
+    assert f"{len(listed)} files" in page
+    assert f"{sum(isinstance(entry, str) for entry in packages)} packages" in page
 
 
 def test_the_site_builds_without_a_warning_and_asks_nobody_else(tmp_path):

@@ -204,12 +204,31 @@ def require_tables(revision: str | None, tables: set[str], subject: str) -> froz
 
 
 def create(connection: Connection, revision: str) -> None:
-    """Create MLflow's schema at `revision`, in the connection's transaction."""
+    """Create MLflow's schema at `revision`, in the connection's transaction.
+
+    Migrations write rows too, so the tables need not be empty.
+    """
+    if not connection.in_transaction():
+        connection.begin()
+    pinned = (mlflow_version(), revision) == (pinned_schema.VERSION, pinned_schema.REVISION)
+    if pinned and (statements := pinned_schema.statements(connection.dialect.name)):
+        _execute(connection, statements)
+    else:
+        _migrate(connection, revision)
+
+
+def _execute(connection: Connection, statements: list[str]) -> None:
+    cursor: Any = connection.connection.cursor()
+    if connection.dialect.name == "sqlite":  # where each CREATE TABLE would be a transaction of its own
+        cursor.execute("BEGIN")
+    for statement in statements:
+        cursor.execute(statement)
+
+
+def _migrate(connection: Connection, revision: str) -> None:
     from alembic import command
     from mlflow.store.tracking.dbmodels.initial_models import Base
 
-    if not connection.in_transaction():
-        connection.begin()
     Base.metadata.create_all(connection)
     config = _mlflow_utils()._get_alembic_config(db_url="")
     # MLflow's env.py connects again, through the engine of this connection: that would be another transaction.

@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mlflow_ae5_server.database import dialects, pinned_schema
+from mlflow_ae5_server.database import dialects, pinned_schema, schema
 from mlflow_ae5_server.database.connection import Database, connect_engine
 from mlflow_ae5_server.database.schema import inspect_schema
 
 from tests.project_template.database.support import OLD, Objects, execute, old_database
+from tests.project_template.fixtures import pin_schema
 from tests.project_template.mariadb import needed, with_mysql
 
 DIALECTS = with_mysql("sqlite", "postgresql")
@@ -103,6 +104,25 @@ def test_the_pinned_schema_is_mlflows() -> None:
 
     assert (VERSION, utils._get_latest_schema_revision()) == (pinned_schema.VERSION, pinned_schema.REVISION)
     assert {*utils.Base.metadata.tables, "alembic_version"} == pinned_schema.TABLES
+
+
+@pytest.mark.parametrize("dialect", ["sqlite", "postgresql"])
+def test_the_pinned_statements_make_what_migrations_make(
+    dialect: str, native: dict[str, Database], empty: Callable[[str], Database]
+) -> None:
+    made = empty(dialect)
+    with closing(connect_engine(made).connect()) as connection:
+        schema.create(connection, pinned_schema.REVISION)
+        connection.commit()
+    found, expected = (statements_of(database) for database in (made, native[dialect]))
+    assert found == expected, "run python -m tests.project_template.fixtures.pin_schema"
+
+
+def statements_of(database: Database) -> list[list[str]]:
+    """The lines of each; migrations write the constraints of a SQLite table in any order."""
+    uri, file = database.uri, database.file
+    text = pin_schema.postgresql_statements(uri) if file is None else pin_schema.sqlite_statements(file)
+    return [sorted(line.strip(" \t,") for line in sql.splitlines()) for sql in text.split("\n\n")]
 
 
 def test_the_values_that_are_easily_lost_are_there(native: dict[str, Database]) -> None:

@@ -13,8 +13,11 @@ _EVENTS = frozenset(
 )
 
 
-def run(work: Callable[[], object], at: int | None = None, when: Callable[[], bool] = lambda: False) -> tuple[int, int]:
-    """`work` in a fork of this process, killed at its event number `at`, or at one `when` something holds.
+def run(
+    work: Callable[[], object], at: int | None = None, when: Callable[[], bool] = lambda: False, after: str = ""
+) -> tuple[int, int]:
+    """`work` in a fork of this process, killed at its event number `at`, or at one `when` something holds, or at the
+    next one after it has opened the file `after`.
 
     Returns the signal (0: it ended) and the number of events.
     """
@@ -28,16 +31,17 @@ def run(work: Callable[[], object], at: int | None = None, when: Callable[[], bo
             os.dup2(silent, 1)
             os.dup2(silent, 2)
             counter = itertools.count(1)
-            events, asking = 0, False
+            events, asking, opened = 0, False, False
 
-            def hook(name: str, _arguments: object) -> None:
-                nonlocal events, asking
+            def hook(name: str, arguments: tuple[object, ...]) -> None:
+                nonlocal events, asking, opened
                 if name in _EVENTS and not asking:
                     events = next(counter)
                     asking = True  # what `when` opens is no event
                     try:
-                        if events == at or when():
+                        if events == at or opened or when():
                             os.kill(os.getpid(), signal.SIGKILL)
+                        opened = after != "" and str(arguments[0]).endswith(after)
                     finally:
                         asking = False
 

@@ -26,11 +26,12 @@ from tests.project_template.restore import killing
 
 @dataclass(frozen=True)
 class Moment:
-    """When a restore is killed: at its event number `at`, or at event number `later` of a step."""
+    """When a restore is killed: at its event number `at`, at number `later` of a step, or after opening a file."""
 
     at: int | None = None
     step: str = ""
     later: int = 1
+    after: str = ""
 
     def kill(self, home: Any, *words: str) -> bool:
         """Whether there was such a moment."""
@@ -39,12 +40,12 @@ class Moment:
         def when() -> bool:
             return self.step != "" and home.step() == self.step and next(events) == self.later
 
-        return killing.run(lambda: home.restore(*words), self.at, when)[0] != 0
+        return killing.run(lambda: home.restore(*words), self.at, when, self.after)[0] != 0
 
 
-# For PostgreSQL, where each takes seconds: among the migrations, and while tables are moved.
+# For PostgreSQL: in the transaction, between the tables and their rows; and while tables are moved.
 IN_POSTGRESQL = {"--undo": Moment(step="bring-back-database")}
-LOADING = Moment(step="load-database", later=30)
+LOADING = Moment(after="pinned_schema.postgresql.sql")
 
 
 def moments(home: Any, word: str) -> list[Moment]:

@@ -21,7 +21,7 @@ from mlflow_ae5_server.common.server_probe import Prober
 from mlflow_ae5_server.common.settings import Settings
 from mlflow_ae5_server.database import character_sets
 from mlflow_ae5_server.database.connection import check_uri, connect_engine, wait_until_ready
-from mlflow_ae5_server.database.schema import inspect_schema, missing_tables, require_current
+from mlflow_ae5_server.database.schema import inspect_schema, missing_tables, mlflow_version, require_current
 from mlflow_ae5_server.repository.manifest import Manifest
 from mlflow_ae5_server.repository.repository import open_repository
 
@@ -35,9 +35,8 @@ def run(settings: Settings, report: Report, _dry_run: bool) -> int:
     A part is `{"ok": true, "message": ...}`. "ok" is null where there was nothing to check.
     """
     import sqlalchemy
-    from mlflow.version import VERSION
 
-    report.add(mlflow=VERSION, sqlalchemy=sqlalchemy.__version__)
+    report.add(mlflow=mlflow_version(), sqlalchemy=sqlalchemy.__version__)
     parts: dict[str, Callable[[Settings], dict[str, Any]]] = {
         "database": _check_database,
         "artifacts": _check_artifacts,

@@ -123,10 +123,11 @@ class Encrypted:
 
 def require_usable(environ: Mapping[str, str]) -> None:
     """Raise ConfigurationError for a key that MLflow cannot use, or publishes."""
-    from mlflow.utils.crypto import DEFAULT_KEK_PASSPHRASE
+    if environ.get(PASSPHRASE):
+        from mlflow.utils.crypto import DEFAULT_KEK_PASSPHRASE
 
-    if environ.get(PASSPHRASE) == DEFAULT_KEK_PASSPHRASE:
-        raise ConfigurationError(f"{PASSPHRASE} is the constant that MLflow publishes", "set one of your own")
+        if environ[PASSPHRASE] == DEFAULT_KEK_PASSPHRASE:
+            raise ConfigurationError(f"{PASSPHRASE} is the constant that MLflow publishes", "set one of your own")
     version = environ.get(VERSION) or "1"
     if not (version.isascii() and version.isdigit() and 0 < int(version) < 2**31):
         raise ConfigurationError(
@@ -185,7 +186,7 @@ def _gateway(connection: Any, tables: set[str], environ: Mapping[str, str]) -> E
     from sqlalchemy import text
 
     rows = connection.execute(text("SELECT count(*) FROM secrets")).scalar()
-    bad = list(_unwrapped(connection, environ))
+    bad = _unwrapped(connection, environ) if rows else []  # no import of MLflow for nothing
     published = tuple(row.secret_name for row, key in bad if key is not None)
     return Encrypted(PASSPHRASE, rows, published, tuple(row.secret_name for row, key in bad if key is None))
 
@@ -197,9 +198,7 @@ def _unwrapped(connection: Any, environ: Mapping[str, str]) -> list[tuple[Any, b
 
     rows = connection.execute(text("SELECT secret_id, secret_name, wrapped_dek, kek_version FROM secrets")).all()
     published: dict[int, Any] = {}
-    ours = (
-        KEKManager(environ[PASSPHRASE], int(environ.get(VERSION) or "1")) if rows and environ.get(PASSPHRASE) else None
-    )
+    ours = KEKManager(environ[PASSPHRASE], int(environ.get(VERSION) or "1")) if environ.get(PASSPHRASE) else None
     found = []
     for row in rows:
         if ours is not None and _unwrap(row.wrapped_dek, ours) is not None:

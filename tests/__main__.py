@@ -38,9 +38,15 @@ TESTS = (
 )
 
 
+# Without bytecode every process of every test would compile what it imports, and pytest rewrite every test.
+ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+
+
 def start(folder: str, command: list[str], stdout: int | None = None) -> subprocess.Popen[str]:
     together = None if stdout is None else subprocess.STDOUT
-    return subprocess.Popen([sys.executable, *command], cwd=ROOT / folder, stdout=stdout, stderr=together, text=True)
+    return subprocess.Popen(
+        [sys.executable, *command], cwd=ROOT / folder, env=ENVIRONMENT, stdout=stdout, stderr=together, text=True
+    )
 
 
 def main(arguments: list[str]) -> int:

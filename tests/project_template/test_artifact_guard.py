@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mlflow.exceptions import MlflowException
 from mlflow_ae5_server.server import artifact_guard
 
 from tests.project_template.restore.conftest import tree
@@ -185,6 +184,8 @@ class PartsStore:
     ],
 )
 def test_a_bucket_gives_no_address_for_them(uri: str, file: str, within: str | None, allowed: bool) -> None:
+    from mlflow.exceptions import MlflowException
+
     store = PartsStore()
     guarded = artifact_guard.guard(store, uri, "s3://bucket/")
     for call_it in (

@@ -3,15 +3,16 @@
 import shutil
 import sqlite3
 
-import mlflow
 import pytest
-from mlflow.entities.model_registry import RegisteredModelTag
-from mlflow.prompt import constants
-from mlflow.store.model_registry.sqlalchemy_store import SqlAlchemyStore
 from mlflow_ae5_server.backup import external_artifacts
 
 
 def test_a_prompt_is_in_the_snapshot_whole(server, empty_file):
+    import mlflow
+    from mlflow.entities.model_registry import RegisteredModelTag
+    from mlflow.prompt import constants
+    from mlflow.store.model_registry.sqlalchemy_store import SqlAlchemyStore
+
     shutil.copy(empty_file, server.folder / "db.sqlite")
     mlflow.MlflowClient(server.database.uri, server.database.uri).register_prompt("greeting", "Hello {{name}}")
     store = SqlAlchemyStore(server.database.uri)
@@ -26,6 +27,8 @@ def test_a_prompt_is_in_the_snapshot_whole(server, empty_file):
 
 
 def test_every_placeholder_of_the_installed_mlflow_is_listed():
+    from mlflow.prompt import constants
+
     assert set(external_artifacts.PLACEHOLDERS) == constants._PROMPT_SOURCE_PLACEHOLDERS
 
 

@@ -7,6 +7,7 @@ import functools
 import os
 import subprocess
 import sys
+import textwrap
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -223,9 +224,28 @@ def test_starting_the_command_line_is_cheap():
     heavy = ["logging", "pydantic", "requests", "rich", "ruamel", "aiohttp", "mlflow", "yaml", "cronsim", "urllib3"]
     heavy += [f"{PACKAGE}.cli.commands.{verb}" for verb in ("install", "backup", "sandbox")]
     script = f"import sys, {PACKAGE}.cli.main; print([m for m in {heavy!r} if m in sys.modules])"
+    assert printed(script) == "[]"
+
+
+@pytest.mark.parametrize(("words", "verbs"), [([], []), (["backup", "list"], ["backup"]), (["drill"], ["drill"])])
+def test_a_help_page_loads_no_other_verb(words, verbs):
+    """And nothing that takes long."""
+    heavy = ["pydantic.main", "requests", "rich", "ruamel", "aiohttp", "mlflow", "yaml", "cronsim"]
+    script = f"""
+        import contextlib, io, sys
+        from {PACKAGE}.cli.main import main
+        with contextlib.redirect_stdout(io.StringIO()):
+            assert main({[*words, "--help"]!r}) == 0
+        prefix = "{PACKAGE}.cli.commands."
+        print(sorted(m.removeprefix(prefix) for m in sys.modules if m.startswith(prefix) or m in {heavy!r}))
+    """
+    assert printed(textwrap.dedent(script)) == str(verbs)
+
+
+def printed(script: str) -> str:
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, env=environment)
-    assert done.stdout.strip() == "[]"
+    return done.stdout.strip()
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What the shell is offered for a value, and `--install-completion` for another shell than the one that runs."""
+"""Values that the shell offers, and `--install-completion` for another shell than the current one."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mlflow_ae5_deploy.common.errors import DeployError
 if TYPE_CHECKING:
     from mlflow_ae5_deploy.config.load import LoadedSettings
 
-# Of those that typer supports; PowerShell is not asked for on Linux.
+# Of those that typer supports; PowerShell is rare on Linux.
 SHELLS = ("bash", "zsh", "fish")
 SESSIONS = ("auto", "ae5-tools", "built-in")
 DATABASES = ("sqlite", "postgresql")
@@ -61,7 +61,7 @@ def snapshots(context: typer.Context, incomplete: str) -> list[str]:
     made: list[str] = []
     with contextlib.suppress(DeployError, OSError):
         recorded = effects(_installation(context) / "journal.jsonl", "back up", "snapshot")
-        made = [name for name in recorded if ID.match(name)]  # a shell evaluates what it is offered
+        made = [name for name in recorded if ID.match(name)]  # the shell evaluates them
     return one_of(dict.fromkeys(("latest", *reversed(made))))(incomplete)
 
 
@@ -88,7 +88,7 @@ def _installation(context: typer.Context) -> Path:
 
 
 def _configuration(context: typer.Context) -> dict[Any, Any]:
-    """As it is written; empty where there is none, or where it cannot be read: nobody can be told while typing."""
+    """As written in the file; empty if it is missing or cannot be read, because completion shows no errors."""
     from mlflow_ae5_deploy.config.yaml_file import read_yaml
 
     with contextlib.suppress(DeployError, OSError):

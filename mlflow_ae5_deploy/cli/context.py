@@ -1,4 +1,4 @@
-"""What every verb does around its work: load settings, open platform and state, lock, ask for consent."""
+"""Shared by all verbs: load settings, open platform and state, lock, ask for consent."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def _sandbox_settings(options: TargetOptions, overrides: dict[str, Any]) -> Load
 
 
 def prompt() -> Callable[[str], str] | None:
-    """Ask for a secret without echo; None where nobody can answer."""
+    """Ask for a secret without echo; None without a terminal."""
     if not (sys.stdin is not None and sys.stdin.isatty() and sys.stderr.isatty()):
         return None
     return lambda question: getpass.getpass(f"{question}: ", stream=sys.stderr)
@@ -209,12 +209,13 @@ def can_ask(options: CommonOptions) -> bool:
 
 
 def confirmed(options: CommonOptions, question: str) -> bool:
-    """Ask. No, where nobody can answer."""
+    """Ask. Without a terminal the answer is no."""
     if not can_ask(options):
         return False
     try:
         return typer.confirm(question, default=False, err=True)
     except typer.Abort:  # the journal records only this as an interruption
+        typer.echo(err=True)  # the question's line has not ended
         raise KeyboardInterrupt from None
 
 

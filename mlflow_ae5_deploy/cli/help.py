@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     Rows = list[tuple[str, str]]
 
 COMMON = "Common options"  # `rich_help_panel` of an option that verbs share
-# Options that typer adds: what is shown of them.
+# Options that typer adds, with our texts.
 _ADDED = {
     "help": ("--help", "Show this page."),
     "install_completion": ("--install-completion [SHELL]", "Install completion for bash, zsh or fish."),
@@ -35,7 +35,7 @@ _INDENT = "  "
 
 
 def epilog(program: str, examples: Mapping[str, str]) -> str:
-    """examples: command line without the program -> what it does."""
+    """examples: command line without the program -> its purpose."""
     return "\n".join(f"# {meaning}\n{program} {command}" for command, meaning in examples.items())
 
 

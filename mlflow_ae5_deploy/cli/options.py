@@ -195,7 +195,7 @@ class ReleaseWriteOptions(ReleaseOptions, WriteOptions):
 
 
 def examples(commands: dict[str, str]) -> Callable[[Callable[..., int]], Callable[..., int]]:
-    """Of a verb's page. commands: command line without the program -> what it does."""
+    """Of a verb's page. commands: command line without the program -> its purpose."""
 
     def marked(function: Callable[..., int]) -> Callable[..., int]:
         function.examples = commands  # type: ignore[attr-defined]
@@ -231,7 +231,7 @@ def command(function: Callable[..., int]) -> Callable[..., int]:
 
 @functools.cache
 def _shared(kind: type[CommonOptions]) -> list[inspect.Parameter]:
-    """In the order of `--help`: what is special to a verb comes before what every verb has."""
+    """In the order of `--help`: options of few verbs before those of all."""
     hints = get_type_hints(kind, include_extras=True)
     names = dict.fromkeys(name for base in kind.__mro__ for name in vars(base).get("__annotations__", {}))
     return [

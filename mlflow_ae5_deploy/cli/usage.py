@@ -18,7 +18,7 @@ def usage_error(error: TyperException, program: str, words: Sequence[str]) -> Us
     """words: those of the command line that name the verb."""
     verb = " ".join(words)
     page = f"`{' '.join([program, *words, '--help'])}`"
-    what, remedy = _explained(error, verb)
+    what, remedy = _problem(error, verb)
     return Usage(what, remedy=" ".join(filter(None, (remedy, f"See {page}."))))
 
 
@@ -38,13 +38,13 @@ def checked_choice(value: str, option: str, values: Sequence[str]) -> str:
 
 
 def did_you_mean(word: str, words: Iterable[str], lead: str = "") -> str:
-    """A question, or nothing where no word is near. lead: what comes before the word."""
+    """A question, or nothing if no word is near. lead: text before the word."""
     near = difflib.get_close_matches(word.lower(), words, n=1)
     return f"Did you mean `{lead}{near[0]}`?" if near else ""
 
 
-def _explained(error: TyperException, verb: str) -> tuple[str, str]:
-    """What happened, and what to do. Typer's own classes are not public, their fields are."""
+def _problem(error: TyperException, verb: str) -> tuple[str, str]:
+    """Problem and remedy. Typer's own error classes are not public, but their fields are."""
     message, context = error.format_message(), getattr(error, "ctx", None)
     siblings = getattr(context.parent.command, "commands", {}) if context is not None and context.parent else {}
     option, param = getattr(error, "option_name", ""), getattr(error, "param", None)

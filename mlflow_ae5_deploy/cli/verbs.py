@@ -74,7 +74,7 @@ GROUPS = {
         "reset": "Stop the sandbox and delete all its data.",
     },
 }
-DEFAULTS = {"backup": "create", "drill": "run"}  # what these verbs do by themselves
+DEFAULTS = {"backup": "create", "drill": "run"}  # the verb that is meant where none is named
 _ABOUT = "Install and operate an MLflow tracking server on Anaconda Enterprise 5 (AE5)."
 _EXAMPLES = {
     "install --sandbox": "Install on a local AE5 that needs no cluster",

@@ -1,4 +1,4 @@
-"""env: what a client needs to use the server, in the form it can read."""
+"""env: the environment variables of a client, in several formats."""
 
 from __future__ import annotations
 

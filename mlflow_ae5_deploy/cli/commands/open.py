@@ -49,7 +49,7 @@ def browse(url: str, opener: Opener | None = None) -> bool:
     """Whether a browser was started. opener: instead of the machine's own."""
     import webbrowser
 
-    if urlsplit(url).scheme != "https":  # what the platform says is handed to another program here
+    if urlsplit(url).scheme != "https":  # it comes from the platform, and is passed to another program
         raise UnexpectedAnswer(f"The deployment's address is not an https URL: {url}", where="deployment.url")
     try:
         return (opener or webbrowser.open)(url)

@@ -159,7 +159,7 @@ def _marks(width: int) -> list[str]:
     meanings = {mark: name.lower() for name, mark in Mark.__members__.items()} | {Mark.OK: "ok or unchanged"}
     text = ", ".join(f"{mark.sign} {meaning}".replace(" ", "\xa0") for mark, meaning in meanings.items())
     lines = [line.replace("\xa0", " ") for line in _wrapped(text, width, _INDENT, _INDENT)]
-    return [in_ascii(line) for line in lines] if ascii_only(sys.stdout.encoding, os.environ) else lines
+    return [in_ascii(line) for line in lines] if ascii_only(sys.stdout.encoding or "utf-8", os.environ) else lines
 
 
 def _columns(rows: Rows, left: int, width: int) -> list[str]:

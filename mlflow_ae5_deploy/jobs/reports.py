@@ -21,6 +21,7 @@ class Report:
     error: str = ""
     hint: str = ""
     snapshot: str = ""  # the id of the snapshot that was made, read or restored
+    warnings: tuple[str, ...] = ()  # what its log warns of, and no other field has
     interrupted_restore: str = ""  # why database and artifacts are not whole
     data: Mapping[str, Any] = field(default_factory=dict)  # the whole line as it was read
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 from mlflow_ae5_deploy.common.durations import duration
 from mlflow_ae5_deploy.common.text import counted, size
@@ -60,13 +60,13 @@ def _collected(report: GcReport) -> str:
         return "skipped: another collection is running"
     if report.outcome == "dry-run":
         due = ", ".join(counted(number.due - number.remaining, name) for name, number in counts.items())
-        return f"would remove {due or 'nothing known'}{freed}{skipped}"
+        return f"would delete {due or 'nothing known'}{freed}{skipped}"
     if not counts:
         return ""
     removed = ", ".join(f"{number.removed} of {number.due} {name}" for name, number in counts.items())
     # A collection may do without the server; the reason may be an invalid token.
     alone = "" if report.server in ("", "ok") else f"; without the server: {report.server}"
-    return f"removed {removed}{freed}{skipped}{alone}"
+    return f"deleted {removed}{freed}{skipped}{alone}"
 
 
 def _skipped(report: GcReport) -> str:
@@ -108,9 +108,9 @@ def _backup(report: BackupReport) -> str:
             guard = f"; {report.guard}" if report.guard else ""
             if report.outcome == "dry-run":
                 removed = len(report.would_remove)
-                return f"would remove {removed} of {removed + len(report.kept)} snapshots{guard}"
+                return f"would delete {removed} of {removed + len(report.kept)} snapshots{guard}"
             removed_snapshots = counted(len(report.removed), "snapshots")
-            return f"removed {removed_snapshots}, {size(report.freed_bytes)} freed; {len(report.kept)} kept{guard}"
+            return f"deleted {removed_snapshots}, {size(report.freed_bytes)} freed; {len(report.kept)} kept{guard}"
     running = report.in_flight.running_runs if report.in_flight else 0
     return (
         f"snapshot {report.snapshot}: {count(report.runs, 'runs')}, {_contents(report)}; "
@@ -163,7 +163,14 @@ def saved_copy(item: SavedCopy | None) -> str:
         return "a saved copy"
     files = f"{'more than ' if item.more else ''}{count(item.files, 'files')} ({size(item.bytes)})"
     what = f"a database and {files}" if item.database else files
-    return f"{item.name}: {what}, saved {item.time} by the restore of snapshot {item.snapshot}"
+    return f"{item.name}: {what}, saved {_time(item.time)} by the restore of snapshot {item.snapshot}"
+
+
+def _time(text: str) -> str:
+    try:
+        return f"{datetime.fromisoformat(text).astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+    except ValueError:
+        return text or "at an unknown time"
 
 
 def _other_keys(report: RestoreReport | DrillReport) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from mlflow_ae5_deploy.ae5.models import Job, Project
+from mlflow_ae5_deploy.common.redaction import scrub
+from mlflow_ae5_deploy.common.text import as_sentence
 from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.engine.records import SnapshotRecord
 from mlflow_ae5_deploy.jobs import job_errors, runner, tasks
@@ -50,15 +52,17 @@ def requested(context: Context, task: JobRequest[R], *, seconds: float, new_repo
 
 
 def warnings(context: Context, job_result: JobResult[Report]) -> list[str]:
-    """About another repository than before, data missing in a new snapshot, and its destination."""
+    """What the job warns of, another repository than before, data missing in a new snapshot, and its destination."""
     report = job_result.report
+    reported = [as_sentence(scrub(text)) for text in report.warnings]
     if not isinstance(report, BackupReport):
-        return []
+        return reported
     recreated = backup_repository.recreated(context) if report.repository else ""
     accept = f" {CODES['repository-replaced'].remedy}"
     missing = missing_since(report)
     findings = storage.backups(context) if report.action == "create" else ()
     return [
+        *reported,
         *([recreated + accept] if recreated else []),
         *([f"{missing}. {CODES['backup-shrunk'].remedy}"] if missing else []),
         *(f"{finding.message}. {finding.remedy}" for finding in findings if finding.severity == WARNING),

@@ -39,26 +39,28 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     commands = parser.add_subparsers(dest="command", required=True, parser_class=_Parser)
     for name, text in (
         ("tracking-server", "serve the MLflow UI and API"),
-        ("garbage-collection", "remove for good what users deleted longer ago than MLFLOW_TRACKING_GC_TTL"),
-        ("database-upgrade", "bring the database's schema to the installed MLflow"),
-        ("check", "check that database, artifact store and server can be used from here; change nothing"),
-        ("backup", "snapshot database and artifacts, or verify, list, show or prune snapshots"),
-        ("restore", "bring a snapshot back into an empty database and artifact store"),
-        ("drill", "restore a snapshot to a temporary location, test it, remove it"),
+        ("garbage-collection", "permanently delete what users deleted longer ago than MLFLOW_TRACKING_GC_TTL"),
+        ("database-upgrade", "upgrade the database's schema to the installed MLflow"),
+        ("check", "check that database, artifact store, keys and server can be used from here; change nothing"),
+        ("backup", "back up database and artifacts, or verify, list, show or prune snapshots"),
+        ("restore", "restore a snapshot to an empty database and artifact store"),
+        ("drill", "test a backup: restore it to a temporary location, start a server on it, check it, clean up"),
     ):
         command = commands.add_parser(name, help=text, allow_abbrev=False)
         command.set_defaults(dry_run=False)
         if name in _ARGUMENTS:
             _ARGUMENTS[name](command)
         if name in ("garbage-collection", "database-upgrade"):
-            command.add_argument("--dry-run", action="store_true", help="print what would be done, and do nothing")
+            command.add_argument("--dry-run", action="store_true", help="print what would change, and change nothing")
         if name == "database-upgrade":
-            command.add_argument("--rehearse", action="store_true", help="migrate a copy, and report how long it took")
+            command.add_argument(
+                "--rehearse", action="store_true", help="migrate a copy of the database, and report how long it took"
+            )
         if name == "garbage-collection":
             command.add_argument(
                 "--orphans",
                 choices=("ignore", "show", "remove", "remove-all"),
-                help="artifact folders without a row; remove-all also where more have none than have one",
+                help="orphaned artifact folders; remove-all also where more are orphaned than not",
             )
         command.add_argument(_AE5 + "host", dest="hosts", action="extend", nargs="+", default=[], metavar="HOST")
         command.add_argument(_AE5 + "iframe-hosts", action="extend", nargs="+", default=[], dest="iframe_hosts")

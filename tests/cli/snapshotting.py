@@ -89,6 +89,8 @@ print("progress " + json.dumps(phase), flush=True)
 
 def end(code=0, **fields):
     report = {"interrupted_restore": None} if command == "Restore" else {}
+    if (data / "warnings").exists():
+        report["warnings"] = (data / "warnings").read_text().splitlines()
     report |= {"command": command, "outcome": "done", **fields, "exit_code": code, "seconds": 0.1}
     print(json.dumps(report), flush=True)
     sys.exit(code)

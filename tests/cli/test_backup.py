@@ -125,6 +125,15 @@ class TestActions:
         assert made["status"] == 200
         assert calls(bench) == ["Backup create"]
 
+    def test_what_a_job_warns_of_is_shown_without_its_log(self, bench, capsys, verb):
+        verb("backup")
+        (volume(bench) / "warnings").write_text("the rows of the database could not be checked: the disk is full\n")
+
+        done = bench.run(capsys, "backup", "verify", "--sandbox")
+
+        assert done.code == 0, done.err
+        assert "warning: The rows of the database could not be checked: the disk is full.\n" in done.err
+
     def test_drill_reports_how_long_a_recovery_took(self, bench, capsys, verb):
         verb("backup")
 

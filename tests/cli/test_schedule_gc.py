@@ -202,7 +202,7 @@ class TestRuns:
 
         assert done.code == 0, done.err
         assert "  | collecting older than 3d\n" in done.out
-        assert "= removed 2 of 2 runs" in done.out
+        assert "= deleted 2 of 2 runs" in done.out
         assert "A_SETTING" not in done.out
         assert "A_SETTING" in bench.run(capsys, "logs", "--sandbox", "--run", "latest").out
         assert as_data.data["run"]["report"]["runs"] == {"due": 2, "removed": 2, "remaining": 0}
@@ -215,7 +215,7 @@ class TestRuns:
             ("report", 24, ("failed: no server.",)),
             ("crash", 24, (UNREPORTED, "; it ends with `sqlite3.OperationalError: disk I/O error`")),
             ("silence", 24, (UNREPORTED, "; it ends with `the database ends in ")),
-            ("part", 23, ("skipped some of its work: removed 1 of 2 runs; 1 skipped (run r1: a link leads out).",)),
+            ("part", 23, ("skipped some of its work: deleted 1 of 2 runs; 1 skipped (run r1: a link leads out).",)),
         ],
     )
     def test_a_failed_run_fails_the_verb(self, bench, capsys, gc, how, code, words):
@@ -235,7 +235,7 @@ class TestRuns:
         refused = gc("--run-now", "--dry-run", "--variable", "BREAK=report")
 
         assert done.code == 0, done.err
-        assert done.data["run"]["message"] == "would remove 2 runs"
+        assert done.data["run"]["message"] == "would delete 2 runs"
         assert_error(refused, 24, "no server")
         assert owner.get("jobs") == before
         assert {run["id"] for run in owner.get("runs")} == runs

@@ -47,7 +47,7 @@ from tests.runbook.runbook_support import OURS, Doors, Lists, context, deploymen
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 HOUR = timedelta(hours=1)
-RAN = LastRun("a2-1", "completed", NOW - HOUR, "done", True, "removed 3 of 3 runs")
+RAN = LastRun("a2-1", "completed", NOW - HOUR, "done", True, "deleted 3 of 3 runs")
 BROKEN = replace(RAN, passed=False, message="no token")
 UNREPORTED = replace(RAN, passed=None, message="no report")
 STORED = StoredToken("mlflow-service", deployment().id, NOW - HOUR, None, NOW - HOUR)
@@ -184,8 +184,8 @@ PROBLEMS = [
     ("gc failed", collected(last=replace(RAN, passed=False, message="no token")), "collection failed: no token."),
     (
         "gc incomplete",
-        collected(last=replace(RAN, passed=False, outcome="incomplete", message="removed 1 of 2 runs")),
-        "collection is incomplete: removed 1 of 2 runs.",
+        collected(last=replace(RAN, passed=False, outcome="incomplete", message="deleted 1 of 2 runs")),
+        "collection is incomplete: deleted 1 of 2 runs.",
     ),
 ]
 

@@ -188,7 +188,7 @@ def test_collection_refuses_a_database_that_is_not_the_servers(on_sqlite: Any, p
         target.commit()
     other = project.run("GarbageCollection", MLFLOW_TRACKING_URI=on_sqlite.server.uri)
     assert (other.code, other.last["outcome"]) == (3, "failed")
-    assert "does not work on" in other.last["error"]
+    assert "does not use" in other.last["error"]
 
 
 def old_database(uri: str) -> None:

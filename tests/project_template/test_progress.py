@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 from mlflow_ae5_server.common.progress import Progress
+from mlflow_ae5_server.common.report import Report, warn
 
-from tests.contract import CONTRACT
+from tests.contract import CONTRACT, checked
 
 AGREED = CONTRACT["progress"]
 TYPES = {"text": str, "integer": int, "number": (int, float), "flag": bool}
@@ -104,3 +105,14 @@ def phases(text: str) -> list[tuple[str, int, int]]:
 
 def steps(text: str) -> list[tuple[int, int]]:
     return list(dict.fromkeys((line["step"], line["steps"]) for line in read(text)))
+
+
+def test_a_warning_is_logged_and_reported_once(capsys):
+    for expected in (["the disk is slow"], None):
+        report = Report("Backup")
+        if expected:
+            warn("the disk is slow")
+        report.print(0)
+        printed = capsys.readouterr()
+        assert ("warning: the disk is slow\n" in printed.err) == bool(expected)
+        assert checked(json.loads(printed.out) | {"outcome": "done"}).get("warnings") == expected

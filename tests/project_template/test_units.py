@@ -394,7 +394,7 @@ def test_workers_are_replaced_unless_they_keep_dying(deaths: list[float], allowe
 
 @pytest.mark.parametrize(
     ("number", "hint"),
-    [(errno.ENOSPC, "make room"), (errno.EDQUOT, "make room"), (errno.EACCES, "write permission")],
+    [(errno.ENOSPC, "free disk space"), (errno.EDQUOT, "free disk space"), (errno.EACCES, "write permission")],
 )
 def test_a_full_quota_is_a_full_disk(number: int, hint: str) -> None:
     assert hint in hint_for(OSError(number, os.strerror(number)))

@@ -138,9 +138,9 @@ WORDS = [
     ),
     ({"command": "Backup", "action": "list", "snapshots": [{}], "unfinished": []}, "1 snapshot"),
     ({"command": "Backup", "action": "prune", "outcome": "dry-run", "would_remove": ["a"], "kept": ["b", "c"]},
-     "would remove 1 of 3 snapshots"),
+     "would delete 1 of 3 snapshots"),
     ({"command": "Backup", "action": "prune", "outcome": "dry-run", "would_remove": [], "kept": ["a"]},
-     "would remove 0 of 1 snapshots"),
+     "would delete 0 of 1 snapshots"),
     (
         {"command": "Restore", "outcome": "done", "snapshot": "S1", "rows": 5, "tables": 2, "artifacts": 3,
          "artifact_bytes": 10, "dialect": {"source": "sqlite", "target": "postgresql"}, "database_identical": True,

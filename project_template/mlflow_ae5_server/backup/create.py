@@ -24,7 +24,7 @@ from mlflow_ae5_server.backup.sizing import sized
 from mlflow_ae5_server.common import progress
 from mlflow_ae5_server.common.errors import DamagedError, StorageError
 from mlflow_ae5_server.common.keys import KeyCheck
-from mlflow_ae5_server.common.report import say
+from mlflow_ae5_server.common.report import say, warn
 from mlflow_ae5_server.common.text import counted, shown
 from mlflow_ae5_server.database import locks
 from mlflow_ae5_server.database.connection import Database
@@ -62,6 +62,7 @@ class BackupOptions:
     """Called with "runs" or "artifacts", how many of the previous snapshot are gone, and how many it had, where so many
     are gone that an administrator should look."""
     say: Callable[[str], None] = say
+    warn: Callable[[str], None] = warn
 
 
 def create_snapshot(
@@ -96,7 +97,7 @@ class _Backup:
         self._index = index
         self._options = options
         self._list_damaged = False  # an earlier file list could not be read to its end
-        self._reusable = ReusableBlobs(repository, index, options.say)
+        self._reusable = ReusableBlobs(repository, index, options.warn)
         self._reader = BlobReader(repository.backend, cached=0, on_damage=self._reusable.on_damage)
         self._writer = BlobWriter(repository.backend, index, self._reusable.on_damage)
         self._unfinished = repository.unfinished()
@@ -115,7 +116,7 @@ class _Backup:
         repository, options = self._repository, self._options
         external, running = external_artifacts.find(store, destination)
         database = dump(store, self._writer)
-        options.say(f"database: {len(database.tables)} tables, {database.rows} rows")
+        options.say(f"database: {counted(len(database.tables), 'tables')}, {counted(database.rows, 'rows')}")
         if not options.allow_empty and not _runs(database):
             self._refuse(lambda: expected.refuse_no_runs(store.shown, self._previous))
         lists, totals = self._copy_all(source, database)
@@ -138,7 +139,7 @@ class _Backup:
         entries = self._repository.snapshots()
         for entry in entries:
             if entry.manifest is None:
-                self._options.say(f"warning: {entry.problem}")
+                self._options.warn(entry.problem)
         return next((entry.manifest for entry in reversed(entries) if entry.manifest is not None), None)
 
     def _start(self) -> UnfinishedSnapshot:
@@ -184,10 +185,10 @@ class _Backup:
                 damaged = self._reusable.count_damaged(used)
             if not damaged:
                 return lists, totals
-            self._options.say(f"warning: {counted(damaged, 'objects')} turned out damaged: copying again without them")
+            self._options.warn(f"{counted(damaged, 'objects')} turned out to be damaged; copying again without them")
         raise DamagedError(
-            f"objects in {self._repository.shown} turn out damaged again and again; no snapshot was made",
-            "is the volume sound? Back up to another destination",
+            f"objects in {self._repository.shown} keep turning out damaged; no snapshot was made",
+            "check the volume for errors, or back up to another destination",
         )
 
     def _copy(
@@ -233,7 +234,7 @@ class _Backup:
             yield from entries
         except DamagedError as error:
             self._list_damaged = True
-            self._options.say(f"warning: an earlier list of artifacts cannot be used: {error.message}")
+            self._options.warn(f"an earlier list of artifacts cannot be used: {error.message}")
 
     def _load_slices(self) -> None:
         """Index the contents inside packs, from the distinct blobs of all file lists."""

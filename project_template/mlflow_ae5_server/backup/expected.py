@@ -35,8 +35,8 @@ def refuse_empty(store: Database, destination: str, source: str, previous: Manif
         expected.append(f"the database says that files of {model} are there")
     if expected:
         raise StorageError(
-            f"there is no artifact at all in {source}, but {' and '.join(expected)}; no snapshot was made",
-            "is its volume mounted? If all of them were removed on purpose, use `backup create --allow-empty`",
+            f"there are no artifacts in {source}, but {' and '.join(expected)}; no snapshot was made",
+            "check that its volume is mounted, or use `backup create --allow-empty` if they were deleted on purpose",
         )
 
 
@@ -47,10 +47,9 @@ def refuse_no_runs(shown_store: str, previous: Manifest | None) -> None:
     """
     if previous is not None and many_gone(previous.runs, previous.runs):
         raise StorageError(
-            f"there is no run at all in {shown_store}, but the snapshot {previous.id} has "
+            f"there are no runs in {shown_store}, but the snapshot {previous.id} has "
             f"{counted(previous.runs, 'runs')}; no snapshot was made",
-            "is it the right database, and whole? If all of them were removed on purpose, use "
-            "`backup create --allow-empty`",
+            "check that it is the right database, or use `backup create --allow-empty` if they were deleted on purpose",
         )
 
 

@@ -92,7 +92,7 @@ def refuse_overlap(destination: str, backups: str) -> None:
     """Raise ConfigurationError for backups among the artifacts, or the reverse."""
     if is_inside(backups, destination) or is_inside(destination, backups):
         raise ConfigurationError(
-            f"the backups in {scrub(backups)} and the artifacts in {scrub(destination)} lie in each other",
+            f"the backups in {scrub(backups)} and the artifacts in {scrub(destination)} overlap",
             "use a MLFLOW_TRACKING_BACKUP_DESTINATION outside the artifacts, best on another volume",
         )
 

@@ -10,7 +10,7 @@ from typing import Any
 from mlflow_ae5_server.common import folders, keys, progress
 from mlflow_ae5_server.common.contract import EXIT_CODES
 from mlflow_ae5_server.common.errors import ConfigurationError, DamagedError, StorageError, UsageError
-from mlflow_ae5_server.common.report import Report, say
+from mlflow_ae5_server.common.report import Report, say, warn
 from mlflow_ae5_server.common.settings import Settings
 from mlflow_ae5_server.common.text import amount, counted
 from mlflow_ae5_server.database.connection import Database, check_uri, connect_engine, wait_until_ready
@@ -47,7 +47,7 @@ def destination(settings: Settings) -> str:
 def _artifacts(settings: Settings) -> str:
     artifacts = settings.value("MLFLOW_ARTIFACTS_DESTINATION")
     if not artifacts:
-        raise ConfigurationError("MLFLOW_ARTIFACTS_DESTINATION is not set", "give this job the one of the server")
+        raise ConfigurationError("MLFLOW_ARTIFACTS_DESTINATION is not set", "set it to the server's value")
     return artifacts
 
 
@@ -73,7 +73,7 @@ def _create(settings: Settings, report: Report, options: argparse.Namespace) -> 
     journal.refuse_interrupted(artifacts)  # before the database: a restore may have moved it away
     if store.file is not None and not store.file.is_file():
         raise ConfigurationError(
-            f"there is no database {store.shown}", "give this job the MLFLOW_BACKEND_STORE_URI of the server"
+            f"there is no database {store.shown}", "set MLFLOW_BACKEND_STORE_URI to the server's database"
         )
     refuse_overlap(artifacts, location)
     source = open_artifacts(artifacts, store)
@@ -82,7 +82,7 @@ def _create(settings: Settings, report: Report, options: argparse.Namespace) -> 
     repository = create_repository(open_backend(location))
     report.add(repository=repository.identity, snapshot_count=repository.count())
     if (folder := folders.local_folder(location)) and (warning := folders.persistence_warning(folder, os.environ)):
-        say(f"warning: MLFLOW_TRACKING_BACKUP_DESTINATION: {warning}")
+        warn(f"MLFLOW_TRACKING_BACKUP_DESTINATION: {warning}")
     encrypted = keys.examine(connect_engine(store), os.environ)
     gone: dict[str, tuple[int, int]] = {}
     backup_options = BackupOptions(
@@ -110,14 +110,14 @@ def _create(settings: Settings, report: Report, options: argparse.Namespace) -> 
 
 
 def _say_created(manifest: Manifest, external: list[str], gone: dict[str, tuple[int, int]], unsafe: list[str]) -> None:
-    unchanged = "; nothing new had to be copied" if not manifest.new_objects else ""
-    say(f"snapshot {manifest.id}: {manifest.rows} rows, {manifest.artifacts.files} artifacts{unchanged}")
+    contents = f"{counted(manifest.rows, 'rows')}, {counted(manifest.artifacts.files, 'artifacts')}"
+    say(f"snapshot {manifest.id}: {contents}{'' if manifest.new_objects else '; unchanged since the previous one'}")
     for name in (*external, *manifest.artifacts.unreadable):
         say(f"warning: not in the snapshot: {name}")
     for what, (missing, previous) in gone.items():
         say(
-            f"warning: {missing} of the {previous} {what} of the previous snapshot are gone: "
-            "were they removed on purpose?"
+            f"warning: {missing} of the {previous} {what} of the previous snapshot no longer exist; "
+            "check that they were deleted on purpose"
         )
     for warning in unsafe:
         say(f"warning: {warning}")
@@ -152,7 +152,7 @@ def _require_tables(store: Database) -> None:
 
     if not {"experiments", "runs"} <= set(inspect(connect_engine(store)).get_table_names()):
         raise ConfigurationError(
-            f"{store.shown} holds no MLflow tables", "give this job the MLFLOW_BACKEND_STORE_URI of the server"
+            f"{store.shown} holds no MLflow tables", "set MLFLOW_BACKEND_STORE_URI to the server's database"
         )
 
 
@@ -181,7 +181,7 @@ def _verify(settings: Settings, report: Report, options: argparse.Namespace) -> 
     try:
         check.note(repository, manifest, result)
     except StorageError as error:  # full or read-only
-        say(f"warning: the result of this check is not recorded: {error.message}")
+        warn(f"the result of this check could not be recorded: {error.message}")
         report.add(not_recorded=error.message)
     report.add(
         outcome="failed" if result.damaged_total else "done",
@@ -197,7 +197,8 @@ def _verify(settings: Settings, report: Report, options: argparse.Namespace) -> 
             say(f"damaged: {entry.get('object') or entry.get('name')}: {entry['what']}")
         report.add(**fields)
         return DamagedError.exit_code
-    say(f"snapshot {manifest.id}: {result.checked_objects} of {result.of_objects} objects read, all right")
+    objects = f"{result.checked_objects} of {counted(result.of_objects, 'objects')}"
+    say(f"snapshot {manifest.id}: {objects} read, no damage found")
     return 0
 
 
@@ -214,7 +215,7 @@ def _verify_rows(repository: Repository, manifest: Manifest, result: CheckResult
     except DamagedError as error:
         result.add("name", manifest.id, error.message)
     except StorageError as error:
-        say(f"warning: the rows of the database were not checked: {error.message}")
+        warn(f"the rows of the database could not be checked: {error.message}")
 
 
 def _fraction(sample: str | None) -> float:
@@ -226,7 +227,7 @@ def _fraction(sample: str | None) -> float:
     except ValueError:
         fraction = 0.0
     if not 0 < fraction <= 1:
-        raise UsageError(f"--sample {sample} is no share of the objects", "write --sample 1%, or up to 100%")
+        raise UsageError(f"--sample {sample} is not a share of the objects", "write --sample 1%, or up to 100%")
     return fraction
 
 
@@ -281,18 +282,18 @@ def _prune(settings: Settings, report: Report, options: argparse.Namespace) -> i
         drop=options.drop_damaged,
         guard=lambda: journal.refuse_interrupted(artifacts),  # an interrupted restore needs its snapshot
     )
-    verb = "removed" if options.yes else "would remove"
+    verb = "deleted" if options.yes else "would delete"
     for name in plan.removed:
-        say(f"{verb} the snapshot {name}")
+        say(f"{verb} snapshot {name}")
     for name in plan.unfinished:
-        say(f"{verb} the unfinished snapshot {name}")
-    say(f"{verb} {counted(plan.objects, 'objects')} that nothing refers to, {amount(plan.freed_bytes)}")
+        say(f"{verb} unfinished snapshot {name}")
+    say(f"{verb} {counted(plan.objects, 'unused objects')}, {amount(plan.freed_bytes)}")
     if plan.refused:
         say(plan.refused)
     for name, message in plan.lacking:
-        say(f"damaged: the snapshot {name}: {message}")
+        say(f"damaged: snapshot {name}: {message}")
     if plan.unrecorded:
-        say(f"warning: that is not recorded: {plan.unrecorded}")
+        warn(f"the damage could not be recorded: {plan.unrecorded}")
         report.add(not_recorded=plan.unrecorded)
     if not options.yes and (interrupted := journal.interrupted(artifacts)):
         report.add(interrupted_restore=interrupted)

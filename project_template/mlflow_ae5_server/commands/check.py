@@ -143,14 +143,14 @@ def _require_writable(folder: Path, setting: str) -> Path:
     while not existing.exists() and existing != existing.parent:
         existing = existing.parent
     if not existing.is_dir():
-        raise ConfigurationError(f"{existing} is a file, not a folder", f"point {setting} elsewhere")
+        raise ConfigurationError(f"{existing} is a file, not a folder", f"set {setting} to another path")
     try:
         with tempfile.TemporaryFile(prefix=_PREFIX, dir=existing):
             return existing
     except OSError as error:
         raise ConfigurationError(
             f"the folder {existing} is not writable: {error.strerror}",
-            f"{hint_for(error)}, or point {setting} elsewhere",
+            f"{hint_for(error)}, or set {setting} to another path",
         ) from None
 
 

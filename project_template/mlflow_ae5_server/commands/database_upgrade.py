@@ -29,7 +29,7 @@ def run(settings: Settings, report: Report, dry_run: bool) -> int:
     report.add(dry_run=dry_run, touched=False)
     store = check_uri(settings.value("MLFLOW_BACKEND_STORE_URI"))
     if is_absent(store) and dry_run:
-        report.add(outcome="dry-run", revision=None, note="there is no such database; an upgrade would create it")
+        report.add(outcome="dry-run", revision=None, note="the database does not exist; an upgrade would create it")
         return 0
     if is_absent(store) and store.file is not None:
         folders.make_writable(store.file.parent, "MLFLOW_BACKEND_STORE_URI")
@@ -72,7 +72,7 @@ def rehearse(settings: Settings, report: Report, _dry_run: bool = False) -> int:
     store = check_uri(settings.value("MLFLOW_BACKEND_STORE_URI"))
     if is_absent(store):
         raise ConfigurationError(
-            f"there is no database {store.shown}", "give this job the MLFLOW_BACKEND_STORE_URI of the server"
+            f"there is no database {store.shown}", "set MLFLOW_BACKEND_STORE_URI to the server's database"
         )
     wait_until_ready(store, settings.seconds("MLFLOW_TRACKING_DATABASE_WAIT"))
     return rehearse_migration(store, report)
@@ -90,7 +90,7 @@ def _dry_run(store: Database, report: Report) -> int:
     if schema.state == "empty":
         character_sets.require_database(store)
     pending = pending_revisions(schema)
-    print(f"{store.shown} is at revision {schema.found}, the installed MLflow needs {schema.expected}")
+    print(f"{store.shown} is at revision {schema.found}; the installed MLflow needs {schema.expected}")
     for revision in pending:
         print(f"  would apply {revision}: {describe_revision(revision)}")
     report.add(outcome="dry-run", pending=len(pending))

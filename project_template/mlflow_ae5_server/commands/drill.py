@@ -25,9 +25,9 @@ from mlflow_ae5_server.common.errors import (
 )
 from mlflow_ae5_server.common.folders import local_folder
 from mlflow_ae5_server.common.redaction import scrub
-from mlflow_ae5_server.common.report import Report, say
+from mlflow_ae5_server.common.report import Report, say, warn
 from mlflow_ae5_server.common.settings import Settings
-from mlflow_ae5_server.common.text import amount
+from mlflow_ae5_server.common.text import amount, counted
 from mlflow_ae5_server.database import dialects, migration, schema
 from mlflow_ae5_server.database.connection import Database, check_uri, connect_engine
 from mlflow_ae5_server.drill import checks as drill_checks
@@ -52,7 +52,9 @@ def run(settings: Settings, report: Report, options: argparse.Namespace) -> int:
     destination = settings.value("MLFLOW_ARTIFACTS_DESTINATION") or ""
     backups = settings.value("MLFLOW_TRACKING_BACKUP_DESTINATION")
     if not backups:
-        raise ConfigurationError("MLFLOW_TRACKING_BACKUP_DESTINATION is not set", "set it as for Backup")
+        raise ConfigurationError(
+            "MLFLOW_TRACKING_BACKUP_DESTINATION is not set", "set it to the destination of the Backup command"
+        )
     source = find_source(backups, options.snapshot)
     report.add(**source.describe(store), recovery_seconds=None, checks=[], models_read=0)
     source.report_keys(report)
@@ -75,7 +77,7 @@ def run(settings: Settings, report: Report, options: argparse.Namespace) -> int:
         with progress.phase("delete-temporary"):
             stack.close()
     removed = not folder.exists()
-    drill.add(Check("removed", removed, "all temporary data removed" if removed else f"{folder} could not be removed"))
+    drill.add(Check("removed", removed, "all temporary data deleted" if removed else f"{folder} could not be deleted"))
     return _conclude(source, drill.checks, report)
 
 
@@ -150,7 +152,7 @@ class _Drill:
 
     def _artifacts(self, temporary: TemporaryServer) -> str:
         done = self._source.write_artifacts(FolderTarget(temporary.artifacts), again=False)
-        return f"{done.files} files ({amount(done.bytes)}), each read back and identical"
+        return f"{counted(done.files, 'files')} ({amount(done.bytes)}), all read back and identical"
 
     def _database(self, store: Database) -> str:
         part = self._source.part
@@ -161,7 +163,8 @@ class _Drill:
                 part, self._source.repository.reader(), store
             )  # raises DamagedError if the snapshot is the cause
             raise
-        message = f"{part.rows} rows in {len(part.tables)} tables, each read back and identical"
+        contents = f"{counted(part.rows, 'rows')} in {counted(len(part.tables), 'tables')}"
+        message = f"{contents}, all read back and identical"
         if part.revision == schema.latest():
             return message
         with progress.phase("migrate"):
@@ -198,7 +201,7 @@ def _temporary_database(store: Database, folder: Path) -> Iterator[Database]:
             try:
                 copy = stack.enter_context(dialects.scratch(store))
             except CredentialsError as error:
-                say(f"note: using an SQLite file instead of {store.shown}: {error.message}")
+                warn(f"an SQLite file was used instead of {store.shown}: {error.message}")
             else:
                 yield copy
                 return
@@ -210,6 +213,6 @@ def _require_room(parent: Path, source: RestoreSource) -> None:
     free = shutil.disk_usage(parent).free
     if free < needed:
         raise StorageError(
-            f"a drill needs {amount(needed)} in {parent}, and {amount(free)} are free",
-            "make room there; nothing was restored",
+            f"a drill needs {amount(needed)} in {parent}, but only {amount(free)} are free",
+            "free disk space there; nothing was restored",
         )

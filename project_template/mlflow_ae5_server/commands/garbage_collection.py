@@ -47,7 +47,7 @@ def run(settings: Settings, report: Report, dry_run: bool, *, step: Callable[[st
                 _refuse_unfinished(settings)
         # Connecting would create it, and an empty database has nothing to collect: a job that succeeds for ever.
         raise ConfigurationError(
-            f"there is no database {store.shown}", "give this job the MLFLOW_BACKEND_STORE_URI of the server"
+            f"there is no database {store.shown}", "set MLFLOW_BACKEND_STORE_URI to the server's database"
         )
     first, problem = _probe_server(settings, report)
     wait_until_ready(store, min(_DATABASE_WAIT, settings.seconds("MLFLOW_TRACKING_DATABASE_WAIT")))
@@ -72,8 +72,8 @@ def _with_our_errors(store: Database, work: Callable[[], int]) -> int:
         return work()
     except (OperationalError, InterfaceError) as error:
         raise UnreachableError(
-            f"the database {store.shown} cannot be worked on: {reason_of(error)}",
-            "check that it runs and has room; the next run finishes what this one has started",
+            f"the database {store.shown} cannot be used: {reason_of(error)}",
+            "check that it runs and has free disk space; the next run finishes what this one started",
         ) from None
 
 
@@ -88,7 +88,7 @@ def _refuse_unfinished(settings: Settings) -> None:
         journal.refuse_interrupted(settings.value("MLFLOW_ARTIFACTS_DESTINATION") or "")
     except (ConfigurationError, StorageError) as error:
         # Jobs could not have restored anything there; its artifacts are reached through the server.
-        say(f"note: cannot tell whether a restore is running: {error.message}")
+        say(f"note: unable to determine whether a restore is running: {error.message}")
 
 
 def _probe_server(settings: Settings, report: Report) -> tuple[Experiment | None, ProjectError | None]:
@@ -99,7 +99,7 @@ def _probe_server(settings: Settings, report: Report) -> tuple[Experiment | None
     try:
         first = Prober(settings.value("MLFLOW_TRACKING_URI"), os.environ).check()
     except ProjectError as error:
-        say(f"warning: the server cannot be used: {error}")
+        say(f"warning: the server is not available: {error}")
         report.add(server=error.message)
         return None, error
     report.add(server="ok")
@@ -118,6 +118,6 @@ def _require_same_database(engine: Engine, first: Experiment | None, store: Data
         ).scalar()
     if created is None or int(created) != first.creation_time:
         raise ConfigurationError(
-            f"the server at MLFLOW_TRACKING_URI does not work on {store.shown}",
-            "give this job the MLFLOW_BACKEND_STORE_URI of that server",
+            f"the server at MLFLOW_TRACKING_URI does not use {store.shown}",
+            "set MLFLOW_BACKEND_STORE_URI to that server's database",
         )

@@ -10,7 +10,7 @@ from mlflow_ae5_server.common import folders, progress
 from mlflow_ae5_server.common.errors import ConfigurationError, ProjectError, StorageError
 from mlflow_ae5_server.common.report import Report, say
 from mlflow_ae5_server.common.settings import Settings
-from mlflow_ae5_server.common.text import amount
+from mlflow_ae5_server.common.text import amount, counted, moment
 from mlflow_ae5_server.database import character_sets, locks, schema
 from mlflow_ae5_server.database.connection import Database, check_uri
 from mlflow_ae5_server.restore import dry_run, journal, list_saved, preflight
@@ -108,8 +108,8 @@ def _snapshot(which: str, target: RestoreTarget) -> str:
         return which
     if running.is_undo:
         raise ConfigurationError(
-            f"an undo started {running.started} by {running.started_by} has not ended",
-            "finish it first: restore --undo",
+            f"an undo {running.start} has not finished",
+            "run `restore --undo` first, which finishes it",
         )
     return running.snapshot if which == "latest" else which
 
@@ -133,11 +133,11 @@ def _matching_artifacts(
         return None
     matching = source.matching_artifacts(artifacts)
     if matching is not None:
-        say(f"{matching.files} files ({amount(matching.bytes)}) of the snapshot stay at {artifacts.shown}")
+        say(f"{counted(matching.files, 'files')} ({amount(matching.bytes)}) of the snapshot stay at {artifacts.shown}")
     elif running is not None and running.snapshot == source.snapshot.id:
         raise StorageError(
             f"the artifacts at {artifacts.shown} have changed since the restore of {running.snapshot} was started",
-            "find out who writes there; `restore --undo` brings the previous database back",
+            "find the program that writes there; `restore --undo` brings back the previous database",
         )
     return matching
 
@@ -171,11 +171,11 @@ def _locked(store: Database, seconds: float) -> AbstractContextManager[None]:
 
 def _list_saved(target: RestoreTarget) -> None:
     for copy in target.journal().saved:
-        say(f"saved copy: {copy.name} ({copy.contents}), {copy.time}")
+        say(f"saved copy: {copy.name} ({copy.contents}), {moment(copy.time)}")
 
 
 def _required(settings: Settings, name: str) -> str:
     value = settings.value(name)
     if not value:
-        raise ConfigurationError(f"{name} is not set", "set it as for the server")
+        raise ConfigurationError(f"{name} is not set", "set it to the server's value")
     return value

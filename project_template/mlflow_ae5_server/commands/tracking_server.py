@@ -14,6 +14,7 @@ from mlflow_ae5_server.common import folders
 from mlflow_ae5_server.common.errors import ConfigurationError, UsageError
 from mlflow_ae5_server.common.report import say
 from mlflow_ae5_server.common.settings import Settings
+from mlflow_ae5_server.common.text import counted
 from mlflow_ae5_server.database import locks
 from mlflow_ae5_server.database.connection import Database, check_uri, is_absent, wait_until_ready
 from mlflow_ae5_server.server import (
@@ -73,10 +74,13 @@ def run(options: HttpOptions, settings: Settings) -> int:
         job_environment = job_runner.prepare(store.uri, artifact_root, options.port) if jobs else None
         application.drop_connections()
         say(f"database: {store.shown}")
-        say(f"serving on {options.address}:{listener.getsockname()[1]} with {sizes.workers} workers ({reason})")
         say(
-            f"requests: {sizes.working} per worker use the database at once, on at most {sizes.connections} "
-            f"connections ({sizes.reason}); more wait, and are then asked to try again later (503)"
+            f"serving on {options.address}:{listener.getsockname()[1]} with {counted(sizes.workers, 'workers')} "
+            f"({reason})"
+        )
+        say(
+            f"requests: {sizes.working} at a time per worker, on at most "
+            f"{counted(sizes.connections, 'connections')} ({sizes.reason}); others wait, and get 503 after a while"
         )
         say(f"hosts: {policy.summary}; frames: {policy.content_security_policy}")
         bounded = admission.bound(app, admission.Bounds(sizes.working), prefix)
@@ -129,7 +133,8 @@ def bind(options: HttpOptions) -> socket.socket:
         listener.close()
         if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
             raise ConfigurationError(
-                f"port {options.port} on {options.address} is in use", "stop what listens there, or give another port"
+                f"port {options.port} on {options.address} is in use",
+                "stop the program that uses it, or choose another port",
             ) from None
         raise ConfigurationError(f"cannot listen on {options.address}:{options.port}: {error}") from None
     return listener

@@ -23,7 +23,7 @@ def from_variable(command: str, settings: Settings) -> list[str]:
     try:
         return shlex.split(settings.value(name) or "") or _DEFAULTS[command]
     except ValueError as error:
-        raise UsageError(f"{name} cannot be split into words: {error}", "check its quotation marks") from None
+        raise UsageError(f"{name} cannot be parsed: {error}", "check its quotes") from None
 
 
 def restore(parser: argparse.ArgumentParser) -> None:

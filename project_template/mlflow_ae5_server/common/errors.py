@@ -31,7 +31,7 @@ FULL = frozenset({errno.ENOSPC, errno.EDQUOT})  # the disk, or a quota of it
 
 def hint_for(error: OSError) -> str:
     """What to do about a write that failed."""
-    return "make room there" if error.errno in FULL else "give this account write permission there"
+    return "free disk space there" if error.errno in FULL else "give this account write permission there"
 
 
 class ProjectError(Exception):

@@ -46,16 +46,16 @@ def make_writable(folder: Path, setting: str) -> None:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         writable = os.access(folder, os.W_OK | os.X_OK)
     except FileExistsError:
-        raise ConfigurationError(f"{folder} is a file, not a folder", f"point {setting} elsewhere") from None
+        raise ConfigurationError(f"{folder} is a file, not a folder", f"set {setting} to another path") from None
     except OSError as error:
         raise ConfigurationError(
             f"the folder {folder} cannot be created: {error.strerror}",
-            f"{hint_for(error)}, or point {setting} elsewhere",
+            f"{hint_for(error)}, or set {setting} to another path",
         ) from None
     if not writable:
         raise ConfigurationError(
             f"the folder {folder} is not writable",
-            f"give this account write permission there, or point {setting} elsewhere",
+            f"give this account write permission there, or set {setting} to another path",
         )
 
 

@@ -34,7 +34,7 @@ def kind(url: str) -> str:
     scheme = _SCHEMES.get(parts.scheme.lower())
     if scheme is None or not parts.netloc:
         raise ConfigurationError(
-            f"{scrub(url)} is neither a folder nor an object store",
+            f"{scrub(url)} is not a folder or an object store",
             "use a folder, or s3://BUCKET/PREFIX, gs://, abfss://, wasbs:// or az://",
         )
     return scheme
@@ -44,7 +44,7 @@ def open_store(url: str) -> ObjectStore:
     """Open the store at `url` without sending anything. Raises ConfigurationError."""
     if login_in(url):
         raise ConfigurationError(
-            "the address of an object store has a user or a password in it",
+            "the object store's URL contains a user name or password",
             "write s3://BUCKET/PREFIX or gs://BUCKET/PREFIX; credentials are secrets of their own, such as "
             "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
         )

@@ -10,10 +10,20 @@ from typing import Any
 from mlflow_ae5_server.common.errors import BusyError, ProjectError, UnfinishedError
 from mlflow_ae5_server.common.redaction import ScrubbingStream, scrub
 
+_MOST_WARNINGS = 20  # in a report
+_warnings: list[str] = []  # of this process's job
+
 
 def say(text: str) -> None:
     """Log one line of progress."""
     print(text, file=sys.stderr, flush=True)
+
+
+def warn(text: str) -> None:
+    """Log a warning, and report it: nobody reads the log of a job that succeeded."""
+    say(f"warning: {text}")
+    if len(_warnings) < _MOST_WARNINGS:
+        _warnings.append(text)
 
 
 class Report:
@@ -38,6 +48,9 @@ class Report:
         return 0 if _passes(error) and self._fields["command"] == "GarbageCollection" else error.exit_code
 
     def print(self, exit_code: int) -> None:
+        if _warnings:
+            self.add(warnings=[scrub(text) for text in _warnings])
+            _warnings.clear()
         self.add(exit_code=exit_code, seconds=round(time.monotonic() - self._started, 2))
         fields = {key: scrub(value) if isinstance(value, str) else value for key, value in self._fields.items()}
         sys.stderr.flush()

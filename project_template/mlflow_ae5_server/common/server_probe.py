@@ -112,7 +112,7 @@ class Prober:
         excerpt = scrub(" ".join(text.split())[:200])
         if status in {401, 403} and "Invalid Host header" in text:
             raise ConfigurationError(
-                f"{self._shown} does not answer to that name: {excerpt}", "use the address of the static endpoint"
+                f"{self._shown} rejected the host name: {excerpt}", "use the address of the static endpoint"
             )
         if 300 <= status < 400 or status in {401, 403}:
             raise CredentialsError(
@@ -132,15 +132,15 @@ class Prober:
             decoded = None
         if not isinstance(decoded, dict):
             raise CredentialsError(
-                f"{self._shown} answered with a page instead of data: a login page, or another application",
-                "check MLFLOW_TRACKING_URI, and store a fresh token as the secret MLFLOW_TRACKING_TOKEN",
+                f"{self._shown} answered with an HTML page instead of JSON: a login page or another application",
+                "check MLFLOW_TRACKING_URI, and store a new token as the secret MLFLOW_TRACKING_TOKEN",
             )
         return decoded
 
     def _down(self, reason: str) -> ProjectError:
         return UnreachableError(
-            f"the server {self._shown} does not work: {reason}",
-            "start or repair the deployment",
+            f"the server {self._shown} is not available: {reason}",
+            "check the deployment's log, and start it again",
         )
 
 

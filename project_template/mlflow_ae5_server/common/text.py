@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 _UNITS = ("bytes", "kB", "MB", "GB", "TB")
 
 
@@ -18,6 +20,14 @@ def amount(size: float) -> str:
     while size >= 1000 and unit < len(_UNITS) - 1:
         size, unit = size / 1000, unit + 1
     return f"{size:.0f} {_UNITS[unit]}" if unit == 0 else f"{size:.1f} {_UNITS[unit]}"
+
+
+def moment(text: str) -> str:
+    """`2026-11-29 14:05 UTC`; `text` itself where it is not a time in ISO 8601."""
+    try:
+        return f"{datetime.fromisoformat(text).astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+    except ValueError:
+        return text
 
 
 def shown(text: str) -> str:

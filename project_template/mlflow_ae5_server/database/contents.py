@@ -147,4 +147,4 @@ def _digests(value: object, what: str) -> tuple[str, ...]:
 
 
 def _damaged(what: str) -> DamagedError:
-    return DamagedError(f"the manifest's description of the database makes no sense: {what}", "use another snapshot")
+    return DamagedError(f"the manifest's description of the database is malformed: {what}", "use another snapshot")

@@ -21,7 +21,8 @@ from mlflow_ae5_server.common.errors import (
     StorageError,
 )
 from mlflow_ae5_server.common.progress import Phase
-from mlflow_ae5_server.common.report import say
+from mlflow_ae5_server.common.report import warn
+from mlflow_ae5_server.common.text import counted
 from mlflow_ae5_server.database import (
     copy_text,
     mysql_load,
@@ -57,7 +58,7 @@ def require_empty(target: Database, state: DatabaseState) -> None:
     if state.kind != "empty":
         tables = ", ".join((state.tables or state.others)[:5])
         raise NotEmptyError(
-            f"{target.shown} is not empty: it holds {tables} ({state.rows} rows)",
+            f"{target.shown} is not empty: it holds {tables} ({counted(state.rows, 'rows')})",
             "restore into an empty database, or use `restore --replace`, which keeps a saved copy",
         )
 
@@ -165,7 +166,7 @@ def refused(part: DatabasePart, objects: BlobSource, target: Database) -> list[R
             if differs or target.dialect == "sqlite":
                 raise
             # The target may have the room that this machine has not.
-            say(f"note: the snapshot's rows are not checked before: {error.message}")
+            warn(f"the snapshot's rows could not be checked before loading: {error.message}")
             return []
         return _find(file, part, _target(stack, part, file, target)) if differs else []
 
@@ -196,11 +197,12 @@ def _require_described(part: DatabasePart, file: Path) -> None:
     for name, (rows, digest) in sorted(part.digests().items()):
         if digests[name] != (rows, digest):
             raise DamagedError(
-                f"the snapshot's table {name} has {digests[name][0]} rows, which are not the {rows} of its manifest",
+                f"the snapshot's table {name} has {counted(digests[name][0], 'rows')} that differ from the {rows} of "
+                "its manifest",
                 _ANOTHER,
             )
     if dangling:
-        raise DamagedError(f"the snapshot's database has {dangling} references to rows that are not there", _ANOTHER)
+        raise DamagedError(f"the snapshot's database refers to {counted(dangling, 'missing rows')}", _ANOTHER)
 
 
 def _digests(file: Path) -> Digests:

@@ -61,7 +61,7 @@ def maintenance(
             if clock() >= deadline:
                 raise BusyError(
                     f"another maintenance run (garbage collection or upgrade) uses {database.shown}",
-                    "let it finish; this run changed nothing",
+                    "wait until it has finished; this run has changed nothing",
                 )
             sleep(0.5)
         yield

@@ -17,7 +17,7 @@ from mlflow_ae5_server.common import progress
 from mlflow_ae5_server.common.errors import SchemaError, StorageError
 from mlflow_ae5_server.common.redaction import scrub
 from mlflow_ae5_server.common.report import Report, say
-from mlflow_ae5_server.common.text import amount
+from mlflow_ae5_server.common.text import amount, counted
 from mlflow_ae5_server.database import dialects, schema
 from mlflow_ae5_server.database.connection import Database, connect_engine
 from mlflow_ae5_server.database.schema import SchemaState
@@ -42,7 +42,7 @@ def migrate(store: Database) -> MigrationResult:
     after = schema.schema_of(store)
     if code == 0 and after.state != "current":
         code = SchemaError.exit_code
-        error = f"the schema is at revision {after.found} after the migrations, and MLflow needs {after.expected}"
+        error = f"the schema is at revision {after.found} after the migrations, but MLflow needs {after.expected}"
         if after.missing:
             error = f"tables are missing after the migrations: {schema.missing_tables(after)}"
     return MigrationResult(code, error, after)
@@ -88,18 +88,18 @@ def rehearse(store: Database, report: Report) -> int:
     if before.missing or before.state in {"empty", "unknown"}:
         schema.require_current(before, store)
     if not migrations:
-        say(f"{store.shown} is at revision {before.found}, which the installed MLflow needs: nothing to migrate")
+        say(f"nothing to migrate: {store.shown} is at the revision of the installed MLflow, {before.found}")
         report.add(outcome="rehearsed")
         return 0
     for step in migrations:
-        say(f"  will apply {step['revision']}: {step['what']}")
+        say(f"  applying {step['revision']}: {step['what']}")
     _require_room(store)
     # Beside a SQLite file there is surely room for a file of its kind; else among the temporary files.
     parent = store.file.parent if store.file is not None else None
     with tempfile.TemporaryDirectory(prefix="mlflow-ae5-rehearsal-", dir=parent) as folder:
         spool = TemporaryBlobs(Path(folder))
         part = dialects.dump(store, spool)
-        say(f"copied {part.rows} rows in {len(part.tables)} tables; migrating the copy")
+        say(f"copied {counted(part.rows, 'rows')} in {counted(len(part.tables), 'tables')}; migrating the copy")
         report.add(rows=part.rows, tables=len(part.tables))
         with dialects.scratch(store) as copy:
             dialects.load(part, spool, copy)
@@ -115,12 +115,12 @@ def _migrate_copy(copy: Database, report: Report) -> int:
     if result.exit_code:
         report.add(
             error=result.error,
-            hint="do not upgrade; the real database was not changed, and its present release still works with it",
+            hint="do not upgrade; the real database is unchanged and works with the installed release",
         )
         return result.exit_code
     with progress.phase("count-rows"):
         rows = sum(count for count, _digest in dialects.digests(copy).values())
-    say(f"the copy is at revision {result.after.found} after {seconds:g} s, with {rows} rows")
+    say(f"the copy is at revision {result.after.found} after {seconds:g} s, with {counted(rows, 'rows')}")
     report.add(outcome="rehearsed", rows_after=rows)
     return 0
 
@@ -131,6 +131,6 @@ def _require_room(store: Database) -> None:
     size, free = store.file.stat().st_size, shutil.disk_usage(store.file.parent).free
     if free < 3 * size:  # the packed copy, the copy itself, and what SQLite rewrites while it changes tables
         raise StorageError(
-            f"a rehearsal needs about {amount(3 * size)} beside {store.shown}, and {amount(free)} are free",
-            "make room there",
+            f"a rehearsal needs about {amount(3 * size)} next to {store.shown}, but only {amount(free)} are free",
+            "free disk space there",
         )

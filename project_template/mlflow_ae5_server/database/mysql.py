@@ -56,9 +56,11 @@ def connected(database: Database) -> Iterator[Connection]:
         if (refusal := refusal_of(reason, database)) is not None:
             raise refusal from None
         if number == _LOCK_TIMEOUT:
-            raise InUseError(f"{database.shown} is in use: {reason}", "stop whatever works on that database") from None
+            raise InUseError(
+                f"{database.shown} is in use: {reason}", "stop every program that uses that database"
+            ) from None
         if number in _FULL:
-            raise StorageError(f"the disk of {database.shown} is full: {reason}", "make room there") from None
+            raise StorageError(f"the disk of {database.shown} is full: {reason}", "free disk space there") from None
         if number in DENIED:
             raise CredentialsError(f"the user of {database.shown} lacks a right: {reason}", "grant it") from None
         if isinstance(error, DBAPIError) and (error.connection_invalidated or number in {2003, 2006, 2013}):

@@ -101,9 +101,9 @@ def _meaning(error: Any, database: Database) -> ProjectError:
             "let the user own the database, or grant it that right (CREATE on the schema, SELECT on the tables)",
         )
     if state == "55P03":
-        return InUseError(f"{database.shown} is in use: {reason}", "stop whatever works on that database")
+        return InUseError(f"{database.shown} is in use: {reason}", "stop every program that uses that database")
     if state == "53100":
-        return StorageError(f"the disk of {database.shown} is full: {reason}", "make room there")
+        return StorageError(f"the disk of {database.shown} is full: {reason}", "free disk space there")
     if state.startswith(("22", "23", "54")):
         return ConfigurationError(f"{database.shown} cannot hold a row of the snapshot: {detail}", "report this row")
     if (refusal := refusal_of(reason, database)) is not None:
@@ -250,7 +250,7 @@ def _results(workers: Sequence[DigestWorker], database: Database) -> Digests:
         reason = reason_of(error)
         refusal = refusal_of(reason, database)
         raise refusal or UnreachableError(
-            f"{database.shown} could not be read through: {reason}", "try again"
+            f"{database.shown} could not be read to the end: {reason}", "try again"
         ) from None
     return results
 

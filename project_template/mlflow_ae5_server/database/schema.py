@@ -164,14 +164,14 @@ def require_current(schema: SchemaState, database: Database) -> None:
     if schema.missing:
         raise SchemaError(
             f"tables are missing in {database.shown}: {missing_tables(schema)}",
-            "something has removed them, or a migration or restore was interrupted: restore a snapshot",
+            "they were deleted, or a migration or restore was interrupted: restore a snapshot",
         )
     if schema.state == "outdated":
         raise SchemaError(
             f"the schema of {database.shown} is at revision {schema.found}, MLflow {mlflow_version()} needs "
             f"{schema.expected}",
-            "`upgrade` does it all; by hand: stop the server, back up the database, run the command DatabaseUpgrade, "
-            "then start again",
+            "run `upgrade`, or stop the server, back up the database, run the command DatabaseUpgrade and start "
+            "the server",
         )
     if schema.state == "unknown":
         raise SchemaError(
@@ -182,7 +182,7 @@ def require_current(schema: SchemaState, database: Database) -> None:
     if schema.state == "empty":
         raise ConfigurationError(
             f"{database.shown} holds no MLflow tables",
-            "give this job the MLFLOW_BACKEND_STORE_URI of the server, or start the server first",
+            "set MLFLOW_BACKEND_STORE_URI to the server's database, or start the server first",
         )
 
 
@@ -194,7 +194,7 @@ def require_tables(revision: str | None, tables: set[str], subject: str) -> froz
     own = own_tables(revision)
     if missing := own - tables:
         raise SchemaError(
-            f"{subject} is at schema revision {revision}, but lacks its tables {', '.join(sorted(missing))}",
+            f"{subject} is at schema revision {revision}, but tables are missing: {', '.join(sorted(missing))}",
             "restore a snapshot of it",
         )
     return own

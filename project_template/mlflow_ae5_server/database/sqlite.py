@@ -139,7 +139,9 @@ def _results(workers: Sequence[DigestWorker], file: Path, shapes: Sequence[Table
         if "Could not decode to UTF-8" in str(error):
             with _worker(file, shapes, broken_text=True) as worker:
                 return worker.result()
-        raise DamagedError(f"{file} cannot be read through: {error}", "check it with PRAGMA integrity_check") from None
+        raise DamagedError(
+            f"{file} cannot be read to the end: {error}", "check it with PRAGMA integrity_check"
+        ) from None
     return results
 
 

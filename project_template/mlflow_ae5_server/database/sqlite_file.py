@@ -60,9 +60,9 @@ def translated(file: Path) -> Iterator[None]:
 def _meaning(error: sqlite3.Error, file: Path) -> ProjectError:
     name = getattr(error, "sqlite_errorname", "") or ""
     if name.startswith("SQLITE_FULL"):
-        return StorageError(f"the disk of {file} is full", "make room there")
+        return StorageError(f"the disk of {file} is full", "free disk space there")
     if name.startswith(("SQLITE_NOTADB", "SQLITE_CORRUPT")):
-        return DamagedError(f"{file} is not a sound SQLite database: {error}", "restore a snapshot of it")
+        return DamagedError(f"{file} is not a valid SQLite database: {error}", "restore a snapshot of it")
     if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
         return UnreachableError(f"{file} stayed locked by another process: {error}", "try again when it is less busy")
     if name.startswith(("SQLITE_READONLY", "SQLITE_PERM", "SQLITE_AUTH", "SQLITE_CANTOPEN")):

@@ -47,8 +47,8 @@ def _join_blobs(part: DatabasePart, objects: BlobSource, file: Path) -> None:
     size, free = (len(part.file) - 1) * sqlite.CHUNK, shutil.disk_usage(file.parent).free
     if size > free:
         raise StorageError(
-            f"the snapshot's database needs {amount(size)} in {file.parent}, and {amount(free)} are free",
-            "make room there",
+            f"the snapshot's database needs {amount(size)} in {file.parent}, but only {amount(free)} are free",
+            "free disk space there",
         )
     with (
         storage_errors(file.parent),
@@ -62,7 +62,7 @@ def _join_blobs(part: DatabasePart, objects: BlobSource, file: Path) -> None:
         with sqlite_file.reading(file) as connection:
             revision, _tables, _others = sqlite.mlflow_tables(connection, "it")
     except ProjectError as error:
-        raise DamagedError(f"the snapshot's SQLite file is not sound: {error.message}", _ANOTHER) from None
+        raise DamagedError(f"the snapshot's SQLite file is not valid: {error.message}", _ANOTHER) from None
     if revision != part.revision:
         raise DamagedError(
             f"the snapshot's SQLite file is at revision {shown(revision)}, its manifest says {part.revision}", _ANOTHER

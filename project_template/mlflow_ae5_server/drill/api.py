@@ -73,7 +73,7 @@ class MlflowApi:
                     size += len(piece)
                     digest.update(piece)
             except requests.RequestException as error:
-                raise UnreachableError(f"download of {path!r} broke off: {type(error).__name__}") from None
+                raise UnreachableError(f"download of {path!r} was interrupted: {type(error).__name__}") from None
         return size, digest.hexdigest()
 
     def _has_workspaces(self) -> bool:

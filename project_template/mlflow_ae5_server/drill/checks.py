@@ -83,8 +83,8 @@ class ServerUse:
         path = f"{self.root}/model/drill.bin"
         self.api.upload(path, data)
         if self.api.digest(path) != (len(data), hashlib.sha256(data).hexdigest()):
-            raise UnreachableError("the artifact that was downloaded is not the one that was uploaded")
-        return f"uploaded and downloaded {len(data)} bytes, the same"
+            raise UnreachableError("the downloaded artifact differs from the uploaded one")
+        return f"uploaded and downloaded {len(data)} bytes, identical"
 
     def _register(self) -> str:
         self.api.post("registered-models/create", name=self.name)
@@ -101,7 +101,7 @@ class ServerUse:
         self.api.remove(f"{self.root}/model/drill.bin")
         self.api.post("runs/delete", run_id=self.run)
         self.api.post("experiments/delete", experiment_id=self.experiment)
-        return "deleted everything that this drill created"
+        return "deleted all test data of this drill"
 
 
 def use(api: MlflowApi) -> list[Check]:
@@ -149,7 +149,7 @@ class ReadBack:
         for count, what in (
             (self.outside, "with files outside this server"),
             (self.without_files, "without files in the snapshot"),
-            (self.left_out, "left out to save time"),
+            (self.left_out, "skipped to save time"),
         ):
             text += f"; {count} {what}" if count else ""
         if self.wrong:
@@ -166,8 +166,8 @@ def count(api: MlflowApi, part: DatabasePart) -> str:
         experiments.update(_experiments(api))
     expected = next((table.rows for table in part.tables if table.name == "experiments"), 0)
     if len(experiments) != expected:
-        raise DamagedError(f"the server has {len(experiments)} experiments, the snapshot {expected}")
-    return f"the server has the {expected} experiments of the snapshot"
+        raise DamagedError(f"the server has {counted(len(experiments), 'experiments')}, the snapshot {expected}")
+    return f"the server has all {counted(expected, 'experiments')} of the snapshot"
 
 
 def each_workspace(api: MlflowApi) -> Iterator[str]:

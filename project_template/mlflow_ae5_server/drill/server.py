@@ -99,14 +99,14 @@ def _wait(process: subprocess.Popen[bytes], log: Path, seconds: float) -> str:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if process.poll() is not None:
-            raise UnreachableError(f"the server of the drill ended with {process.returncode}: {_tail(log)}")
+            raise UnreachableError(f"the temporary server exited with code {process.returncode}: {_tail(log)}")
         if found := _LISTENS.search(log.read_bytes()):
             uri = f"http://127.0.0.1:{int(found['port'])}"
             with contextlib.closing(MlflowApi(uri)) as api:
                 if api.is_ready():
                     return uri
         time.sleep(0.1)
-    raise UnreachableError(f"the server of the drill did not answer within {seconds:g} s: {_tail(log)}")
+    raise UnreachableError(f"the temporary server did not answer within {seconds:g} s: {_tail(log)}")
 
 
 def _tail(log: Path) -> str:

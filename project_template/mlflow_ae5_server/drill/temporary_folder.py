@@ -29,7 +29,7 @@ def temporary_folder(parent: Path) -> Iterator[Path]:
         parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         lock = _locked(_lock_of(folder), create=True)
         if lock is None:
-            raise StorageError(f"{folder} is not ours", "try again")
+            raise StorageError(f"{folder} was not created by this job", "try again")
     except OSError as error:
         raise StorageError(
             f"no temporary folder can be created in {parent}: {error.strerror}", hint_for(error)

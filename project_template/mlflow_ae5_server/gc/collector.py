@@ -86,7 +86,7 @@ class Collector:
         setting = self._settings.value("MLFLOW_ARTIFACTS_DESTINATION")
         destination, reason = choose_destination(setting, server, expired, self._sample)
         if destination is not None and destination.through_server and reason:
-            say(f"works through the server: {scrub(reason)}")
+            say(f"deletes artifacts through the server: {scrub(reason)}")
         if destination is None and problem is not None and expired and len(expired) == sum(1 for _ in plan.owners()):
             raise problem  # nothing could be removed without the server
         reasons = [reason, problem.message if problem else ""]

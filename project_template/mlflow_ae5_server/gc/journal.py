@@ -68,7 +68,7 @@ class GcJournal:
             if ours:
                 yield JournalPage(name, entries)
             else:
-                say(f"warning: {scrub(name)} is not a page of our journal: ignored")
+                say(f"warning: {scrub(name)} is not a page of the collection's journal; ignored")
 
     def _seal(self, body: str) -> str:
         return hmac.new(self._key, body.encode(), hashlib.sha256).hexdigest()

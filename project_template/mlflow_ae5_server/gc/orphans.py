@@ -55,8 +55,8 @@ class Orphans:
             return "nothing there belongs to this database"
         if without > self.with_row and mode != "remove-all":
             return (
-                f"{counted(without, 'artifact folders')} without a row, and {self.with_row} with one: is that the "
-                "store of this database? If it is, MLFLOW_TRACKING_GC_ORPHANS=remove-all removes them"
+                f"{counted(without, 'orphaned artifact folders')}, and only {self.with_row} that belong to this "
+                "database; if it is the right store, MLFLOW_TRACKING_GC_ORPHANS=remove-all deletes them"
             )
         return ""
 
@@ -82,9 +82,9 @@ def handle_orphans(
         guard, may_remove = orphans.guard(mode), mode.startswith("remove") and not dry_run
         _show(orphans, may_remove and not guard)
         if guard and may_remove:
-            problems.append(f"none is removed: {guard}")
+            problems.append(f"nothing was deleted: {guard}")
         elif guard:
-            print(f"orphans: none would be removed: {guard}")
+            print(f"orphans: nothing would be deleted: {guard}")
         removed = _remove(destination, orphans, problems) if may_remove and not guard else []
         report.add(orphans=_fields(mode, orphans, removed, guard))
     except StoreError as error:
@@ -168,13 +168,13 @@ def _mentioned(connection: Connection, destination: Store) -> tuple[set[str], se
 
 
 def _show(orphans: Orphans, removing: bool) -> None:
-    verb = "will remove" if removing else "found"
-    print(f"{verb} {counted(len(orphans.old), 'artifact folders')} without a row, {amount(_bytes(orphans.old))}")
+    verb = "deleting" if removing else "found"
+    print(f"{verb} {counted(len(orphans.old), 'orphaned artifact folders')}, {amount(_bytes(orphans.old))}")
     for folder in orphans.old[:EXPLAINED]:
         print(f"  {folder.path}  {amount(folder.size.bytes)}")
     show_more(orphans.old)
     if orphans.recent:
-        print(f"keeps {len(orphans.recent)} more, which changed recently")
+        print(f"kept {len(orphans.recent)} more that changed recently")
 
 
 def _remove(destination: Store, orphans: Orphans, problems: list[str]) -> list[ArtifactFolder]:

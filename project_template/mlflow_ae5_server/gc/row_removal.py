@@ -187,5 +187,5 @@ def _require_connection(error: SQLAlchemyError) -> None:
     # SQLite raises this when its file stays locked, its disk is full, or the file is gone.
     if whole or (isinstance(error, OperationalError) and isinstance(error.orig, sqlite3.OperationalError)):
         raise UnreachableError(
-            f"the database cannot be worked on: {reason_of(error)}", "the next run finishes what this one has started"
+            f"the database cannot be used: {reason_of(error)}", "the next run finishes what this one started"
         ) from None

@@ -16,10 +16,12 @@ _KINDS = {"runs": "run", "experiments": "experiment", "logged_models": "logged m
 
 def show_plan(plan: GcPlan, older_than: str, dry_run: bool) -> None:
     """Print what goes and why, what stays and why."""
-    verb = "would remove" if dry_run else "will remove"
-    since = datetime.fromtimestamp(plan.limit / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
-    print(f"expired: deleted before {since} (MLFLOW_TRACKING_GC_TTL {older_than})")
+    verb = "would delete" if dry_run else "deleting"
+    since = datetime.fromtimestamp(plan.limit / 1000, UTC).strftime("%Y-%m-%d %H:%M UTC")
+    print(f"expired: what users deleted before {since} (MLFLOW_TRACKING_GC_TTL {older_than})")
     for key, items in _items(plan).items():
+        if not items:
+            continue
         sizes = [item.size.bytes for item in items if item.size is not None]
         total = f", {amount(sum(sizes))} of artifacts" if sizes else ""
         print(f"{verb} {counted(len(items), key.replace('_', ' '))}{total}")
@@ -28,14 +30,16 @@ def show_plan(plan: GcPlan, older_than: str, dry_run: bool) -> None:
             why = plan.reasons.get((item.kind, item.id))
             print(f"  {item.id}{size}" + (f"  {why}" if why else ""))
         show_more(items)
+    if not plan.traces and not any(_items(plan).values()):
+        print("nothing to delete")
     if plan.traces:
-        print(f"{verb} {counted(plan.traces, 'traces')} of these experiments")
+        print(f"{verb} {counted(plan.traces, 'traces')} in these experiments")
     show_skipped(plan.skipped)
 
 
 def show_skipped(skipped: list[SkippedItem]) -> None:
     for skip in skipped[:EXPLAINED]:
-        print(f"{'cannot remove' if skip.failed else 'keeps'} {skip.kind} {skip.id}: {skip.why}")
+        print(f"{'cannot delete' if skip.failed else 'kept'} {skip.kind} {skip.id}: {skip.why}")
     show_more(skipped)
 
 

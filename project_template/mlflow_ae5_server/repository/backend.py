@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from mlflow_ae5_server.common import json_input
 
-INTRUDER = "no backup makes that: who else can write there? Remove it, and take that permission away"
+INTRUDER = "it was not made by a backup: delete it, and check which other programs can write there"
 MAX_FILE = 16 * 1024 * 1024  # bytes: larger than every blob and manifest
 
 

@@ -132,7 +132,7 @@ def report_fields(manifest: Manifest, result: CheckResult) -> dict[str, Any]:
         "damaged": result.damaged[:_MAX_REPORTED],
         "damaged_total": result.damaged_total,
         "error": f"the snapshot {manifest.id} is damaged: {counted(result.damaged_total, 'objects')} missing or wrong",
-        "hint": "take another backup: it stores again what the server still has",
+        "hint": "take another backup, which stores again what the server still has",
     }
 
 

@@ -87,7 +87,7 @@ def parse(data: bytes) -> FileEntry:
             parts = (FilePart(digest, 0, size, size),) if size else ()
         return _safe(FileEntry(path, "file", size, digest, found["m"], found.get("k", ""), parts))
     except (ValueError, TypeError, KeyError, AttributeError, IndexError, RecursionError):
-        raise DamagedError("the list of artifacts has a line that makes no sense", "use another snapshot") from None
+        raise DamagedError("the list of artifacts has a malformed line", "use another snapshot") from None
 
 
 def _safe(entry: FileEntry) -> FileEntry:

@@ -32,12 +32,12 @@ _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW
 _UNEXPECTED = frozenset({errno.ELOOP, errno.ENXIO, errno.ENODEV, errno.EISDIR, errno.ENOTDIR, errno.ENOTEMPTY})
 _FORBIDDEN = frozenset({errno.EACCES, errno.EPERM})
 _HINTS = {
-    **dict.fromkeys(FULL, "make room there, or prune old snapshots; what was copied is used by the next backup"),
+    **dict.fromkeys(FULL, "free disk space there, or prune old snapshots; what was copied is used by the next backup"),
     errno.EACCES: "give this account write permission there",
     errno.EPERM: "give this account write permission there",
     errno.EROFS: "it is mounted read-only",
-    errno.ENOENT: "is the volume still mounted?",
-    errno.ESTALE: "is the volume still mounted?",
+    errno.ENOENT: "check that the volume is still mounted",
+    errno.ESTALE: "check that the volume is still mounted",
 }
 
 
@@ -161,7 +161,8 @@ class FolderBackend:
             raise self._became_link()
         if not os.path.samestat(now, opened):
             raise StorageError(
-                f"{self.shown} is not the folder any more that it was when this started", "is the volume still mounted?"
+                f"{self.shown} is no longer the folder that it was when this started",
+                "check that the volume is still mounted",
             )
 
     def prepare(self) -> None:

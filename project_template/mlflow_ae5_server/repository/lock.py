@@ -58,8 +58,8 @@ class RepositoryLock:
         """Raises StorageError if another process has taken over, or the storage is gone."""
         if self._lost.is_set() or not self._is_ours():
             raise StorageError(
-                f"another backup or prune has taken over {self._backend.shown}, after this one gave no sign of life",
-                "nothing was published by this one; let the other one finish",
+                f"another backup or prune has taken over {self._backend.shown}, because this one did not respond",
+                "let the other one finish; this one has published no snapshot",
             )
 
     def release(self) -> None:
@@ -230,5 +230,5 @@ def _busy(backend: Backend, name: str) -> BusyError:
     return BusyError(
         f"{backend.shown} is locked by another {field('purpose', 'backup')}: {field('host', 'another machine')}, "
         f"pid {field('pid', 'unknown')}, since {field('since', 'just now')}",
-        "let it finish; nothing was changed by this one",
+        "wait until it has finished; this one has changed nothing",
     )

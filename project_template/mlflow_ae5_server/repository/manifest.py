@@ -112,7 +112,7 @@ def parse(data: bytes, name: str) -> Manifest:
         written, supported, manifest = False, True, None
     name = shown(name)
     if written and not supported:
-        raise DamagedError(f"the snapshot {name} is of a format that this release does not know", "use a newer release")
+        raise DamagedError(f"the snapshot {name} has a format that this release does not know", "use a newer release")
     if manifest is None:
         how = "it is not what was written" if data else "its file is empty"
         raise DamagedError(f"the manifest of the snapshot {name} is damaged: {how}", "use another snapshot")

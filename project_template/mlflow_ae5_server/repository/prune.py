@@ -28,7 +28,7 @@ from mlflow_ae5_server.repository.used_blobs import UsedBlobs
 
 _NAMED = 5  # snapshots in a message
 _WAY_OUT = "or drop a damaged snapshot: backup prune --drop-damaged ID"
-_NOTHING_REMOVED = "it is unknown which objects it needs, so nothing is removed"
+_NOTHING_REMOVED = "it is unknown which objects it needs, so nothing was deleted"
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def prune(
             repository.remove_leftovers()
             return _plan(repository, policy, drop, lock, guard)
     except NoRoomError as error:
-        hint = "even a prune needs 4 kB: make them free on that volume, by something else than backups, and prune again"
+        hint = "a prune needs 4 kB: free them on that volume by deleting something other than backups, and prune again"
         raise NoRoomError(error.message, hint) from None
 
 
@@ -123,7 +123,7 @@ class _Prune:
             damaged = [entry for entry in same if not self._is_intact(entry)]
             if not damaged:
                 raise ConfigurationError(
-                    f"nothing is known to be wrong with the snapshot {name}, so it is not dropped",
+                    f"the snapshot {name} is not known to be damaged, so it is not deleted",
                     "verify it first, or prune with --keep-last, --keep-daily and --keep-weekly",
                 )
             dropped += damaged
@@ -178,10 +178,10 @@ class _Prune:
         problems = "; ".join(f"{entry.id}: {self._problem(entry)}" for entry in remaining[: -_NAMED - 1 : -1])
         more = f"; and {counted(len(remaining) - _NAMED, 'older ones')}" if len(remaining) > _NAMED else ""
         if dropped:
-            why = f"no snapshot that can be restored would be left ({problems}{more})"
+            why = f"no restorable snapshot would be left ({problems}{more})"
             return ConfigurationError(why if remaining else "no snapshot would be left", "take another backup first")
         return DamagedError(
-            f"no snapshot in {self._repository.shown} is known to be whole, so nothing is removed ({problems}{more})",
+            f"no snapshot in {self._repository.shown} is known to be complete; nothing was deleted ({problems}{more})",
             "take another backup, then prune again",
         )
 
@@ -240,7 +240,7 @@ class _Prune:
             self._repository.remove(dropped)
             self._repository.backend.sync()
         kept = tuple(entry.id for entry in entries if entry not in dropped)
-        return PrunePlan(kept, tuple(entry.id for entry in dropped), (), 0, 0, f"no object goes: {error.message}")
+        return PrunePlan(kept, tuple(entry.id for entry in dropped), (), 0, 0, f"no object is deleted: {error.message}")
 
     def _remove(
         self,

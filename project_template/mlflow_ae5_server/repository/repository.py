@@ -108,7 +108,7 @@ class Repository:
             if not any(name.endswith(".json") for name in names):
                 newest = shown(str((decoded(noted) or {}).get("snapshot"))[: manifest.MAX_TEXT])
                 raise DamagedError(
-                    f"{SNAPSHOTS} in {self.shown} has no snapshot, but {newest} was published there",
+                    f"{SNAPSHOTS} in {self.shown} has no snapshot, although {newest} was published there",
                     f"bring that folder back from a copy; if it is lost, remove {NEWEST} and take another backup",
                 )
         return names
@@ -143,7 +143,7 @@ class Repository:
         """The snapshot of that id, or the newest. Raises NoSnapshotError, DamagedError."""
         entries = self.snapshots()
         if not entries:
-            raise NoSnapshotError(f"there is no snapshot in {self.shown} yet", "make one: `backup`")
+            raise NoSnapshotError(f"there is no snapshot in {self.shown} yet", "run `backup`")
         same = entries[-1:] if which == "latest" else [entry for entry in entries if entry.id == which]
         if not same:
             newest = ", ".join(entry.id for entry in entries[-10:])
@@ -176,7 +176,7 @@ class Repository:
         if not self.backend.create(path, data):
             raise StorageError(f"there is a snapshot {snapshot.id} in {self.shown} already", "take another backup")
         if self.backend.read(path) != data:
-            raise DamagedError(f"{path} in {self.shown} is not what was written", "is the volume sound?")
+            raise DamagedError(f"{path} in {self.shown} is not what was written", "check the volume for errors")
         with contextlib.suppress(NoRoomError):
             self.backend.write(NEWEST, json.dumps({"snapshot": snapshot.name}).encode())
 
@@ -259,8 +259,8 @@ class Repository:
         marker = self.backend.read(MARKER)
         if marker is None or _identity(self.backend, marker) != self.identity:
             raise StorageError(
-                f"{self.shown} is not the repository any more that it was when this started",
-                "is the volume still mounted?",
+                f"{self.shown} is no longer the repository that it was when this started",
+                "check that the volume is still mounted",
             )
 
     @contextlib.contextmanager
@@ -297,12 +297,12 @@ def _open(backend: Backend) -> Repository:
     if marker is None:
         if next(iter(backend.items("")), None) is None:
             raise NoSnapshotError(
-                f"no backup was made in {backend.shown} yet: nothing is there",
-                "make one: `backup`; if there should be some, check MLFLOW_TRACKING_BACKUP_DESTINATION and its volume",
+                f"no backups in {backend.shown} yet",
+                "run `backup`; if there should be some, check MLFLOW_TRACKING_BACKUP_DESTINATION and its volume",
             )
         raise StorageError(
-            f"{backend.shown} is no backup repository: there is no {MARKER} in it",
-            "check MLFLOW_TRACKING_BACKUP_DESTINATION; is the volume mounted?",
+            f"{backend.shown} is not a backup repository: it has no {MARKER}",
+            "check MLFLOW_TRACKING_BACKUP_DESTINATION and that its volume is mounted",
         )
     return Repository(backend, _identity(backend, marker))
 
@@ -314,7 +314,7 @@ def create_repository(backend: Backend) -> Repository:
         for item in backend.items(""):
             if item.name != MARKER:
                 raise StorageError(
-                    f"{backend.shown} holds something else: {shown(item.name)}", "use an empty or a new destination"
+                    f"{backend.shown} contains something else: {shown(item.name)}", "use an empty or a new destination"
                 )
         content = {"format": manifest.FORMAT, "repository": secrets.token_hex(16)}
         data = (json.dumps(content) + "\n").encode()
@@ -333,6 +333,6 @@ def _identity(backend: Backend, marker: bytes) -> str:
         )
     if content.get("format") != manifest.FORMAT:
         raise DamagedError(
-            f"{MARKER} in {backend.shown} is of a format that this release does not know", "use a newer release"
+            f"{MARKER} in {backend.shown} has a format that this release does not know", "use a newer release"
         )
     return identity

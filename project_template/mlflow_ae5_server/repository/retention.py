@@ -22,7 +22,7 @@ class RetentionPolicy:
     def check(self) -> None:
         for name, number in vars(self).items():
             if number is not None and number < 0:
-                raise UsageError(f"--keep-{name} {number} is less than none", "give a number of snapshots to keep")
+                raise UsageError(f"--keep-{name} {number} is negative", "give a number of snapshots to keep")
 
     def choose(self, manifests: Sequence[Manifest], required: Sequence[Manifest]) -> list[Manifest]:
         """The snapshots to keep, of `manifests` by sequence, and `required` in any case."""

@@ -71,8 +71,8 @@ class ReusableBlobs:
         damage.record(self._repository.backend, [(sha256, what)])
         if number <= _MAX_WARNINGS:
             self._say(
-                f"warning: the object {sha256} in {self._repository.shown} is damaged: what the server still has of it "
-                "is stored again"
+                f"the object {sha256} in {self._repository.shown} is damaged; its content is stored "
+                "again if the server still has it"
             )
 
     def count_damaged(self, used: UsedBlobs) -> int:
@@ -82,7 +82,7 @@ class ReusableBlobs:
             raise StorageError(
                 f"{counted(len(missing), 'objects')} of the snapshot vanished from {self._repository.shown} while it "
                 "was taken; no snapshot was made",
-                "does somebody else remove files there?",
+                "check whether another program deletes files there",
             )
         return sum(not self._index.present(digest.hex()) for digest in used.stored())
 

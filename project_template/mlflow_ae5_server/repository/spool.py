@@ -28,7 +28,8 @@ class TemporaryBlobs:
                 file.write_bytes(self._compressor.compress(bytes(data)))
             except OSError as error:
                 raise StorageError(
-                    f"{self._folder} cannot hold the copy: {error.strerror}", "make room there, or set TMPDIR elsewhere"
+                    f"{self._folder} cannot hold the copy: {error.strerror}",
+                    "free disk space there, or set TMPDIR elsewhere",
                 ) from None
         return stored
 

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
-from mlflow_ae5_server.common.text import counted
+from mlflow_ae5_server.common.text import counted, moment
 from mlflow_ae5_server.repository import check, damage
 from mlflow_ae5_server.repository.manifest import Manifest
 from mlflow_ae5_server.repository.repository import Repository, SnapshotEntry
@@ -36,9 +36,9 @@ def check_text(fields: dict[str, Any]) -> str:
     """What the checks have shown, in a few words."""
     if fields.get("damaged"):
         return f"DAMAGED: {fields['damaged']}"
-    message = [f"verified {_time(fields['verified'])}"] if fields["verified"] else []
+    message = [f"verified {moment(fields['verified'])}"] if fields["verified"] else []
     if sampled := fields["sampled"]:
-        message.append(f"sampled, {sampled['checked']} of {sampled['of'] or '?'}, {_time(sampled['at'])}")
+        message.append(f"sampled, {sampled['checked']} of {sampled['of'] or '?'}, {moment(sampled['at'])}")
     return "; ".join(message) or "not verified"
 
 
@@ -74,11 +74,6 @@ def _check_fields(repository: Repository, name: str, damaged: int) -> dict[str, 
         return {"verified": state and state.in_full, "sampled": state and state.sampled}
     last_intact = state and state.last_intact
     message = f"{counted(damaged, 'objects')} missing or damaged"
-    message += f", found {_time(at)}" if at else ""
-    message += f"; the last check without damage was {_time(last_intact)}" if last_intact else ""
+    message += f", found {moment(at)}" if at else ""
+    message += f"; the last check without damage was {moment(last_intact)}" if last_intact else ""
     return {"verified": None, "sampled": None, "damaged": message, "damaged_found": at, "right": last_intact}
-
-
-def _time(text: str) -> str:
-    """ISO 8601, as people read it."""
-    return f"{datetime.fromisoformat(text).astimezone(UTC):%Y-%m-%d %H:%M} UTC"

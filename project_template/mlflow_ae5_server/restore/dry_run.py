@@ -15,7 +15,7 @@ from mlflow_ae5_server.common.errors import (
 )
 from mlflow_ae5_server.common.report import Report, say
 from mlflow_ae5_server.common.settings import Settings
-from mlflow_ae5_server.common.text import amount
+from mlflow_ae5_server.common.text import amount, counted, moment
 from mlflow_ae5_server.database import character_sets, dialects, schema
 from mlflow_ae5_server.restore import journal, preflight
 from mlflow_ae5_server.restore.open import open_target
@@ -70,10 +70,10 @@ def restore(
             }
         )
     if message := journal.interrupted(target.destination):
-        say(f"note: {message}; a restore resumes it")
+        say(f"{message}; a restore resumes it")
     part, artifacts = source.part, source.snapshot.artifacts
-    print(f"would write {part.rows} rows in {len(part.tables)} tables to {store.shown}")
-    print(f"would write {artifacts.files} files ({amount(artifacts.bytes)}) to {target.saved_copies.shown}")
+    print(f"would write {counted(part.rows, 'rows')} in {counted(len(part.tables), 'tables')} to {store.shown}")
+    print(f"would write {counted(artifacts.files, 'files')} ({amount(artifacts.bytes)}) to {target.saved_copies.shown}")
     upgraded = None
     if upgrade and part.revision != schema.latest():
         upgraded = {"revision": part.revision, "new_revision": schema.latest()}
@@ -95,7 +95,7 @@ def undo(settings: Settings, report: Report, undo: UndoRestore) -> None:
             "held": lambda: dialects.require_free(undo.target.store),
         }
     )
-    print(f"would bring back {copy.name} ({copy.contents}), saved {copy.time}")
+    print(f"would bring back {copy.name} ({copy.contents}), saved {moment(copy.time)}")
     report.add(outcome="dry-run", dry_run=True, would_restore=copy.name, would_refuse=refusals)
 
 
@@ -113,8 +113,8 @@ def collect_refusals(attempts: Mapping[str, Callable[[], object]]) -> list[dict[
                 continue
             refusals.append({"name": name, **message})
             running = name == "user" and isinstance(error, InUseError)
-            result = "a server is running, and has to be stopped" if running else "the restore would be refused"
-            say(f"at present {result}: {error}")
+            result = "the server has to be stopped" if running else "the restore would be refused"
+            say(f"at this time {result}: {error}")
             if name == "database" or (len(refusals) == 1 and isinstance(error, UnreachableError | CredentialsError)):
                 break  # without a database nothing more can be checked
     return refusals

@@ -180,6 +180,6 @@ def _require_nothing_else(result: RestoreCounts, target: ArtifactTarget) -> None
     observed, expected = target.count(), result.files + result.links
     if observed != expected:
         raise NotEmptyError(
-            f"{target.shown} holds {observed} files, and the snapshot {expected}: somebody else has written there",
-            "find out who; then run it again with --replace, which saves all of them",
+            f"{target.shown} holds {observed} files, and the snapshot {expected}: another program has written there",
+            "find that program; then run this again with --replace, which saves all of them",
         )

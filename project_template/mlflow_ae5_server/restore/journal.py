@@ -19,7 +19,7 @@ from typing import Any
 
 from mlflow_ae5_server.common import json_input
 from mlflow_ae5_server.common.errors import ProjectError, UnfinishedError
-from mlflow_ae5_server.common.text import shown
+from mlflow_ae5_server.common.text import moment, shown
 from mlflow_ae5_server.restore.open import open_saved_copies
 from mlflow_ae5_server.restore.saved_copies import COPY_NAME, SavedCopies, damaged_journal
 
@@ -42,6 +42,11 @@ class RestoreInProgress:
     # The saved copy that an undo brings back. Not `save_as` where a restore displaces the data of an interrupted one.
     original: CopyName | None = None
     artifacts_stay: bool = False  # they are not moved
+
+    @property
+    def start(self) -> str:
+        """For people."""
+        return f"started {moment(self.started)} by {self.started_by}"
 
     @property
     def is_undo(self) -> bool:
@@ -211,7 +216,7 @@ def interrupted(destination: str) -> str | None:
     if running is None:
         return None
     what = "an undo of a restore" if running.is_undo else f"a restore of the snapshot {running.snapshot}"
-    return f"{what}, started {running.started} by {running.started_by}, has not ended"
+    return f"{what}, {running.start}, has not finished"
 
 
 def refuse_interrupted(destination: str) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 from mlflow_ae5_server.common.errors import AbsentError, BusyError
 from mlflow_ae5_server.common.report import Report, say
-from mlflow_ae5_server.common.text import amount
+from mlflow_ae5_server.common.text import amount, counted, moment
 from mlflow_ae5_server.database import dialects
 from mlflow_ae5_server.restore.journal import SavedCopy
 from mlflow_ae5_server.restore.preflight import RestoreTarget
@@ -35,7 +35,9 @@ def drop_copy(target: RestoreTarget, report: Report, name: str, *, dry_run: bool
             f"no saved copy {name!r} next to {target.saved_copies.shown}", f"`restore --list-saved` lists them: {names}"
         )
     if journal.running is not None:
-        raise BusyError("a restore or an undo has not ended, and may need it", "finish it first; nothing was deleted")
+        raise BusyError(
+            "a restore or an undo is still in progress and may need it", "finish it first; nothing was deleted"
+        )
     fields = _fields(target, copy)
     say(("would delete " if dry_run else "deleting ") + _line(fields))
     if dry_run:
@@ -65,6 +67,6 @@ def _line(fields: dict[str, Any]) -> str:
     database = "a database and " if fields["database"] else ""
     more = "more than " if fields["more"] else ""
     return (
-        f"{fields['name']}: {database}{more}{fields['files']} files ({amount(fields['bytes'])}), saved "
-        f"{fields['time']} by the restore of {fields['snapshot']}"
+        f"{fields['name']}: {database}{more}{counted(fields['files'], 'files')} ({amount(fields['bytes'])}), saved "
+        f"{moment(fields['time'])} by the restore of {fields['snapshot']}"
     )

@@ -20,7 +20,7 @@ from mlflow_ae5_server.common.errors import (
 from mlflow_ae5_server.common.folders import local_folder
 from mlflow_ae5_server.common.report import say
 from mlflow_ae5_server.common.settings import Settings
-from mlflow_ae5_server.common.text import amount
+from mlflow_ae5_server.common.text import amount, counted, moment
 from mlflow_ae5_server.database import dialects, mysql_saved_copy, schema
 from mlflow_ae5_server.database.connection import Database, connect_engine, wait_until_ready
 from mlflow_ae5_server.database.contents import DIALECTS
@@ -49,8 +49,8 @@ class Preflight:
         named = [f"{blob.get('object') or blob.get('name')}: {blob['what']}" for blob in result.damaged[:3]]
         more = "; and more" if result.damaged_total > len(named) else ""
         raise DamagedError(
-            f"the snapshot {snapshot.id} is damaged in {result.damaged_total} of {result.of_objects} objects: "
-            f"{'; '.join(named)}{more}",
+            f"the snapshot {snapshot.id} is damaged in {result.damaged_total} of "
+            f"{counted(result.of_objects, 'objects')}: {'; '.join(named)}{more}",
             "nothing was changed; choose another one with --snapshot ID, and verify the backups",
         )
 
@@ -71,15 +71,15 @@ def check(repository: Repository, snapshot: Manifest) -> Preflight:
     A restore reads them once more, although that takes long from an object store: damage that shows when the target is
     already half written costs more.
     """
-    say(f"checking the snapshot {snapshot.id} of {snapshot.started} (MLflow {snapshot.mlflow_version})")
+    say(f"checking snapshot {snapshot.id} of {moment(snapshot.started)} (MLflow {snapshot.mlflow_version})")
     started = time.monotonic()
     result = verify(repository, snapshot)
     if result.damaged_total:
         with contextlib.suppress(StorageError):  # the repository may be mounted read-only
             note(repository, snapshot, result)
     checked = Preflight(result, time.monotonic() - started)
-    read = f"{result.checked_objects} of them read ({amount(result.checked_bytes)})"
-    say(f"{result.of_objects} objects, {read}, {result.damaged_total} damaged, in {checked.seconds:.1f} s")
+    read = f"{result.checked_objects} of {counted(result.of_objects, 'objects')} ({amount(result.checked_bytes)})"
+    say(f"{read} read in {checked.seconds:.1f} s, {result.damaged_total or 'none'} damaged")
     return checked
 
 
@@ -137,7 +137,7 @@ class TargetState:
         if self.user is not None:
             raise InUseError(
                 f"{self.user} runs on {self.target.store.shown}",
-                "stop the deployment, then run it again; nothing was changed",
+                "stop the deployment, then run this again; nothing was changed",
             )
 
     def refuse_foreign(self) -> None:
@@ -147,14 +147,14 @@ class TargetState:
             names = ", ".join((*self.database.tables, *self.database.others)[:5])
             raise NotEmptyError(
                 f"{self.target.store.shown} holds tables that are not of this MLflow ({what}): {names}",
-                "use an empty database, or move them by hand; --replace does not touch them",
+                "use an empty database, or move them yourself; --replace does not touch them",
             )
 
     def refuse_occupied(self) -> None:
         contents = []
         if self.has_database:
-            tables, rows = len(self.database.tables), self.database.rows
-            contents.append(f"{self.target.store.shown} holds {tables} tables with {rows} rows")
+            tables, rows = counted(len(self.database.tables), "tables"), counted(self.database.rows, "rows")
+            contents.append(f"{self.target.store.shown} holds {tables} with {rows}")
         if self.contents is not None:
             contents.append(f"{self.target.saved_copies.shown} holds {self.contents}")
         if contents:
@@ -193,7 +193,7 @@ def _require_create(store: Database, *, replace: bool) -> None:
         )
     if replace and not schemas:
         raise CredentialsError(
-            f"{user} cannot create a schema in {store.shown}, to which --replace would move the tables",
+            f"{user} cannot create a schema in {store.shown}, which --replace needs for the saved copy",
             f"GRANT CREATE ON DATABASE {name} TO {user}, or restore into an empty database",
         )
 
@@ -201,10 +201,10 @@ def _require_create(store: Database, *, replace: bool) -> None:
 def _require_writable(folder: Path, setting: str) -> None:
     existing = _existing(folder)
     if not existing.is_dir():
-        raise ConfigurationError(f"{existing} is a file, not a folder", f"point {setting} elsewhere")
+        raise ConfigurationError(f"{existing} is a file, not a folder", f"set {setting} to another path")
     if not os.access(existing, os.W_OK | os.X_OK):
         raise CredentialsError(
-            f"{existing} is not writable", f"give this account write permission there, or point {setting} elsewhere"
+            f"{existing} is not writable", f"give this account write permission there, or set {setting} to another path"
         )
 
 
@@ -224,8 +224,8 @@ def refuse_tight(target: RestoreTarget, snapshot: Manifest, part: DatabasePart, 
         free = shutil.disk_usage(existing).free
         if free < size:
             raise StorageError(
-                f"the snapshot {snapshot.id} needs {amount(size)} in {existing}, and {amount(free)} are free",
-                "make room there; nothing was changed",
+                f"the snapshot {snapshot.id} needs {amount(size)} in {existing}, but only {amount(free)} are free",
+                "free disk space there; nothing was changed",
             )
 
 
@@ -235,7 +235,7 @@ def refuse_nesting(target: RestoreTarget, backups: str) -> None:
     if folder is None:
         inner, outer = backups.rstrip("/") + "/", target.destination.rstrip("/") + "/"
         if inner.startswith(outer):
-            raise ConfigurationError(f"the backups {backups} lie within the artifacts", "move them elsewhere")
+            raise ConfigurationError(f"the backups {backups} are within the artifacts", "move them elsewhere")
         return
     root = os.path.realpath(folder)
     for path, what in ((target.store.file, "the database"), (local_folder(backups), "the backups")):

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Protocol
 
 from mlflow_ae5_server.common.errors import DamagedError, StorageError, hint_for
-from mlflow_ae5_server.common.text import amount
+from mlflow_ae5_server.common.text import amount, counted
 
 RESERVED = ".mlflow-ae5-"  # names at the top of the destination that begin so are no artifacts
 JOURNAL = "restore.json"
@@ -43,9 +43,8 @@ class SavedSize:
     more: bool = False  # counting stopped at a limit, and there are more
 
     def __str__(self) -> str:
-        return (
-            f"{'more than ' if self.more else ''}{self.files} files ({amount(self.bytes)}), among them {self.example!r}"
-        )
+        files = f"{'more than ' if self.more else ''}{counted(self.files, 'files')}"
+        return f"{files} ({amount(self.bytes)}), such as {self.example!r}"
 
 
 class SavedCopies(Protocol):
@@ -223,7 +222,7 @@ def _is_folder(path: Path) -> bool:
 def damaged_journal(shown: str, what: str) -> DamagedError:
     return DamagedError(
         f"the restore journal of {shown} ({JOURNAL}) {what}",
-        "who else can write there? If no restore was interrupted and no saved copy is needed, move it away",
+        "check which other programs write there; if no restore was interrupted and no saved copy is needed, move it",
     )
 
 

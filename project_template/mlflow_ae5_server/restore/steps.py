@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from mlflow_ae5_server.common import progress
 from mlflow_ae5_server.common.errors import DamagedError, NotEmptyError, SchemaError
 from mlflow_ae5_server.common.report import say
-from mlflow_ae5_server.common.text import amount
+from mlflow_ae5_server.common.text import amount, counted
 from mlflow_ae5_server.database import dialects, migration, schema
 from mlflow_ae5_server.database.connection import connect_engine
 from mlflow_ae5_server.database.schema import inspect_schema
@@ -69,7 +69,7 @@ def begin(restore: Restore, observed: TargetState) -> None:
     journal, snapshot, stay = restore.journal, restore.source.snapshot.id, restore.matching is not None
     previous = journal.running
     if previous is not None and previous.snapshot == snapshot:
-        say(f"resuming the restore of {snapshot} started {previous.started} by {previous.started_by}: {previous.step}")
+        say(f"resuming the restore of {snapshot}, {previous.start}: {previous.step}")
         restore.resumed = not previous.is_saving
         return
     if not restore.replace:
@@ -120,7 +120,9 @@ def restore_artifacts(restore: Restore) -> None:
     """Write every file, read it back and compare it."""
     counts = restore.matching if restore.matching is not None else _write_artifacts(restore)
     restore.result.artifacts = counts
-    say(f"{counts.files} files ({amount(counts.bytes)}) are identical to the snapshot, {counts.written} written")
+    say(
+        f"{counted(counts.files, 'files')} ({amount(counts.bytes)}) identical to the snapshot, {counts.written} written"
+    )
     if restore.journal.require_running().step == "restore-artifacts":
         restore.journal.enter("load-database")
 
@@ -157,7 +159,8 @@ def load_database(restore: Restore) -> None:
         if dialects.state(store).kind != "empty":  # loaded, and different
             _save_unexpected_database(restore, observed, allowed=True)
         raise
-    say(f"{source.part.rows} rows in {len(source.part.tables)} tables are identical to the snapshot")
+    contents = f"{counted(source.part.rows, 'rows')} in {counted(len(source.part.tables), 'tables')}"
+    say(f"{contents} identical to the snapshot")
     restore.result.database_identical = True
 
 
@@ -166,8 +169,9 @@ def _save_unexpected_database(restore: Restore, observed: TargetState, *, allowe
     observed.refuse_foreign()
     if not allowed:
         raise NotEmptyError(
-            f"since the restore of {restore.source.snapshot.id} was interrupted, {observed.database.rows} rows that "
-            f"are not in the snapshot were written to {restore.target.store.shown}",
+            f"since the restore of {restore.source.snapshot.id} was interrupted, "
+            f"{counted(observed.database.rows, 'rows')} that are not in the snapshot were written to "
+            f"{restore.target.store.shown}",
             "run it again with --replace, which saves them",
         )
     name, store = new_name("failed"), restore.target.store

@@ -12,6 +12,7 @@ from typing import NoReturn
 from mlflow_ae5_server.common import progress
 from mlflow_ae5_server.common.errors import AbsentError, ConfigurationError, DamagedError, NotEmptyError
 from mlflow_ae5_server.common.report import say
+from mlflow_ae5_server.common.text import counted
 from mlflow_ae5_server.database import dialects
 from mlflow_ae5_server.restore.journal import (
     RestoreInProgress,
@@ -39,7 +40,7 @@ class UndoRestore:
             dialects.settle(self.target.store)  # refused before anything is written down
             begin(self)
         else:
-            say(f"resuming the undo started {running.started} by {running.started_by}: {running.step}")
+            say(f"resuming the undo {running.start}: {running.step}")
         running = self.journal.require_running()
         with progress.phase("save-data"):
             save_database(self)
@@ -67,9 +68,9 @@ class UndoRestore:
             copy = self.journal.find(running.original)
             if self.name is not None and (copy is None or copy.name != self.name):
                 raise ConfigurationError(
-                    f"{self.name} cannot be brought back now: a restore or an undo has not ended, whose saved copy is "
+                    f"{self.name} cannot be brought back now: a restore or undo is in progress with the saved copy "
                     f"{running.original or 'none'}",
-                    "finish that first",
+                    "finish it first",
                 )
         elif self.name is not None:
             copy = self.journal.find(self.name)
@@ -86,7 +87,7 @@ class UndoRestore:
             names = ", ".join(other.name for other in self.journal.saved)
             raise AbsentError(
                 f"no saved copy{f' {self.name}' if self.name else ''} next to {self.target.saved_copies.shown}: "
-                "there is nothing to bring back",
+                "nothing to bring back",
                 f"there are: {names}" if names else "only data that `restore --replace` saved can be brought back",
             )
         return copy
@@ -95,7 +96,7 @@ class UndoRestore:
         others = [copy.name for copy in self.journal.saved if copy is not undone]
         earlier = f"; for an earlier state, use one of {', '.join(others)}" if others else ""
         raise AbsentError(
-            f"the last restore is undone already; the data before that undo is saved as {undone.name}",
+            f"the last restore has already been undone; the data before that undo is saved as {undone.name}",
             f"to revert the undo, use --undo --saved {undone.name}{earlier}",
         )
 
@@ -113,7 +114,7 @@ class UndoRestore:
             )
         elif observed.has_database and copy.name in dialects.saved_names(self.target.store):
             raise NotEmptyError(
-                f"since the restore was interrupted, {observed.database.rows} rows were written to "
+                f"since the restore was interrupted, {counted(observed.database.rows, 'rows')} were written to "
                 f"{self.target.store.shown}",
                 "run that restore again with --replace first",
             )
@@ -140,7 +141,7 @@ class UndoRestore:
         if missing:
             raise DamagedError(
                 f"according to the restore journal {copy.name} has the {' and the '.join(missing)}, but they are gone",
-                "did somebody delete them, or was another MLFLOW_BACKEND_STORE_URI set for that restore?",
+                "check whether they were deleted, and whether MLFLOW_BACKEND_STORE_URI is the same as for that restore",
             )
 
 

@@ -98,7 +98,7 @@ def load(store: Database, registry: Database, artifact_root: str, destination: s
             if schema_of(store).state == "empty":
                 refuse_unfinished(destination)
                 character_sets.require_database(store)
-                say(f"initialising the empty database {store.shown}")
+                say(f"creating the tables in the empty database {store.shown}")
             initialize_backend_stores(store.uri, registry.uri, artifact_root)
     else:
         require_current(schema, store)
@@ -134,7 +134,7 @@ def refuse_unfinished(destination: str) -> None:
     except UnfinishedError:
         raise
     except ProjectError as error:  # a kind of store that restores do not support, or one that does not answer now
-        say(f"note: cannot tell whether a restore is running: {error.message}")
+        say(f"note: unable to determine whether a restore is running: {error.message}")
 
 
 def _warn_of_character_sets(store: Database) -> None:

@@ -78,10 +78,10 @@ class Supervisor:
         if number in _STOP:
             self._stop(f"received {signal.Signals(number).name}", signal.SIGTERM)
         elif number == signal.SIGHUP:
-            self._say("received SIGHUP: nothing to reload, restart the deployment to change settings")
+            self._say("received SIGHUP, which has no effect: restart the deployment to change settings")
         self._reap(mask)
         if self._deadline is not None and time.monotonic() > self._deadline:
-            self._say(f"workers did not end within {self._grace:g} s: killing them")
+            self._say(f"workers did not stop within {self._grace:g} s: killing them")
             self._signal_all(signal.SIGKILL)
 
     def _stop(self, reason: str, number: int) -> None:
@@ -110,11 +110,13 @@ class Supervisor:
                 self._exit_code = code
                 self._stop(f"worker {pid} could not start", signal.SIGTERM)
             elif self._restarts.allowed(time.monotonic()):
-                self._say(f"worker {pid} ended with {code}: starting another")
+                self._say(f"worker {pid} exited with code {code}; starting another")
                 self._fork(mask)
             else:
                 self._exit_code = code if code > 0 else 1
-                self._stop(f"worker {pid} ended with {code}, and others shortly before: giving up", signal.SIGTERM)
+                self._stop(
+                    f"worker {pid} exited with code {code}, like others shortly before; giving up", signal.SIGTERM
+                )
 
     def _signal_all(self, number: int) -> None:
         for pid in self._workers:

@@ -276,7 +276,7 @@ def test_files_that_are_no_databases(native: dict[str, Database], empty: Callabl
         assert dialects.state(target).kind == "foreign"
         with pytest.raises(NotEmptyError):
             dialects.load(part, objects, target)
-    with pytest.raises(DamagedError, match="not a sound SQLite database"):
+    with pytest.raises(DamagedError, match="not a valid SQLite database"):
         dialects.dump(text, objects)
 
 

@@ -146,7 +146,7 @@ def test_a_page_that_is_not_ours_is_ignored(data: Data, capsys: Any) -> None:
     assert (victim / "a").is_file()
     assert data.has_files(run)
     if not data.uri.startswith("sqlite"):  # there, pages are beside the database
-        assert capsys.readouterr().err.count("not a page of our journal") == 3
+        assert capsys.readouterr().err.count("not a page of the collection's journal") == 3
 
 
 @pytest.mark.parametrize("where", ["page written", "before commit", "rows deleted", "folder removed"])

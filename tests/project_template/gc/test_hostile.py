@@ -52,7 +52,7 @@ def test_a_database_that_goes_away_half_way_is_named_and_the_next_run_finishes(
     ended = data.collect(step=cut)
 
     assert (ended["exit_code"], ended["outcome"]) == (10, "failed")
-    assert "cannot be worked on" in ended["error"]
+    assert "cannot be used" in ended["error"]
     left = data.column("SELECT run_uuid FROM runs")
     assert sorted(left) == sorted([*runs, kept])
     assert all(data.has_files(run) for run in left)

@@ -42,7 +42,7 @@ def test_nothing_is_collected_while_a_restore_is_interrupted(on_file: Data, step
     fields = on_file.collect(**REMOVE)
 
     assert (fields["exit_code"], fields["outcome"]) == (22, "failed")
-    assert "started 2026-01-02T03:04:05+00:00 by elsewhere:1, has not ended" in fields["error"]
+    assert "started 2026-01-02 03:04 UTC by elsewhere:1, has not finished" in fields["error"]
     assert left_alone(on_file, fields, run)
     assert orphan.is_file()
     assert on_file.collect(dry_run=True)["exit_code"] == 22
@@ -78,7 +78,7 @@ def test_no_tables_are_made_where_a_restore_will_put_its_own(tmp_path: Path) -> 
     data = Data(f"sqlite:///{tmp_path}/new.sqlite", tmp_path)
     interrupted_restore(data)
     variables = {"MLFLOW_BACKEND_STORE_URI": data.uri, "MLFLOW_ARTIFACTS_DESTINATION": str(data.artifacts)}
-    with pytest.raises(UnfinishedError, match="has not ended"):
+    with pytest.raises(UnfinishedError, match="has not finished"):
         database_upgrade.run(settings.resolve(variables, {}, {}), Report("DatabaseUpgrade"), False)
 
 

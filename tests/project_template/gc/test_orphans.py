@@ -111,18 +111,18 @@ def test_what_looks_like_the_store_of_another_database_is_left_alone(
     shown = on_file.collect(MLFLOW_TRACKING_GC_ORPHANS="show")
     message = capsys.readouterr().out
     fields = on_file.collect(MLFLOW_TRACKING_GC_ORPHANS=mode)
-    verb = "will remove" if removed else "found"
-    assert f"{verb} 2 artifact folders without a row" in capsys.readouterr().out
+    verb = "deleting" if removed else "found"
+    assert f"{verb} 2 orphaned artifact folders" in capsys.readouterr().out
 
     assert (shown["exit_code"], shown["orphans"]["remaining"]) == (0, 2)
     assert all(file.parent.parent.name in message for file in files)
     doubted = rows < 2 + young
-    assert ("none would be removed" in message, "guard" in shown["orphans"]) == (doubted, doubted)
+    assert ("nothing would be deleted" in message, "guard" in shown["orphans"]) == (doubted, doubted)
     assert fields["orphans"]["removed"] == removed
     assert [file.is_file() for file in files] == [not removed] * 2
     assert (fields["exit_code"], fields["outcome"]) == ((0, "done") if removed else (23, "incomplete"))
     if not removed:
-        why = "belongs to this database" if not rows else f"{2 + young} artifact folders without a row, and {rows} with"
+        why = "belongs to this database" if not rows else f"{2 + young} orphaned artifact folders, and only {rows}"
         assert why in fields["orphans"]["guard"]
 
 

@@ -27,7 +27,7 @@ def test_what_goes_is_printed_with_its_name_size_and_reason(data: Data, capsys: 
         rf"  {unnamed}  5 bytes  of experiment 0, {since}\n",
         rf'  {whole}  "experiment {whole}" {since}\n',
         rf"  {with_it}.*  of experiment {whole}, which goes as a whole\n",
-        r"would remove 2 runs, 10 bytes of artifacts\n",
-        r"would remove 1 experiment\n",
+        r"would delete 2 runs, 10 bytes of artifacts\n",
+        r"would delete 1 experiment\n",
     ):
         assert re.search(words, reported), f"{words} is not in\n{reported}"

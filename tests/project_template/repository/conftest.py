@@ -65,7 +65,7 @@ class Server:
         self.says.clear()
         destination = destination or str(self.artifacts)
         source = source or open_artifacts(destination, self.database)
-        backup_options = BackupOptions(say=self.says.append, **options)
+        backup_options = BackupOptions(say=self.says.append, warn=self.says.append, **options)
         return create_snapshot(self.repository(backend), self.database, source, destination, dump, backup_options)
 
     def entries(self, manifest):

@@ -199,14 +199,14 @@ def test_backups_among_the_artifacts_are_refused(server, backend):
     server.write("a", b"a")
     code, report = server.job("create", MLFLOW_TRACKING_BACKUP_DESTINATION=str(server.folder / backend))
     assert code == ConfigurationError.exit_code
-    assert "lie in each other" in report["error"]
+    assert "overlap" in report["error"]
     assert list(server.artifacts.iterdir()) == [server.artifacts / "a"]
 
 
 def test_a_folder_with_other_files_is_refused_and_unchanged(server):
     Path(server.backend).mkdir()
     (Path(server.backend) / "thesis.tex").write_text("mine")
-    with pytest.raises(StorageError, match=r"holds something else: thesis\.tex"):
+    with pytest.raises(StorageError, match=r"contains something else: thesis\.tex"):
         server.back_up()
     assert [file.name for file in Path(server.backend).iterdir()] == ["thesis.tex"]
 

@@ -196,7 +196,7 @@ def test_a_missing_blob_damages_all_snapshots_that_use_it_until_it_is_back(serve
     assert whole.id in plan.kept
 
     file.write_bytes(content)
-    with pytest.raises(ConfigurationError, match="nothing is known to be wrong"):
+    with pytest.raises(ConfigurationError, match="is not known to be damaged"):
         prune.prune(repository, prune.RetentionPolicy(), apply=True, drop=[shared[2].id])
     file.unlink()
     server.back_up(now=later)

@@ -59,7 +59,7 @@ def test_a_store_that_had_artifacts_at_the_last_backup_is_not_empty_now(server, 
 
     code, report = server.job("create --allow-external")
     assert (code, report["outcome"]) == (StorageError.exit_code, "failed")
-    assert f"no artifact at all in {server.artifacts}" in report["error"]
+    assert f"no artifacts in {server.artifacts}" in report["error"]
     assert f"the snapshot {first['snapshot']} has 1 artifact" in report["error"]
     listed = server.job("list")[1]
     assert ([one["snapshot"] for one in listed["snapshots"]], listed["unfinished"]) == ([first["snapshot"]], [])
@@ -80,7 +80,7 @@ def test_an_empty_snapshot_that_was_not_intended_allows_no_other(server, note):
     if note is not None:
         Path(server.backend, "meant-empty.json").write_bytes(note)
     models(server, PLACED.format(HERE, HERE))
-    with pytest.raises(StorageError, match="no artifact at all"):
+    with pytest.raises(StorageError, match="no artifacts in"):
         server.back_up()
 
 
@@ -147,7 +147,7 @@ def test_missing_runs_are_refused_or_reported(server, before, left, result):
     server.sql(f"DELETE FROM runs WHERE CAST(run_uuid AS INTEGER) > {left}")  # noqa: S608
     seen = []
     if result == "refused":
-        with pytest.raises(StorageError, match=f"no run at all in .*, but the snapshot {first.id} has 21 runs"):
+        with pytest.raises(StorageError, match=f"no runs in .*, but the snapshot {first.id} has 21 runs"):
             server.back_up()
         assert [one.id for one in server.repository().snapshots()] == [first.id]
         assert server.repository().unfinished() == []

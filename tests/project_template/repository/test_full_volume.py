@@ -84,7 +84,7 @@ def test_a_prune_without_any_space_says_what_to_do(server):
     before = server.objects()
     with pytest.raises(NoRoomError, match="no space left") as failed:
         prune.prune(server.repository(Small(Path(server.backend))), RetentionPolicy(last=1), apply=True)
-    assert "by something else than backups" in failed.value.hint
+    assert "something other than backups" in failed.value.hint
     assert server.objects() == before
     assert [file.stat().st_size for file in lease_files(server)] == [0], "which keeps nobody out"
     assert prune.prune(server.repository(), RetentionPolicy(last=1), apply=True).removed

@@ -107,7 +107,7 @@ def test_a_folder_with_a_tmp_of_somebody_is_no_empty_destination(server):
     theirs = Path(server.backend, "tmp", "thesis.tex")
     theirs.parent.mkdir(parents=True)
     theirs.write_text("mine")
-    with pytest.raises(StorageError, match=r"holds something else: tmp/thesis\.tex"):
+    with pytest.raises(StorageError, match=r"contains something else: tmp/thesis\.tex"):
         server.back_up()
     assert [*Path(server.backend).rglob("*")] == [theirs.parent, theirs]
 

@@ -14,7 +14,7 @@ def test_a_restore_interrupted_while_the_backup_waited_stops_it(server):
         RestoreInProgress("load-database", "20260102T030405Z-abcdef", "2026-01-02T03:04:05+00:00", "elsewhere:1")
     )
 
-    with pytest.raises(UnfinishedError, match="has not ended"):  # the job's own check comes before the lock
+    with pytest.raises(UnfinishedError, match="has not finished"):  # the job's own check comes before the lock
         server.back_up()
 
     assert [one.id for one in server.repository().snapshots()] == [whole.id]
@@ -24,7 +24,7 @@ def test_a_restore_interrupted_while_the_backup_waited_stops_it(server):
     moved = file.rename(file.with_name("moved"))  # interrupted before the new database was created
     code, report = server.job("create")
     assert (code, report["outcome"]) == (22, "failed")
-    assert "has not ended" in report["error"]
+    assert "has not finished" in report["error"]
     assert "a restore of the snapshot 20260102T030405Z-abcdef" in report["interrupted_restore"]
     moved.rename(file)
     journal_file.end()

@@ -223,7 +223,7 @@ def test_nothing_is_removed_where_no_snapshot_is_whole(server, what, words):
     code, report = server.job(f"prune {words}")
     assert code == DamagedError.exit_code
     assert all(f"{manifest.id}: 1 object missing" in report["error"] for manifest in taken)
-    assert "nothing is removed" in report["error"]
+    assert "nothing was deleted" in report["error"]
     assert (server.objects(), len(server.repository().snapshots())) == (before, 2)
     assert bool(damage.recorded(server.repository().backend)) == ("--yes" in words)
     assert server.job(f"prune {words}")[1]["error"] == report["error"], "though it is known by now"

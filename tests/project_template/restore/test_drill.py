@@ -94,7 +94,7 @@ def test_a_role_without_the_right_to_create_a_schema_gets_an_sqlite_file(tmp_pat
     postgres.sql(f'CREATE DATABASE "{name}"')  # not the role's own
     done = damaged(tmp_path, home_at, pilot, postgres.uri(name)).job("drill")
     assert done["dialect"] == {"source": "sqlite", "target": "sqlite"}
-    assert "using an SQLite file instead of" in capsys.readouterr().err
+    assert "an SQLite file was used instead of" in capsys.readouterr().err
 
 
 def damaged(tmp_path, home_at, pilot, uri=""):

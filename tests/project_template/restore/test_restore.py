@@ -131,7 +131,7 @@ def test_what_the_target_holds_is_named(held: str, here: Any, pilot: Any) -> Non
         (here.artifacts / "7" / "precious.bin").write_bytes(b"12345")
     message = refused(here, NotEmptyError)
     assert ("tables with" in message) == (held != "artifacts")
-    assert ("1 files (5 bytes), among them 'precious.bin'" in message) == (held != "database")
+    assert ("1 file (5 bytes), such as 'precious.bin'" in message) == (held != "database")
     assert "--replace" in message
 
 

@@ -56,15 +56,15 @@ def words(state: ProgressState, now: float, width: int | None = None) -> list[tu
         else:
             parts.append((8, state.text, ""))
         return _fitted(parts, width)
-    inner = f"step {phase.step} of {phase.steps}" if phase.step else ""
-    outer = f"{state.text} ({state.step})" if state.step and inner else state.step
-    parts += [(3, outer, "dim"), (7, inner, "dim"), (8, phase.text, "")]
+    number = f"{phase.step} of {phase.steps}" if phase.step else ""
+    inner = f"{phase.text} ({number})" if number and state.step else phase.text
+    parts += [(5, state.step or (number and f"step {number}"), "dim"), (8, inner, "")]
     if phase.done is not None:
         total = phase.total if phase.total and phase.total >= phase.done else None
-        bar = (5, "", "bar") if total else (0, "", "")
+        bar = (6, "", "bar") if total else (0, "", "")
         rate = phase.done / phase.seconds if phase.seconds and phase.seconds >= _STEADY else 0.0
         left = f"{seconds_of((total - phase.done) / rate)} left" if total and rate and not phase.ended else ""
-        parts += [bar, (6, amount(phase.done, total, phase.unit) if total or phase.done else "", "")]
+        parts += [bar, (7, amount(phase.done, total, phase.unit) if total or phase.done else "", "")]
         parts += [(2, f"{amount(rate, None, phase.unit)}/s" if rate >= 1 else "", "dim"), (4, left, "")]
     return _fitted(parts, width, phase)
 

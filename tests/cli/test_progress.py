@@ -35,13 +35,13 @@ LINES = [
     (
         ProgressState("restore", "stage 7 of 14", down_since=2.0, phase=COPYING),
         160,
-        "12 s  server down for 10 s  restore (stage 7 of 14)  step 2 of 3  copying artifacts  "
+        "12 s  server down for 10 s  stage 7 of 14  copying artifacts (2 of 3)  "
         "███████░░░░░░░░░░░░░░░░░░░░░░░  210 of 800 MB  35.0 MB/s  16 s left",
     ),
     (
         ProgressState("restore", "stage 7 of 14", down_since=2.0, phase=COPYING),
         80,
-        "12 s  server down for 10 s  step 2 of 3  copying artifacts  210 of 800 MB",
+        "12 s  server down for 10 s  copying artifacts (2 of 3)  ██░░░░░░░  210 of 800 MB",
     ),
     (
         ProgressState("upgrade", phase=Phase("migrating the schema", 3, 4)),
@@ -157,7 +157,7 @@ def test_the_position_is_what_ran_last():
     assert line.position() == "stage 7 of 14, recovery"
     line.phase(COPYING)
     line.waiting("the run to stop")
-    assert line.position() == "recovery (stage 7 of 14), step 2 of 3, copying artifacts"
+    assert line.position() == "stage 7 of 14, copying artifacts (2 of 3)"
 
 
 def test_a_phase_that_has_ended_gives_way_to_what_is_awaited_next():

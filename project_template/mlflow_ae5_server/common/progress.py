@@ -28,7 +28,7 @@ class Phase:
         self.total: int | None = None
         """None while it is not known."""
         self.on_slow: Callable[[], None] | None = None
-        """Called once, when the phase has run for so long that its first line is due."""
+        """Called once, when the phase has run for half the time to its next line."""
         self._report, self._clock, self._every = report, clock, every
         self._lock = threading.Lock()
         self._started = clock()
@@ -37,12 +37,12 @@ class Phase:
     def advance(self, number: int = 1) -> None:
         with self._lock:
             self.done += number
-            now = self._clock()
-            if now < self._next:
-                return
-            self._next = now + self._every
-            slow, self.on_slow = self.on_slow, None
-            self._report(self.done, self.total, now - self._started)
+            now, slow = self._clock(), None
+            if self.on_slow is not None and now >= self._started + self._every / 2:
+                slow, self.on_slow = self.on_slow, None
+            if now >= self._next:
+                self._next = now + self._every
+                self._report(self.done, self.total, now - self._started)
         if slow is not None:
             slow()
 

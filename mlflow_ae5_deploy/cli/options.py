@@ -102,7 +102,7 @@ Verbose = Annotated[
         "-v",
         count=True,
         show_default=False,
-        help="Log steps and requests; -vv adds their contents.",
+        help="Log steps, requests and jobs; -vv adds their contents.",
     ),
 ]
 Traceback = Annotated[bool, _common("--traceback", help="Show the Python traceback of an error.")]

@@ -54,6 +54,14 @@ class SkippedItem:
     why: str = ""
 
 
+@dataclass(frozen=True)
+class Orphans:
+    """Artifact folders without a row in the database."""
+
+    removed: int = 0
+    removed_bytes: int = 0
+
+
 @dataclass(frozen=True, kw_only=True)
 class GcReport(Report):
     dry_run: bool | None = None
@@ -62,6 +70,7 @@ class GcReport(Report):
     runs: GcCount | None = None
     experiments: GcCount | None = None
     logged_models: GcCount | None = None
+    orphans: Orphans | None = None
     bytes: int | None = None
     skipped: tuple[SkippedItem, ...] = ()
     skipped_total: int | None = None

@@ -9,6 +9,7 @@ from mlflow_ae5_deploy.common.text import counted, size
 from mlflow_ae5_deploy.jobs.reports import (
     BackupReport,
     DrillReport,
+    GcCount,
     GcReport,
     Report,
     RestoreReport,
@@ -59,14 +60,22 @@ def _collected(report: GcReport) -> str:
     if report.outcome == "skipped":
         return "skipped: another collection is running"
     if report.outcome == "dry-run":
-        due = ", ".join(counted(number.due - number.remaining, name) for name, number in counts.items())
-        return f"would delete {due or 'nothing known'}{freed}{skipped}"
+        due = [counted(number.due - number.remaining, name) for name, number in counts.items() if number.due]
+        return f"would delete {', '.join(due) or 'nothing'}{freed}{skipped}"
     if not counts:
         return ""
-    removed = ", ".join(f"{number.removed} of {number.due} {name}" for name, number in counts.items())
+    if report.orphans and report.orphans.removed:
+        folders = counted(report.orphans.removed, "orphaned artifact folders")
+        freed += f"; {folders} ({size(report.orphans.removed_bytes)})"
+    removed = [_removed(number, name) for name, number in counts.items() if number.due]
     # A collection may do without the server; the reason may be an invalid token.
     alone = "" if report.server in ("", "ok") else f"; without the server: {report.server}"
-    return f"deleted {removed}{freed}{skipped}{alone}"
+    what = f"deleted {', '.join(removed)}" if removed else "no run or experiment to delete"
+    return f"{what}{freed}{skipped}{alone}"
+
+
+def _removed(number: GcCount, name: str) -> str:
+    return f"{number.removed} of {counted(number.due, name)}" if number.remaining else counted(number.removed, name)
 
 
 def _skipped(report: GcReport) -> str:

@@ -142,7 +142,7 @@ class TestHealthy:
 class TestLastCollection:
     @pytest.mark.parametrize(
         ("outcome", "code", "exit_code", "message"),
-        [("done", 0, 0, "deleted 3 of 3 runs"), ("failed", 10, 20, "the job reports failed, exit code 10")],
+        [("done", 0, 0, "deleted 3 runs"), ("failed", 10, 20, "the job reports failed, exit code 10")],
     )
     def test_the_last_line_of_its_log_is_its_result(self, bench, capsys, outcome, code, exit_code, message):
         line = f"unix: 'echo {REPORT % (outcome, code)}; exit {code}'".replace('"', '\\"').replace("'", '"')

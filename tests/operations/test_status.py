@@ -47,7 +47,7 @@ from tests.runbook.runbook_support import OURS, Doors, Lists, context, deploymen
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 HOUR = timedelta(hours=1)
-RAN = LastRun("a2-1", "completed", NOW - HOUR, "done", True, "deleted 3 of 3 runs")
+RAN = LastRun("a2-1", "completed", NOW - HOUR, "done", True, "deleted 3 runs")
 BROKEN = replace(RAN, passed=False, message="no token")
 UNREPORTED = replace(RAN, passed=None, message="no report")
 STORED = StoredToken("mlflow-service", deployment().id, NOW - HOUR, None, NOW - HOUR)

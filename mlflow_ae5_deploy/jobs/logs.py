@@ -18,7 +18,8 @@ _log = logging.getLogger(__name__)
 _ANCHOR = 20  # lines that locate the end of what was shown, in a log that lost its beginning
 _VISIBLE = 60.0  # seconds until a run that was just started must be listed
 _SETTINGS = "settings ("  # the start of a job's table of settings
-_SANDBOX = "[sandbox] "  # the start of a note on what a sandbox does otherwise than a real AE5
+# The starts of lines of the platform: that the job starts, and how a sandbox differs from a real AE5.
+_PLATFORM = ("The project is ready to run commands.", "[sandbox] ")
 _LAGGING = 3  # more reads after a run's end: the log may come later than the state
 
 OnLine = Callable[[str], None]
@@ -63,7 +64,7 @@ class LogTail:
 class JobLog:
     """Passes the lines of a job's log on: progress lines to the display, what the job itself writes to `show`.
 
-    Not shown: its settings, its report, and the notes of a sandbox.
+    Not shown: its settings, its report, and lines of the platform.
     """
 
     def __init__(self, show: OnLine, on_phase: Callable[[Phase], None] = lambda _phase: None) -> None:
@@ -74,7 +75,7 @@ class JobLog:
         self._in_settings = line.startswith(_SETTINGS) or (self._in_settings and line.startswith("  "))
         if (phase := progress.parse(line)) is not None:
             self._on_phase(phase)
-        elif not (self._in_settings or line.startswith(_SANDBOX) or last_line(line)):
+        elif not (self._in_settings or line.startswith(_PLATFORM) or last_line(line)):
             self._show(line)
 
 

@@ -64,4 +64,4 @@ class TestForeignRelease:
         assert FOLDER not in bundled.err
         assert_error(refused, 20, "stage 8 (deploy)", "another database than the configured one", "sqlite own.db")
         (deployment,) = bench.owner().get("deployments")
-        assert "Nothing is mounted" in bench.owner().get(f"deployments/{deployment['id']}/logs")["app"]
+        assert "is not mounted; the secrets" in bench.owner().get(f"deployments/{deployment['id']}/logs")["app"]

@@ -21,11 +21,10 @@ from mlflow_ae5_deploy.sandbox.project_file import (
 )
 
 STORAGE_URL = "http://anaconda-enterprise-ap-storage/projects"
-NOTICE = "[sandbox] Commands run with {python} and its packages; the env_spec {spec!r} is neither solved nor checked."
+NOTICE = "[sandbox] Commands run with {python} and its packages; the environment {spec!r} is not created or checked."
 READY = "The project is ready to run commands."
 NO_MOUNT = (
-    "[sandbox] Nothing is mounted at /var/run/secrets/user_credentials: the secrets are in the folder that "
-    "MLFLOW_AE5_SECRETS_DIR names."
+    "[sandbox] /var/run/secrets/user_credentials is not mounted; the secrets are in the folder MLFLOW_AE5_SECRETS_DIR."
 )
 _INHERITED = ("LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR", "LD_LIBRARY_PATH")
 _PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy")
@@ -76,7 +75,7 @@ def _link_data(core: SandboxCore, item: SandboxProcess, folder: Path) -> list[st
     """Link `data` to the account's volume, unless the project has files there."""
     link = folder / "data"
     if link.is_dir() and not link.is_symlink() and any(link.iterdir()):
-        return ["[sandbox] The project brings its own `data` folder: nothing in it will survive a restart."]
+        return ["[sandbox] The project has a `data` folder of its own, whose content is lost at a restart."]
     if link.is_dir() and not link.is_symlink():
         link.rmdir()
     link.unlink(missing_ok=True)

@@ -33,7 +33,7 @@ def test_undo_brings_the_replaced_data_back(filled: Any, pilot: Any) -> None:
     assert undone["saved_copy"] in dialects.saved_names(home.store)  # the replaced data is not lost either
     assert home.tree(home.artifacts.with_name(f"artifacts.{undone['saved_copy']}")) == later[1]
 
-    assert "is undone already" in refused(home, AbsentError, "--undo")
+    assert "has already been undone" in refused(home, AbsentError, "--undo")
     assert undone["saved_copy"] in refused(home, AbsentError, "--drop-saved", "saved_20200101_000000_000000")
     assert home.restore("--drop-saved", undone["saved_copy"])["deleted"]["name"] == undone["saved_copy"]
     assert "nothing to bring back" in refused(home, AbsentError, "--undo")
@@ -61,7 +61,7 @@ def test_an_undo_can_be_undone_and_is_not_repeated_unnamed(here: Any, pilot: Any
     undone = here.restore("--undo")["saved_copy"]
     assert (dialects.digests(here.store), here.files()) == later
     message = refused(here, AbsentError, "--undo")
-    assert "is undone already" in message
+    assert "has already been undone" in message
     assert f"--saved {undone}; for an earlier state, use one of {first}" in message
     assert second not in message
 

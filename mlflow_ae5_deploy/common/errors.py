@@ -227,9 +227,7 @@ class SchemaMismatch(JobFailed):
 
 class RolledBack(DeployError):
     exit_code = 29
-    usual_remedy = (
-        "The server is as before. Fix the cause, then run this again; `upgrade --rehearse` tries it on a copy."
-    )
+    usual_remedy = "Fix the cause, then run this again; `upgrade --rehearse` tries it on a copy."
 
 
 class RollbackFailed(DeployError):

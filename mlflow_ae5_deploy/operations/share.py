@@ -79,8 +79,8 @@ def kept_by_install(added: Sequence[Pair], configured: set[Pair]) -> tuple[str, 
     if not own:
         return ()
     return (
-        f"Not in the configuration: {_names(own)}. `install` keeps them, but shares a recreated deployment only with "
-        f"those of the configuration. To keep them, add to sharing: {_lines(own)}.",
+        f"Not in the configuration: {_names(own)}. `install` does not share a recreated deployment with them. To keep "
+        f"them, add to sharing: {_lines(own)}.",
     )
 
 
@@ -90,8 +90,8 @@ def undone_by_install(removed: Sequence[Pair], configured: set[Pair]) -> tuple[s
     if not back:
         return ()
     return (
-        f"In the configuration: {_names(back)}. The next `install` will share with them again. "
-        f"To prevent that, remove from sharing: {_lines(back)}.",
+        f"Still in the configuration: {_names(back)}. The next `install` will share with them again. To prevent that, "
+        f"remove from sharing: {_lines(back)}.",
     )
 
 
@@ -124,7 +124,7 @@ def _write(context: Context, deployment_id: str, changes: Sequence[SharingChange
     except DeadlineExceeded:
         seen = _present(context, deployment_id)
         raise StageFailed(
-            f"The platform shows other sharing than was set: {_names(sorted(seen)) or 'nobody'}.", stage=13
+            f"The platform lists other users and groups than were set: {_names(sorted(seen)) or 'nobody'}.", stage=13
         ) from None
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
+from mlflow_ae5_deploy.render.format import Mark
+
 if TYPE_CHECKING:
     from mlflow_ae5_deploy.operations.share import ShareChange, ShareResult
     from mlflow_ae5_deploy.render.console import Reporter
@@ -14,14 +16,14 @@ def show_sharing(verb: str, reporter: Reporter, shared: tuple[ShareResult, ...],
     """change: None where sharing was only listed."""
     if change is not None:
         for one in change.changes:
-            reporter.hanging("+ ", one.phrase, "cyan")
+            reporter.marked(Mark.CHANGE, one.phrase)
         if not change.changes:
-            reporter.line("Unchanged", style="green")
+            reporter.marked(Mark.OK, "Unchanged")
     reporter.line("Shared with" if shared else "Shared with nobody")
     for item in shared:
-        reporter.line(f"  {item.kind:<5} {item.name}" + ("" if item.configured else "   (not in the configuration)"))
+        reporter.line(f"  {item.kind:<5}  {item.name}" + ("" if item.configured else " (not in the configuration)"))
     for note in change.notes if change else ():
-        reporter.note(note, style="yellow")
+        reporter.note(f"{Mark.WARNING.sign} {note}", style=Mark.WARNING.style)
     reporter.document(
         verb,
         "done" if change is None else "changed" if change.changes else "unchanged",

@@ -5,34 +5,48 @@ from __future__ import annotations
 import shlex
 from typing import Any
 
+from mlflow_ae5_deploy.common.text import counted
 from mlflow_ae5_deploy.jobs.reports import UpgradeReport
 from mlflow_ae5_deploy.jobs.result import JobResult
 from mlflow_ae5_deploy.operations.upgrade.apply import UpgradeResult
 from mlflow_ae5_deploy.operations.upgrade.plan import UpgradePlan, schema
 from mlflow_ae5_deploy.render.console import SCHEMA, Reporter
+from mlflow_ae5_deploy.render.format import Mark
 
 
 def show_changes(reporter: Reporter, planned: UpgradePlan) -> None:
+    reporter.line(f"Upgrade project {planned.project.name}", style="bold")
     for title, (now, then) in (("Release", planned.release), ("MLflow", planned.mlflow)):
-        reporter.line(f"  {title:<9} {now}" + (f" → {then}" if now != then else ", unchanged"))
+        reporter.hanging(f"  {title:<9} ", f"{now} → {then}" if now != then else f"{now} (unchanged)")
+    for line in planned.differences:
+        reporter.hanging(" " * 12, line)
 
 
 def show_rehearsal(reporter: Reporter, job_result: JobResult[UpgradeReport]) -> None:
-    reporter.line(f"  {'Schema':<9} {job_result.message}")
-    for step in job_result.report.migrations:
-        reporter.hanging("            ", f"{step.revision}  {step.what}".rstrip())
+    report = job_result.report
+    schema = job_result.message
+    if report.revision and report.revision == report.expected_revision:
+        schema = f"{report.revision} (unchanged)"
+    elif report.revision and report.expected_revision:
+        number, seconds = counted(len(report.migrations), "migrations"), report.migration_seconds or 0
+        schema = f"{report.revision} → {report.expected_revision} ({number}, {seconds:.1f} s on a copy)"
+    reporter.hanging(f"  {'Schema':<9} ", schema)
+    for step in report.migrations:
+        reporter.hanging(" " * 12, f"{step.revision}  {step.what}".rstrip())
 
 
-def show_upgraded(reporter: Reporter, done: UpgradeResult, release: str) -> None:
-    reporter.line(f"Upgraded to {release}, and verified.", style="bold")
-    if done.downtime is not None:
-        reporter.line(f"  Downtime    {done.downtime:.0f} s, including verification")
-    reporter.line(f"  Snapshot    {done.snapshot}, made after the stop")
-    reporter.line(f"  Archive     {done.kept_archive}, the previous release")
-    reporter.line("  To return to the previous release and data, from these two:")
+def show_upgraded(reporter: Reporter, done: UpgradeResult, release: str, program: str) -> None:
+    """program: how the reader calls this tool."""
+    downtime = f" Downtime {done.downtime:.0f} s, including verification." if done.downtime is not None else ""
+    reporter.line()
+    reporter.marked(Mark.OK, f"Upgraded to {release}.{downtime}")
+    reporter.hanging("  Snapshot    ", f"{done.snapshot} (made after the stop)")
+    reporter.hanging("  Archive     ", f"{done.kept_archive} (the previous release)")
+    reporter.marked(Mark.WARNING, "Earlier tokens are invalid. Users get a new one with `env --show-token`.")
+    reporter.line()
+    reporter.line("To return to the previous release and data", style="bold")
     words = ["restore", "--snapshot", done.snapshot, "--release", done.kept_archive, "--replace", "--stop-server"]
-    reporter.line(f"    mlflow-ae5-deploy {reporter.command(shlex.join(words))}")
-    reporter.line("Tell your users: tokens of the previous deployment are invalid.")
+    reporter.line(f"  {program} {reporter.command(shlex.join(words))}")
 
 
 def upgrade_data(

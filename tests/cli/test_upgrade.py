@@ -139,7 +139,7 @@ class TestForward:
 
         back = upgrade(site, capsys, "--yes")
 
-        assert_error(back, 29, "Rolled back to release first.tar.gz: its data", "verified")
+        assert_error(back, 29, "Rolled back to release first.tar.gz: data and endpoint", "verified")
         assert "the server cannot start" in back.err
         assert "continues" not in back.err
         assert data(site) == BEFORE
@@ -160,8 +160,9 @@ class TestForward:
 
         assert_error(shown, 14, "Not confirmed", "--yes")
         assert "MLflow    3.17.2 → 3.18.0" in shown.out
-        assert "the schema would change from schema-1 to schema-2: 1 migration in 0.2 s on a copy" in shown.out
-        assert "every token issued so far is invalidated" in shown.err
+        assert "Schema    schema-1 → schema-2 (1 migration, 0.2 s on a copy)" in shown.out
+        assert "the migration (0.2 s on a copy) and the start" in shown.err
+        assert "all tokens are invalidated" in shown.err
         assert running(site)["id"] == before
         assert_is_first(site, capsys)
 

@@ -65,7 +65,7 @@ def test_what_fails_after_the_migration_goes_back_by_itself(installed: Site, dat
     failed = installed.run("upgrade", "--sandbox", "--yes", "--no-rehearsal", *broken)
 
     assert failed.code == 29, failed.err
-    assert "Rolled back to release old.tar.gz: its data and its endpoint are as before, verified." in failed.err
+    assert "Rolled back to release old.tar.gz: data and endpoint are as before, verified." in failed.err
     assert "It cannot serve" in failed.err
     (migrated,) = installed.state.glob("localhost*/runs/*upgrade-of-the-database-schema.json")
     shown = last_line(json.loads(migrated.read_text())["log"])

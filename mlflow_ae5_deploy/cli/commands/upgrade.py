@@ -59,12 +59,13 @@ def command(
 
 def _roll_back(run: UpgradeRun, reporter: Reporter) -> dict[str, Any]:
     from mlflow_ae5_deploy.operations.upgrade import rollback
+    from mlflow_ae5_deploy.render.format import Mark
     from mlflow_ae5_deploy.render.upgrade import upgrade_data
 
     record = rollback.on_request(run)
-    reporter.line(rollback.result_words(record), style="bold")
+    reporter.marked(Mark.OK, rollback.result_words(record))
     if saved := rollback.saved_copy_words(record):
-        reporter.line(saved)
+        reporter.hanging("  ", saved)
     missing = rollback.missing_jobs_words(record)
     return upgrade_data("rolled back", None, None, None) | {
         "saved_copy": record.saved_copy or None,
@@ -73,8 +74,10 @@ def _roll_back(run: UpgradeRun, reporter: Reporter) -> dict[str, Any]:
 
 
 def _upgrade(run: UpgradeRun, reporter: Reporter, given: Sequence[str]) -> dict[str, Any]:
+    from mlflow_ae5_deploy.cli.next_steps import program
     from mlflow_ae5_deploy.operations.upgrade import apply, plan
     from mlflow_ae5_deploy.operations.upgrade.run import UpgradeStep
+    from mlflow_ae5_deploy.render.format import Mark
     from mlflow_ae5_deploy.render.upgrade import show_changes, show_rehearsal, show_upgraded, upgrade_data
 
     context, interrupted = run.context, run.context.state.upgrade
@@ -93,12 +96,12 @@ def _upgrade(run: UpgradeRun, reporter: Reporter, given: Sequence[str]) -> dict[
         plan.require_same_release(context, interrupted)
         reporter.line(f"Resuming the interrupted upgrade to {interrupted.release} ({interrupted.phase}).")
         done = apply.resume(run)
-        show_upgraded(reporter, done, interrupted.release)
+        show_upgraded(reporter, done, interrupted.release, program())
         return upgrade_data("upgraded", None, None, done)
     planned, rehearsed = plan.observe(context), None
     show_changes(reporter, planned)
     if planned.settled and "--rehearse" not in given:
-        reporter.line("This release is installed already.", style="bold")
+        reporter.marked(Mark.OK, "Unchanged: this release is installed.")
         return upgrade_data("unchanged", planned, None, None)
     if "--rehearse" not in given:
         plan.check(context, planned)
@@ -109,7 +112,7 @@ def _upgrade(run: UpgradeRun, reporter: Reporter, given: Sequence[str]) -> dict[
         return upgrade_data("rehearsed", planned, rehearsed, None)
     apply.agree(context, planned, rehearsed)
     done = apply.upgrade(run, planned)
-    show_upgraded(reporter, done, planned.release[1])
+    show_upgraded(reporter, done, planned.release[1], program())
     return upgrade_data("upgraded", planned, rehearsed, done)
 
 

@@ -37,7 +37,7 @@ from mlflow_ae5_deploy.operations.upgrade.run import (
 from mlflow_ae5_deploy.operations.upgrade.staging_project import staging_project
 from mlflow_ae5_deploy.operations.verify import Verification
 from mlflow_ae5_deploy.release.provenance import same_content
-from mlflow_ae5_deploy.resources.deployment import STOPPED
+from mlflow_ae5_deploy.resources.deployment import STOPPED, TOKENS
 from mlflow_ae5_deploy.resources.project import keep_archive, remove_project, upload_project
 
 
@@ -45,17 +45,9 @@ from mlflow_ae5_deploy.resources.project import keep_archive, remove_project, up
 class UpgradeProject(Change):
     verb, resource = "upgrade", "project"
     consequences: tuple[Consequence, ...] = (
-        Consequence(Impact.DOWNTIME, "the server is down from the stop until the new one has been started"),
-        Consequence(
-            Impact.TOKENS,
-            "the deployment gets a new id: every token issued so far is invalidated; the new one is stored for the "
-            "account and its consumers",
-        ),
-        Consequence(
-            Impact.DATA,
-            "a snapshot is made and read back first; if anything fails, everything is rolled back to it",
-        ),
-        Consequence(Impact.DATA, "what clients write after the new server has started is lost if `verify` then fails"),
+        TOKENS,
+        Consequence(Impact.DATA, "a snapshot is made and read back first; any failure rolls back to it"),
+        Consequence(Impact.DATA, "if the final verification fails, writes since the start may end in a saved copy"),
     )
 
 
@@ -74,7 +66,7 @@ def rehearse(run: UpgradeRun, planned: UpgradePlan) -> JobResult[UpgradeReport]:
         raise Conflict(
             f"The new release does not know {REHEARSE}: its job would migrate the real database.",
             where=planned.release[1],
-            remedy="Run `upgrade --no-rehearsal`. There is a snapshot to roll back to all the same.",
+            remedy="Run `upgrade --no-rehearsal`. A failure still rolls back to a snapshot.",
         )
     run.report("migrate a copy of the data with the new release", UpgradeStep.REHEARSE)
     with staging_project(run.context) as project:
@@ -83,12 +75,15 @@ def rehearse(run: UpgradeRun, planned: UpgradePlan) -> JobResult[UpgradeReport]:
 
 def agree(context: Context, planned: UpgradePlan, rehearsed: JobResult[UpgradeReport] | None) -> None:
     """Raise Conflict unless the person agrees."""
-    schema = rehearsed.message if rehearsed else "the schema migration was not rehearsed"
-    was, becomes = (plan.release_words(name) for name in planned.release)
+    migration = "not rehearsed"
+    if rehearsed is not None:
+        migration = f"{rehearsed.report.migration_seconds or 0:.1f} s on a copy"
+    down = f"the server is down for a last snapshot, the migration ({migration}) and the start"
     change = UpgradeProject(
         name=planned.project.name,
         id=planned.project.id,
-        reason=f"{was} becomes {becomes}, MLflow {planned.mlflow[0]} becomes {planned.mlflow[1]}; {schema}",
+        reason=" → ".join(plan.release_words(name) for name in planned.release),
+        consequences=(Consequence(Impact.DOWNTIME, down), *UpgradeProject.consequences),
     )
     require_consent(context, [change], where=f"project {planned.project.name}")
 

@@ -24,6 +24,7 @@ from mlflow_ae5_deploy.resources.current_deployment import chosen_of, desired_de
 from mlflow_ae5_deploy.resources.deployment import check_before_start
 
 UNKNOWN = "unknown"
+_SHOWN_APART = ("release:", "package mlflow:")
 RESTORABLE = ("sqlite", "postgresql", "mysql")
 
 
@@ -35,6 +36,7 @@ class UpgradePlan:
     mlflow: tuple[str, str]  # (now, then), in words
     same: bool  # the project has the desired content
     rehearsable: bool  # the new release can migrate a copy
+    differences: tuple[str, ...] = ()  # further ones: `setting: observed → desired`
 
     @property
     def settled(self) -> bool:
@@ -52,13 +54,15 @@ def observe(context: Context) -> UpgradePlan:
     """After stage 5 has built the new archive."""
     project, built = runner.required_project(context), built_of(context)
     stored, desired = context.cached.archive(project), built.path.read_bytes()
+    comparison = same_content(stored, built)
     return UpgradePlan(
         project=project,
         server=chosen_of(context).current,
         release=(_name(stored), _name(desired)),
         mlflow=(_mlflow(context, stored), _mlflow(context, desired)),
-        same=same_content(stored, built).same,
+        same=comparison.same,
         rehearsable=REHEARSE in read_project_archive(built.path).variables,
+        differences=tuple(line for line in comparison.differences if not line.startswith(_SHOWN_APART)),
     )
 
 
@@ -77,7 +81,7 @@ def check(context: Context, planned: UpgradePlan) -> None:
             f"The new release has no command {', '.join(f'`{name}`' for name in absent)}: the upgrade could not be "
             "rolled back.",
             where=planned.release[1],
-            remedy="`install --replace` changes the release without a rollback.",
+            remedy="Use another release, or `install --replace`, which has no rollback.",
         )
     store = context.values.store_uri(context.settings.server.backend_store_uri).reveal()
     require_restorable(parse_store_uri(store).dialect)
@@ -88,9 +92,9 @@ def check(context: Context, planned: UpgradePlan) -> None:
         health = deployment_health(context, server)
         if health.status == "unhealthy":
             raise Conflict(
-                f"The server is unhealthy now ({health.message}): whether an upgrade works could not be seen.",
+                f"The server is unhealthy ({health.message}); an upgrade could not be verified.",
                 where=f"deployment {server.name}",
-                remedy="Fix that first: `status` and `doctor` show the cause.",
+                remedy="Fix it first: run `doctor` to find the cause.",
             )
 
 
@@ -98,11 +102,10 @@ def require_restorable(dialect: str) -> None:
     """Raise Conflict for a database that the project's `Restore` cannot write."""
     if dialect not in RESTORABLE:
         raise Conflict(
-            f"The database is {dialect}, which no snapshot can be restored to: a failed upgrade could not be rolled "
-            "back.",
+            f"The database is {dialect}, for which there is no restore: a failed upgrade could not be rolled back.",
             where="server.backend_store_uri",
-            remedy="Move to PostgreSQL first (`backup`, then `restore` with the new server.backend_store_uri), or back "
-            "up by the database's own means and use `install --replace`, then run the command DatabaseUpgrade.",
+            remedy="Move to PostgreSQL first (`backup`, then `restore` with the new server.backend_store_uri). Or back "
+            "up with the database's own tools, run `install --replace`, then the command DatabaseUpgrade.",
         )
 
 
@@ -112,7 +115,7 @@ def require_resumable(context: Context, record: UpgradeRecord) -> None:
         raise Conflict(
             f"An upgrade to {record.release} failed, and its rollback has not finished: {record.failure}",
             where=str(context.folders.state),
-            remedy="Run `upgrade --roll-back` to finish it; then upgrade again.",
+            remedy="Run `upgrade --roll-back` to finish it, then upgrade again.",
         )
 
 
@@ -121,10 +124,10 @@ def require_same_release(context: Context, record: UpgradeRecord) -> None:
     built = built_of(context)
     if record.digest != built.content_digest:
         raise Conflict(
-            f"An upgrade to {record.release} was interrupted ({record.phase}), and this would be one to "
+            f"An upgrade to another release was interrupted: to {record.release} ({record.phase}), not to "
             f"{_name(built.path.read_bytes())}.",
             where=f"project {context.settings.project.name}",
-            remedy="Finish that one (the same `upgrade --release` and configuration again), or `upgrade --roll-back`.",
+            remedy="Finish it (run `upgrade` with the same release and configuration), or run `upgrade --roll-back`.",
         )
 
 
@@ -143,7 +146,7 @@ def schema(job_result: JobResult[UpgradeReport] | None) -> dict[str, Any] | None
 
 
 def release_words(name: str) -> str:
-    return "a release that does not say which" if name == UNKNOWN else name
+    return "an unknown release" if name == UNKNOWN else name
 
 
 def _name(archive: bytes) -> str:

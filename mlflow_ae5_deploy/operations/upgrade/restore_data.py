@@ -59,8 +59,8 @@ def _sees_snapshot(run: UpgradeRun, project: Project) -> bool:
         raise NotFound(
             f"Snapshot {record.snapshot}, which the rollback needs, is not in the backup repository.",
             where=backup_destination.shown(context),
-            remedy="Check that this is the right destination, and mounted: `backup list` shows its snapshots. Then run "
-            "`upgrade --roll-back`. If that snapshot is lost, restore another one: `restore --snapshot ID --release "
+            remedy="Check that the destination is the right one and mounted (`backup list`), then run "
+            "`upgrade --roll-back`. If the snapshot is lost, restore another one: `restore --snapshot ID --release "
             f"{shlex.quote(record.archive)} --replace --stop-server`.",
         )
     job_errors.require(task, result)
@@ -71,9 +71,9 @@ def _require_previous(run: UpgradeRun) -> None:
     archive, command = Path(run.record.archive), runner.command_of(run.context.settings, "Restore")
     if archive.is_file() and command in read_project_archive(archive).commands:
         return
-    why = f"has no command `{command}`" if archive.is_file() else "is not on this machine any more"
+    why = f"has no command `{command}`" if archive.is_file() else "is no longer on this machine"
     raise StageFailed(
-        f"No project has jobs that run, and the archive of the previous release {why}: nothing could restore the data.",
+        f"Nothing can restore the data: jobs of the new release do not run, and the previous archive {why}.",
         stage=7,
         where=str(archive),
         remedy=f"Use a release that runs here: `restore --snapshot {run.record.snapshot} --release bundled --replace`.",

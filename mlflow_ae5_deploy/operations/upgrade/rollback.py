@@ -32,7 +32,7 @@ from mlflow_ae5_deploy.operations.upgrade.run import (
     verify,
 )
 from mlflow_ae5_deploy.release.provenance import content_digest_of
-from mlflow_ae5_deploy.resources.deployment import await_serving, start
+from mlflow_ae5_deploy.resources.deployment import TOKENS, await_serving, start
 from mlflow_ae5_deploy.resources.project import remove_project, upload_project
 
 
@@ -67,10 +67,11 @@ def after(run: UpgradeRun, failure: DeployError) -> DeployError:
         failure, RepositoryFailed
     )
     advice = "" if outdated else failure.remedy
+    remedy = (result_words(record), RolledBack.usual_remedy, saved_copy_words(record))
     return RolledBack(
-        f"The upgrade failed: {failure.what} {result_words(record)}",
+        f"The upgrade failed: {failure.what}",
         where=failure.where,
-        remedy=" ".join(text for text in (RolledBack.usual_remedy, saved_copy_words(record)) if text),
+        remedy=" ".join(text for text in remedy if text),
         detail="\n".join(text for text in (advice, failure.detail) if text),
     )
 
@@ -169,24 +170,24 @@ def _start(run: UpgradeRun, definition: DeploymentDefinition) -> None:
 
 
 def _change(record: UpgradeRecord) -> RollBackUpgrade:
-    reason = f"the upgrade to {record.release}, started at {record.started:%Y-%m-%d %H:%M} UTC, has not finished"
+    reason = f"the upgrade to {record.release} of {record.started:%Y-%m-%d %H:%M} UTC has not finished"
     return RollBackUpgrade(name=release_words(record.previous_release), id=record.project_id, reason=reason)
 
 
 def _agree(run: UpgradeRun, source: RestoreSource) -> None:
     """Raise Conflict unless the person agrees."""
     record = run.record
-    data = "database and artifacts stay as they are"
+    data = "database and artifacts are not touched"
     if source.needed:
         data = (
-            f"database and artifacts are restored from snapshot {record.snapshot}, made when the upgrade had stopped "
-            "the server; later writes are moved to a saved copy and not served: `restore --list-saved` names it"
+            f"database and artifacts are restored from snapshot {record.snapshot}, made just before the migration; "
+            "later writes are moved to a saved copy (`restore --list-saved` names it)"
         )
-    started = "the previous server has been started again" if record.definition else "`install` starts one"
+    started = "the previous one has been started again" if record.definition else "`install` starts one"
     consequences = (
         Consequence(Impact.DATA, data),
         Consequence(Impact.DOWNTIME, f"there is no server until {started}"),
-        Consequence(Impact.TOKENS, "every token issued so far is invalidated"),
+        TOKENS,
     )
     change = replace(_change(record), consequences=consequences)
     require_consent(run.context, [change], where=f"project {run.context.settings.project.name}")
@@ -195,16 +196,16 @@ def _agree(run: UpgradeRun, source: RestoreSource) -> None:
 def result_words(record: UpgradeRecord) -> str:
     previous = release_words(record.previous_release)
     if record.definition is None:
-        text = f"Release and data are as before: {previous}. No server ran before, so none was verified."
+        text = f"Rolled back to {previous}: data as before. No server ran before, so none was verified."
         return " ".join(part for part in (text, missing_jobs_words(record)) if part)
-    return f"Rolled back to {previous}: its data and its endpoint are as before, verified."
+    return f"Rolled back to {previous}: data and endpoint are as before, verified."
 
 
 def missing_jobs_words(record: UpgradeRecord) -> str:
     """Why the scheduled jobs are not there; empty if they are."""
     if not record.jobs_missing:
         return ""
-    return f"The scheduled jobs are not as before: {as_sentence(record.jobs_missing)} The next `install` creates them."
+    return f"The scheduled jobs are not as before: {as_sentence(record.jobs_missing)} `install` creates them."
 
 
 def saved_copy_words(record: UpgradeRecord) -> str:
@@ -212,7 +213,7 @@ def saved_copy_words(record: UpgradeRecord) -> str:
     if not record.saved_copy:
         return ""
     return (
-        f"The data that the restore replaced, with all writes since snapshot {record.snapshot}, is saved as "
+        f"The data of the failed upgrade, with all writes since snapshot {record.snapshot}, is saved as "
         f"{record.saved_copy}: `restore --list-saved` names it, `restore --drop-saved` deletes it."
     )
 

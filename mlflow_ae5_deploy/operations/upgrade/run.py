@@ -59,10 +59,10 @@ class UpgradeRun:
         record = self.context.state.upgrade
         if record is None:
             raise NotFound(
-                "No upgrade was started from this machine that could be rolled back.",
+                "No unfinished upgrade is recorded on this machine.",
                 where=str(self.context.folders.state),
-                remedy="A finished upgrade is not undone: `restore` brings an earlier snapshot back, and "
-                "`install --release` an earlier release.",
+                remedy="To undo a finished upgrade, restore its snapshot with the previous release: "
+                "`restore --snapshot ID --release ARCHIVE --replace --stop-server`.",
             )
         return record
 

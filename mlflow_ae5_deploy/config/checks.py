@@ -56,8 +56,8 @@ def name(value: str) -> str:
     """The name of a project, deployment or job."""
     if not _NAME.match(value):
         raise ValueError(
-            "may have letters, digits, '.', '_', '-' and spaces only: the platform's tools read "
-            ": / , * ? [ ] | & = < > in a name as a pattern or a path, and then find the wrong thing or nothing"
+            "may contain only letters, digits, '.', '_', '-' and spaces: ae5-tools takes other characters "
+            "(: / , * ? [ ] | & = < >) for a pattern or path"
         )
     if value != value.strip():
         raise ValueError("must not begin or end with a space")
@@ -68,7 +68,7 @@ def endpoint(value: str) -> str:
     """A static endpoint: one label of a DNS name."""
     if ENDPOINT.match(value):
         return value
-    problem = "must be one label of a DNS name: 1 to 63 of a-z, 0-9 and '-', not beginning or ending with '-'"
+    problem = "must be one DNS label: 1 to 63 of a-z, 0-9 and '-', not beginning or ending with '-'"
     desired = re.sub(r"[^a-z0-9]+", "-", value.lower()).strip("-")[:63].strip("-")
     raise ValueError(f"{problem}; use '{desired}'" if desired else problem)
 
@@ -95,8 +95,8 @@ def account(value: str) -> str:
     group(value)
     if not _ACCOUNT.match(value):
         raise ValueError(
-            "may have letters, digits, '@', '.', '_', '-' and '+' only: the platform's tools read "
-            ": , * ? [ ] | & = < > in the name of an account as a pattern, and then find the wrong one or none"
+            "may contain only letters, digits, '@', '.', '_', '-' and '+': ae5-tools takes other characters "
+            "(: , * ? [ ] | & = < >) for a pattern"
         )
     return value
 
@@ -104,7 +104,7 @@ def account(value: str) -> str:
 def group(value: str) -> str:
     """The name of a group."""
     if re.search(r"[\s/\x00-\x1f\x7f]", text(value)):
-        raise ValueError("must not have spaces or '/' in it")
+        raise ValueError("must not contain spaces or '/'")
     return value
 
 
@@ -117,17 +117,17 @@ def email(value: str) -> str:
 def secret_name(value: str) -> str:
     """A name AE5 can store a secret under, and that the tool does not write itself."""
     if not _SECRET_NAME.match(value):
-        raise ValueError("the name of a secret has letters, digits and '_' only")
+        raise ValueError("may contain only letters, digits and '_'")
     if value in MANAGED_SECRETS:
-        raise ValueError(f"is written by this tool; its value comes from {MANAGED_SECRETS[value]}")
+        raise ValueError(f"is managed by this tool; its value comes from {MANAGED_SECRETS[value]}")
     return value
 
 
 def variable_name(value: str) -> str:
     if not _VARIABLE.match(value):
-        raise ValueError("the name of a variable has letters, digits and '_' only and does not begin with a digit")
+        raise ValueError("may contain only letters, digits and '_', and must not begin with a digit")
     if value.startswith("CONDA_"):
-        raise ValueError("variables that begin with CONDA_ are reserved by anaconda-project")
+        raise ValueError("must not begin with CONDA_, which anaconda-project reserves")
     return value
 
 
@@ -174,11 +174,11 @@ def _variable(key: str, value: str) -> str:
     except ValueError as error:
         return str(error)
     if "\0" in value:
-        return "must not have a NUL character in it"
+        return "must not contain a NUL character"
     if is_confidential(key, value):
-        return "would put a secret where others can read it; give it in server.secrets as a reference"
+        return "would expose a secret to others; move it to server.secrets, as a reference"
     if re.match(r"env:[A-Za-z_]\w*\Z", value):
-        return "is not resolved here: variables are plain text; give secrets in server.secrets"
+        return "is not resolved here, because variables are plain text; move it to server.secrets"
     return ""
 
 
@@ -189,29 +189,29 @@ def is_confidential(key: str, value: str) -> bool:
 
 def _dependency(key: str, value: str) -> str:
     if not _PACKAGE.match(key):
-        return "is not the name of a package"
+        return "is not a package name"
     return "" if _CONSTRAINT.match(value) else "must be a version constraint, such as '==3.17.2' or '>=2.9,<3'"
 
 
 def channel(value: str) -> str:
     """A conda channel: a name or an address."""
     if re.search(r"\s", no_password(value)):
-        raise ValueError("must not have spaces in it")
+        raise ValueError("must not contain spaces")
     if "@" in value.partition("://")[2].partition("/")[0] or re.search(r"/t/[^/]+", value):
-        raise ValueError("has a token or user name in it, which everyone who may see the project could read")
+        raise ValueError("contains a token or user name, readable by everyone with access to the project")
     return value
 
 
 def command_name(value: str) -> str:
     if not _COMMAND_NAME.match(value):
-        raise ValueError("the name of a command has letters, digits, '.', '_' and '-' only")
+        raise ValueError("may contain only letters, digits, '.', '_' and '-'")
     return value
 
 
 def no_password(value: str) -> str:
     """A URL, URI or path without credentials in it."""
     if holds_password(text(value)):
-        raise ValueError("has a password in it; a secret is not written into the configuration")
+        raise ValueError("contains a password; the configuration must not hold secrets, only references")
     return value
 
 
@@ -219,11 +219,11 @@ def check_location(value: str) -> str:
     """A location of artifacts: a folder or URL, without credentials and `..`."""
     if value.partition("://")[0].lower() in BACKUP_SCHEMES and login_in(value):
         raise ValueError(
-            "has a user or a password in it: write s3://BUCKET/PREFIX; credentials go into server.secrets, such as "
-            "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+            "contains credentials; write s3://BUCKET/PREFIX and put them into server.secrets (AWS_ACCESS_KEY_ID, "
+            "AWS_SECRET_ACCESS_KEY)"
         )
     if value and leaves_its_folder(no_password(value)):
-        raise ValueError("has '..' in its path: write the path without it, below data/ or from the root")
+        raise ValueError("contains '..': write a path below data/, or an absolute one")
     return value
 
 
@@ -233,7 +233,7 @@ def check_destination(value: str) -> str:
         raise ValueError("must not be empty")
     scheme, separator, _ = check_location(value).partition("://")
     if separator and scheme.lower() not in BACKUP_SCHEMES:
-        raise ValueError(f"is neither a folder nor one of {', '.join(f'{name}://' for name in BACKUP_SCHEMES)}")
+        raise ValueError(f"must be a folder or begin with {', '.join(f'{name}://' for name in BACKUP_SCHEMES)}")
     return value
 
 
@@ -241,16 +241,16 @@ def shell_command(value: str) -> str:
     if not value.strip():
         raise ValueError("must not be empty")
     if holds_password(value):
-        raise ValueError("has a password in it; everyone who may see the project could read it")
+        raise ValueError("contains a password, readable by everyone with access to the project")
     return value
 
 
 def accepts_options(unix: str) -> str:
     """A command that takes the options which AE5 appends to its very end."""
     if "\n" in unix:
-        raise ValueError("needs a command of one line, without a line break at its end: write '>-', not '|' or '>'")
+        raise ValueError("must be one line without a line break at its end: write '>-', not '|' or '>'")
     if unix.rstrip().endswith(("|", "&", ";")) or re.search(r"(^|\s)#[^'\"]*\Z", unix):
-        raise ValueError("needs a command that ends with the program that takes the options the platform appends")
+        raise ValueError("must end with the program that takes the options AE5 appends")
     return unix
 
 

@@ -93,7 +93,7 @@ def parse_store_uri(uri: str) -> StoreUri:
     match = _URI.match(uri)
     if not match:
         raise ValueError(
-            "is not a database URI; it looks like sqlite:///folder/file.sqlite or "
+            "is not a database URI such as sqlite:///folder/file.sqlite or "
             "postgresql+psycopg://user:password@host:5432/database"
         )
     dialect, _, driver = match["scheme"].lower().partition("+")
@@ -111,40 +111,38 @@ def parse_store_uri(uri: str) -> StoreUri:
 def _check_driver(dialect: str, driver: str) -> None:
     if dialect not in DRIVERS:
         if dialect in _ALIASES:
-            raise ValueError(f"begins with '{dialect}', which SQLAlchemy calls '{_ALIASES[dialect]}'")
-        raise ValueError(f"is of an unknown kind of database; known are {', '.join(sorted(DRIVERS))}")
+            raise ValueError(f"begins with '{dialect}'; SQLAlchemy's name for it is '{_ALIASES[dialect]}'")
+        raise ValueError(f"names an unsupported database; supported: {', '.join(sorted(DRIVERS))}")
     if driver and driver not in DRIVERS[dialect]:
-        raise ValueError(
-            f"states a driver for {dialect} that MLflow cannot use; known are {', '.join(sorted(DRIVERS[dialect]))}"
-        )
+        raise ValueError(f"names an unsupported driver for {dialect}; supported: {', '.join(sorted(DRIVERS[dialect]))}")
     if not driver and dialect not in IMPLIED:
         raise ValueError(
-            f"states no driver, and for {dialect} the one that is then taken is not in the project: "
-            f"write {_EXAMPLES[dialect]}..."
+            f"names no driver, and the default one for {dialect} is not in the project: write {_EXAMPLES[dialect]}..."
         )
 
 
 def _check_sqlite(authority: str, database: str) -> None:
     if authority:
-        raise ValueError("needs three slashes for a relative path (sqlite:///folder/file) and four for an absolute one")
+        raise ValueError(
+            "must have three slashes before a relative path (sqlite:///folder/file) and four before an absolute one"
+        )
     if database in ("", ":memory:") or "mode=memory" in database:
-        raise ValueError("is a database in memory, which is lost at every restart and different in every worker")
+        raise ValueError("is an in-memory database: lost at every restart, and different in every worker")
     if database.endswith("/"):
         raise ValueError("names a folder; it must name a file")
     if leaves_its_folder(database):
-        raise ValueError("has '..' in its path: write the path without it, below data/ or from the root")
+        raise ValueError("contains '..': write a path below data/, or an absolute one")
 
 
 def _check_authority(authority: str) -> None:
     if authority.count("@") > 1:
-        raise ValueError("has an '@' too many: write an '@' within the user name or password as %40")
+        raise ValueError("has an '@' too many: write '@' within the user name or password as %40")
     host = authority.rpartition("@")[2]
     bare = re.sub(r"\A\[[^\]]*\]", "", host)
     port = bare.partition(":")[2]
     if ":" in bare and not (port.isascii() and port.isdigit() and 0 < int(port) < 65536):
         raise ValueError(
-            "has a port that is not a number from 1 to 65535 (within a password, write ':', '/' and '?' as "
-            "%3A, %2F and %3F)"
+            "has an invalid port: use 1 to 65535 (within a password, write ':', '/' and '?' as %3A, %2F and %3F)"
         )
 
 

@@ -32,9 +32,9 @@ def write_initial(path: Path, *, hostname: str | None = None, username: str | No
         _write(path.parent / SCHEMA, schema, force=True)
     except FileExistsError:
         problem = Configuration(
-            "There is a configuration already, and it is not overwritten.",
+            "The file exists already; it was not overwritten.",
             where=str(path),
-            remedy="Edit it, choose another path, or overwrite it with --force.",
+            remedy="Edit it, choose another path, or add --force to overwrite it.",
         )
     except OSError as error:
         problem = Configuration(f"The configuration cannot be written: {error.strerror or error}.", where=str(path))

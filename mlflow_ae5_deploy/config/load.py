@@ -129,7 +129,7 @@ def _file_layers(file: YamlFile | None) -> tuple[list[Layer], dict[str, Layer], 
     for name, settings in raw.items() if isinstance(raw, dict) else ():
         setting_path = ("profiles", str(name))
         if not _PROFILE_NAME.match(str(name)):
-            problems.append(_at(file, setting_path, "the name of a profile has letters, digits, '_' and '-' only"))
+            problems.append(_at(file, setting_path, "may contain only letters, digits, '_' and '-'"))
         elif settings is not None and not isinstance(settings, dict):
             problems.append(_at(file, setting_path, "must be a group of settings (key: value)"))
         else:
@@ -149,14 +149,14 @@ def _choose(profiles: Mapping[str, Layer], desired: str | None, file: YamlFile |
         return [profiles[desired]]
     if file is None:
         raise Configuration(
-            f"There is no configuration file, and so no profile '{desired}'.",
-            remedy="`mlflow-ae5-deploy init` writes one; --config names one that is elsewhere.",
+            f"There is no configuration file, so there is no profile '{desired}'.",
+            remedy="Run `mlflow-ae5-deploy init` to write one, or name it with --config.",
         )
     listed = ", ".join(sorted(profiles))
     raise Configuration(
         f"There is no profile '{desired}' in the configuration.",
         where=str(file.path),
-        remedy=f"The profiles are: {listed}." if listed else "It has no profiles; leave --profile out.",
+        remedy=f"The profiles are: {listed}." if listed else "It has no profiles: leave --profile out.",
     )
 
 
@@ -189,7 +189,7 @@ def _trust_of_environment(merged: Merged, environ: Mapping[str, str], here: Path
 def _advice(settings: Settings, file: YamlFile | None) -> list[str]:
     words = advice(settings)
     if file and file.writable_by_others:
-        words.append(f"Other accounts may change the configuration: chmod go-w '{file.path}'")
+        words.append(f"Other accounts can change the configuration. Run: chmod go-w '{file.path}'")
     return words
 
 

@@ -21,7 +21,7 @@ _WORDS: Mapping[str, str] = {
     "float_type": "must be a number",
     "int_type": "must be a whole number",
     "finite_number": "must be a finite number",
-    "list_type": "must be a list ([] when there is nothing in it)",
+    "list_type": "must be a list ([] for an empty one)",
     "dict_type": "must be a group of settings (key: value)",
     "model_type": "must be a group of settings (key: value)",
     "missing": "is missing",
@@ -81,7 +81,7 @@ def _hint(path: Path) -> str:
     elsewhere = [name for name in _all_keys() if name.rpartition(".")[2] == key]
     if elsewhere:
         return f"; did you mean {' or '.join(repr(name) for name in elsewhere)}?"
-    return f"; known here: {', '.join(model.model_fields)}" if model else ""
+    return f"; settings here: {', '.join(model.model_fields)}" if model else ""
 
 
 def _model_at(group: Path) -> type[BaseModel] | None:
@@ -114,7 +114,7 @@ def _all_keys() -> list[str]:
 def refusal(problems: Iterable[Problem], *, where: str, describe: Callable[[Problem], str] = str) -> Configuration:
     """One error for all problems: a single sentence, or a list."""
     lines = list(dict.fromkeys(describe(problem) for problem in problems))
-    remedy = "`mlflow-ae5-deploy init` writes a file with every setting, its default and what it means."
+    remedy = "Run `mlflow-ae5-deploy init FILE` for a file with every setting and its meaning."
     if len(lines) == 1:
         return Configuration(lines[0], where=where, remedy=remedy)
     listed = "\n".join(f"- {line}" for line in lines)

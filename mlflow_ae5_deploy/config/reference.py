@@ -26,16 +26,16 @@ _SCHEMA = "# yaml-language-server: $schema=./mlflow-ae5-deploy.schema.json"  # `
 _HEADER = """\
 Configuration of mlflow-ae5-deploy: every setting, with its default and what it means.
 
-Precedence: this file < the profile chosen with --profile < environment variables < flags.
-Secrets never stand in this file. They are referred to:
+Precedence: this file < the profile chosen with --profile < environment variables < options.
+This file holds no secrets, only references to them:
   env:NAME     the value of the environment variable NAME
   file:PATH    the content of a file that only you may read (chmod 600)
-  prompt       asked for at the terminal
+  prompt       entered at the terminal
 Relative paths are relative to this file. null means: not set. Delete what you do not need.
 """
 _PROFILES = """\
-# Variants of this installation, chosen with --profile. A profile has the same keys as the rest of this file and is laid
-# over it: groups are merged, single values and lists are replaced.
+# Variants of this installation, chosen with --profile. A profile has the same keys as the rest of this file and
+# overrides it: groups are merged, single values and lists are replaced.
 profiles:
   dev:
     deployment:

@@ -52,7 +52,7 @@ class SecretRef:
             raise ValueError("'env:' must be followed by the name of an environment variable (letters, digits and _)")
         if kind == "file":
             raise ValueError("'file:' must be followed by the path of a file")
-        raise ValueError(f"a secret is not written into the configuration; refer to it with {FORMS}")
+        raise ValueError(f"must be a reference to a secret, as {FORMS}")
 
     @classmethod
     def holding(cls, secret: Secret) -> SecretRef:
@@ -85,7 +85,7 @@ class SecretRef:
         raise Configuration(
             f"The environment variable {self.name}, which holds the {label}, is {state}.",
             where=str(self),
-            remedy=f"Set {self.name}, or refer to the secret in another way ({FORMS}).",
+            remedy=f"Set {self.name}, or use another reference ({FORMS}).",
         )
 
     def _from_file(self, label: str) -> Secret:
@@ -96,7 +96,7 @@ class SecretRef:
             raise Configuration(
                 f"The file that holds the {label} cannot be read: {error.strerror or error}.",
                 where=self.name,
-                remedy="Check the path after 'file:' and that this account may read it.",
+                remedy="Check the path after 'file:', and that this account can read it.",
             ) from None
         try:
             text = raw.decode()
@@ -115,7 +115,7 @@ def read_private(path: Path, label: str) -> bytes:
     with os.fdopen(descriptor, "rb") as stream:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
-            raise Configuration(f"What should hold the {label} is not a regular file.", where=str(path))
+            raise Configuration(f"The file that holds the {label} is not a regular file.", where=str(path))
         if status.st_mode & 0o077:
             raise Configuration(
                 f"The file that holds the {label} is open to other accounts (mode {stat.S_IMODE(status.st_mode):04o}).",
@@ -128,9 +128,9 @@ def read_private(path: Path, label: str) -> bytes:
 
 
 def _from_person(prompt: Prompt | None, label: str) -> Secret:
-    remedy = "Run it in a terminal, or refer to the secret with env:NAME or file:PATH."
+    remedy = "Run this in a terminal, or refer to the secret with env:NAME or file:PATH."
     if prompt is None:
-        raise Configuration(f"The {label} is to be asked for, but there is no terminal.", where="prompt", remedy=remedy)
+        raise Configuration(f"There is no terminal to prompt for the {label}.", where="prompt", remedy=remedy)
     try:
         value = prompt(label)
     except EOFError:

@@ -43,7 +43,7 @@ def _as_reference(value: Any) -> SecretRef:
     if isinstance(value, SecretRef):
         return value
     if not isinstance(value, str):
-        raise ValueError("must be a reference to a secret, one of env:NAME, file:PATH and prompt")  # noqa: TRY004
+        raise ValueError("must be a reference to a secret: env:NAME, file:PATH or prompt")  # noqa: TRY004
     return SecretRef.parse(value)
 
 
@@ -54,7 +54,7 @@ def _reference_or(kinds: str, check: Callable[[str], str]) -> BeforeValidator:
         if isinstance(value, SecretRef):
             return value
         if not isinstance(value, str):
-            raise ValueError(f"must be {kinds}, or a reference to one (env:NAME, file:PATH or prompt)")  # noqa: TRY004
+            raise ValueError(f"must be {kinds}, or a reference to one: env:NAME, file:PATH or prompt")  # noqa: TRY004
         if value == "prompt" or value.startswith(("env:", "file:")):
             return SecretRef.parse(value)
         return check(value)
@@ -65,7 +65,7 @@ def _reference_or(kinds: str, check: Callable[[str], str]) -> BeforeValidator:
 def _store_uri(value: str) -> str:
     parse_store_uri(value)
     if holds_password(value):
-        raise ValueError("has a password in it; put the whole URI elsewhere and refer to it: env:NAME, file:PATH")
+        raise ValueError("contains a password; refer to the whole URI instead: env:NAME, file:PATH or prompt")
     return value
 
 
@@ -107,15 +107,15 @@ class PlatformSettings(Section):
     )
     verify_tls: bool = Field(
         default=True,
-        description="Check the platform's certificate. Switch off only to find out whether it is the cause.",
+        description="Verify the platform's TLS certificate. Switch off only for troubleshooting.",
     )
     ca_file: FilePath | None = Field(
         default=None,
-        description="Certificate authority of the platform (PEM), where the system does not know it.",
+        description="Certificate authority of the platform (PEM file), if the system does not trust it.",
     )
     client_cert: FilePath | None = Field(
         default=None,
-        description="Client certificate and key in one file (PEM), where a proxy in front of the platform asks.",
+        description="Client certificate and key in one PEM file, if a proxy in front of the platform requires it.",
     )
     session: Literal["auto", "ae5-tools", "built-in"] = Field(
         default="auto",
@@ -134,7 +134,7 @@ class PlatformSettings(Section):
     )
     lost_answer_deadline: Seconds = Field(
         default=20.0,
-        description="Seconds to look for the effect of a change whose answer was lost, before it is sent again.",
+        description="Seconds to check whether a change took effect whose answer was lost, before it is sent again.",
     )
 
 
@@ -149,7 +149,7 @@ class AccountSettings(Section):
     )
     impersonate: bool = Field(
         default=False,
-        description="Act as the service account by way of an administrator (see admin), without its password.",
+        description="Impersonate the service account as an administrator (see admin), without its password.",
     )
     create: bool = Field(default=False, description="Create the account if it is missing (needs admin).")
     email: Annotated[str, AfterValidator(checks.email)] | None = Field(
@@ -204,7 +204,7 @@ class CommandSettings(Section):
     is in the release's command of that name."""
 
     unix: Annotated[str, AfterValidator(checks.shell_command)] = Field(
-        description="What is run: a line for the shell, in the folder of the project.",
+        description="Shell command line, run in the project's folder.",
         examples=["python report.py"],
     )
     env_spec: Text | None = Field(
@@ -217,7 +217,7 @@ class CommandSettings(Section):
         description="It is a web server: the platform appends its --anaconda-project-... options. null is the"
         " release's, and false for a new command.",
     )
-    description: str | None = Field(default=None, description="What it is for; null is the release's.")
+    description: str | None = Field(default=None, description="Its description; null is the release's.")
 
     @field_validator("supports_http_options")
     @classmethod
@@ -243,11 +243,11 @@ class SlipstreamSettings(Section):
     )
     commands: dict[CommandName, CommandSettings] = Field(
         default={},
-        description="Commands to add, or to put in place of the release's: NAME: {unix: ...}.",
+        description="Commands to add or replace: NAME: {unix: ...}.",
     )
     overlay: FilePath | None = Field(
         default=None,
-        description="Folder whose files are laid over the project's; null means none.",
+        description="Folder of files to add to the project or replace there; null means none.",
     )
 
 
@@ -270,7 +270,7 @@ class ServerSettings(Section):
     backend_store_uri: StoreReference = Field(
         default="sqlite:///data/mlflow/standalone/store/mydb.sqlite",
         description="Database (MLFLOW_BACKEND_STORE_URI): sqlite, postgresql, mysql or mssql, with its driver."
-        " A URI with a password in it is given as a reference: env:NAME, file:PATH or prompt.",
+        " A URI with a password must be a reference: env:NAME, file:PATH or prompt.",
     )
     artifacts_destination: ArtifactLocation = Field(
         default="data/mlflow/standalone/artifacts",
@@ -288,7 +288,7 @@ class ServerSettings(Section):
     secrets: dict[SecretName, Reference] = Field(
         default={},
         description="More secrets to store, by reference: AWS_SECRET_ACCESS_KEY: env:AWS_SECRET_ACCESS_KEY. Also"
-        " MLflow's keys, where they are not to be made: MLFLOW_CRYPTO_KEK_PASSPHRASE,"
+        " MLflow's keys, instead of generated ones: MLFLOW_CRYPTO_KEK_PASSPHRASE,"
         " MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY.",
     )
     key_file: FilePath | None = Field(
@@ -310,7 +310,7 @@ class GcSettings(Section):
     )
     variables: Variables = Field(
         default={},
-        description="Variables of the job; they win over secrets. Readable in the job's record: no secrets here.",
+        description="Variables of the job. They override secrets and are readable in its record: put no secrets here.",
     )
     resource_profile: Text = Field(default="default", description="Resource profile (CPU, memory) of the job.")
 
@@ -352,7 +352,7 @@ class BackupSettings(Section):
 class SharingSettings(Section):
     """Users and groups with access to the server's web pages. (Programs use the token.)"""
 
-    groups: Groups = Field(default=["everyone"], description="Groups; everyone is all who are signed in.")
+    groups: Groups = Field(default=["everyone"], description="Groups; everyone means every signed-in user.")
     users: Accounts = Field(default=[], description="Single users.")
 
 
@@ -387,7 +387,7 @@ class Settings(Section):
     sharing: SharingSettings = SharingSettings()
     consumers: Annotated[list[ConsumerSettings], AfterValidator(_distinct_consumers)] = Field(
         default=[],
-        description="Other AE5 accounts that get URL and token as secrets, too.",
+        description="Other AE5 accounts that also get URL and token as secrets.",
     )
     state_dir: FilePath | None = Field(
         default=None,

@@ -124,7 +124,7 @@ def _exists(folder: Path) -> bool:
 
 def _open_to_others(folder: Path, mode: int) -> Configuration:
     return Configuration(
-        f"The folder for the state is open to other accounts (mode {stat.S_IMODE(mode):04o}).",
+        f"The state folder is open to other accounts (mode {stat.S_IMODE(mode):04o}).",
         where=str(folder),
         remedy=f"chmod 700 '{folder}', or {STATE_ELSEWHERE}.",
     )

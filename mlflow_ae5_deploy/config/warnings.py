@@ -18,7 +18,7 @@ def advice(settings: Settings) -> list[str]:
     """Sentences for the reader, in the order of the settings."""
     words: list[str] = []
     if not settings.platform.verify_tls:
-        words.append("platform.verify_tls is off: anyone between here and the platform can read the passwords sent.")
+        words.append("platform.verify_tls is off: anyone between this machine and the platform can read the passwords.")
     uri = settings.server.backend_store_uri
     if isinstance(uri, str):
         words += store_advice(uri)
@@ -44,15 +44,15 @@ def store_advice(uri: str) -> list[str]:
     if not store.driver_is_implied or store.dialect == "sqlite":
         return []
     return [
-        f"The database URI states no driver; {store.dialect}:// means {store.driver} on SQLAlchemy 2.1 and meant "
-        f"another one before. Write {store.dialect}+{store.driver}:// to be sure."
+        f"The database URI names no driver, and the default changed with SQLAlchemy 2.1. Write "
+        f"{store.dialect}+{store.driver}:// to be sure."
     ]
 
 
 def lost_at_restart(settings: Settings) -> list[str]:
     """A sentence for each store whose relative path is not below data/."""
     return [
-        f"{setting} is a relative path that is not below data/: what is stored there is lost at every restart."
+        f"{setting} is a relative path outside data/: everything stored there is lost at every restart."
         for setting, path in _paths(settings).items()
         if not path.startswith("/") and [part for part in path.split("/") if part not in ("", ".")][:1] != ["data"]
     ]

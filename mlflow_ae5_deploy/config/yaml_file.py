@@ -47,7 +47,7 @@ def read_yaml(path: Path) -> YamlFile:
             if len(twice) > 1
             else "The configuration has a key twice.",
             where=str(path),
-            remedy="Keep one of each; the reader cannot know which was meant.",
+            remedy="Keep one of each.",
             detail="\n".join(f"- {key} (lines {first} and {second})" for key, first, second in twice),
         )
     yaml = _reader()
@@ -77,9 +77,9 @@ def _text_of(path: Path) -> tuple[str, bool]:
             raw = stream.read(MAX_BYTES + 1)
     except FileNotFoundError:
         raise Configuration(
-            "There is no such configuration file.",
+            "The configuration file does not exist.",
             where=str(path),
-            remedy="`mlflow-ae5-deploy init` writes one.",
+            remedy="Run `mlflow-ae5-deploy init` to write one.",
         ) from None
     except OSError as error:
         raise Configuration(
@@ -144,10 +144,10 @@ def _parser_message(error: MarkedYAMLError) -> str:
     raw = str(error.problem or "it is not valid YAML")
     if isinstance(error, ComposerError):
         if "alias" in raw:
-            return "a value begins with '*' or '&', which has a meaning of its own in YAML; put it in quotes"
-        return "there is more than one document in it, or an anchor is defined twice"
+            return "a value begins with '*' or '&', which is special in YAML; put it in quotes"
+        return "it contains more than one document, or defines an anchor twice"
     if isinstance(error, ConstructorError):
-        return "a value has a tag ('!...') or a form that is not allowed here"
+        return "a value has a tag ('!...') or an unsupported form"
     return _QUOTED.sub(_masked, raw)
 
 

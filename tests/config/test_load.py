@@ -297,7 +297,7 @@ def test_all_problems_at_once_with_path_and_line(loaded):
 def test_a_single_problem_is_the_sentence_itself(loaded):
     with pytest.raises(Configuration) as caught:
         loaded("deployment: {endpoint: Dev_Mlflow}")
-    assert caught.value.what.startswith("deployment.endpoint (line 1): must be one label")
+    assert caught.value.what.startswith("deployment.endpoint (line 1): must be one DNS label")
     assert caught.value.detail == ""
 
 
@@ -306,7 +306,7 @@ def test_a_single_problem_is_the_sentence_itself(loaded):
     [
         ("profiles: [dev]", r"profiles \(line 1\): must be a group"),
         ("profiles: {dev: 5}", r"profiles.dev \(line 1\): must be a group"),
-        ("profiles: {'a b': {}}", "the name of a profile"),
+        ("profiles: {'a b': {}}", "may contain only letters"),
         ("profiles: {dev: {profiles: {}}}", r"profiles.dev.profiles \(line 1\): is not a setting"),
         ("3: x", "its name must be text"),
         ("? [a, b]\n: x", "its name must be text"),
@@ -400,7 +400,7 @@ def test_sandbox_keeps_the_stores_named_by_a_flag(loaded):
     ("text", "words"),
     [
         ("platform: {verify_tls: false}", "verify_tls is off"),
-        ("server: {backend_store_uri: 'postgresql://u@h/d'}", r"means psycopg on SQLAlchemy 2.1"),
+        ("server: {backend_store_uri: 'postgresql://u@h/d'}", r"names no driver"),
         ("server: {gc_ttl: 0d0h0m0s}", "server.gc_ttl is 0d0h0m0s: .* at once"),
         ("gc: {variables: {MLFLOW_TRACKING_GC_TTL: 0s}}", "gc.variables.MLFLOW_TRACKING_GC_TTL is 0s: .* at once"),
     ],
@@ -434,7 +434,7 @@ def test_which_file_is_read(tmp_path):
     assert name_of(None, by_environment) == "other.yaml"
     assert name_of(Path("explicit.yaml"), by_environment) == "explicit.yaml"
     for path, environ in ((Path("gone.yaml"), {}), (None, {"MLFLOW_AE5_DEPLOY_CONFIG": "gone.yaml"})):
-        with pytest.raises(Configuration, match="no such configuration file") as caught:
+        with pytest.raises(Configuration, match="does not exist") as caught:
             name_of(path, environ)
         assert caught.value.where == str(tmp_path / "gone.yaml")
 

@@ -70,7 +70,7 @@ def test_keys_that_are_there_twice_are_named_with_both_lines(tmp_path):
 def test_what_is_no_file_is_refused(tmp_path):
     with pytest.raises(Configuration, match="directory"):
         read_yaml(tmp_path)
-    with pytest.raises(Configuration, match="no such"):
+    with pytest.raises(Configuration, match="does not exist"):
         read_yaml(tmp_path / "no.yaml")
 
 

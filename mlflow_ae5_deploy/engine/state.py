@@ -229,7 +229,7 @@ def _read(path: Path) -> Any:
         raise Configuration(
             f"The state of this installation cannot be read: {error}.",
             where=str(path),
-            remedy="Move the file away; the next run then stores every secret once more and issues a new token. "
+            remedy="Move the file away; the next run then stores all secrets again and issues a new token. "
             + _FORGOTTEN,
         ) from None
 
@@ -240,7 +240,7 @@ def _damaged(path: Path, field: str) -> Configuration:
             f"The record of an interrupted upgrade is damaged ({field}).",
             where=str(path),
             remedy="The database may be partly migrated. The archive of the previous release is in the folder "
-            "`replaced` beside this file. Move the file away, then run `restore --release <archive> --replace`.",
+            "`replaced` next to this file. Move the file away, then run `restore --release <archive> --replace`.",
         )
     return Configuration(
         f"The state of this installation is damaged, or was written by another version ({field or 'no object'}).",

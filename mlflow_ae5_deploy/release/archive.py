@@ -193,7 +193,7 @@ def follow_links(survey: ArchiveSummary, where: str) -> dict[str, str]:
         if path not in sources:
             what = "a folder" if path in _folders(survey) else "nothing in the archive"
             raise ReleaseRefused(
-                f"Link {link!r} leads to {what}; only links to files of the same folder are taken.", where=where
+                f"Link {link!r} leads to {what}; only links to files of the same folder are accepted.", where=where
             )
         sources[link] = sources[path]
     for link in survey.links:

@@ -79,7 +79,7 @@ class ReleaseCache:
         """Compare a checksum with all expectations, and record it."""
         recorded = self.recorded(name)
         if expected.given is not None:
-            self._must_match(actual, expected.given, "the one that was given", where)
+            self._must_match(actual, expected.given, "the configured one", where)
             self._write_record(name, actual)
             return "given"
         if expected.announced is not None:

@@ -59,7 +59,7 @@ class Fetcher:
             raise Configuration(
                 "The release is a folder; an archive is needed.",
                 where=str(path),
-                remedy="Pack it (tar czf release.tar.gz <folder>), or lay it over a release as an overlay.",
+                remedy="Pack it (tar czf release.tar.gz <folder>), or use it as slipstream.overlay.",
             )
         if not path.exists():
             raise Configuration(
@@ -70,7 +70,7 @@ class Fetcher:
         actual = _archive_digest(path)
         if self.given not in (None, actual):
             raise ReleaseRefused(
-                f"The release's SHA-256 is not the one that was given: expected {self.given}, found {actual}.",
+                f"The release's SHA-256 is not the configured one: expected {self.given}, found {actual}.",
                 where=str(path),
             )
         checked: Checked = "none" if self.given is None else "given"
@@ -162,9 +162,9 @@ class Fetcher:
             download(web, url, part, self.on_progress)
         except NotThere:
             raise Configuration(
-                missing or "There is no such file on the server.",
+                missing or "The server has no such file.",
                 where=shown,
-                remedy="Name a release that is there (--release latest takes the newest), or put this file there."
+                remedy="Name a release that exists (--release latest takes the newest), or put this file there."
                 if missing
                 else "Check the address.",
             ) from None

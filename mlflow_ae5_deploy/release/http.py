@@ -132,7 +132,7 @@ class HttpClient:
                 for chunk in self.chunks(response, url):
                     body += chunk
                     if len(body) > _LARGEST_DOCUMENT:
-                        raise UnexpectedAnswer("The answer is far too long.", where=public_form(url))
+                        raise UnexpectedAnswer("The answer is too long.", where=public_form(url))
                 return bytes(body)
 
         return self.retrying(attempt)
@@ -171,7 +171,7 @@ class HttpClient:
 
     def too_late(self, url: str) -> DeadlineExceeded:
         return DeadlineExceeded(
-            f"The release was not fetched within {self.deadline.seconds:.0f} s.",
+            f"Timed out after {self.deadline.seconds:.0f} s downloading the release.",
             where=public_form(url),
             remedy="Run it again: it resumes the download. " + self._remedy,
         )
@@ -249,7 +249,7 @@ def _innermost(error: BaseException) -> str:
         if isinstance(one, ssl.SSLError):
             return (one.reason or "TLS failed").lower().replace("_", " ")
         if isinstance(one, socket.gaierror):
-            return "its name is not known"
+            return "unknown host name"
         if isinstance(one, urllib3.exceptions.IncompleteRead):
             return "the download ended too early"
         if isinstance(one, OSError) and one.strerror:
@@ -282,7 +282,7 @@ def check_url(url: str, called: str) -> str:
     raise Configuration(
         f"The address of {called} is not https.",
         where=public_form(url),
-        remedy="Use an https:// address; http:// is only taken for this very machine.",
+        remedy="Use an https:// address; http:// is accepted for this machine only.",
     )
 
 

@@ -107,19 +107,21 @@ def _data_folder(root: Path, tree: Tree, called: str) -> None:
 def _readable(root: Path, path: str, entry: os.DirEntry[str], called: str) -> Path:
     where = f"{root}/{path}"
     if not path.isprintable() or "\\" in path:
-        raise Configuration(f"A file of {called} has a name that archives cannot carry: {path!r}.", where=repr(where))
+        raise Configuration(f"A file of {called} has a name that no archive can hold: {path!r}.", where=repr(where))
     file = Path(entry.path)
     if entry.is_symlink():
         try:
             file = file.resolve(strict=True)
         except (OSError, RuntimeError):
-            raise Configuration(f"Link {path!r} of {called} leads nowhere.", where=where) from None
+            raise Configuration(
+                f"Link {path!r} of {called} is broken: its target does not exist.", where=where
+            ) from None
         if not file.is_relative_to(root):
             raise Configuration(
                 f"Link {path!r} of {called} leaves its folder.", where=where, remedy="Put a copy of the file there."
             )
         if file.is_dir():
-            raise Configuration(f"Link {path!r} of {called} leads to a folder; copy the folder instead.", where=where)
+            raise Configuration(f"Link {path!r} of {called} leads to a folder. Copy the folder instead.", where=where)
     if not stat.S_ISREG(file.stat().st_mode):
         raise Configuration(f"{path!r} of {called} is not a regular file.", where=where)
     return file

@@ -35,8 +35,8 @@ def runbook(settings: Settings, *, schedule_words: str) -> str:
         f"# MLflow tracking server on {host}",
         "",
         f"What `mlflow-ae5-deploy install` does for this configuration, step by step, with the `ae5` command for each. "
-        f"Everything runs as the account `{account}`. Secrets are not shown: where a command needs one, a "
-        "shell variable of its name stands.",
+        f"Everything runs as the account `{account}`. Secrets are not shown: commands use shell "
+        "variables of the same name.",
     ]
     for number, step in enumerate(_steps(settings, schedule_words), start=1):
         lines += ["", f"## {number}. {step.title}", "", step.purpose]
@@ -80,8 +80,8 @@ def _prepare(settings: Settings) -> Sequence[Step]:
             # ae5 takes AE5_USERNAME, which step 3 exports, for one more --username.
             (f"env -u AE5_USERNAME {create}", _ae5("user list", "--filter", f"username={account}")),
             "Do this after step 2 and the `export` lines of step 3. It needs an administrator: export "
-            "AE5_ADMIN_USERNAME and AE5_ADMIN_PASSWORD. `user create` takes the password as one more option, where it "
-            "is visible in the process list; `mlflow-ae5-deploy install --create-account` shows it to nobody.",
+            "AE5_ADMIN_USERNAME and AE5_ADMIN_PASSWORD. `user create` takes the password as an option, visible "
+            "in the process list; `mlflow-ae5-deploy install --create-account` does not expose it.",
         ),
         Step(
             "Environment",
@@ -92,7 +92,7 @@ def _prepare(settings: Settings) -> Sequence[Step]:
             "Login",
             "Act as the service account, by its own password or as an administrator who impersonates it.",
             (*environment, "ae5 login"),
-            "ae5-tools does not verify TLS certificates unless told to, as above.",
+            "ae5-tools verifies TLS certificates only with the setting above.",
         ),
     )
 
@@ -133,12 +133,12 @@ def _project(settings: Settings) -> Sequence[Step]:
             "Upload",
             f"The project `{settings.project.name}`.",
             (_ae5("project upload", "--name", settings.project.name, "project.tar.gz"),),
-            "A project of that name is never updated by an upload: it is refused. Replacing means stopping the "
-            "deployment, deleting the project and doing everything from here again.",
+            "AE5 refuses an upload under an existing name. To replace a project, stop the deployment, delete the "
+            "project, and repeat all steps from here.",
         ),
         Step(
             "Recovery",
-            "Only after a disaster: restore database and artifacts now, before the server first starts. "
+            "Only after a disaster: restore database and artifacts before the server first starts. "
             "`mlflow-ae5-deploy restore` does this and all other steps. By hand: set the secrets of step 8 first, and "
             "MLFLOW_TRACKING_BACKUP_DESTINATION; then run the command `Restore` once, as a job with the variable "
             'MLFLOW_TRACKING_RESTORE_ARGUMENTS="--snapshot latest", and wait until its last line says `done`.',
@@ -200,7 +200,7 @@ def _serve(settings: Settings) -> Sequence[Step]:
         Step(
             "Deploy",
             "Secrets first, because a running server does not see new ones; then the server, private, on its endpoint. "
-            "Make the two keys once, and keep a copy of both in a safe place: what users enter is encrypted with them.",
+            "Make the two keys once, and keep a copy of both in a safe place: they encrypt what users enter.",
             (*stored, start),
             "A secret's value on a command line is visible in the process list. After a stop the endpoint may stay "
             "taken for one or two minutes.",
@@ -223,7 +223,7 @@ def _tokens(settings: Settings) -> Sequence[Step]:
     return (
         Step(
             "Token",
-            "An access token of this very deployment. Every restart invalidates it.",
+            "An access token of this deployment. Every restart invalidates it.",
             (f"{_ae5('deployment token', name)}   # put what it prints into the shell variable MLFLOW_TRACKING_TOKEN",),
         ),
         Step(
@@ -232,7 +232,7 @@ def _tokens(settings: Settings) -> Sequence[Step]:
             ('ae5 secret add MLFLOW_TRACKING_TOKEN "$MLFLOW_TRACKING_TOKEN"',),
             "A secret's value on a command line is visible in the process list.",
         ),
-        Step("Sharing", "Who may open the web page of the server.", tuple(shares)),
+        Step("Sharing", "Users and groups that may open the server's web page.", tuple(shares)),
     )
 
 
@@ -247,9 +247,9 @@ def _collect(settings: Settings, schedule_words: str) -> Step:
     parse_ttl(settings.server.gc_ttl)
     return Step(
         "Garbage collection",
-        f"{schedule_words} (UTC, as far as is known). What was deleted longer than {settings.server.gc_ttl} ago goes.",
+        f"{schedule_words} (UTC, as far as is known). Purges what was deleted more than {settings.server.gc_ttl} ago.",
         (command,),
-        "A job cannot be changed (`ae5 job patch` does not work): delete it and its runs, then create it again.",
+        "A job cannot be changed (`ae5 job patch` fails): delete it and its runs, then create it again.",
     )
 
 

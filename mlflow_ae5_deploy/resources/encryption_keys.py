@@ -29,7 +29,7 @@ NAMES = (PASSPHRASE, WEBHOOKS)
 _IN_FILE = (*NAMES, VERSION)
 _PUBLISHED = "mlflow-default-kek-passphrase-for-development-only"  # in MLflow's source, mlflow/utils/crypto.py
 _FILE = "keys"
-_LOSS = "LLM keys and webhook secrets that users have entered cannot be read with another key."
+_LOSS = "LLM keys and webhook secrets entered by users cannot be read with another key."
 _OF = "# Keys of the MLflow tracking server {project}, account {account}, {host}."
 _HEAD = """\
 {of}
@@ -89,7 +89,7 @@ def _observe(context: Context, name: str, value: Secret | None, listed: Collecti
         raise Conflict(
             f"The {name} on this machine is not the one that was stored for {account}.",
             where=f"server.secrets.{name}" if name in context.settings.server.secrets else str(path(context)),
-            remedy=f"Put the stored key back there. {_LOSS} To store this one all the same: `install --replace-keys`.",
+            remedy=f"Put the stored key back there. {_LOSS} To store this one anyway, run `install --replace-keys`.",
         )
     if not is_set:
         return SecretState(name, "new")
@@ -102,18 +102,18 @@ def _observe(context: Context, name: str, value: Secret | None, listed: Collecti
 
 def _unsure(context: Context, names: Iterable[str]) -> str:
     return (
-        f"{' and '.join(names)}: set for {context.account} from another machine; whether the key here "
-        f"({path(context)} or the configuration) is the same is unknown. `doctor --from-platform` compares them; "
-        "`install --replace-keys` stores this one."
+        f"{' and '.join(names)} of {context.account} were set from another machine, and may differ from the key here "
+        f"({path(context)} or the configuration). Run `doctor --from-platform` to compare them, or "
+        "`install --replace-keys` to store the key here."
     )
 
 
 def _no_copy(context: Context, names: Iterable[str], keys: Mapping[str, Secret]) -> str:
     missing = [name for name in names if name not in keys]
     return (
-        f"{' and '.join(missing)}: set for {context.account}, and no copy is on this machine. AE5 shows no secret "
-        f"again, so backups depend on this account: {_LOSS} Put the saved key file at {path(context)}; where there is "
-        "none, a session of this account can read the keys in /var/run/secrets/user_credentials."
+        f"There is no copy of {' and '.join(missing)} of {context.account} on this machine. {_LOSS} Put the saved key "
+        f"file at {path(context)}. Without one, copy the keys from /var/run/secrets/user_credentials in a session of "
+        "this account."
     )
 
 

@@ -52,7 +52,7 @@ class UndoRestore(Change):
 
     @property
     def target(self) -> str:
-        return super().target if self.name else "saved copy of the last restore"
+        return super().target if self.name else "the saved copy of the last restore"
 
 
 def check_change(desired: RestoreRequest) -> CheckRestore:

@@ -305,7 +305,7 @@ class TestBack:
         assert any("upgrade --roll-back" in text for text in errors_of(status.data))
         assert (back.code, back.data["outcome"]) == (0, "rolled back"), back.err
         assert_is_first(site, capsys)
-        assert_error(nothing, 15, "No upgrade was started")
+        assert_error(nothing, 15, "No unfinished upgrade is recorded")
 
     def test_a_rollback_without_a_previous_server_ends_although_its_scheduled_jobs_cannot_be_created(
         self, site, capsys
@@ -317,7 +317,7 @@ class TestBack:
 
         failed = upgrade(site, capsys, "--yes", "--no-rehearsal")
 
-        assert_error(failed, 29, "are as before")
+        assert_error(failed, 29, "data as before. No server ran before")
         assert "The scheduled jobs are not as before: The platform refused" in failed.err
         assert (data(site), pending(site)) == (BEFORE, None)
 
@@ -336,7 +336,7 @@ class TestBack:
         away.rename(archive)
         back = upgrade(site, capsys, "--roll-back", "--yes")
 
-        assert_error(nothing, 31, "was not started: No project has jobs that run", "is not on this machine any more")
+        assert_error(nothing, 31, "was not started: Nothing can restore the data", "is no longer on this machine")
         assert_error(failed, 29, "its log has no report", "are as before", "restore --list-saved")
         assert_error(stuck, 31, "something broke in Restore", "upgrade --roll-back", "backup list")
         assert "data is in snapshot" not in stuck.err
@@ -360,7 +360,7 @@ class TestInterrupted:
         elsewhere = upgrade(site, capsys, "--yes", release=other)
         done = upgrade(site, capsys, "--yes")
 
-        assert_error(elsewhere, 14, "was interrupted (migrating)", "upgrade --roll-back")
+        assert_error(elsewhere, 14, "was interrupted: to release second.tar.gz (migrating)", "upgrade --roll-back")
         assert (done.code, done.data["outcome"]) == (0, "upgraded"), done.err
         assert data(site) == AFTER
         assert_serves(site)

@@ -127,7 +127,7 @@ def require_same_release(context: Context, record: UpgradeRecord) -> None:
             f"An upgrade to another release was interrupted: to {record.release} ({record.phase}), not to "
             f"{_name(built.path.read_bytes())}.",
             where=f"project {context.settings.project.name}",
-            remedy="Finish it (run `upgrade` with the same release and configuration), or run `upgrade --roll-back`.",
+            remedy="Run that upgrade again to finish it (with the same configuration), or run `upgrade --roll-back`.",
         )
 
 

@@ -60,7 +60,7 @@ def after(run: UpgradeRun, failure: DeployError) -> DeployError:
             f"The upgrade failed: {failure.what} The rollback failed as well: {second.what}",
             where=second.where or failure.where,
             remedy=_remedy(run, source, second),
-            detail=f"Upgrade:\n{_detail(failure)}\n\nRollback:\n{_detail(second)}",
+            detail=f"{_detail('Upgrade', failure)}\n\n{_detail('Rollback', second)}",
         )
     # The remedy of a stage or job assumes that the run goes on or the data is still changed: not after a rollback.
     outdated = (failure.of_job or isinstance(failure, StageFailed | JobFailed)) and not isinstance(
@@ -97,7 +97,7 @@ def on_request(run: UpgradeRun) -> UpgradeRecord:
         f"{what}: {failure.what}",
         where=failure.where,
         remedy=_remedy(run, source, failure),
-        detail=_detail(failure),
+        detail=failure.detail,
     )
 
 
@@ -205,7 +205,7 @@ def missing_jobs_words(record: UpgradeRecord) -> str:
     """Why the scheduled jobs are not there; empty if they are."""
     if not record.jobs_missing:
         return ""
-    return f"The scheduled jobs are not as before: {as_sentence(record.jobs_missing)} `install` creates them."
+    return f"The scheduled jobs are not as before: {as_sentence(record.jobs_missing)} An install creates them."
 
 
 def saved_copy_words(record: UpgradeRecord) -> str:
@@ -230,6 +230,5 @@ def _remedy(run: UpgradeRun, source: RestoreSource | None, failure: DeployError)
     return f"{usual} It needs snapshot {record.snapshot}: `backup list` shows whether that is there."
 
 
-def _detail(error: DeployError) -> str:
-    suffix = f" ({error.where})" if error.where else ""
-    return "\n".join(text for text in (f"{error.what}{suffix}", error.detail) if text)
+def _detail(title: str, error: DeployError) -> str:
+    return "\n".join(text for text in (f"{title}: {error.where}" if error.where else title, error.detail) if text)

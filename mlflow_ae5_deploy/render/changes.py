@@ -55,8 +55,8 @@ class StageLines:
         if result.outcome == "unchanged" and result.warnings:
             mark, lines = Mark.WARNING, []
         lead = f"{mark.sign} {result.number:>2} {result.name:<16} "
-        for line in lines:
-            self._reporter.hanging(lead, line, mark.style if lead != _UNDER else None)
+        for inner, line in lines:
+            self._reporter.hanging(lead + inner, line, mark.style if lead != _UNDER else None)
             lead = _UNDER
         for warning in result.warnings:
             sign = f"{Mark.WARNING.sign} "
@@ -64,22 +64,24 @@ class StageLines:
             lead = _UNDER
 
 
-def _lines(result: StageResult, *, verbose: bool) -> Iterable[str]:
+def _lines(result: StageResult, *, verbose: bool) -> Iterable[tuple[str, str]]:
+    """The lead of each line, and its text."""
     if result.outcome == "unchanged":
-        yield result.reason
+        yield "", result.reason
         return
     if result.outcome in _WITHOUT_CHANGES:
-        yield _WITHOUT_CHANGES[result.outcome]
+        yield "", _WITHOUT_CHANGES[result.outcome]
         return
     for change in result.changes:
-        yield change.headline
-        yield from (f"  {line}" for line in change.differences)
+        yield "", change.headline
+        if not (change.needs_consent and result.outcome == "changed"):  # else they stand before the question
+            yield from (("  ", line) for line in change.differences)
         if verbose:
-            yield from (f"  {line}" for line in change.details)
-    if result.outcome == "planned":  # of others, they stand before the question
-        yield from (f"- {line}" for line in consequences_of(result.changes))
+            yield from (("  ", line) for line in change.details)
+    if result.outcome == "planned":
+        yield from (("- ", line) for line in consequences_of(result.changes))
     elif result.reason:
-        yield result.reason
+        yield "", result.reason
 
 
 def consequences_of(changes: Iterable[Change]) -> list[str]:

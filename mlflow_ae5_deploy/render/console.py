@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import sys
 import textwrap
 from collections.abc import Collection, Sequence
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from mlflow_ae5_deploy.operations.verify import Check
 
 SCHEMA = 1  # of every JSON document
+_LEAD = re.compile(r" *(?:[-+!✓✗] )?")  # of a line: what a wrapped rest stands below
 # Fields of a JSON document with commands that a person runs.
 _WITH_COMMANDS = ("remedy", "warnings", "problems", "notes", "markdown")
 
@@ -255,8 +257,8 @@ def _broken(console: Console, text: str) -> str:
         return text
     lines = []
     for line in text.split("\n"):
-        lead = line[: len(line) - len(line.lstrip())]
-        lines.append(_wrapped(console, lead, line.strip()) if len(line) > console.width else line)
+        lead = _LEAD.match(line)[0]  # type: ignore[index]
+        lines.append(_wrapped(console, lead, line[len(lead) :].rstrip()) if len(line) > console.width else line)
     return "\n".join(lines)
 
 

@@ -16,6 +16,7 @@ from mlflow_ae5_deploy.render.format import Mark
 if TYPE_CHECKING:
     from mlflow_ae5_deploy.render.console import Reporter
 
+_COMMENT = "   # "
 _BY_DEFAULT = ("MLFLOW_REGISTRY_URI",)  # MLflow takes the tracking server for it
 
 
@@ -75,13 +76,14 @@ def _rows(result: RunResult, installed: Installed) -> Iterator[tuple[str, str]]:
 
 
 def _show_commands(reporter: Reporter, title: str, commands: Sequence[str]) -> None:
-    """Not wrapped: they are to be copied."""
+    """Not wrapped, because they are copied: what a command is for is left out where it does not fit."""
     if not commands:
         return
     reporter.line()
     reporter.line(title, style="bold")
     for command in commands:
-        reporter.line(f"  {command}")
+        fits = len(command) + 2 <= reporter.out.width or not reporter.out.is_terminal
+        reporter.line(f"  {command if fits else command.partition(_COMMENT)[0]}")
 
 
 def _headline(verb: str, result: RunResult) -> str:

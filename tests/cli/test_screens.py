@@ -123,7 +123,7 @@ def test_consequences_stand_once_before_the_question(screen):
     assert DOWN.text not in text
     assert "-  8 stage-8          not confirmed" in text
     assert "✗  8 stage-8          failed" in text
-    assert "Not confirmed" in text.splitlines()[3]  # of the changed one: what was seen
+    assert "endpoint: one" not in text
 
 
 def test_a_person_is_asked_about_differences_not_checksums(screen):

@@ -104,7 +104,7 @@ def _write(context: Context, deployment_id: str, changes: Sequence[SharingChange
             context.platform.set_collaborators(deployment_id, now)
         except (Refused, NotFound) as error:
             if error.status in (400, 404, 422):
-                error.remedy = _UNKNOWN
+                error.where, error.remedy = "--user, --group", _UNKNOWN
             raise
         for change in changes:
             context.journal.effect(change.verb, change.target, id=deployment_id)

@@ -75,11 +75,6 @@ class Reporter:
             self._pause()  # or the progress line stays in the text: both are on the same terminal
             self._print(self.out, self._shown(text), style)
 
-    def text(self, text: str) -> None:
-        """Several lines of result."""
-        for line in text.split("\n"):
-            self.line(line)
-
     def foreign(self, line: str, lead: str = "") -> None:
         """A line of a log, without `target`: no command in it is ours."""
         if not self.json_mode:

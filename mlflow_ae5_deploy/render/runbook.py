@@ -16,6 +16,7 @@ from mlflow_ae5_deploy.common.redaction import scrub
 
 if TYPE_CHECKING:
     from mlflow_ae5_deploy.config.settings import Settings
+    from mlflow_ae5_deploy.render.console import Reporter
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,18 @@ def runbook(settings: Settings, *, schedule_words: str) -> str:
         if step.caution:
             lines += ["", f"> {step.caution}"]
     return scrub("\n".join(lines) + "\n")
+
+
+def show(reporter: Reporter, text: str) -> None:
+    """Commands as they are; the rest is wrapped on a terminal."""
+    commands = False
+    for line in text.rstrip("\n").split("\n"):
+        commands ^= line.startswith("```")
+        quote = "> " if line.startswith("> ") else ""
+        if commands:
+            reporter.line(line)
+        else:
+            reporter.hanging(quote, line.removeprefix(quote))
 
 
 def _steps(settings: Settings, schedule_words: str) -> Sequence[Step]:

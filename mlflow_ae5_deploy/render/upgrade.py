@@ -18,8 +18,8 @@ def show_changes(reporter: Reporter, planned: UpgradePlan) -> None:
     reporter.line(f"Upgrade project {planned.project.name}", style="bold")
     for title, (now, then) in (("Release", planned.release), ("MLflow", planned.mlflow)):
         reporter.hanging(f"  {title:<9} ", f"{now} → {then}" if now != then else f"{now} (unchanged)")
-    for line in planned.differences:
-        reporter.hanging(" " * 12, line)
+    for title, line in zip(["Also", *[""] * len(planned.differences)], planned.differences, strict=False):
+        reporter.hanging(f"  {title:<9} ", line)
 
 
 def show_rehearsal(reporter: Reporter, job_result: JobResult[UpgradeReport]) -> None:
@@ -40,9 +40,6 @@ def show_upgraded(reporter: Reporter, done: UpgradeResult, release: str, program
     downtime = f" Downtime {done.downtime:.0f} s, including verification." if done.downtime is not None else ""
     reporter.line()
     reporter.marked(Mark.OK, f"Upgraded to {release}.{downtime}")
-    reporter.hanging("  Snapshot    ", f"{done.snapshot} (made after the stop)")
-    reporter.hanging("  Archive     ", f"{done.kept_archive} (the previous release)")
-    reporter.marked(Mark.WARNING, "Earlier tokens are invalid. Users get a new one with `env --show-token`.")
     reporter.line()
     reporter.line("To return to the previous release and data", style="bold")
     words = ["restore", "--snapshot", done.snapshot, "--release", done.kept_archive, "--replace", "--stop-server"]

@@ -18,10 +18,10 @@ NAME = "runbook"
 def command(options: TargetOptions) -> int:
     """For an installation by hand. Needs no connection. Shows no secrets."""
     from mlflow_ae5_deploy.common.cron import parse_cron
-    from mlflow_ae5_deploy.render.runbook import runbook
+    from mlflow_ae5_deploy.render.runbook import runbook, show
 
     settings = load_settings(options).settings
     text = runbook(settings, schedule_words=parse_cron(settings.gc.schedule).words)
     options.reporter.document(NAME, markdown=text)
-    options.reporter.text(text.rstrip("\n"))
+    show(options.reporter, text)
     return EXIT_DONE

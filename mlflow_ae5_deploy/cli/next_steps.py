@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from mlflow_ae5_deploy.cli.options import TargetOptions
 from mlflow_ae5_deploy.common.text import with_target
-from mlflow_ae5_deploy.render.install import Installed
+from mlflow_ae5_deploy.render.install import Installed, server_changed
 
 if TYPE_CHECKING:
     from mlflow_ae5_deploy.engine.context import Context
@@ -55,7 +55,7 @@ def next_steps(verb: str, options: TargetOptions, result: RunResult, *, create_a
 
     if result.pending:
         return [command(f"install{' --create-account' if create_account else ''}")]
-    if not result.changed:
+    if not server_changed(result):
         return []
     return [
         f"{command('verify')}   # test the server as a client",

@@ -55,11 +55,16 @@ def show_run(reporter: Reporter, verb: str, result: RunResult, installed: Instal
         reporter.hanging(f"  {title:<11} ", text)
     if installed.new_keys:
         reporter.marked(Mark.WARNING, "Copy the key file to a safe place, apart from the backups: it is the only copy.")
-    if result.changed:
+    if server_changed(result):
         environment = installed.client_environment()
         exports = [f"export {name}={value}" for name, value in environment.items() if name not in _BY_DEFAULT]
         _show_commands(reporter, "Connect a client", exports)
     _show_commands(reporter, "Next", next_steps)
+
+
+def server_changed(result: RunResult) -> bool:
+    """Whether clients need something new."""
+    return any(stage.name == "deploy" and stage.outcome == "changed" for stage in result.stages)
 
 
 def _rows(result: RunResult, installed: Installed) -> Iterator[tuple[str, str]]:

@@ -164,7 +164,9 @@ INSTALLED = Installed("h", "svc", "p", "d", "a2-1", "https://x", "/ca.pem", key_
 
 
 def run(*outcomes):
-    results = tuple(StageResult(n, "s", outcome, "") for n, outcome in enumerate(outcomes, 1))
+    """The first is the stage `deploy`."""
+    names = ["deploy", *["other"] * len(outcomes)]
+    results = tuple(StageResult(n, names[n - 1], outcome, "") for n, outcome in enumerate(outcomes, 1))
     return RunResult(results, None, 7.2, 47, 14)
 
 
@@ -174,6 +176,7 @@ def run(*outcomes):
         ("plan", ("planned", "unchanged"), "+ 1 of 2 stages would change. Nothing was changed yet."),
         ("plan", ("unchanged", "unchanged"), "✓ No changes: all 2 stages match the configuration."),
         ("install", ("unchanged", "unchanged"), "✓ Unchanged: all 2 stages match the configuration."),
+        ("install", ("unchanged", "changed"), "✓ The MLflow tracking server is installed. 1 of 2 stages changed."),
         ("install", ("changed", "unchanged"), "✓ The MLflow tracking server is installed. 1 of 2 stages changed."),
     ],
 )
@@ -182,6 +185,6 @@ def test_the_summary(screen, verb, outcomes, first):
 
     assert next(line for line in shown if line) == first
     assert "  Took        7.2 s (47 API calls, 14 changes)" in shown
-    assert ("  export MLFLOW_TRACKING_URI=https://x" in shown) is ("changed" in outcomes)
+    assert ("  export MLFLOW_TRACKING_URI=https://x" in shown) is (outcomes[0] == "changed")
     if "changed" not in outcomes:
         assert len(shown) <= 9

@@ -143,7 +143,7 @@ def _keep_archive(context: Context, project: Project, result: UninstallResult) -
             return earlier  # kept by an interrupted uninstall
     path = folder / f"{context.clock.now():%Y%m%dT%H%M%SZ}-{project.id}.tar.gz"
     write_private(path, content)
-    context.journal.effect("keep", "archive", str(path), id=project.id)
+    context.journal.effect("save", "archive", str(path), id=project.id)
     return path
 
 

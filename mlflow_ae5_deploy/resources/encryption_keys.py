@@ -125,7 +125,7 @@ def make(context: Context, names: Iterable[str]) -> dict[str, Secret]:
     text = _HEAD.format(of=_first_line(context))
     text += "".join(f"{name}={lines[name].reveal()}\n" for name in _IN_FILE if name in lines)
     write_private(file.resolve(), text.encode())
-    context.journal.effect("make", f"keys {', '.join(made)} in {file}")
+    context.journal.effect("create", f"keys {', '.join(made)} in {file}")
     context.outputs.keys_made = True
     return made
 

@@ -59,7 +59,7 @@ def keep_archive(context: Context, project: Project) -> Path:
     kept = context.folders.state / "replaced" / f"{context.clock.now():%Y%m%dT%H%M%SZ}-{project.id}.tar.gz"
     write_private(kept, context.cached.archive(project))
     context.outputs.kept_archives.append(kept)
-    context.journal.effect("keep", "archive", str(kept), id=project.id)
+    context.journal.effect("save", "archive", str(kept), id=project.id)
     return kept
 
 

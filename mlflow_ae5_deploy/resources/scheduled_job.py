@@ -320,4 +320,4 @@ def _free_name(desired: JobSpec, context: Context, wait: float) -> None:
         await_idle(leftover, f"a deleted job {name}", context, wait, desired.purpose)
     removed = context.platform.free_job_name(name)
     if removed:
-        context.journal.effect("delete", f"{removed} runs that block the name {name}")
+        context.journal.effect("delete", f"{counted(removed, 'run records')} of earlier jobs named {name}")

@@ -62,19 +62,16 @@ def execute(changes: Iterable[C], apply: Callable[[C], object], journal: Journal
 
 
 def require_consent(
-    context: Context, changes: Sequence[Change], *, where: str, remedy: str = "Nothing was changed.", again: bool = True
+    context: Context, changes: Sequence[Change], *, where: str, remedy: str = "Nothing was changed."
 ) -> None:
-    """Show the changes that need consent, and ask. Raises Conflict when the answer is no.
-
-    again: the remedy names the option that answers yes; not for a person who has just said no.
-    """
+    """Show the changes that need consent, and ask. Raises Conflict when the answer is no."""
     weighty = [change for change in changes if change.needs_consent]
     if not weighty or context.options.consent(weighty):
         return
     what = f"Not confirmed: {weighty[0].phrase}."
     if len(weighty) > 1:
         what = f"Not confirmed: {len(weighty)} changes."
-    if again:
+    if not context.options.interactive:  # else a person has just said no
         remedy += f" Re-run with {weighty[0].consent_option} to confirm."
     raise Conflict(what, where=where, remedy=remedy)
 

@@ -53,7 +53,7 @@ def confirm(context: Context, show_plan: ShowPlan, *, purge: bool, force: bool) 
     changes = diff(state, purge=purge)
     if changes:
         show_plan(changes, kept(context, state, purge=purge))
-        require_consent(context, changes, where="uninstall", again=False)
+        require_consent(context, changes, where="uninstall")
     context.cached.forget()
     return state if changes else None
 

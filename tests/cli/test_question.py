@@ -128,3 +128,23 @@ def test_history_names_the_new_account_and_how_runs_ended(bench, capsys):
     assert "done" in verified or "failed (verification failed)" in verified
     (shared,) = [line for line in shown.splitlines() if "UTC  share " in line]
     assert "failed (refused)" in shared
+
+
+def test_a_person_who_says_no_to_an_install_is_not_told_how_to_say_yes(bench, capsys, monkeypatch):
+    assert bench.install(capsys).code == 0
+
+    class Declines(io.StringIO):
+        def isatty(self):
+            return True
+
+        def readline(self, *_args):
+            return "n\n"
+
+    monkeypatch.setattr(sys, "stdin", Declines())
+    release = make_release(bench.folder, "declined.tar.gz", notes__txt="another content\n")
+    refused = bench.run(capsys, "install", "--sandbox", "--release", str(release))
+
+    assert_error(refused, 14, "Not confirmed: replace project mlflow.tracking.server.")
+    assert "--replace" not in refused.err
+    assert "Replace project mlflow.tracking.server? [y/N]" in refused.err
+    assert refused.err.count("file notes.txt: added") == 1

@@ -89,6 +89,7 @@ class TestEveryVerb:
     @pytest.mark.parametrize("name", [name for name in NAMES if "--hostname" in options_of(name) and name != "init"])
     def test_never_guesses_a_host(self, bench, capsys, name):
         required = {"backup prune": ["--keep-last", "1"]}.get(name, [])
+        required += ["--yes"] if name not in READING else []  # taken also where nothing is asked
         bench.forget_calls()
 
         shown = bench.run(capsys, *name.split(), *required, "--json")

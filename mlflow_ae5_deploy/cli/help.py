@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 COMMON = "Common options"  # `rich_help_panel` of an option that verbs share
 # Options that typer adds, with our texts.
 _ADDED = {
-    "help": ("--help", "Show this page."),
+    "help": ("-h, --help", "Show this page."),
     "install_completion": ("--install-completion [SHELL]", "Install completion for bash, zsh or fish."),
     "show_completion": ("--show-completion [SHELL]", "Print the completion script instead."),
 }
@@ -59,7 +59,10 @@ class VerbGroup(TyperGroup):
         if not ctx.resilient_parsing and not args and not self.default:
             typer.echo(self.get_help(ctx), err=True)
             raise typer.Exit(Usage.exit_code)
-        implied = args[0].startswith("-") and args[0] != "--help" if args else not ctx.resilient_parsing
+        if args:
+            implied = args[0].startswith("-") and args[0] not in ctx.help_option_names
+        else:
+            implied = not ctx.resilient_parsing  # completion offers the verbs there
         return super().parse_args(ctx, [self.default, *args] if self.default and implied else args)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:

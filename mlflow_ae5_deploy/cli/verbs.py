@@ -75,6 +75,7 @@ GROUPS = {
     },
 }
 DEFAULTS = {"backup": "create", "drill": "run"}  # the verb that is meant where none is named
+_HELP: dict[str, Any] = {"help_option_names": ["-h", "--help"]}
 _ABOUT = "Install and operate an MLflow tracking server on Anaconda Enterprise 5 (AE5)."
 _EXAMPLES = {
     "install --sandbox": "Install on a local AE5 that needs no cluster",
@@ -128,6 +129,7 @@ def _typer(about: str, examples: dict[str, str], summary: str = "") -> typer.Typ
     return typer.Typer(
         name=PROGRAM,
         cls=VerbGroup,
+        context_settings=_HELP,
         help=about,
         short_help=summary,
         epilog=epilog(PROGRAM, examples),
@@ -141,6 +143,7 @@ def _add(app: typer.Typer, name: str, summary: str, function: Callable[..., int]
     app.command(
         name,
         cls=VerbPage,
+        context_settings=_HELP,
         help="\n\n".join(filter(None, (summary, details))),
         short_help=summary,
         epilog=epilog(PROGRAM, getattr(function, "examples", {})),

@@ -107,6 +107,12 @@ def test_headings_are_bold_where_a_terminal_shows_it(bench, settings, bold):
     assert ("\x1b" in written) == bold
 
 
+@pytest.mark.parametrize("name", ["", "plan", "backup", "backup list", "sandbox"])
+def test_a_short_option_shows_the_same(capsys, name):
+    assert main([*name.split(), "-h"]) == 0
+    assert capsys.readouterr().out == page(capsys, name)
+
+
 def test_without_a_verb_the_page_is_an_error(capsys):
     assert main([]) == 2
 

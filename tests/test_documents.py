@@ -266,7 +266,7 @@ def test_the_packages_to_mirror_are_those_of_the_project(tmp_path):
     page = TEXTS["how-to/air-gapped.md"]
     (lines,) = (block for block in blocks(page, "sh") if "packages.txt" in block and "tar " in block)
     export, *rest = lines.splitlines()
-    project = YAML(typ="safe").load(ROOT / "project_template" / "anaconda-project.yml")
+    project = YAML(typ="safe", pure=True).load(ROOT / "project_template" / "anaconda-project.yml")
     packages = project["env_specs"]["default"]["packages"]
 
     assert main([*shlex.split(export)[1:-1], str(tmp_path / "mirror")]) == 0
@@ -316,7 +316,7 @@ def test_the_readme_of_a_package_index_has_no_dead_link():
 
 
 def test_the_conda_recipe_is_that_of_the_package():
-    recipe = YAML(typ="safe").load(ROOT / "conda" / "recipe.yaml")
+    recipe = YAML(typ="safe", pure=True).load(ROOT / "conda" / "recipe.yaml")
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     needed = [
         re.sub(r"(?<=[a-z0-9])(?=[<>=])", " ", dependency, count=1) for dependency in project["project"]["dependencies"]
@@ -332,12 +332,12 @@ def test_the_conda_recipe_is_that_of_the_package():
 
 
 def environment_packages() -> list[str]:
-    environment = YAML(typ="safe").load(ROOT / "environment.yml")
+    environment = YAML(typ="safe", pure=True).load(ROOT / "environment.yml")
     return [line for line in environment["dependencies"] if isinstance(line, str)]
 
 
 def test_ci_of_the_repository_covers_every_supported_python():
-    workflow = YAML(typ="safe").load(ROOT / ".github" / "workflows" / "ci.yml")
+    workflow = YAML(typ="safe", pure=True).load(ROOT / ".github" / "workflows" / "ci.yml")
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     supported = re.findall(r"Python :: (3\.\d+)", " ".join(project["classifiers"]))
 

@@ -192,7 +192,7 @@ class TestSchema:
 
     @pytest.mark.parametrize("text", SAMPLES, ids=range(len(SAMPLES)))
     def test_every_sample_of_the_pages_is_valid(self, text, schema):
-        schema.validate(YAML(typ="safe").load(text))
+        schema.validate(YAML(typ="safe", pure=True).load(text))
 
     @pytest.mark.parametrize(
         "text",
@@ -206,7 +206,7 @@ class TestSchema:
     def test_accepts_what_loads(self, text, tmp_path, schema):
         (tmp_path / "c.yaml").write_text(text)
         load(tmp_path / "c.yaml", profile=None, environ={}, overrides={})
-        schema.validate(YAML(typ="safe").load(text))
+        schema.validate(YAML(typ="safe", pure=True).load(text))
 
     @pytest.mark.parametrize(
         ("text", "where"),
@@ -230,7 +230,7 @@ class TestSchema:
         with pytest.raises(Configuration):
             load(tmp_path / "c.yaml", profile=None, environ={}, overrides={})
         assert where in [
-            list(error.absolute_path) for error in _leaves(schema.iter_errors(YAML(typ="safe").load(text)))
+            list(error.absolute_path) for error in _leaves(schema.iter_errors(YAML(typ="safe", pure=True).load(text)))
         ]
 
 

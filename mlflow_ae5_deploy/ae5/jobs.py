@@ -120,18 +120,6 @@ class JobsApi(ResourceApi):
             return None
         return parse_run(as_record(answer, "a run"))
 
-    def wait_run(self, run_id: str) -> Run:
-        """Wait until the run has ended: completed, failed, error or stopped."""
-        began = self._clock.monotonic()
-
-        def probe() -> Run | None:
-            now = self.run(run_id)
-            if now is None and self._clock.monotonic() - began >= self._waits.visible:
-                raise NotFound(f"The run {run_id} has disappeared: somebody has deleted it, or its job.", where=run_id)
-            return None if now is None or now.is_active else now
-
-        return self._poll(probe, f"run {run_id} to end", self._waits.run)
-
     def run_log(self, run_id: str) -> str:
         answer = self._session.call("GET", f"runs/{part(run_id)}/logs")
         text = answer.get("job") if isinstance(answer, dict) else None

@@ -29,7 +29,6 @@ class WaitTimeouts:
     stop: float = 300  # a stopped deployment is no longer listed
     endpoint_free: float = 180  # the platform frees an endpoint of ours (1-2 minutes on Kubernetes)
     secret: float = 300  # a secret is listed
-    run: float = 3600  # a job's run ends
     visible: float = 60  # a new or changed record shows
     lost_answer: float = 20  # the effect of a write whose answer was lost shows
     reuse: float = 30  # age at which the projects listed by `whoami` are listed again

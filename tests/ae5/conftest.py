@@ -166,9 +166,7 @@ class HastyClock(SystemClock):
         super().sleep(min(seconds, 0.05))
 
 
-SHORT = WaitTimeouts(
-    project=20, deployment=60, stop=20, endpoint_free=20, secret=10, run=60, visible=5, lost_answer=0.3
-)
+SHORT = WaitTimeouts(project=20, deployment=60, stop=20, endpoint_free=20, secret=10, visible=5, lost_answer=0.3)
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""Jobs and runs: created once, names freed of leftovers, waits that end in every final state."""
+"""Jobs and runs: created once, names freed of leftovers, every final state of a run."""
 
 from __future__ import annotations
 
@@ -8,14 +8,13 @@ from uuid import uuid4
 import pytest
 
 from mlflow_ae5_deploy.ae5.client import Client
-from mlflow_ae5_deploy.ae5.models import Job, Project, Revision
+from mlflow_ae5_deploy.ae5.models import Job, Project, Revision, Run
 from mlflow_ae5_deploy.common.errors import (
     Conflict,
-    DeadlineExceeded,
-    NotFound,
     Refused,
     UnexpectedAnswer,
 )
+from tests.sandbox.support import wait_for
 
 from .conftest import LOSSES, Bench, loss
 from .stub import Reply, answer
@@ -50,6 +49,14 @@ def create(bench):
     return Creator(bench)
 
 
+def ended(bench: Bench, run_id: str) -> Run:
+    def probe() -> Run | None:
+        run = bench.platform.run(run_id)
+        return None if run is None or run.is_active else run
+
+    return wait_for(probe, f"run {run_id} to end")
+
+
 # over the sandbox
 
 
@@ -69,7 +76,7 @@ def test_a_scheduled_job_is_created_paused_and_deleted(bench, create):
 def test_a_run_completes_and_its_log_is_read(bench, create):
     job = create(schedule=None, variables={"MLFLOW_TRACKING_GC_TTL": "3d0h0m0s"})
     run = bench.platform.run_job(job.id)
-    done = bench.platform.wait_run(run.id)
+    done = ended(bench, run.id)
     assert done.state == "completed"
     assert run.id in [item.id for item in bench.platform.runs(job.id)]
     assert "collecting older than 3d0h0m0s" in bench.platform.run_log(run.id)
@@ -77,22 +84,22 @@ def test_a_run_completes_and_its_log_is_read(bench, create):
     bench.platform.delete_run(run.id)
 
 
-def test_a_failed_run_ends_the_wait(bench, create):
+def test_a_failed_run_has_ended(bench, create):
     run = bench.platform.run_job(create(schedule=None, command="Fail").id)
-    assert bench.platform.wait_run(run.id).state in ("failed", "error")
+    assert ended(bench, run.id).state in ("failed", "error")
 
 
-def test_a_stopped_run_ends_the_wait(bench, create):
+def test_a_stopped_run_has_ended(bench, create):
     """ae5-tools waits for it for ever."""
     run = bench.platform.run_job(create(schedule=None, command="Sleep").id)
     bench.platform.stop_run(run.id)
-    assert bench.platform.wait_run(run.id).state == "stopped"
+    assert ended(bench, run.id).state == "stopped"
 
 
 def test_leftover_runs_of_a_deleted_job_do_not_block_its_name(bench, create):
     first = create(schedule=None)
     for _ in range(2):
-        bench.platform.wait_run(bench.platform.run_job(first.id).id)
+        ended(bench, bench.platform.run_job(first.id).id)
     bench.platform.delete_job(first.id)
     second = create()
     assert second.name == first.name
@@ -128,11 +135,11 @@ def test_a_job_whose_answer_is_lost_is_created_once(bench, create, how, hidden):
 @pytest.mark.parametrize("how", LOSSES)
 def test_a_run_whose_answer_is_lost_is_started_once(bench, create, how):
     job = create(schedule=None)
-    bench.platform.wait_run(bench.platform.run_job(job.id).id)
+    ended(bench, bench.platform.run_job(job.id).id)
     bench.control.add_fault(**loss("POST", "jobs/.*/runs$", how))
     run = bench.platform.run_job(job.id)
     assert len(bench.platform.runs(job.id)) == 2
-    assert bench.platform.wait_run(run.id).state == "completed"
+    assert ended(bench, run.id).state == "completed"
 
 
 @pytest.mark.parametrize("how", LOSSES)
@@ -227,19 +234,11 @@ def test_an_error_inside_a_200_answer_is_raised(scripted, stub):
         _create(scripted)
 
 
-@pytest.mark.parametrize(
-    ("replies", "kind"),
-    [
-        ([answer(_run("a2-1", "running"))], DeadlineExceeded),
-        ([Reply(404)], NotFound),
-        ([answer({"id": "a2-1"})], UnexpectedAnswer),
-    ],
-)
-def test_waiting_for_a_run_ends(scripted, stub, clock, replies, kind):
-    stub.on("GET", "runs/a2-1", *replies, always=True)
-    with pytest.raises(kind):
-        scripted.wait_run("a2-1")
-    assert clock.elapsed < 3610
+def test_a_run_that_is_gone_is_none_and_one_without_a_state_an_unexpected_answer(scripted, stub):
+    stub.on("GET", "runs/a2-1", Reply(404), answer({"id": "a2-1"}))
+    assert scripted.run("a2-1") is None
+    with pytest.raises(UnexpectedAnswer):
+        scripted.run("a2-1")
 
 
 def test_a_run_started_but_not_listed_at_once_is_no_crash(scripted, stub):

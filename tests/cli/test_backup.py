@@ -125,6 +125,16 @@ class TestActions:
         assert made["status"] == 200
         assert calls(bench) == ["Backup create"]
 
+    def test_its_log_is_read_without_progress_lines_unless_raw(self, bench, capsys, verb):
+        verb("backup")
+
+        shown, raw = (bench.run(capsys, "logs", "--run", "latest", "--sandbox", *words) for words in ((), ("--raw",)))
+
+        assert (shown.code, raw.code) == (0, 0), shown.err
+        assert "Backup starts" in shown.out
+        assert "progress {" not in shown.out
+        assert "progress {" in raw.out
+
     def test_what_a_job_warns_of_is_shown_without_its_log(self, bench, capsys, verb):
         verb("backup")
         (volume(bench) / "warnings").write_text("the rows of the database could not be checked: the disk is full\n")

@@ -54,6 +54,7 @@ def command(
     raw: Raw = False,
 ) -> int:
     """Secrets are masked. Control characters are shown as escapes."""
+    from mlflow_ae5_deploy.jobs import progress
     from mlflow_ae5_deploy.operations import logs
     from mlflow_ae5_deploy.render.logs import show_log
 
@@ -62,7 +63,16 @@ def command(
     if raw and options.json:
         raise Usage("--raw and --json exclude each other.", remedy="Leave --raw out: JSON is exact without it.")
     reporter = options.reporter
-    show = reporter.raw if raw else reporter.foreign
+
+    def show(line: str) -> None:
+        """With --raw as it is; else a job's progress line is shown as progress."""
+        if raw:
+            reporter.raw(line)
+        elif (phase := progress.parse(line)) is not None:
+            reporter.phase(phase)
+        else:
+            reporter.foreign(line)
+
     try:
         with reading(options, NAME) as context:
             source = logs.source_of(context, run, part)
@@ -70,7 +80,9 @@ def command(
             if follow and source.saved is None:
                 reporter.note(logs.follow(context, source, show, last=lines))
                 return EXIT_DONE
-            show_log(reporter, show, part, *logs.read(context, source), lines=lines)
+            source, text = logs.read(context, source)
+            exact = raw or options.json
+            show_log(reporter, show, part, source, text if exact else progress.without(text), lines=lines)
     except (KeyboardInterrupt, Interrupted):
         if not follow:  # else this is how to stop following
             raise

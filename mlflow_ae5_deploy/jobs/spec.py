@@ -33,5 +33,5 @@ def check_profile(context: Context, name: str, where: str) -> None:
         raise Configuration(
             f"The platform has no resource profile `{name}`.",
             where=where,
-            remedy=f"It has: {', '.join(profiles) or 'none that this account may use'}.",
+            remedy=f"Use one of: {', '.join(profiles)}." if profiles else "Let this account use a resource profile.",
         )

@@ -8,6 +8,9 @@ from mlflow_ae5_deploy.ae5.models import Deployment, Project
 from mlflow_ae5_deploy.engine.change import Change
 from mlflow_ae5_deploy.engine.context import Context, RestoreRequest
 from mlflow_ae5_deploy.jobs import runner
+from mlflow_ae5_deploy.jobs.spec import check_profile
+from mlflow_ae5_deploy.resources.current_deployment import desired_deployment
+from mlflow_ae5_deploy.resources.deployment import check_before_start
 from mlflow_ae5_deploy.resources.interrupted import (
     InterruptedRestore,
     InterruptedUpgrade,
@@ -18,6 +21,7 @@ from mlflow_ae5_deploy.resources.interrupted import (
     refuse_partly_migrated,
     servers_of,
 )
+from mlflow_ae5_deploy.resources.job_specs import scheduled_jobs
 from mlflow_ae5_deploy.resources.restore import check_change, check_first, refuse_in_use
 
 
@@ -63,6 +67,13 @@ def check(state: DataState, stage: int) -> None:
     refuse_interrupted_restore(state.interrupted_restore, stage)
     if state.restore is not None:
         refuse_in_use(state.restore, state.servers)
+
+
+def check_later_stages(context: Context) -> None:
+    """Raise what would make stages 8 and 14 fail, when the server is gone already."""
+    check_before_start(context, desired_deployment(context), None)
+    for job in scheduled_jobs(context.settings):
+        check_profile(context, job.resource_profile, f"{job.section}.resource_profile")
 
 
 def check_restore(context: Context, project: Project, state: DataState) -> None:

@@ -151,6 +151,22 @@ def test_the_impossible_is_refused_with_everything_still_running(bench, capsys, 
     assert [w for w in bench.writes() if "DELETE" in w] == []
 
 
+@pytest.mark.parametrize(("case", "changes", "code", "named"), IMPOSSIBLE[1:], ids=[row[0] for row in IMPOSSIBLE[1:]])
+def test_no_project_is_replaced_whose_server_could_not_be_started(bench, capsys, case, changes, code, named):
+    assert bench.install(capsys, "--yes", "--replace").code == 0
+    release = make_release(bench.folder, "next.tar.gz", notes__txt="another\n")
+    before = running(bench)
+    bench.forget_calls()
+
+    refused = bench.run(
+        capsys, "install", "--sandbox", "--release", str(release), "--replace", "--yes", *options(bench, changes)
+    )
+
+    assert_error(refused, code, named, "stage 6 (upload)", "Use one of: default, large")
+    assert running(bench) == before
+    assert [w for w in bench.writes() if "DELETE" in w] == []
+
+
 def test_a_plan_shows_the_consequences_of_a_new_endpoint(bench, capsys):
     assert bench.install(capsys, "--yes").code == 0
     changed = options(bench, {"deployment": {"endpoint": "elsewhere"}})

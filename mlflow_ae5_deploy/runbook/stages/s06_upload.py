@@ -46,6 +46,8 @@ class UploadStage(Stage[ProjectState]):
 
     def check(self, state: ProjectState, context: Context) -> None:
         before_replacing.check(state.data, self.number)
+        if any(isinstance(change, ReplaceProject) for change in self.diff(state).changes):
+            before_replacing.check_later_stages(context)
 
     def diff(self, state: ProjectState) -> Diff:
         name, warnings = state.name, state.data.warnings

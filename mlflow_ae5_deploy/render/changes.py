@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from mlflow_ae5_deploy.engine.stage import StageResult
     from mlflow_ae5_deploy.render.console import Reporter
 
+_MOST = 10  # differences of a change
 _UNDER = " " * 22  # where the text of a stage begins
 _MARKS = {
     "unchanged": Mark.OK,
@@ -75,13 +76,20 @@ def _lines(result: StageResult, *, verbose: bool) -> Iterable[tuple[str, str]]:
     for change in result.changes:
         yield "", change.headline
         if not (change.needs_consent and result.outcome == "changed"):  # else they stand before the question
-            yield from (("  ", line) for line in change.differences)
+            yield from (("  ", line) for line in shortened(change.differences, verbose=verbose))
         if verbose:
             yield from (("  ", line) for line in change.details)
     if result.outcome == "planned":
         yield from (("- ", line) for line in consequences_of(result.changes))
     elif result.reason:
         yield "", result.reason
+
+
+def shortened(lines: Sequence[str], *, verbose: bool) -> Sequence[str]:
+    """Few enough for one screen."""
+    if verbose or len(lines) <= _MOST:
+        return lines
+    return [*lines[: _MOST - 1], f"and {len(lines) - _MOST + 1} more (-v shows all)"]
 
 
 def consequences_of(changes: Iterable[Change]) -> list[str]:
@@ -93,7 +101,7 @@ def show_consequences(reporter: Reporter, changes: Sequence[Change]) -> None:
     """What changes that need consent will do; on stderr, because a question follows."""
     for change in changes:
         reporter.note(f"{Mark.WARNING.sign} {capitalized(change.headline)}", style=Mark.WARNING.style)
-        for line in change.differences:
+        for line in shortened(change.differences, verbose=reporter.verbose):
             reporter.note(f"    {line}")
     reporter.note("  Consequences")
     for text in consequences_of(changes):

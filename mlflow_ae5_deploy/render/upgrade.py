@@ -10,6 +10,7 @@ from mlflow_ae5_deploy.jobs.reports import UpgradeReport
 from mlflow_ae5_deploy.jobs.result import JobResult
 from mlflow_ae5_deploy.operations.upgrade.apply import UpgradeResult
 from mlflow_ae5_deploy.operations.upgrade.plan import UpgradePlan, schema
+from mlflow_ae5_deploy.render.changes import shortened
 from mlflow_ae5_deploy.render.console import SCHEMA, Reporter
 from mlflow_ae5_deploy.render.format import Mark
 
@@ -18,8 +19,8 @@ def show_changes(reporter: Reporter, planned: UpgradePlan) -> None:
     reporter.line(f"Upgrade project {planned.project.name}", style="bold")
     for title, (now, then) in (("Release", planned.release), ("MLflow", planned.mlflow)):
         reporter.hanging(f"  {title:<9} ", f"{now} → {then}" if now != then else f"{now} (unchanged)")
-    for title, line in zip(["Also", *[""] * len(planned.differences)], planned.differences, strict=False):
-        reporter.hanging(f"  {title:<9} ", line)
+    for number, line in enumerate(shortened(planned.differences, verbose=reporter.verbose)):
+        reporter.hanging(f"  {'' if number else 'Also':<9} ", line)
 
 
 def show_rehearsal(reporter: Reporter, job_result: JobResult[UpgradeReport]) -> None:

@@ -142,6 +142,13 @@ def test_a_person_is_asked_about_differences_not_checksums(screen):
     assert question([REPLACES, RESTARTS]) == "Make these 2 changes?"
 
 
+def test_many_differences_are_cut_short_except_with_verbose(screen):
+    many = replace(REPLACES, differences=tuple(f"variable V{number}: added" for number in range(30)))
+    shown = screen(lambda reporter: show_consequences(reporter, [many]))
+    assert shown[9:12] == ["    variable V8: added", "    and 21 more (-v shows all)", "  Consequences"]
+    assert "    variable V29: added" in screen(lambda reporter: show_consequences(reporter, [many]), verbose=True)
+
+
 def test_an_uninstall_begins_with_what_goes(screen):
     meaning = (Consequence(Impact.DOWNTIME, "clients lose the server"),)
     changes = [StopDeployment(name="d", reason="", consequences=meaning), DeleteProject(name="p", reason="")]

@@ -216,7 +216,7 @@ class RotationDocument(Document):
     deployment_id: str
     url: str
     accounts: list[RotatedAccount]
-    left: list[str]
+    remaining: list[str]
     """Accounts without the new token."""
     token_downtime_seconds: float | None
     gc: dict[str, str] | None

@@ -19,7 +19,7 @@ def run_task(
     from mlflow_ae5_deploy.cli.stages import follow
     from mlflow_ae5_deploy.jobs import job_errors
     from mlflow_ae5_deploy.operations import backup
-    from mlflow_ae5_deploy.render.backup import run_data, show
+    from mlflow_ae5_deploy.render.backup import run_data, show, show_none
 
     reporter = options.reporter
     job_result: JobResult[Any] | None = None
@@ -29,9 +29,12 @@ def run_task(
             reporter.doing(task.purpose)
             follow(context, reporter)
             job_result = backup.requested(context, task, seconds=wait, new_repository=new_repository)
-            if job_result.succeeded:
-                show(reporter, job_result)
-            job_errors.require(task, job_result)
+            if backup.none_yet(context, job_result):
+                show_none(reporter, job_result)
+            else:
+                if job_result.succeeded:
+                    show(reporter, job_result, context.clock.now())
+                job_errors.require(task, job_result)
             warnings = backup.warnings(context, job_result)
     except DeployError as error:
         if job_result is None or not options.json:

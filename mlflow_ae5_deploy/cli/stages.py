@@ -87,6 +87,9 @@ def finish(
 ) -> int:
     """Summary, or the error; as text or JSON."""
     from mlflow_ae5_deploy.cli.next_steps import installed_state, next_steps
+    from mlflow_ae5_deploy.jobs.contract import read
+    from mlflow_ae5_deploy.jobs.reports import RestoreReport
+    from mlflow_ae5_deploy.render.backup import show_restored
     from mlflow_ae5_deploy.render.install import error_data, run_data, show_run
 
     reporter = options.reporter
@@ -107,6 +110,9 @@ def finish(
         reporter.error(result.error, stage=f"stage {last.number} ({last.name})")
         return result.error.exit_code
     show_run(reporter, verb, result, installed, steps)
+    if context.outputs.restored is not None:
+        reporter.line()
+        show_restored(reporter, read(RestoreReport, context.outputs.restored["report"]))
     if failed is not None:
         reporter.error(failed)
     return failed.exit_code if failed else EXIT_DONE

@@ -65,10 +65,10 @@ def as_sentence(text: str) -> str:
     return f"{text[:1].upper()}{text[1:]}{'' if text.endswith(('.', '?', '!')) else '.'}" if text else ""
 
 
-def gone(jobs: int, records: int) -> str:
-    """Sentence on the jobs and run records deleted with a schedule."""
+def deleted(jobs: int, records: int) -> str:
+    """A phrase on the jobs and run records deleted with a schedule."""
     things = [counted(number, what) for number, what in ((jobs, "jobs"), (records, "run records")) if number]
-    return f"{' and '.join(things)} {'is' if jobs + records == 1 else 'are'} gone"
+    return f"deleted {' and '.join(things)}"
 
 
 def size(value: Any) -> str:

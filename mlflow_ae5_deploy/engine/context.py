@@ -38,6 +38,10 @@ class RestoreRequest:
     saved_copy: str | None = None  # which one to bring back; None for that of the last restore
     shorten_text: bool = False  # shorten free text that another kind of database cannot hold
 
+    def names(self, snapshot: str) -> bool:
+        """Whether `snapshot` is the requested one: the latest, by its id, or by the end of it."""
+        return self.snapshot in ("latest", snapshot) or snapshot.endswith(f"-{self.snapshot}")
+
     @property
     def requested(self) -> str:
         return " ".join(self.job_words) if self.undo else self.snapshot

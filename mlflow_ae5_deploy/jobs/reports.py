@@ -166,8 +166,11 @@ class SnapshotLine:
     finished: str = ""
     mlflow_version: str = ""
     rows: int | None = None
+    runs: int | None = None
+    models: int | None = None
     artifacts: int | None = None
     artifact_bytes: int | None = None
+    stored_bytes: int | None = None  # written for it; the rest was stored before
     verified: str = ""  # when all of it was read
     sampled: CheckSample | None = None
     damaged: str = ""  # what is wrong with it
@@ -178,6 +181,8 @@ class SnapshotLine:
 class SnapshotReport(Report):
     """Fields of the commands that write or read a snapshot."""
 
+    runs: int | None = None
+    models: int | None = None
     rows: int | None = None
     tables: int | None = None
     artifacts: int | None = None
@@ -191,7 +196,6 @@ class BackupReport(SnapshotReport):
     repository: str = ""  # the id of the repository, given when its first snapshot was made
     snapshot_count: int | None = None
 
-    runs: int | None = None
     missing_runs: int | None = None  # of the previous snapshot's, where they are many
     previous_runs: int | None = None
     missing_artifacts: int | None = None
@@ -244,6 +248,7 @@ class SchemaChange:
 class Refusal:
     """Why a restore would be refused now, and the exit code that it would end with."""
 
+    name: str = ""  # of the check
     exit_code: int | None = None
     error: str = ""
     hint: str = ""

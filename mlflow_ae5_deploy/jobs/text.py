@@ -5,12 +5,13 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 from mlflow_ae5_deploy.common.durations import duration
-from mlflow_ae5_deploy.common.text import counted, size
+from mlflow_ae5_deploy.common.text import as_sentence, counted, size
 from mlflow_ae5_deploy.jobs.reports import (
     BackupReport,
     DrillReport,
     GcCount,
     GcReport,
+    Refusal,
     Report,
     RestoreReport,
     SavedCopy,
@@ -89,6 +90,15 @@ def _skipped(report: GcReport) -> str:
 # backups ----------------------------------------------------------------------------------------------------------
 
 
+def snapshot_name(snapshot: str) -> str:
+    """An id with the time in it, in words: `20261129T140500Z-1a2b3c (2026-11-29 14:05 UTC)`."""
+    try:
+        when = datetime.strptime(snapshot[:16], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+    except ValueError:
+        return snapshot
+    return f"{snapshot} ({when:%Y-%m-%d %H:%M} UTC)"
+
+
 def missing_since(report: BackupReport) -> str:
     """A sentence if many runs or artifacts of the previous snapshot are missing."""
     numbers = (
@@ -103,9 +113,11 @@ def missing_since(report: BackupReport) -> str:
 
 def _backup(report: BackupReport) -> str:
     match report.action:
+        case "verify" if report.checked_objects == report.of_objects:
+            return f"snapshot {report.snapshot} verified: {count(report.of_objects, 'objects')} intact" + _read(report)
         case "verify":
-            objects = f"{report.checked_objects} of {count(report.of_objects, 'objects')}"
-            return f"snapshot {report.snapshot}: {objects} read and verified ({size(report.checked_bytes)})"
+            part = f"{report.checked_objects} of {count(report.of_objects, 'objects')}"
+            return f"snapshot {report.snapshot} sampled: {part} read and intact" + _read(report)
         case "list":
             snapshots, unfinished = counted(len(report.snapshots), "snapshots"), len(report.unfinished)
             return f"{snapshots}, {unfinished} unfinished" if unfinished else snapshots
@@ -117,22 +129,24 @@ def _backup(report: BackupReport) -> str:
             guard = f"; {report.guard}" if report.guard else ""
             if report.outcome == "dry-run":
                 removed = len(report.would_remove)
-                return f"would delete {removed} of {removed + len(report.kept)} snapshots{guard}"
+                return f"would delete {removed} of {counted(removed + len(report.kept), 'snapshots')}{guard}"
             removed_snapshots = counted(len(report.removed), "snapshots")
-            return f"deleted {removed_snapshots}, {size(report.freed_bytes)} freed; {len(report.kept)} kept{guard}"
+            return f"deleted {removed_snapshots} ({size(report.freed_bytes)} freed), kept {len(report.kept)}{guard}"
     running = report.in_flight.running_runs if report.in_flight else 0
-    return (
-        f"snapshot {report.snapshot}: {count(report.runs, 'runs')}, {_contents(report)}; "
-        f"{count(report.new_objects, 'new objects')}, {size(report.stored_bytes)} written"
-        + (f"; {counted(running, 'runs')} {'was' if running == 1 else 'were'} in progress" if running else "")
-    )
+    in_progress = f"; {counted(running, 'runs')} {'was' if running == 1 else 'were'} in progress" if running else ""
+    return f"snapshot {report.snapshot} created: {_contents(report)}, {size(report.stored_bytes)} new{in_progress}"
+
+
+def _read(report: BackupReport) -> str:
+    return f" ({size(report.checked_bytes)} read)" if report.checked_bytes is not None else ""
 
 
 def _contents(report: SnapshotReport) -> str:
-    return (
-        f"{count(report.rows, 'rows')} in {count(report.tables, 'tables')}, "
-        f"{count(report.artifacts, 'artifacts')} ({size(report.artifact_bytes)})"
-    )
+    """What an administrator knows of a snapshot. A release may report less."""
+    numbers = ((report.runs, "runs"), (report.models, "models"))
+    counts = [count(number, name) for number, name in numbers if number is not None]
+    artifacts = f"{count(report.artifacts, 'artifacts')} ({size(report.artifact_bytes)})"
+    return ", ".join([*(counts or [count(report.rows, "rows")]), artifacts])
 
 
 # restores ---------------------------------------------------------------------------------------------------------
@@ -151,7 +165,7 @@ def _restore(report: RestoreReport) -> str:
         return f"brought back {report.restored_copy or 'the saved copy'}{saved}"
     if report.would_restore:
         return f"would bring back {report.would_restore}"
-    what = f"snapshot {report.snapshot}: {_contents(report)}"
+    what = f"snapshot {snapshot_name(report.snapshot)}: {_contents(report)}"
     if report.dialect and report.dialect.source != report.dialect.target:
         what += f", from {report.dialect.source} to {report.dialect.target}"
     if report.shortened_total:
@@ -161,7 +175,7 @@ def _restore(report: RestoreReport) -> str:
         return f"would restore {what}; all objects verified; {estimate}{_other_keys(report)}"
     equal = {"database": report.database_identical, "artifacts": report.artifacts_identical}
     identical = " and ".join(name for name, verified in equal.items() if verified)
-    message = f"restored {what}" + (f"; {identical} identical to the manifest" if identical else "")
+    message = f"restored {what}" + (f"; {identical} identical to the snapshot" if identical else "")
     if report.upgraded:
         message += f"; schema upgraded from {report.upgraded.revision} to {report.upgraded.new_revision}"
     return message + saved + _other_keys(report)
@@ -182,17 +196,27 @@ def _time(text: str) -> str:
         return text or "at an unknown time"
 
 
+def refusal(refused: Refusal) -> str:
+    """A sentence on what a restore would be refused for, and the option that changes it."""
+    match refused.name:
+        case "user":
+            return "the server is running. Add --stop-server."
+        case "occupied":
+            return f"{refused.error}. Add --replace, which keeps a saved copy."
+    return f"{refused.error}. {as_sentence(refused.hint)}".rstrip()
+
+
 def _other_keys(report: RestoreReport | DrillReport) -> str:
     if not report.other_keys:
         return ""
-    fix = "put the saved key file in its place, then run `install --replace-keys`"
+    fix = "copy the saved key file back, then run `install --replace-keys`"
     return f"; warning: {'; '.join(report.other_keys)}; {fix}"
 
 
 def _drill(report: DrillReport) -> str:
     return (
-        f"snapshot {report.snapshot} restored to a temporary location and served from there in "
-        f"{lasting(report.recovery_seconds)}; {counted(len(report.checks), 'checks')} passed, "
+        f"snapshot {snapshot_name(report.snapshot)} works: restored to a temporary location and served in "
+        f"{lasting(report.recovery_seconds)}, {counted(len(report.checks), 'checks')} passed, "
         f"{count(report.models_read, 'models')} read back" + _other_keys(report)
     )
 

@@ -8,7 +8,7 @@ from mlflow_ae5_deploy.common.text import as_sentence
 from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.engine.records import SnapshotRecord
 from mlflow_ae5_deploy.jobs import job_errors, runner, tasks
-from mlflow_ae5_deploy.jobs.contract import INCOMPLETE
+from mlflow_ae5_deploy.jobs.contract import ABSENT, INCOMPLETE
 from mlflow_ae5_deploy.jobs.reports import BackupReport, R, Report, RestoreReport
 from mlflow_ae5_deploy.jobs.result import JobResult
 from mlflow_ae5_deploy.jobs.tasks import JobRequest
@@ -49,6 +49,14 @@ def requested(context: Context, task: JobRequest[R], *, seconds: float, new_repo
     """`run` what a person requests: nothing that an interrupted upgrade forbids."""
     refuse_backup_during_upgrade(context, task)
     return run(context, task, seconds=seconds, new_repository=new_repository)
+
+
+def none_yet(context: Context, job_result: JobResult[Report]) -> bool:
+    """Whether a list found no repository where none is expected. Where one is known, that is an error."""
+    report = job_result.report
+    listed = isinstance(report, BackupReport) and report.action == "list"
+    expected = context.state.snapshot is not None or context.state.repository is not None
+    return listed and job_result.exit_code == ABSENT and not expected
 
 
 def warnings(context: Context, job_result: JobResult[Report]) -> list[str]:

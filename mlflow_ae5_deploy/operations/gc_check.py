@@ -64,7 +64,7 @@ def check_gc(context: Context, token: Secret | None) -> GcCheck:
         raise StageFailed("There is no project whose job could run.", stage=14)
     desired = gc_job(context.settings)
     if problem := cannot_rehearse(context, project, desired):
-        return GcCheck("untested", f"{problem}, so the garbage collection job was not tested with this token")
+        return GcCheck("untested", f"the garbage collection job was not tested: {problem}")
     deadline, pause = Deadline(context.clock, _MOUNTED), _SHORTEST
     while True:
         job_result = rehearse(
@@ -89,7 +89,7 @@ def _conclude(judgement: Judgement, job_result: JobResult[GcReport], token: Secr
         return GcCheck("rejected", server)
     reason = server if server not in ("", "ok") else ""
     if judgement == "stale":
-        what = f"After {_MOUNTED:.0f} s the garbage collection job still does not use the stored token"
+        what = f"Timed out after {_MOUNTED:.0f} s waiting for the garbage collection job to use the stored token"
         what += f": {reason}." if reason else "."
     elif not job_result.reported:
         what = f"The dry run of the garbage collection finished, result unknown: {message}."
@@ -100,7 +100,7 @@ def _conclude(judgement: Judgement, job_result: JobResult[GcReport], token: Secr
     raise VerificationFailed(
         what,
         where=f"run {job_result.run_id}",
-        remedy="The token itself works and is stored. Fix the job (`schedule-gc --run-now --dry-run` shows its log), "
-        "then run this again to test only the job.",
+        remedy="The token works and is stored. Fix the job (`schedule-gc --run-now --dry-run` shows its log), then run "
+        "this again: it only tests the job.",
         detail=scrub(report.hint),
     )

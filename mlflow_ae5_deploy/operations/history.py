@@ -9,6 +9,7 @@ from pathlib import Path
 
 from mlflow_ae5_deploy.common.errors import Configuration
 from mlflow_ae5_deploy.engine.journal import JournalEntry
+from mlflow_ae5_deploy.jobs.other_machines import ONCE
 
 _START = '{"time": '
 DONE, UNFINISHED, INTERRUPTED, NOTED = "done", "unfinished", "interrupted", "noted"
@@ -26,6 +27,8 @@ class Entry:
     """done | interrupted | unfinished (it was killed, or runs now) | noted | the kind of an error."""
     changed: list[str] = field(default_factory=list)
     """Its effects, as phrases."""
+    changes: int = 0
+    """How many of them last; the job of a single run is created and deleted again."""
     trouble: list[str] = field(default_factory=list)
     """What failed on the way, and the error it ended with."""
     open_intents: list[JournalEntry] = field(default_factory=list, repr=False)
@@ -75,7 +78,7 @@ def history_of(lines: Iterable[str]) -> History:
     for entry in entries:
         if entry.outcome in (UNFINISHED, INTERRUPTED):
             for intent in entry.open_intents:
-                entry.trouble.append(f"began to {intent.phrase or 'change something'}, outcome not recorded")
+                entry.trouble.append(f"started to {intent.phrase or 'change something'}; result not recorded")
     return History(tuple(entries), unreadable)
 
 
@@ -120,6 +123,7 @@ def _take(record: JournalEntry, entries: list[Entry], open_: dict[tuple[str, str
         entry.open_intents = [intent for intent in entry.open_intents if not _ends(record, intent)]
     elif event == "effect":
         entry.changed.append(_effect(record))
+        entry.changes += not (record.resource == "job" and (record.name or "").startswith(ONCE))
     elif event == "failed":
         entry.trouble.append(_failure(record))
     elif event in ("end", "interrupted"):

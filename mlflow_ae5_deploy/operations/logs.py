@@ -105,9 +105,9 @@ def run_of(context: Context, desired: str) -> Run | SavedRun:
         return saved
     if latest is None:
         raise NotFound(
-            "No job of this project has a run on record, and none was started from this machine.",
+            "No job of this project has run yet, as far as the platform and this machine have records.",
             where=context.settings.project.name,
-            remedy="Wait for the next time of its schedule, or start one: `schedule-gc --run-now`.",
+            remedy="Wait for the next scheduled run, or start one: `schedule-gc --run-now`.",
         )
     return latest
 

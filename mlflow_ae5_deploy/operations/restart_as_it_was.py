@@ -85,9 +85,11 @@ def restart_as_it_was(context: Context, current: Deployment) -> RestartResult:
         other_machines.refuse_meanwhile(context, project)
     notes = []
     if current.public:
-        notes.append("The previous deployment was public; it is private now, because anyone could delete experiments.")
+        notes.append(
+            "The previous deployment was public; the new one is private, because anyone could delete experiments."
+        )
     if definition.spec.revision != current.revision:
-        notes.append(f"The revision stays {definition.spec.revision}; a newer one was made since the previous start.")
+        notes.append(f"The revision stays {definition.spec.revision}, although a newer one exists.")
     with applying(restarting(current, "requested"), context.journal):
         pending = PendingRestart(current.id, context.clock.now(), definition)
         context.state.restart = pending  # saved by stop, before its request
@@ -126,7 +128,7 @@ def refuse_lost_variables(definition: DeploymentDefinition, beginning: str = "Th
         raise Conflict(
             f"{beginning} previous values of {', '.join(lost)} were not saved, because they look like credentials.",
             where=f"deployment {definition.spec.name}",
-            remedy="Give them to the server as secrets (server.secrets) and run `install`, which starts it.",
+            remedy="Set them as secrets (server.secrets), then run `install`, which starts the server.",
         )
 
 
@@ -160,12 +162,11 @@ def _roll_back(context: Context, definition: DeploymentDefinition, failed: Deplo
     except DeployError as error:
         again = error
     raise StageFailed(
-        f"The server did not start after the restart: {failed.what} The rollback to the previous definition failed, "
-        f"too: {again.what}",
+        f"The server did not start after the restart: {failed.what} The rollback failed, too: {again.what}",
         stage=STAGE,
         where=again.where or failed.where,
-        remedy="The server is down. Fix the cause, then run this again to start the previous definition, or run "
-        "`install` to start it as configured.",
+        remedy="The server is down. Fix the cause, then run this again to start it as it was, or `install` to start it "
+        "as configured.",
         detail="\n".join(
             f"{title}:\n{error.detail}"
             for title, error in (("First start", failed), ("Rolled back", again))

@@ -69,9 +69,9 @@ def _store_missing_secrets(context: Context) -> None:
         server_secrets.store(context, [secret for secret in secrets if secret.state != MADE], server_runs=False)
     elif different := sorted(secret.name for secret in secrets if secret.state == "different"):
         raise Conflict(
-            f"The configured {', '.join(different)} differs from the running server's, and a dry run would change it "
-            "for the server's other jobs.",
+            f"The configured {', '.join(different)} differs from that of the running server. A dry run would change it "
+            "for the server's jobs, too.",
             where=", ".join(different),
-            remedy="Use the configuration that the server runs with, or stop the server first.",
+            remedy="Use the configuration of the running server, or stop the server first.",
         )
     backup_destination.store(context)

@@ -97,7 +97,7 @@ def _rotation(context: Context, options: RotationOptions, restarted: RestartResu
     deployment = restarted.deployment if restarted else _running(context)
     url = (deployment.url or "").rstrip("/")
     if urlsplit(url).scheme != "https":
-        raise StageFailed(f"The platform gives no https URL for the deployment: {url or 'none'}", stage=9)
+        raise StageFailed(f"The deployment has no https URL: {url or 'none'}", stage=9)
     context.outputs.deployment, context.outputs.url = deployment, url
     unfinished = context.state.rotation
     if unfinished is not None and unfinished.deployment_id != deployment.id:
@@ -118,7 +118,7 @@ def _running(context: Context) -> Deployment:
             f"The deployment {current.name} is {current.state} ({current.status_text or 'no reason given'}).",
             stage=8,
             where=current.id,
-            remedy="`rotate-token --restart` starts it again as it was; `install` as it is configured.",
+            remedy="`rotate-token --restart` restarts it as it was, `install` as configured.",
         )
     return current
 
@@ -188,8 +188,8 @@ def _test(context: Context, deployment: Deployment, reason: str) -> None:
         raise VerificationFailed(
             f"The test of the new token failed, so it was not stored: {problem.what}",
             where=problem.where,
-            remedy="The stored tokens are unchanged. The end of the server's log is below; fix the cause, then run "
-            "this again. `--restart` restarts the server.",
+            remedy="The stored tokens are unchanged. Fix the cause (the server's log is below), then run this again. "
+            "`rotate-token --restart` restarts the server.",
             detail=problem.detail,
         )
 
@@ -249,7 +249,7 @@ def _gc(
             # The earlier tokens are invalid after all: everybody needs the new one.
             rotation = replace(rotation, invalid_since=None)
             if not issued:
-                _test(context, rotation.deployment, "the earlier ones are invalid")
+                _test(context, rotation.deployment, "the earlier tokens are invalid")
             everyone = tuple(recipients(context))
             _start_rotation(context, rotation, everyone)
             _store(context, rotation, _sign_in(context, everyone, served, on_step), served, on_step)

@@ -59,11 +59,11 @@ def decide(options: RotationOptions, now: RotationState) -> RotationPlan:
         if rest:
             return RotationPlan(rest, True, f"an earlier rotation was not finished for {', '.join(rest)}")
         if not now.gc_tested:
-            return RotationPlan((), True, "an earlier rotation stored the token and did not test the gc job")
+            return RotationPlan((), True, "an earlier rotation stored the token, but did not test the gc job")
         # The accounts that it left are no consumers any more.
     if options.if_needed:
         if not lacking:
-            why = f"the token of the running deployment {now.deployment_id} is stored for {', '.join(everyone)}"
+            why = f"the token of deployment {now.deployment_id} is stored for {', '.join(everyone)}"
             return RotationPlan((), False, why)
-        return RotationPlan(lacking, True, f"no token of the running deployment is stored for {', '.join(lacking)}")
+        return RotationPlan(lacking, True, f"no token of this deployment is stored for {', '.join(lacking)}")
     return RotationPlan(everyone, True, "a new token was requested")

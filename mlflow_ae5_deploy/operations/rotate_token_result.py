@@ -8,6 +8,7 @@ from datetime import datetime
 
 from mlflow_ae5_deploy.ae5.models import Deployment
 from mlflow_ae5_deploy.common.errors import DeployError, PartlyDone, StageFailed
+from mlflow_ae5_deploy.common.text import counted
 from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.engine.records import InterruptedRotation
 from mlflow_ae5_deploy.operations.gc_check import GcCheck
@@ -119,9 +120,9 @@ def _error(
         errors += [("gc job", broken), ("restart, rolled back", rolled_back)]
         logs = [error.detail for _, error in errors if error is not None and error.detail]
         return PartlyDone(
-            f"The token is not stored for {names}; {len(accounts) - len(left)} of {len(accounts)} accounts have one.",
+            f"The token is not stored for {names} ({len(accounts) - len(left)} of {len(accounts)} accounts have one).",
             where=", ".join(item.error.where for item in left if item.error and item.error.where) or names,
-            remedy=f"Fix the cause, then run this again: it does only {'those' if len(left) > 1 else 'that one'}.",
+            remedy=f"Fix the cause, then run this again for the remaining {counted(len(left), 'accounts')}.",
             detail="\n".join(
                 [*(f"{who}: {error.what} {error.remedy}" for who, error in errors if error is not None), *logs]
             ),
@@ -130,8 +131,8 @@ def _error(
         return broken
     if rolled_back is not None:
         came = isinstance(rolled_back, StageFailed)  # else the platform refused the start, and there is no log
-        how = "failed, and was rolled back" if came else "was refused, and the second was not"
-        log = " The end of the log of the one that failed is below." if came else " Nothing is left to do."
+        how = "failed, and was rolled back" if came else "was refused; the second start worked"
+        log = " The end of the failed server's log is below." if came else " Nothing else to do."
         return StageFailed(
             f"The first start after the restart {how}: {rolled_back.what}",
             stage=8,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mlflow_ae5_deploy.ae5.models import Job
-from mlflow_ae5_deploy.common.text import gone
+from mlflow_ae5_deploy.common.text import deleted
 from mlflow_ae5_deploy.engine.change import Change
 from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.engine.executor import execute
@@ -56,7 +56,7 @@ def remove(context: Context, desired: JobSpec, *, wait: float) -> ScheduleResult
     )
     if not jobs and not pruned:
         return ScheduleResult("unchanged", f"there is no scheduled {desired.purpose}")
-    return ScheduleResult("removed", gone(len(jobs), pruned), None, changes)
+    return ScheduleResult("removed", deleted(len(jobs), pruned), None, changes)
 
 
 def _current(context: Context, desired: JobSpec) -> Job | None:

@@ -99,9 +99,9 @@ def require(job_result: JobResult[GcReport]) -> None:
     log, where = f"`logs --run {job_result.run_id}`", f"run {job_result.run_id}"
     if job_result.exit_code == INCOMPLETE:
         raise PartlyDone(
-            f"The garbage collection skipped some of its work: {job_result.message}.",
+            f"The garbage collection is incomplete: {job_result.message}.",
             where=where,
-            remedy=f"Its log says what was skipped, and why: {log}. Fix that; the next run does the rest.",
+            remedy=f"Read why in its log: {log}. Fix the cause; the next run does the rest.",
         )
     if not job_result.reported:
         raise JobFailed(
@@ -115,7 +115,7 @@ def require(job_result: JobResult[GcReport]) -> None:
         raise JobFailed(
             f"The garbage collection failed: {job_result.message}.",
             where=where,
-            remedy=f"{hint} See its log: {log}. Fix the cause, then run it again.".lstrip(),
+            remedy=f"{hint} Fix the cause, then run it again. Its log: {log}.".lstrip(),
         )
 
 
@@ -194,7 +194,7 @@ def pause(context: Context, desired: JobSpec) -> ScheduleResult:
     changes = tuple(PauseJob(name=job.name, id=job.id, purpose=desired.purpose, reason="requested") for job in active)
     by_id = {job.id: job for job in active}
     execute(changes, lambda one: scheduled_job.pause(by_id[one.id], context, desired.purpose), context.journal)
-    return ScheduleResult("paused", f"job `{active[0].name}` is paused: nothing is collected", active[0], changes)
+    return ScheduleResult("paused", f"job `{active[0].name}` is paused; nothing is collected", active[0], changes)
 
 
 def resume(context: Context, desired: JobSpec) -> ScheduleResult:
@@ -203,7 +203,7 @@ def resume(context: Context, desired: JobSpec) -> ScheduleResult:
         raise Conflict(
             f"There are {len(jobs)} garbage collection jobs; only one may run.",
             where=", ".join(job.id for job in jobs),
-            remedy="Run `schedule-gc` first: it leaves one.",
+            remedy="Run `schedule-gc`, which deletes the others.",
         )
     (job,) = jobs
     context.state.end_job_change(desired.purpose)
@@ -241,10 +241,10 @@ def _check_command(context: Context, project: Project, desired: JobSpec) -> None
 def _check_dry_run(context: Context, project: Project, desired: JobSpec) -> None:
     if problem := gc.cannot_rehearse(context, project, desired):
         raise StageFailed(
-            f"A dry run is not possible, its job would really collect: {problem}.",
+            f"No dry run is possible; the job would delete data: {problem}.",
             stage=scheduled_job.STAGE,
             where=f"project {project.name}",
-            remedy="Leave --dry-run out, or install a release that knows it (`--release bundled`).",
+            remedy="Leave --dry-run out, or install a release that supports it (`--release bundled`).",
         )
 
 
@@ -261,6 +261,6 @@ def _run(context: Context, request: GcRequest, desired: JobSpec, progress: GcPro
             progress.run_starts(dry=True)
             return gc.rehearse(context, project, desired, progress.log, seconds=request.wait)
     except DeadlineExceeded as error:
-        remedy = "Use a longer --wait, or see its log with `logs --run latest`."
+        remedy = "Follow it with `logs --follow --run latest`, or use a longer --wait."
         raise DeadlineExceeded(error.what, where=error.where, remedy=remedy) from None
     return None

@@ -68,14 +68,13 @@ def absolute(path: Path) -> Path:
 def unreachable_secrets(settings: Settings, environ: Mapping[str, str], *, sandbox: bool) -> list[str]:
     """Warnings about secrets that a run by cron does not have: its environment is empty, and it cannot prompt."""
     warnings = [
-        f"{where} is {reference}, which a run by cron does not have. Put the value into a file of mode 0600 and refer "
-        "to it with file:PATH."
+        f"{where} is {reference}, which cron does not provide. Put the value into a file (mode 0600) and use file:PATH."
         for where, reference in _references(settings, sandbox=sandbox)
         if reference is not None and reference.kind in ("env", "prompt")
     ]
     if not sandbox:
         warnings += [
-            f"{name} is set here, and a run by cron does not have it. Set it in a file that cron's shell reads."
+            f"{name} is set in this shell, and cron does not provide it. Set it in a file that cron's shell reads."
             for name in ("CF_ACCESS_CLIENT_ID", "CF_ACCESS_CLIENT_SECRET")
             if environ.get(name)
         ]

@@ -110,7 +110,7 @@ class _Verifier:
         except _Failed as failure:
             message = str(failure)
         except (KeyError, TypeError) as error:  # JSON, but not of the form that MLflow documents
-            message = f"unexpected form of the answer ({type(error).__name__}: {error})"
+            message = f"unexpected answer ({type(error).__name__}: {error})"
         self._failed = True
         return message, False
 
@@ -124,8 +124,8 @@ class _Verifier:
 
     def _on_the_configured_database(self) -> str:
         if self._database is None or not self._database.same:
-            raise _Failed(self._database.difference if self._database else "its log does not show one")
-        return f"{self._database.served}, by its log"
+            raise _Failed(self._database.difference if self._database else "the server's log names no database")
+        return f"{self._database.served}, according to its log"
 
     def _create(self) -> str:
         self._experiment = self._post("experiments/create", {"name": self._tag})["experiment_id"]
@@ -153,8 +153,8 @@ class _Verifier:
         scheme, _, rest = self._artifact.partition(":")
         if scheme != "mlflow-artifacts":
             raise _Failed(
-                f"the server does not proxy artifacts: a new run's artifact folder is on `{scheme}:`, "
-                "so clients would need their own access to it"
+                f"the server does not proxy artifacts: new runs store them on `{scheme}:`, which clients would need "
+                "access to"
             )
         root = rest.lstrip("/")
         if rest.startswith("//"):  # mlflow-artifacts://host/path names a host first
@@ -192,7 +192,7 @@ class _Verifier:
         if status == "healthy" or (answer.json() is not None and answer.status == 200):
             raise _Failed("the API answered")
         if status != "unauthorised":
-            raise _Failed(f"neither accepted nor rejected: {answer.message}")
+            raise _Failed(f"unexpected answer: {answer.message}")
         return str(answer.status)
 
     def _clean(self) -> str:
@@ -235,6 +235,6 @@ def require(outcome: Verification) -> None:
         raise VerificationFailed(
             f"{len(failed)} of {len(outcome.checks)} checks failed: {', '.join(check.name for check in failed)}.",
             where=outcome.url,
-            remedy="Look at the server's log (`logs`). `install` fixes differences from the configuration.",
+            remedy="Read the server's log with `logs`. `install` fixes differences from the configuration.",
             detail="\n".join(f"{check.name}: {check.message}" for check in failed),
         )

@@ -2,76 +2,102 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
-from datetime import datetime
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 from mlflow_ae5_deploy.ae5.models import Job
 from mlflow_ae5_deploy.common.cron import parse_cron
+from mlflow_ae5_deploy.common.durations import moment
 from mlflow_ae5_deploy.common.errors import DeployError
-from mlflow_ae5_deploy.common.text import size
+from mlflow_ae5_deploy.common.text import as_sentence, size
 from mlflow_ae5_deploy.jobs.reports import BackupReport, Report, RestoreReport, SnapshotLine, UnfitValue
 from mlflow_ae5_deploy.jobs.result import JobResult
-from mlflow_ae5_deploy.jobs.text import saved_copy
+from mlflow_ae5_deploy.jobs.text import count, lasting, refusal, saved_copy, snapshot_name
 from mlflow_ae5_deploy.operations.schedule import ScheduleResult
 from mlflow_ae5_deploy.render.console import SCHEMA, Reporter
+from mlflow_ae5_deploy.render.format import Mark
 from mlflow_ae5_deploy.render.install import error_data
 from mlflow_ae5_deploy.resources.scheduled_job import in_words, is_paused
 
-_HEADS = ("snapshot", "finished", "MLflow", "rows", "artifacts", "size", "verified")
+_SHORT = 6  # characters of an id that `--snapshot` takes for the whole
 
 
-def show(reporter: Reporter, job_result: JobResult[Report]) -> None:
+def show(reporter: Reporter, job_result: JobResult[Report], now: datetime) -> None:
     """The result of a run that succeeded."""
-    reporter.line(f"= {job_result.message}", style="green")
     report = job_result.report
+    listing = isinstance(report, BackupReport) and report.action in ("list", "show")
+    took = f" Took {lasting(report.seconds)}." if report.seconds is not None and not listing else ""
+    if listing:
+        reporter.line(as_sentence(job_result.message), style="bold")
+    else:
+        reporter.marked(Mark.OK, as_sentence(job_result.message) + took)
     if isinstance(report, BackupReport):
-        _show_backup(reporter, report)
+        _show_backup(reporter, report, now)
     elif isinstance(report, RestoreReport):
         _show_restore(reporter, report)
     if report.interrupted_restore:
-        reporter.line(f"! Interrupted restore: {report.interrupted_restore}", style="yellow")
-        reporter.line("  `restore` resumes it; `restore --undo` brings back the saved copy.")
+        reporter.marked(Mark.WARNING, f"Interrupted restore: {report.interrupted_restore}.")
+        reporter.hanging("  ", "`restore` resumes it; `restore --undo` brings back the saved copy.")
 
 
-def _show_backup(reporter: Reporter, report: BackupReport) -> None:
+def show_none(reporter: Reporter, job_result: JobResult[Report]) -> None:
+    """A list of a destination that has never been used."""
+    reporter.line(as_sentence(job_result.message))
+    reporter.line("Create one with `backup`.")
+
+
+def show_restored(reporter: Reporter, report: RestoreReport) -> None:
+    """The end of a restore or undo: what is there now, and how to reverse it."""
+    if report.outcome == "undone":
+        reporter.marked(Mark.OK, f"Undo done: {report.restored_copy or 'the saved copy'} is in use again.")
+    else:
+        reporter.marked(Mark.OK, f"Restored snapshot {snapshot_name(report.snapshot)}.")
+    if report.saved_copy:
+        reporter.hanging(
+            "  ", f"The data it replaced is saved as {report.saved_copy}; `restore --undo` brings it back."
+        )
+        reporter.hanging("  ", "To delete that copy, run `restore --drop-saved " + report.saved_copy + " --yes`.")
+    elif report.outcome != "undone":
+        reporter.hanging("  ", "It replaced no data.")
+
+
+def _show_backup(reporter: Reporter, report: BackupReport, now: datetime) -> None:
     dry = report.outcome == "dry-run"
     if report.snapshots:
-        _table(reporter, report.snapshots)
-    if report.action == "prune":
-        unfinished = "would be removed" if dry else "removed"
-    else:
-        unfinished = "the next backup resumes it or removes it"
+        _show_list(reporter, report.snapshots)
+    if report.manifest is not None:
+        for title, text in _manifest(report.manifest, now):
+            reporter.hanging(f"  {title:<10} ", text)
+    unfinished = (
+        ("would be deleted" if dry else "deleted") if report.action == "prune" else "the next backup resumes it"
+    )
     for name in report.unfinished:
-        reporter.line(f"  {name}  unfinished: {unfinished}")
-    for key, value in (report.manifest or {}).items():
-        sampled = key == "sampled" and isinstance(value, dict)
-        reporter.hanging(f"  {key:<18} ", _sampled(value) if sampled else _plain(value))
-    lists = (("would be removed", report.would_remove), ("removed", report.removed), ("kept", report.kept))
-    for word, names in lists:
+        reporter.marked(Mark.SKIPPED, f"{name}  unfinished: {unfinished}")
+    lists = ((Mark.CHANGE, "would be deleted", report.would_remove), (Mark.CHANGE, "deleted", report.removed))
+    for mark, word, names in (*lists, (Mark.OK, "kept", report.kept)):
         for name in names:
-            reporter.line(f"  {name}  {word}")
+            reporter.marked(mark, f"{name}  {word}")
     for item in report.incomplete:
-        reporter.line(f"! Snapshot {item.snapshot} cannot be restored as it is: {item.what}.", style="yellow")
+        reporter.marked(Mark.WARNING, f"Snapshot {item.snapshot} cannot be restored: {item.what}.")
     for warning in report.unsafe_keys:
-        reporter.line(f"! {warning}", style="yellow")
+        reporter.marked(Mark.WARNING, warning)
     if report.not_recorded:
-        reporter.line(f"! The result could not be recorded in the repository: {report.not_recorded}.", style="yellow")
+        reporter.marked(Mark.WARNING, f"The result was not recorded in the repository: {report.not_recorded}.")
     if dry:
-        reporter.line("Nothing was removed. Run the same with --yes to remove them.")
+        reporter.line("Nothing was deleted. To delete them, run the same command with --yes.")
 
 
 def _show_restore(reporter: Reporter, report: RestoreReport) -> None:
     for item in report.saved_copies:
         reporter.hanging("  ", saved_copy(item))
-    for refusal in report.would_refuse:
-        reporter.line(f"! Would be refused now: {refusal.error}", style="yellow")
+    for refused in report.would_refuse:
+        reporter.marked(Mark.WARNING, f"Would be refused now: {refusal(refused)}")
     _values(reporter, report.refused_values, report.refused_total, "refused")
     _values(reporter, report.shortened_values, report.shortened_total, "shortened")
     if report.would_delete:
         name = report.would_delete.name
-        reporter.line(f"Nothing was deleted. `restore --drop-saved {name} --yes` deletes it permanently.")
+        reporter.hanging("", f"Nothing was deleted. `restore --drop-saved {name} --yes` deletes it permanently.")
 
 
 def _values(reporter: Reporter, values: Sequence[UnfitValue], total: int | None, word: str) -> None:
@@ -83,54 +109,147 @@ def _values(reporter: Reporter, values: Sequence[UnfitValue], total: int | None,
         reporter.line(f"    {word}: {total - len(values)} more, see the job's log")
 
 
-def _table(reporter: Reporter, snapshots: Iterable[SnapshotLine]) -> None:
-    rows = [_HEADS, *(_row(item) for item in snapshots)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(_HEADS))]
-    for row in rows:
-        reporter.line("  " + "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())
+# snapshots --------------------------------------------------------------------------------------------------------
+
+_HEADS = ("when (UTC)", "artifacts", "new data", "runs", "models", "verified", "id")
 
 
-def _row(item: SnapshotLine) -> tuple[str, ...]:
-    numbers = (f"{number:,}" if number is not None else "?" for number in (item.rows, item.artifacts))
-    bytes_ = size(item.artifact_bytes) if item.artifact_bytes is not None else "?"
-    return (item.snapshot, item.finished[:16], item.mlflow_version, *numbers, bytes_, _verification(item))
+def _show_list(reporter: Reporter, snapshots: Sequence[SnapshotLine]) -> None:
+    """Newest first."""
+    newest_first = list(reversed(snapshots))
+    rows = [_row(item, whole=reporter.verbose) for item in newest_first]
+    reporter.table(_HEADS, rows, right=("artifacts", "new data", "runs", "models"))
+    for item in newest_first:
+        if item.damaged:
+            reporter.marked(Mark.FAILED, f"Snapshot {item.snapshot} is damaged: {item.damaged}.")
+            reporter.hanging("  ", f"`backup prune --drop-damaged {item.snapshot}` previews its deletion.")
+        elif not item.complete:
+            reporter.marked(Mark.WARNING, f"Snapshot {item.snapshot} lacks artifacts; `backup show` names them.")
+
+
+def _row(item: SnapshotLine, *, whole: bool) -> tuple[str, ...]:
+    """whole: the id in full."""
+    sizes = ("-" if number is None else size(number) for number in (item.artifact_bytes, item.stored_bytes))
+    numbers = ("-" if number is None else f"{number:,}" for number in (item.runs, item.models))
+    identity = item.snapshot if whole else item.snapshot.rpartition("-")[2][-_SHORT:]
+    return (_minute(item.finished) or "-", *sizes, *numbers, _verification(item), identity)
 
 
 def _verification(item: SnapshotLine) -> str:
     if item.damaged:
-        return f"DAMAGED: {item.damaged}"
-    words = [item.verified[:16]] if item.verified else []
+        return "DAMAGED"
+    if item.verified:
+        return _minute(item.verified)
     if item.sampled:
-        words.append(f"sampled, {_sampled(asdict(item.sampled))}")
-    return ("; ".join(words) or "no") + ("" if item.complete else ", some artifacts are not in it")
+        return f"{item.sampled.checked} of {item.sampled.of or '?'} read"
+    return "no"
 
 
-def _sampled(check: Mapping[str, Any]) -> str:
-    return f"{check.get('checked')} of {check.get('of') or '?'}, {str(check.get('at'))[:16]}"
+def _minute(text: object) -> str:
+    """ISO 8601, as a cell of a column in UTC."""
+    when = _time(text)
+    return f"{when:%Y-%m-%d %H:%M}" if when else str(text or "")
 
 
-def _plain(value: Any) -> str:
-    if isinstance(value, dict):
-        return ", ".join(f"{key} {_plain(item)}" for key, item in value.items())
-    if isinstance(value, list):
-        return f"{len(value)} entries" if len(value) > 5 else ", ".join(_plain(item) for item in value) or "none"
-    return "no" if value is None else str(value)
+def _time(text: object) -> datetime | None:
+    try:
+        return datetime.fromisoformat(str(text)).astimezone(UTC)
+    except ValueError:
+        return None
+
+
+def _moment(text: object, now: datetime) -> str:
+    when = _time(text)
+    return moment(when, now) if when else str(text or "unknown")
+
+
+def _manifest(manifest: Mapping[str, Any], now: datetime) -> list[tuple[str, str]]:
+    """The rows of `backup show`. Any field may be absent."""
+    database, artifacts = _part(manifest, "database"), _part(manifest, "artifacts")
+    started, finished = _time(manifest.get("started")), _time(manifest.get("finished"))
+    took = f", took {lasting((finished - started).total_seconds())}" if started and finished else ""
+    server = " ".join(str(database[name]) for name in ("dialect", "server") if database.get(name))
+    rows = [
+        ("Created", _moment(manifest.get("finished"), now) + took),
+        ("MLflow", f"{manifest.get('mlflow_version', 'unknown')}, release {manifest.get('release', 'unknown')}"),
+        ("Database", f"{server or manifest.get('dialect', 'unknown')}, schema {manifest.get('revision', 'unknown')}"),
+        ("Content", ", ".join(_counts(manifest, ("runs", "models", "tables", "rows"))) or "unknown"),
+        ("Artifacts", _artifacts(artifacts)),
+        ("Storage", f"{size(manifest.get('stored_bytes'))} new, in {_count(manifest.get('new_objects'), 'objects')}"),
+        ("Keys", _keys(manifest.get("keys"))),
+        ("Verified", _checked(manifest, now)),
+    ]
+    changed = _counts(_part(manifest, "in_flight"), ("running_runs", "changed_files", "vanished_files"))
+    if changed:
+        rows.append(("Meanwhile", ", ".join(changed)))
+    missing = [*_texts(artifacts.get("unreadable")), *_texts(manifest.get("external"))]
+    return [*rows, *(("Missing", name) for name in missing)]
+
+
+def _artifacts(artifacts: Mapping[str, Any]) -> str:
+    text = f"{_count(artifacts.get('files'), 'files')} ({size(artifacts.get('bytes'))})"
+    others = [f"{artifacts[name]} {word}" for name, word in (("links", "links"), ("special", "devices or sockets"))
+              if artifacts.get(name)]  # fmt: skip
+    without = f", without the content of {' and '.join(others)}" if others else ""
+    return f"{text} from {artifacts.get('source', 'an unknown store')}{without}"
+
+
+def _keys(keys: object) -> str:
+    words = {"same": "the same as now", "other": "NOT the present one", "unset": "not set now"}
+    found = [key for key in keys if isinstance(key, Mapping)] if isinstance(keys, list) else []
+    return ", ".join(f"{key.get('name')}: {words.get(str(key.get('at_hand')), 'unknown')}" for key in found) or "none"
+
+
+def _checked(manifest: Mapping[str, Any], now: datetime) -> str:
+    if manifest.get("damaged"):
+        return f"DAMAGED: {manifest['damaged']}"
+    if manifest.get("verified"):
+        return _moment(manifest["verified"], now)
+    sampled = _part(manifest, "sampled")
+    if sampled:
+        part = f"{sampled.get('checked')} of {sampled.get('of') or 'an unknown number of'} objects"
+        return f"{part} on {_moment(sampled.get('at'), now)}"
+    return "no; run `backup verify`"
+
+
+def _part(fields: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    value = fields.get(name)
+    return value if isinstance(value, Mapping) else {}
+
+
+def _texts(value: object) -> list[str]:
+    return [str(item) for item in value] if isinstance(value, list) else []
+
+
+def _count(value: object, things: str) -> str:
+    return count(value if isinstance(value, int) else None, things)
+
+
+def _counts(fields: Mapping[str, Any], names: Sequence[str]) -> list[str]:
+    """Those that are present and, of what changed meanwhile, not zero."""
+    present = ((name, fields.get(name)) for name in names)
+    return [
+        _count(value, name.replace("_", " ")) for name, value in present if value or (value == 0 and "_" not in name)
+    ]
+
+
+# schedules --------------------------------------------------------------------------------------------------------
 
 
 def show_scheduled(
     reporter: Reporter, done: ScheduleResult, setting: str, cron: str | None, configured: str | None
 ) -> None:
     for change in done.changes:
-        reporter.line(f"+ {change.phrase}", style="cyan")
-    reporter.line(f"= {done.message}", style="green")
+        reporter.marked(Mark.CHANGE, change.phrase)
+    reporter.marked(Mark.OK, done.message)
     for warning in done.warnings:
         reporter.note(f"warning: {warning}", style="yellow")
     if (cron or None) == configured:
         return
     reporter.line(f"Differs from your configuration: {setting} is {configured or 'not set'}.")
     if cron:
-        reporter.line(
-            "When a project is replaced, `install` schedules only the configured jobs. To keep this one, add:"
+        reporter.hanging(
+            "", "When `install` replaces the project, it creates the configured jobs only. To keep this one, add:"
         )
         reporter.line(f"  backup:\n    {setting.partition('.')[2]}: '{cron}'")
     else:

@@ -187,9 +187,10 @@ class Reporter:
         self.doing(stage.name, f"stage {stage.number} of 14")
 
     def check(self, check: Check) -> None:
+        """One check of `verify`; what was observed where it failed, or with --verbose."""
         self._pause()
-        mark, style = ("=", "green") if check.passed else ("!", "red")
-        self.hanging(f"{mark} ", f"{check.name}: {check.message}", style)
+        detail = "" if check.passed and not self.verbose else f": {check.message}"
+        self.marked(Mark.OK if check.passed else Mark.FAILED, f"{check.name}{detail}")
 
     def error(self, error: DeployError, *, stage: str = "") -> None:
         """One block: what, where, what to do; then the detail."""

@@ -5,20 +5,14 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from mlflow_ae5_deploy.common.durations import duration
+from mlflow_ae5_deploy.common.durations import duration, moment
 from mlflow_ae5_deploy.render.console import SCHEMA
+from mlflow_ae5_deploy.render.format import Mark
 from mlflow_ae5_deploy.render.install import error_data
 
 if TYPE_CHECKING:
     from mlflow_ae5_deploy.operations.rotate_token_result import Rotation
     from mlflow_ae5_deploy.render.console import Reporter
-
-_HEADLINES = {
-    "rotated": "The token was rotated.",
-    "finished": "The earlier rotation is finished.",
-    "unchanged": "Unchanged.",
-    "incomplete": "The rotation is incomplete.",
-}
 
 
 def rotation_data(verb: str, result: Rotation, now: datetime) -> dict[str, Any]:
@@ -38,7 +32,7 @@ def rotation_data(verb: str, result: Rotation, now: datetime) -> dict[str, Any]:
             }
             for item in result.accounts
         ],
-        "left": [item.account for item in result.accounts if item.outcome == "failed"],
+        "remaining": [item.account for item in result.accounts if item.outcome == "failed"],
         "token_downtime_seconds": None if result.downtime is None else round(result.downtime, 3),
         "gc": {"state": gc.state, "message": gc.message} if gc else None,
         "restarted": restarted is not None,
@@ -55,24 +49,45 @@ def rotation_data(verb: str, result: Rotation, now: datetime) -> dict[str, Any]:
 
 def show_rotation(reporter: Reporter, result: Rotation, now: datetime) -> None:
     reporter.close()  # the progress display, before lines
-    rolled_back = result.restarted is not None and result.restarted.failed is not None
-    back = " The restart was rolled back." if rolled_back else ""
-    reporter.line(_HEADLINES[result.outcome] + back, style="bold")
+    mark = {"unchanged": Mark.OK, "incomplete": Mark.FAILED}.get(result.outcome, Mark.CHANGE)
+    reporter.marked(mark, _headline(result))
     rows = [
-        ("Why", result.reason),
+        ("Reason", "" if result.outcome == "unchanged" else result.reason),
         ("Deployment", f"{result.deployment.name} ({result.deployment.id}), {result.url}"),
-        ("Stored for", _names(result, "stored")),
-        ("Kept by", _names(result, "kept")),
-        ("Left", _names(result, "failed")),
+        ("Kept by", _names(result, "kept") if result.outcome != "unchanged" else ""),
         ("Downtime", "" if result.downtime is None else f"{result.downtime:.1f} s without a valid stored token"),
-        ("Gc job", f"{result.gc.state}: {result.gc.message}" if result.gc else ""),
+        ("GC job", _gc(result)),
         ("Token", _token(result, now)),
     ]
     for title, text in rows:
         if text:
-            reporter.hanging(f"  {title:<11} ", text)
+            reporter.hanging(f"  {title:<10} ", text)
     for warning in result.warnings:
-        reporter.hanging("  warning     ", warning, "yellow")
+        reporter.marked(Mark.WARNING, warning)
+
+
+def _headline(result: Rotation) -> str:
+    stored, failed = _names(result, "stored"), _names(result, "failed")
+    done = f"stored for {stored}" if stored else "stored for no account"
+    match result.outcome:
+        case "unchanged":
+            text = f"Unchanged: {result.reason}."
+        case "finished":
+            text = f"Earlier rotation finished: {done if stored else 'the GC job was tested'}."
+        case "incomplete":
+            text = f"Rotation incomplete: {done}" + (f", not for {failed}." if failed else ".")
+        case _:
+            text = f"Token rotated: {done}."
+    rolled_back = result.restarted is not None and result.restarted.failed is not None
+    return text + (" The restart was rolled back." if rolled_back else "")
+
+
+def _gc(result: Rotation) -> str:
+    if result.gc is None:
+        return ""
+    if result.gc.state == "passed":
+        return f"works with the stored token ({result.gc.message})"
+    return f"{result.gc.state}: {result.gc.message}"
 
 
 def _names(result: Rotation, outcome: str) -> str:
@@ -82,10 +97,8 @@ def _names(result: Rotation, outcome: str) -> str:
 def _token(result: Rotation, now: datetime) -> str:
     if result.issued is None:
         return ""
-    words = f"issued {duration(now - result.issued)} ago"
-    if result.expires is None:
-        return f"{words}; no expiry stated"
-    return f"{words}, expires {result.expires:%Y-%m-%d %H:%M} UTC"
+    end = f"expires {moment(result.expires, now)}" if result.expires else "no expiry stated"
+    return f"issued {duration(now - result.issued)} ago, {end}"
 
 
 def _moment(when: datetime | None) -> str | None:

@@ -8,13 +8,15 @@ from datetime import datetime, tzinfo
 from typing import Any
 
 from mlflow_ae5_deploy.common.cron import Schedule, parse_cron
+from mlflow_ae5_deploy.common.durations import moment
 from mlflow_ae5_deploy.common.redaction import MASK
-from mlflow_ae5_deploy.common.text import counted
+from mlflow_ae5_deploy.common.text import as_sentence, counted
 from mlflow_ae5_deploy.jobs.contract import GC_DRY_RUN
 from mlflow_ae5_deploy.operations.schedule import ScheduleResult
 from mlflow_ae5_deploy.operations.schedule_gc import GcRequest, ScheduleDifference, ScheduleGcResult
 from mlflow_ae5_deploy.render.backup import run_record
 from mlflow_ae5_deploy.render.console import SCHEMA, Reporter
+from mlflow_ae5_deploy.render.format import Mark
 from mlflow_ae5_deploy.resources.scheduled_job import is_paused
 
 _TIMES = 3
@@ -42,8 +44,8 @@ def warnings(result: ScheduleGcResult) -> list[str]:
         messages.append("The job only lists what it would remove. Run `schedule-gc` without --dry-run to collect.")
     if result.desired.hidden:
         messages.append(
-            "The job's record on the platform holds the database URI: everybody who may see the account's jobs can "
-            "read it. For the server's own database, the secret MLFLOW_BACKEND_STORE_URI is enough."
+            "The job's record on the platform contains the database URI, and everybody who may see the account's jobs "
+            "can read it. For the server's own database, the secret MLFLOW_BACKEND_STORE_URI is enough."
         )
     return messages
 
@@ -64,11 +66,11 @@ class GcReporter:
             _show_job(self._reporter, result)
             _show_differences(self._reporter, result.differences, self._profile)
         if self._request.action == "remove":
-            hint = "The next `install` creates it again. To stop it, use `--pause`: `install` keeps that."
+            hint = "The next `install` creates it again. To stop it for longer, run `schedule-gc --pause`."
             self._reporter.hanging("", hint)
 
     def run_starts(self, *, dry: bool) -> None:
-        self._reporter.line("One dry run, as a temporary job; the schedule does not change" if dry else "One run, now")
+        self._reporter.line("Dry run, as a temporary job; the schedule does not change." if dry else "Run started.")
 
     def log(self, line: str) -> None:
         self._reporter.foreign(line, "  | ")
@@ -76,17 +78,17 @@ class GcReporter:
     def run_ends(self, result: ScheduleGcResult) -> None:
         if result.pruned:
             records = counted(result.pruned, "old run records")
-            self._reporter.line(f"{records} deleted, the newest {self._request.keep_runs} kept")
+            self._reporter.marked(Mark.CHANGE, f"{records} deleted, the newest {self._request.keep_runs} kept.")
         if result.run is not None and result.run.succeeded:
-            self._reporter.hanging("= ", result.run.message, "green")
+            self._reporter.marked(Mark.OK, as_sentence(result.run.message))
 
 
 def _show_schedule(reporter: Reporter, done: ScheduleResult) -> None:
-    for change in done.changes:
-        reporter.hanging("+ ", f"{change.sentence}", "cyan")
-    if not done.changes or done.outcome != "changed":
-        mark, style = ("=", "green") if done.outcome == "unchanged" else ("+", "cyan")
-        reporter.hanging(f"{mark} ", done.message, style)
+    if done.outcome == "changed" and done.changes:
+        for change in done.changes:
+            reporter.marked(Mark.CHANGE, change.sentence)
+    else:
+        reporter.marked(Mark.OK if done.outcome == "unchanged" else Mark.CHANGE, as_sentence(done.message))
 
 
 def _show_job(reporter: Reporter, result: ScheduleGcResult) -> None:
@@ -94,18 +96,26 @@ def _show_job(reporter: Reporter, result: ScheduleGcResult) -> None:
     if done is None or done.job is None or done.job.schedule is None:
         return
     schedule = parse_cron(done.job.schedule)
-    rows = [("Job", f"{done.job.name} ({done.job.id})"), ("Schedule", f"{schedule.expression}: {schedule.words}")]
+    rows = [
+        ("Job", f"{done.job.name} ({done.job.id})"),
+        ("Schedule", f"{schedule.expression} (UTC): {schedule.words[:1].lower()}{schedule.words[1:]}"),
+    ]
     if is_paused(done.job) and done.outcome != "resumed":
         rows.append(("Next", "none, it is paused"))
     else:
-        times = next_times(schedule, result.now)
-        rows += [("Next" if number == 0 else "", f"{utc}   {local}") for number, (utc, local) in enumerate(times)]
+        for number, when in enumerate(schedule.next_times(result.now, _TIMES)):
+            rows.append(("" if number else "Next", _both(when, result.now)))
     shown = ", ".join(f"{name}={value}" for name, value in variables(result).items())
-    reporter.line()
-    for title, text in (*rows, ("Variables", shown or "none of its own")):
+    for title, text in (*rows, *([("Variables", shown)] if shown else [])):
         reporter.hanging(f"  {title:<10} ", text)
     for warning in warnings(result):
         reporter.note(f"warning: {warning}", style="yellow")
+
+
+def _both(when: datetime, now: datetime) -> str:
+    """In UTC, and in local time where that differs."""
+    local = when.astimezone()
+    return moment(when, now) + (f", {local:%H:%M %Z}" if local.utcoffset() else "")
 
 
 def _show_differences(reporter: Reporter, different: Sequence[ScheduleDifference], profile: str | None) -> None:
@@ -121,7 +131,7 @@ def _show_differences(reporter: Reporter, different: Sequence[ScheduleDifference
         for line in lines:
             reporter.line(f"  {line}")
     if any(item.hidden for item in different):
-        reporter.hanging("", "A variable with a password cannot stand there; set server.backend_store_uri instead.")
+        reporter.hanging("", "A variable with a password cannot be configured; set server.backend_store_uri instead.")
 
 
 def to_keep(different: Sequence[ScheduleDifference], profile: str | None) -> list[str]:

@@ -16,6 +16,7 @@ from mlflow_ae5_deploy.operations.status.state import InstallationState
 from mlflow_ae5_deploy.render.console import Reporter
 from mlflow_ae5_deploy.render.format import Mark
 
+_FEW = 3  # changes that are shown one by one
 _NOT_VISIBLE = "not visible from here; run `doctor --from-platform`"
 _DEPLOYMENT = [
     "id",
@@ -39,9 +40,8 @@ def show(reporter: Reporter, status: Status, *, compact: bool = False) -> None:
         reporter.line()
         for title, text in rows(status):
             reporter.hanging(f"  {title:<10} ", text)
-        for stage in status.drift:
-            for change in stage.changes:
-                reporter.hanging(" " * 13, f"{stage.name}: would {change.phrase} ({change.why})", "yellow")
+        for text in _drift_in_short(status):
+            reporter.hanging(" " * 13, text, "yellow")
     else:
         _show_problems(reporter, status)
 
@@ -98,8 +98,8 @@ def rows(status: Status) -> list[tuple[str, str]]:
         ("Backup", status_backups.words(state.backups, now)),
         ("Secrets", secrets if missing else f"all {count} present"),
         ("Sharing", ", ".join(f"{kind} {name}" for kind, name in state.shared) or "with nobody"),
-        ("Drift", _drift(status)),
         ("Took", f"{status.seconds:.1f} s ({counted(status.requests, 'API calls')})"),
+        ("Drift", _drift(status)),
     ]
 
 
@@ -165,8 +165,17 @@ def _drift(status: Status) -> str:
     not_compared = f"; not compared: {names}" if names else ""
     if not status.drift:
         return f"none{not_compared}"
-    stages = f"{len(status.drift)} of {len(status.stages)} stages"
-    return f"{stages} differ from your configuration; `plan` shows details{not_compared}"
+    stages = f"{len(status.drift)} of {counted(len(status.stages), 'stages')} differ from your configuration"
+    if _drift_in_short(status):
+        return f"{stages}{not_compared}"
+    return f"{stages}: {', '.join(stage.name for stage in status.drift)}; `plan` shows more{not_compared}"
+
+
+def _drift_in_short(status: Status) -> list[str]:
+    """A line for each change, if they are few."""
+    changes = [(stage.name, change) for stage in status.drift for change in stage.changes]
+    # with a colon, the scrubber masks what follows `token`
+    return [f"{name}  would {change.phrase} ({change.why})" for name, change in changes] if len(changes) <= _FEW else []
 
 
 # for monitoring ---------------------------------------------------------------------------------------------------

@@ -133,15 +133,18 @@ if command == "Backup":
         backups.mkdir(exist_ok=True)
         name = "20261122T00000%dZ-abcdef" % (len(ids()) + 1)
         (backups / name).write_text(db.read_text() if db.exists() else "")
-        end(action=action, snapshot=name, runs=3, rows=12, tables=4, artifacts=5, artifact_bytes=5000, new_objects=6,
-            new_bytes=5000, stored_bytes=2500, in_flight={"running_runs": 1}, external=[])
+        end(action=action, snapshot=name, runs=3, models=2, rows=12, tables=4, artifacts=5, artifact_bytes=5000,
+            new_objects=6, new_bytes=5000, stored_bytes=2500, in_flight={"running_runs": 1}, external=[])
     if action == "verify":
         end(action=action, snapshot=chosen(), checked_objects=6, of_objects=6, checked_bytes=5000, damaged=[])
+    if action == "list" and not backups.exists():
+        end(15, action=action, outcome="failed", error="no backups in here yet", hint="make one")
     if action == "list":
         end(action=action, unfinished=["20261122T000009Z-ffffff"], snapshots=[
             {"snapshot": n, "sequence": 1, "started": "2026-11-22T00:00:00Z", "finished": "2026-11-22T00:00:05Z",
              "mlflow_version": "3.17.2", "revision": SCHEMA, "dialect": "sqlite", "rows": 12, "artifacts": 5,
-             "artifact_bytes": 5000, "verified": None, "complete": True} for n in ids()])
+             "artifact_bytes": 5000, "stored_bytes": 2500, "runs": 3, "verified": None, "complete": True}
+            for n in ids()])
     if action == "show":
         end(action=action, manifest={"id": chosen(), "mlflow_version": "3.17.2", "tables": [1, 2, 3, 4, 5, 6]})
     if action == "prune":
@@ -176,7 +179,8 @@ if command == "Restore":
              "dialect": {"source": "sqlite", "target": "sqlite"}}
     if "--dry-run" in words:
         occupied = db.exists() and "--replace" not in words
-        refusals = [{"exit_code": 26, "error": "the database holds 12 rows", "hint": ""}] if occupied else []
+        refusal = {"name": "occupied", "exit_code": 26, "error": "the database holds 12 rows", "hint": ""}
+        refusals = [refusal] if occupied else []
         end(outcome="dry-run", estimated_seconds=3.5, would_refuse=refusals, **fields)
     saved = None
     if db.exists() and db.read_text():

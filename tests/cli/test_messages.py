@@ -9,7 +9,7 @@ import pytest
 
 from mlflow_ae5_deploy.cli import verbs
 from mlflow_ae5_deploy.cli.main import main
-from mlflow_ae5_deploy.common.text import VERBS, addressed, counted, gone
+from mlflow_ae5_deploy.common.text import VERBS, addressed, counted, deleted
 from tests.cli.answers import assert_error, assert_no_accident
 from tests.cli.collecting import make_collecting_release
 from tests.sandbox.support import wait_for
@@ -174,11 +174,11 @@ def test_one_is_no_plural(number, message):
 @pytest.mark.parametrize(
     ("jobs", "records", "message"),
     [
-        (1, 0, "1 job is gone"),
-        (0, 1, "1 run record is gone"),
-        (1, 1, "1 job and 1 run record are gone"),
-        (2, 0, "2 jobs are gone"),
+        (1, 0, "deleted 1 job"),
+        (0, 1, "deleted 1 run record"),
+        (1, 1, "deleted 1 job and 1 run record"),
+        (2, 0, "deleted 2 jobs"),
     ],
 )
 def test_removed_jobs_and_records_are_counted(jobs, records, message):
-    assert gone(jobs, records) == message
+    assert deleted(jobs, records) == message

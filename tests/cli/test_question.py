@@ -87,7 +87,7 @@ def test_an_interrupted_question_of_install_is_recorded_as_an_interruption(bench
     interrupted = bench.run(capsys, "install", "--sandbox", "--release", str(release))
 
     assert interrupted.code == 130, interrupted.err
-    assert history(bench, capsys)[-1]["outcome"] == "interrupted"
+    assert history(bench, capsys)[0]["outcome"] == "interrupted"
 
 
 def test_what_came_up_during_the_question_does_not_go(bench, capsys, answer):
@@ -121,12 +121,12 @@ def test_history_names_the_new_account_and_how_runs_ended(bench, capsys):
     assert bench.install(capsys).code == 0
     assert bench.run(capsys, "verify", "--sandbox").code in (0, 21)
     assert bench.run(capsys, "share", "--sandbox", "--user", "nobody-of-that-name").code == 16
-    shown = bench.run(capsys, "history", "--sandbox", "--limit", "0").out
+    shown = bench.run(capsys, "history", "--sandbox", "--limit", "0", "-v").out
 
     assert "+ create account mlflow-service" in shown
-    (verified,) = [line for line in shown.splitlines() if "UTC  verify " in line]
+    (verified,) = [line for line in shown.splitlines() if "UTC  verify: " in line]
     assert "done" in verified or "failed (verification failed)" in verified
-    (shared,) = [line for line in shown.splitlines() if "UTC  share " in line]
+    (shared,) = [line for line in shown.splitlines() if "UTC  share: " in line]
     assert "failed (refused)" in shared
 
 

@@ -69,7 +69,7 @@ class TestAfterADisaster:
         assert done.data["recovery"]["report"]["database_identical"] is True
         recovery = done.data["stages"][6]
         assert [change["change"] for change in recovery["changes"]] == ["set_secrets", "restore_snapshot"]
-        assert "identical to the manifest" in recovery["reason"]
+        assert "identical to the snapshot" in recovery["reason"]
         assert calls(site) == ["Restore --snapshot latest"]
         assert state_file(site).stat().st_mode & 0o077 == 0
 
@@ -80,8 +80,10 @@ class TestAfterADisaster:
 
         assert done.code == 0, done.err
         assert "Restore starts; " not in done.out + done.err
-        assert f"restored snapshot {snapshot}: 12 rows in 4 tables" in done.out
-        assert "checks passed." in done.out
+        assert f"estored snapshot {snapshot} (2026-11-22 00:00 UTC): 12 rows, 5 artifacts" in done.out
+        assert "checks passed" in done.out
+        assert f"✓ Restored snapshot {snapshot} (2026-11-22 00:00 UTC).\n" in done.out
+        assert "It replaced no data." in done.out
 
     def test_a_second_restore_changes_nothing(self, site, capsys):
         assert restore(site, capsys).code == 0
@@ -105,7 +107,7 @@ class TestAfterADisaster:
         shown = site.run(capsys, "restore", "--sandbox", "--release", str(site.release), "--dry-run")
 
         assert shown.code == 0, shown.err
-        assert "would restore snapshot" in shown.out
+        assert "Would restore snapshot" in shown.out
         assert "estimated time 3.5 s" in shown.out
         assert "There is no project to run the job in" in shown.out
         assert data(site) == ""
@@ -114,7 +116,9 @@ class TestAfterADisaster:
         assert again.data["run"]["outcome"] == "dry-run"
         assert restore(site, capsys).code == 0
         served = site.run(capsys, "restore", "--sandbox", "--release", str(site.release), "--dry-run")
-        assert "Would be refused now: the database holds 12 rows" in served.out
+        assert (
+            "! Would be refused now: the database holds 12 rows. Add --replace, which keeps a saved copy." in served.out
+        )
 
 
 class TestRefused:

@@ -111,7 +111,7 @@ class TestRollback:
 
         done = rotation(rotatable, capsys, "--restart", *config)
 
-        assert (done.code, done.data["outcome"], done.data["left"]) == (23, "incomplete", ["nobody-here"])
+        assert (done.code, done.data["outcome"], done.data["remaining"]) == (23, "incomplete", ["nobody-here"])
         assert "below" in done.data["error"]["detail"]
         assert "the database refuses the connection" in done.data["error"]["detail"]
         assert done.data["token_downtime_seconds"] is None  # it is not over
@@ -136,7 +136,7 @@ class TestRollback:
         failed = rotation(special, capsys, "--restart")
 
         assert failed.code == 20
-        assert "The rollback to the previous definition failed" in failed.data["error"]["what"]
+        assert "The rollback failed, too" in failed.data["error"]["what"]
         assert failed.data["error"]["detail"].count("the database refuses the connection") == 2
 
         second = rotation(special, capsys, "--if-needed")

@@ -89,7 +89,12 @@ class TestRotation:
         done = rotatable.run(capsys, "rotate-token", "--sandbox")
 
         assert done.code == 0, done.err
-        for words in ("The token was rotated.", f"{ACCOUNT}, dev-user", "passed", running(rotatable)["id"]):
+        for words in (
+            "+ Token rotated: stored for ",
+            f"{ACCOUNT}, dev-user",
+            "works with the stored token",
+            running(rotatable)["id"],
+        ):
             assert words in done.out
         assert done.err == ""
 
@@ -236,7 +241,7 @@ class TestConsumers:
 
         first = rotation(rotatable, capsys, *config)
 
-        assert (first.code, first.data["outcome"], first.data["left"]) == (23, "incomplete", ["late-comer"])
+        assert (first.code, first.data["outcome"], first.data["remaining"]) == (23, "incomplete", ["late-comer"])
         assert "late-comer" in first.data["error"]["what"]
         assert outcomes(first) == {ACCOUNT: "stored", "late-comer": "failed", "dev-user": "stored"}
         assert stored(rotatable, "dev-user") == stored(rotatable)
@@ -287,7 +292,7 @@ class TestConsumers:
         after = rotation(rotatable, capsys, "--if-needed")
 
         assert (first.code, first.data["gc"]["state"]) == (23, "passed")
-        assert (again.code, again.data["left"], again.data["gc"]) == (23, ["nobody-here"], None)
+        assert (again.code, again.data["remaining"], again.data["gc"]) == (23, ["nobody-here"], None)
         assert (issued, made, same) == (0, 0, True)
         assert (plain.code, plain.data["outcome"], plain.data["reason"]) == (0, "rotated", "a new token was requested")
         assert after.data["outcome"] == "unchanged"
@@ -305,7 +310,7 @@ class TestWhatStatusSaysMeanwhile:
 
         left, gone = self.status_of(rotatable, capsys, *config), self.status_of(rotatable, capsys)
 
-        assert (left.code, left.data["unfinished"]["accounts_left"]) == (20, ["nobody-here"])
+        assert (left.code, left.data["unfinished"]["accounts_remaining"]) == (20, ["nobody-here"])
         assert "`rotate-token --sandbox --config " in errors_of(left.data)[0]
         assert (gone.code, errors_of(gone.data)) == (0, [])  # it is no consumer any more
 

@@ -46,7 +46,7 @@ def test_a_copy_is_shown_and_not_deleted_without_consent(site, capsys):
     shown = restore(site, capsys, "--drop-saved", "kept-1")
 
     assert shown.code == 0, shown.err
-    assert "would delete kept-1: a database and 5 files (5.0 kB)" in shown.out
+    assert "Would delete kept-1: a database and 5 files (5.0 kB), saved 2026-11-22 00:00 UTC by" in shown.out
     assert "Nothing was deleted. `restore --drop-saved kept-1 --yes --sandbox` deletes it permanently." in shown.out
     assert calls(site) == ["Restore --drop-saved kept-1 --dry-run"]
     assert (volume(site) / "kept").exists()
@@ -55,7 +55,7 @@ def test_a_copy_is_shown_and_not_deleted_without_consent(site, capsys):
 def test_a_copy_is_deleted_with_consent_and_the_history_shows_it(site, capsys):
     done = restore(site, capsys, "--drop-saved", "kept-1", "--yes", "--json")
     again = restore(site, capsys, "--drop-saved", "kept-1", "--yes", "--json")
-    history = site.run(capsys, "history", "--sandbox")
+    history = site.run(capsys, "history", "--sandbox", "-v")
 
     assert done.code == 0, done.err
     assert done.data["run"]["report"]["deleted"]["name"] == "kept-1"

@@ -202,7 +202,7 @@ class TestRuns:
 
         assert done.code == 0, done.err
         assert "  | collecting older than 3d\n" in done.out
-        assert "= deleted 2 runs" in done.out
+        assert "✓ Deleted 2 runs" in done.out
         assert "A_SETTING" not in done.out
         assert "A_SETTING" in bench.run(capsys, "logs", "--sandbox", "--run", "latest").out
         assert as_data.data["run"]["report"]["runs"] == {"due": 2, "removed": 2, "remaining": 0}
@@ -215,7 +215,7 @@ class TestRuns:
             ("report", 24, ("failed: no server.",)),
             ("crash", 24, (UNREPORTED, "; it ends with `sqlite3.OperationalError: disk I/O error`")),
             ("silence", 24, (UNREPORTED, "; it ends with `the database ends in ")),
-            ("part", 23, ("skipped some of its work: deleted 1 of 2 runs; 1 skipped (run r1: a link leads out).",)),
+            ("part", 23, ("is incomplete: deleted 1 of 2 runs; 1 skipped (run r1: a link leads out).",)),
         ],
     )
     def test_a_failed_run_fails_the_verb(self, bench, capsys, gc, how, code, words):
@@ -248,7 +248,7 @@ class TestRuns:
         refused = [gc("--run-now", "--dry-run"), gc("--dry-run"), gc("--variable", "MLFLOW_TRACKING_GC_DRY_RUN=true")]
 
         for outcome in refused:
-            assert_error(outcome, 20, "would really collect", "MLFLOW_TRACKING_GC_DRY_RUN")
+            assert_error(outcome, 20, "the job would delete data", "MLFLOW_TRACKING_GC_DRY_RUN")
         assert (owner.get("runs"), [j["variables"] for j in owner.get("jobs")]) == (runs, [{}])
         assert bench.install(capsys, "--replace").code == 0
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import signal
 
 import pytest
@@ -180,11 +181,16 @@ class TestHistory:
         shown = here("history", "--limit", "3")
         data = here("history", "--limit", "3", "--json").data
 
-        assert [entry["outcome"] for entry in data["entries"]] == ["Refused", "done", "done"]
-        assert "nobody-of-that-name" in data["entries"][0]["trouble"][0]
+        assert [entry["outcome"] for entry in data["entries"]] == ["done", "done", "Refused"]
+        assert "nobody-of-that-name" in data["entries"][2]["trouble"][0]
         assert data["entries"][1]["changed"][0].startswith("share with user dev-user")
         assert all(entry["who"] and entry["began"] for entry in data["entries"])
-        assert shown.out.count(" share ") >= 3
+        assert re.search(r"^✗  20\d\d-\d\d-\d\d \d\d:\d\d  share +[\d.]+ s  failed \(refused\) +0$", shown.out, re.M), (
+            shown.out
+        )
+        assert shown.out.count("  share  ") == 3
+        assert "The last 3 of " in shown.out
+        assert "+ share with user dev-user" in here("history", "--limit", "3", "-v").out
         assert bench.calls() == []
 
     def test_a_killed_run_is_shown_as_unfinished(self, bench, here):

@@ -70,7 +70,7 @@ def test_what_fails_after_the_migration_goes_back_by_itself(installed: Site, dat
     (migrated,) = installed.state.glob("localhost*/runs/*upgrade-of-the-database-schema.json")
     shown = last_line(json.loads(migrated.read_text())["log"])
     assert (shown["outcome"], shown["revision"]) == ("upgraded", REVISION)
-    assert "database and artifacts identical to the manifest" in failed.out
+    assert "database and artifacts identical to the snapshot" in failed.out
     assert (revision(database), value(database, "SELECT count(*) FROM metrics")) == (REVISION, data)
     assert installed.deployment()["state"] == "started"
     assert installed.deployment()["id"] != before["id"]

@@ -82,7 +82,7 @@ ROWS = [
     (
         "killed right after a stop was sent",
         [BEGIN, line("intent", 1, stage=8, **RESTART)],
-        [("install", "unfinished", [], ["began to restart deployment x, outcome not recorded"])],
+        [("install", "unfinished", [], ["started to restart deployment x; result not recorded"])],
     ),
     (
         "killed between stop and start",
@@ -98,7 +98,7 @@ ROWS = [
                 "install",
                 "unfinished",
                 ["stop deployment x (a2-1)"],
-                ["began to restart deployment x, outcome not recorded"],
+                ["started to restart deployment x; result not recorded"],
             )
         ],
     ),
@@ -128,7 +128,7 @@ ROWS = [
                 "install",
                 "interrupted",
                 ["delete job a (a1-a)"],
-                ["began to delete the backup job (a1-b), outcome not recorded"],
+                ["started to delete the backup job (a1-b); result not recorded"],
             )
         ],
     ),
@@ -147,7 +147,7 @@ ROWS = [
                 "install",
                 "unfinished",
                 ["back up snapshot S1"],
-                ["began to run backup verify (Backup), outcome not recorded"],
+                ["started to run backup verify (Backup); result not recorded"],
             )
         ],
     ),
@@ -165,7 +165,7 @@ ROWS = [
                 "install",
                 "unfinished",
                 ["set secret T for bob"],
-                ["began to store the token for ann, outcome not recorded"],
+                ["started to store the token for ann; result not recorded"],
             )
         ],
     ),

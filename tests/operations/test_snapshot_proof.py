@@ -54,18 +54,19 @@ def test_a_check_updates_the_record(tmp_path, recorded, counts, passed, verified
     ("line", "shown"),
     [
         (
-            {"rows": 1200, "artifacts": 0, "artifact_bytes": 0, "verified": THEN.isoformat()},
-            "1,200 0 0 bytes 2026-11-23T08:00",
+            {"runs": 1200, "models": 3, "artifact_bytes": 0, "stored_bytes": 12, "verified": THEN.isoformat()},
+            "- 0 bytes 12 bytes 1,200 3 2026-11-23 08:00 1a2b3c",
         ),
-        ({"rows": 1, "artifacts": 0, "artifact_bytes": 0, "sampled": SAMPLE}, "1 0 0 bytes sampled, 1 of 4, 2026-11"),
-        ({"rows": 1, "artifacts": 0, "artifact_bytes": 0}, "1 0 0 bytes no"),
-        ({"damaged": "its manifest is damaged"}, "? ? ? DAMAGED: its manifest is damaged"),
+        ({"runs": 1, "artifact_bytes": 0, "sampled": SAMPLE}, "- 0 bytes - 1 - 1 of 4 read 1a2b3c"),
+        ({"finished": THEN.isoformat()}, "2026-11-23 08:00 - - - - no 1a2b3c"),  # of an earlier release
+        ({"damaged": "its manifest is damaged"}, "- - - - - DAMAGED 1a2b3c"),
     ],
 )
 def test_a_line_of_the_list_shows_how_far_it_was_verified(line, shown):
     out = io.StringIO()
+    line = {"snapshot": "20261123T080000Z-1a2b3c", **line}
     report = read(BackupReport, {"action": "list", "snapshots": [line]})
 
-    show(Reporter(out=out, err=out), JobResult("a2-1", "completed", report, "1 snapshot"))
+    show(Reporter(out=out, err=out), JobResult("a2-1", "completed", report, "1 snapshot"), NOW)
 
-    assert shown in " ".join(out.getvalue().splitlines()[-1].split())
+    assert " ".join(out.getvalue().splitlines()[2].split()) == shown

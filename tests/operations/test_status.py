@@ -176,7 +176,7 @@ PROBLEMS = [
     ),
     (
         "one left",
-        {"unfinished": UnfinishedOperation(accounts_left=("ann",), gc_untested=True)},
+        {"unfinished": UnfinishedOperation(accounts_remaining=("ann",), gc_untested=True)},
         "no new token for ann yet",
     ),
     ("gc untested", {"unfinished": UnfinishedOperation(gc_untested=True)}, "the gc job was not tested"),
@@ -210,7 +210,7 @@ HEALTHY = [
     ("not on record any more", {"token": TokenStatus(True, (), (STORED,))}),
     (
         "a rotation in progress",
-        {"unfinished": UnfinishedOperation(accounts_left=("ann",), running="bob has been running")},
+        {"unfinished": UnfinishedOperation(accounts_remaining=("ann",), running="bob has been running")},
     ),
     ("gc failed before the rotation", collected(last=BROKEN, renewed=NOW)),
     ("gc left no report", collected(last=UNREPORTED)),  # a warning

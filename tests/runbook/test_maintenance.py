@@ -132,21 +132,28 @@ def test_a_hint_is_a_sentence(code, hint, remedy):
 
 WORDS = [
     (
-        {"command": "Backup", "action": "create", "snapshot": "S1", "runs": 1200, "rows": 5, "tables": 2,
+        {"command": "Backup", "action": "create", "snapshot": "S1", "runs": 1200, "models": 1, "rows": 5, "tables": 2,
          "artifacts": 3, "artifact_bytes": 1_500_000, "new_objects": 4, "stored_bytes": 700},
-        "snapshot S1: 1,200 runs, 5 rows in 2 tables, 3 artifacts (1.5 MB); 4 new objects, 700 bytes written",
+        "snapshot S1 created: 1,200 runs, 1 model, 3 artifacts (1.5 MB), 700 bytes new",
     ),
+    (
+        {"command": "Backup", "action": "verify", "snapshot": "S1", "checked_objects": 1, "of_objects": 1,
+         "checked_bytes": 700},
+        "snapshot S1 verified: 1 object intact (700 bytes read)",
+    ),
+    ({"command": "Backup", "action": "verify", "snapshot": "S1", "checked_objects": 1, "of_objects": 9},
+     "snapshot S1 sampled: 1 of 9 objects read and intact"),
     ({"command": "Backup", "action": "list", "snapshots": [{}], "unfinished": []}, "1 snapshot"),
     ({"command": "Backup", "action": "prune", "outcome": "dry-run", "would_remove": ["a"], "kept": ["b", "c"]},
      "would delete 1 of 3 snapshots"),
     ({"command": "Backup", "action": "prune", "outcome": "dry-run", "would_remove": [], "kept": ["a"]},
-     "would delete 0 of 1 snapshots"),
+     "would delete 0 of 1 snapshot"),
     (
         {"command": "Restore", "outcome": "done", "snapshot": "S1", "rows": 5, "tables": 2, "artifacts": 3,
          "artifact_bytes": 10, "dialect": {"source": "sqlite", "target": "postgresql"}, "database_identical": True,
          "artifacts_identical": True, "saved_copy": "K", "upgraded": {"revision": "a", "new_revision": "b"}},
-        "restored snapshot S1: 5 rows in 2 tables, 3 artifacts (10 bytes), from sqlite to postgresql; database and "
-        "artifacts identical to the manifest; schema upgraded from a to b; the replaced data is saved as K",
+        "restored snapshot S1: 5 rows, 3 artifacts (10 bytes), from sqlite to postgresql; database and "
+        "artifacts identical to the snapshot; schema upgraded from a to b; the replaced data is saved as K",
     ),
     ({"command": "DatabaseUpgrade", "outcome": "rehearsed", "revision": "a", "expected_revision": "a",
       "migrations": []}, "the schema does not change (a)"),

@@ -24,20 +24,17 @@ Limit = Annotated[int, typer.Option("--limit", "-n", metavar="N", min=0, help="S
     }
 )
 def command(options: TargetOptions, limit: Limit = 20) -> int:
-    """Reads the journal on this machine. Needs no connection."""
+    """Newest first. Reads the journal on this machine. Needs no connection."""
     from mlflow_ae5_deploy.operations.history import read
-    from mlflow_ae5_deploy.render.history import entry_data, show_entry
+    from mlflow_ae5_deploy.render.history import entry_data, show_history
 
     path = installation_folder(load_settings(options)) / "journal.jsonl"
     found = read(path)
-    entries = found.entries[-limit:] if limit else found.entries
+    entries = (found.entries[-limit:] if limit else found.entries)[::-1]
     reporter = options.reporter
     data = [entry_data(entry) for entry in entries]
     reporter.document(NAME, journal=str(path), entries=data, unreadable_lines=found.unreadable)
-    for entry in entries:
-        show_entry(reporter, entry)
-    if not entries:
-        reporter.line("No operations recorded on this machine.")
+    show_history(reporter, entries, len(found.entries))
     if found.unreadable:
         reporter.note(f"warning: {counted(found.unreadable, 'lines')} of {path} cannot be read", style="yellow")
     return EXIT_DONE

@@ -122,7 +122,7 @@ def _rehearse(
         with locked(options, NAME, context):
             reporter.doing("restore dry run")
             job_result = restore.rehearse(context, request, STAGES, prepare)
-    show(reporter, job_result)
+    show(reporter, job_result, context.clock.now())
     if options.json:
         reporter.data(run_data(NAME, "dry-run", job_result))
     return EXIT_DONE

@@ -53,8 +53,9 @@ def verify_server(options: TargetOptions, context: Context) -> Verification:
     reporter = options.reporter
     deployment_id, url = required_running(context)
     token = given_token(options) or context.token_for(deployment_id)
-    reporter.line(f"Verifying {url}")
+    reporter.line(f"Testing {url}")
     verification = verify(context, url, token, reporter.check, deployment_id=deployment_id)
     if verification.passed:
-        reporter.line(f"All {len(verification.checks)} checks passed.", style="bold")
+        seconds = sum(check.seconds for check in verification.checks)
+        reporter.line(f"All {len(verification.checks)} checks passed. Took {seconds:.1f} s.", style="bold")
     return verification

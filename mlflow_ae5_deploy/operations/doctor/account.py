@@ -58,7 +58,7 @@ def references(context: Context) -> Iterator[Finding]:
             failed = True
             yield of_error(CREDENTIALS if (setting, ref) in signing_in else "secret-references", trouble)
     if prompts:
-        message = f"{resolved} found; {', '.join(prompts)} would be prompted for, which a scheduled run cannot answer"
+        message = f"{resolved} found; {', '.join(prompts)} is prompted for, which fails in a scheduled run"
         yield info("secret-references", message)
     elif not failed:
         yield ok("secret-references", f"{resolved} found" if resolved else "none is configured")
@@ -126,9 +126,9 @@ def _rights(context: Context) -> Finding:
         return error(
             "rights",
             f"the account cannot read: {', '.join(denied)}",
-            "Have an administrator give it the role of an ordinary user of the platform.",
+            "Ask an administrator to give it the role of an ordinary user.",
         )
-    return ok("rights", f"it can read {seen}; write access is not checked")
+    return ok("rights", f"can read {seen}; write access is not checked")
 
 
 def _profiles(context: Context) -> Finding:
@@ -151,7 +151,7 @@ def _profiles(context: Context) -> Finding:
 def _keys(context: Context) -> Finding:
     """Of MLflow: whether they are set, and whether a copy of them is here."""
     if encryption_keys.are_prompted(context):
-        return skipped("keys", "a key is prompted for when it is needed", "Refer to it with env: or file:.")
+        return skipped("keys", "a key is prompted for when it is needed", "Use env:NAME or file:PATH instead.")
     try:
         report = encryption_keys.observe(context)
     except DeployError as trouble:
@@ -163,8 +163,8 @@ def _keys(context: Context) -> Finding:
     if absent and context.cached.project(context.settings.project.name) is None:
         return info("keys", f"{', '.join(absent)}: `install` sets them")
     if absent:
-        return warning("keys", f"not set as configured: {', '.join(absent)}", "Run `install`, which sets them.")
-    return ok("keys", f"set, and the same as on this machine ({encryption_keys.path(context)} or the configuration)")
+        return warning("keys", f"not set: {', '.join(absent)}", "Run `install`, which sets them.")
+    return ok("keys", "set, and the same as on this machine")
 
 
 def _endpoint_name(context: Context) -> Finding:
@@ -182,6 +182,6 @@ def _endpoint_name(context: Context) -> Finding:
         return error(
             "endpoint-name",
             f"`{name}` is claimed by another project ({project_name(context, claim.project_id)})",
-            "Choose another deployment.endpoint, or have that project deleted: it holds the claim until then.",
+            "Choose another deployment.endpoint, or have that project deleted, which ends its claim.",
         )
     return ok("endpoint-name", f"`{name}` is {'claimed by this project' if claim else 'free'}")

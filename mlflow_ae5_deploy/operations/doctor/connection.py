@@ -111,7 +111,7 @@ def _dns(check: str, host: str) -> Finding:
         return error(
             check,
             trouble.what,
-            "AE5 serves endpoints below the platform's name: have a wildcard name (*.<platform>) put into DNS.",
+            "AE5 serves endpoints below the platform's name: ask for a wildcard DNS record (*.<platform>).",
         )
 
 
@@ -138,7 +138,7 @@ def _tls(check: str, host: str, context: Context) -> Finding:
     if not options.verify_tls:
         return warning(
             check,
-            f"platform.verify_tls is off, but the certificate would be accepted ({_in_words(seen)})",
+            f"platform.verify_tls is off, although the certificate is valid ({_in_words(seen)})",
             "Remove platform.verify_tls: false.",
         )
     return certificate(check, seen, context.clock.now())
@@ -165,7 +165,7 @@ def certificate(check: str, seen: Handshake, now: datetime) -> Finding:
         return warning(
             check,
             f"the certificate {first.subject} expires in {left} days, on {first.not_after:%Y-%m-%d}",
-            "Have it renewed in time: connections fail once it has expired.",
+            "Have it renewed: connections fail once it has expired.",
         )
     return ok(check, f"{seen.version}, trusted: {_in_words(seen)}")
 
@@ -183,6 +183,6 @@ def clock(skew: float) -> Finding:
     """skew: seconds by which the platform is ahead."""
     message = f"the platform's clock is {abs(skew):.0f} s {'ahead' if skew > 0 else 'behind'}"
     if abs(skew) < _SLOW_CLOCK:
-        return ok("clock", message if abs(skew) >= 2 else "in step with the platform's, within 2 s")
-    remedy = "Set this machine's clock (NTP), or have the platform's set: logins and tokens depend on it."
+        return ok("clock", message if abs(skew) >= 2 else "within 2 s of the platform's")
+    remedy = "Synchronize both clocks (NTP): logins and tokens depend on them."
     return (error if abs(skew) >= _WRONG_CLOCK else warning)("clock", message, remedy)

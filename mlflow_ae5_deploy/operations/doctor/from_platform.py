@@ -86,12 +86,12 @@ def _read_part(check: str, part: CheckPart) -> Finding:
     if other := sorted(key.name for key in part.compared if key.at_hand != "same"):
         return error(
             check,
-            f"the {' and '.join(other)} at hand on this machine is not what the platform has",
-            "Put the key file of this installation in its place. `install --replace-keys` stores the key at hand "
-            "instead; what users have entered then becomes unreadable.",
+            f"{' and '.join(other)} on this machine differs from the platform's",
+            "Copy the key file of this installation back. `install --replace-keys` stores the key of this machine "
+            "instead; LLM keys and webhook secrets entered before become unreadable.",
         )
     if part.warnings:
         return warning(check, "; ".join(part.warnings), "See runbooks/explanation/security.md, Keys.")
     if part.warning:
-        return warning(check, f"{part.message}. {part.warning}", "Ask for persistent storage, or use another store.")
+        return warning(check, f"{part.message}. {part.warning}", "Ask for persistent storage, or use an object store.")
     return ok(check, f"{part.message} (revision {part.revision})" if part.revision else part.message)

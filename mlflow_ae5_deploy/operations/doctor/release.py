@@ -17,7 +17,7 @@ from mlflow_ae5_deploy.operations.doctor.findings import Finding, error, info, o
 from mlflow_ae5_deploy.release.packages import PackageEnvironment, Version, environment_of, exact_version
 
 BAD_UPLOADS = ((3, 5), (3, 11))  # first and last series
-INCOMPLETE: dict[Version, str] = {(3, 18, 0): "its mlflow-skinny could not be installed when this tool was made"}
+INCOMPLETE: dict[Version, str] = {(3, 18, 0): "its mlflow-skinny could not be installed"}
 
 
 def check_release(context: Context, stages: Sequence[AnyStage]) -> tuple[list[Finding], PackageEnvironment | None]:
@@ -56,8 +56,8 @@ def mlflow_pin(environment: PackageEnvironment, *, proxied: bool) -> Finding:
     if version is None or len(version) < 3:
         return warning(
             check,
-            f"the {environment_name} requires mlflow{spec or ' of any version'}: the next start may install another, "
-            "and every version has a database schema of its own",
+            f"the {environment_name} requires mlflow{spec or ' of any version'}: the next start may install another "
+            "version, with another database schema",
             "Pin it exactly: slipstream.dependencies: {mlflow: '==3.17.2'}.",
         )
     return _judge_mlflow(check, version, f"mlflow {'.'.join(map(str, version))} in the {environment_name}", proxied)
@@ -72,7 +72,7 @@ def mlflow_running(version: str, pinned: Version | None, *, proxied: bool) -> Fi
         return warning(
             check,
             f"the running server is {version}, the configured release asks for {desired}",
-            "Back up the database before you install the other one: it changes the schema, and it cannot be undone.",
+            "Run `upgrade`, which backs up first: another version changes the database schema.",
         )
     return _judge_mlflow(check, numbers, f"the running server is {version}", proxied)
 

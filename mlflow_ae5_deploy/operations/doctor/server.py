@@ -85,7 +85,7 @@ def judge_hosts(answers: dict[str, Health]) -> Finding:
     if refused:
         return error(
             check,
-            f"MLflow rejects the host name {', '.join(refused)} with 403, as a browser or a client may send it",
+            f"MLflow rejects the host name {', '.join(refused)} with 403",
             "Add it to the variable MLFLOW_SERVER_ALLOWED_HOSTS (slipstream.variables), without the port.",
         )
     good = [name for name, health in answers.items() if health.healthy]
@@ -123,8 +123,8 @@ def _token(context: Context, state: InstallationState, given: Secret | None) -> 
     if not state.token.stored and not state.token.previous:
         return info(
             "token",
-            "stored, but not from this machine; not tested, because the platform does not return its value",
-            "Set MLFLOW_TRACKING_TOKEN in the environment to have it tested, or use --from-platform.",
+            "stored from another machine; not tested: the platform does not return its value",
+            "Run `doctor --from-platform` to test it.",
         )
     unfinished = [] if state.unfinished.running else unfinished_problems(state, now)
     if problems := token_problems(state, now) + unfinished:
@@ -137,7 +137,7 @@ def _token(context: Context, state: InstallationState, given: Secret | None) -> 
     accounts = ", ".join(stored.account for stored in state.token.stored)
     return ok(
         "token",
-        f"stored for {accounts}, of this deployment; not tested, because the platform does not return its value",
+        f"stored for {accounts}, of this deployment; not tested: the platform does not return its value",
     )
 
 

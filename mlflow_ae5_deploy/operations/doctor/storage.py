@@ -41,7 +41,7 @@ OUR_DRIVERS: dict[str, tuple[str, ...]] = {
 }
 BACKUP_CHECK = "backup-destination"
 _VOLUME = "data"
-_PROMPTED, _REFER = "the URI is prompted for when it is needed", "Refer to it with env: or file:."
+_PROMPTED, _REFER = "the URI is prompted for when it is needed", "Use env:NAME or file:PATH instead."
 
 
 def database(context: Context, environment: PackageEnvironment | None) -> Iterator[Finding]:
@@ -60,7 +60,7 @@ def database(context: Context, environment: PackageEnvironment | None) -> Iterat
         return
     words = store_advice(value)
     if words and (environment is None or not environment.ours):
-        yield warning("database-uri", " ".join(words), "State dialect and driver in server.backend_store_uri.")
+        yield warning("database-uri", " ".join(words), "Write the driver into server.backend_store_uri.")
     else:
         yield ok("database-uri", f"{store.dialect}{'' if store.driver_is_implied else '+' + store.driver}")
     if environment is None:
@@ -113,7 +113,7 @@ def _possible(store: StoreUri, environment: PackageEnvironment) -> tuple[tuple[s
         return (old,), ""
     return (new, old), (
         f"{store.dialect}:// without a driver means {new} from SQLAlchemy 2.1 on and {old} before, "
-        "and which SQLAlchemy will be installed is not stated"
+        "and the release does not pin SQLAlchemy"
     )
 
 

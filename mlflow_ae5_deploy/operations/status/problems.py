@@ -165,8 +165,8 @@ def unfinished_problems(state: InstallationState, now: datetime) -> list[HealthP
     if unfinished.restart_since is not None:
         text = f"A restart has not finished; it was started {moment(unfinished.restart_since, now)}."
         return [HealthProblem("restart-interrupted", text)]
-    if unfinished.accounts_left:
-        reason = f"no new token for {', '.join(unfinished.accounts_left)} yet"
+    if unfinished.accounts_remaining:
+        reason = f"no new token for {', '.join(unfinished.accounts_remaining)} yet"
     elif unfinished.gc_untested:
         reason = "the gc job was not tested with the new token"
     else:

@@ -74,7 +74,7 @@ class UnfinishedOperation:
     """What an earlier run from this machine has started and not finished."""
 
     restart_since: datetime | None = None
-    accounts_left: tuple[str, ...] = ()
+    accounts_remaining: tuple[str, ...] = ()
     """They have not yet got the new token of a rotation."""
     gc_untested: bool = False
     """The garbage collection job has not been tested with the new token of a rotation."""

@@ -171,7 +171,7 @@ def _already_done(restore: RestoreRequest, state: RestoreState) -> NoChange | No
     if done is None or done.status != "done":
         return None
     if restore.requested != done.requested and (
-        restore.undo or _was_undo(done) or restore.snapshot not in ("latest", done.snapshot)
+        restore.undo or _was_undo(done) or not restore.names(done.snapshot or "")
     ):
         return None
     if not done.verified:

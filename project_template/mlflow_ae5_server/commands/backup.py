@@ -128,6 +128,7 @@ def _created(manifest: Manifest) -> dict[str, Any]:
     return {
         "snapshot": manifest.id,
         "runs": manifest.runs,
+        "models": manifest.models,
         "rows": manifest.rows,
         "tables": manifest.tables,
         "artifacts": manifest.artifacts.files,

@@ -80,6 +80,12 @@ class Manifest:
         return not self.external and not self.artifacts.unreadable
 
     @property
+    def models(self) -> int:
+        """Registered models."""
+        tables = self.database.get("tables", ())
+        return next((int(table["rows"]) for table in tables if table["name"] == "registered_models"), 0)
+
+    @property
     def own_blobs(self) -> list[str]:
         """The blobs of the database and the file list, which names those of artifacts."""
         return [*DatabasePart.from_json(self.database).objects(), *self.artifacts.lists]

@@ -22,7 +22,7 @@ from mlflow_ae5_server.repository.check import state
 from mlflow_ae5_server.repository.inventory import Inventory
 from mlflow_ae5_server.repository.lock import RepositoryLock
 from mlflow_ae5_server.repository.manifest import Manifest
-from mlflow_ae5_server.repository.repository import Repository, SnapshotEntry, UnfinishedSnapshot
+from mlflow_ae5_server.repository.repository import Repository, SnapshotEntry, UnfinishedSnapshot, named
 from mlflow_ae5_server.repository.retention import RetentionPolicy
 from mlflow_ae5_server.repository.used_blobs import UsedBlobs
 
@@ -117,7 +117,8 @@ class _Prune:
         """The snapshots that `names`, ids or names of files, mean. Raises as `prune` does."""
         dropped = []
         for name in dict.fromkeys(names):
-            same = [entry for entry in entries if name in (entry.id, entry.name, entry.name.removesuffix(".json"))]
+            same = [entry for entry in entries if name in (entry.name, entry.name.removesuffix(".json"))]
+            same = same or named(entries, name)
             if not same:
                 raise NoSnapshotError(f"there is no snapshot {name!r} in {self._repository.shown}", "see `backup list`")
             damaged = [entry for entry in same if not self._is_intact(entry)]

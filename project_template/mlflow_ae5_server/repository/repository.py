@@ -19,7 +19,7 @@ import contextlib
 import json
 import re
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -140,14 +140,17 @@ class Repository:
             return SnapshotEntry(sequence, snapshot, None, error.message)
 
     def snapshot(self, which: str = "latest") -> Manifest:
-        """The snapshot of that id, or the newest. Raises NoSnapshotError, DamagedError."""
+        """The newest, or that of the id `which` or its end. Raises NoSnapshotError, DamagedError."""
         entries = self.snapshots()
         if not entries:
             raise NoSnapshotError(f"there is no snapshot in {self.shown} yet", "run `backup`")
-        same = entries[-1:] if which == "latest" else [entry for entry in entries if entry.id == which]
+        same = entries[-1:] if which == "latest" else named(entries, which)
         if not same:
             newest = ", ".join(entry.id for entry in entries[-10:])
             raise NoSnapshotError(f"there is no snapshot {which!r} in {self.shown}", f"the newest are: {newest}")
+        if len({entry.id for entry in same}) > 1:
+            names = ", ".join(entry.id for entry in same)
+            raise NoSnapshotError(f"{which!r} is the end of several ids: {names}", "give the whole id")
         if len(same) > 1:
             names = ", ".join(entry.name for entry in same)
             raise DamagedError(f"two manifests are of the snapshot {which}: {names}", "remove the one that is a copy")
@@ -285,6 +288,13 @@ def open_backend(url: str) -> Backend:
     from mlflow_ae5_server.repository.object_store_backend import ObjectStoreBackend
 
     return ObjectStoreBackend(object_store.open_store(url), scrub(url))
+
+
+def named(entries: Sequence[SnapshotEntry], which: str) -> list[SnapshotEntry]:
+    """The snapshots of the id `which`; where there is none, those whose ids end with it, as in `backup list`."""
+    return [entry for entry in entries if entry.id == which] or [
+        entry for entry in entries if entry.id.endswith(f"-{which}")
+    ]
 
 
 def open_repository(url: str) -> Repository:

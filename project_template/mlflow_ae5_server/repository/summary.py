@@ -29,7 +29,12 @@ def describe_manifest(repository: Repository, manifest: Manifest) -> dict[str, A
         {key: value for key, value in table.items() if key != "objects"} for table in manifest.database["tables"]
     ]
     damaged = damage.of_snapshots(repository.backend, [manifest]).get(manifest.name, ())
-    return {**fields, "complete": manifest.complete, **_check_fields(repository, manifest.name, len(damaged))}
+    return {
+        **fields,
+        "models": manifest.models,
+        "complete": manifest.complete,
+        **_check_fields(repository, manifest.name, len(damaged)),
+    }
 
 
 def check_text(fields: dict[str, Any]) -> str:
@@ -55,8 +60,11 @@ def _entry_fields(repository: Repository, entry: SnapshotEntry, damaged: int) ->
         "revision": manifest.revision,
         "dialect": manifest.dialect,
         "rows": manifest.rows,
+        "runs": manifest.runs,
+        "models": manifest.models,
         "artifacts": manifest.artifacts.files,
         "artifact_bytes": manifest.artifacts.bytes,
+        "stored_bytes": manifest.stored_bytes,
         **_check_fields(repository, entry.name, damaged),
         "complete": manifest.complete,
     }

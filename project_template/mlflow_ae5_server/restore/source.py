@@ -74,6 +74,8 @@ class RestoreSource:
         return {
             "snapshot": self.snapshot.id,
             "dialect": {"source": self.part.dialect, "target": store.dialect},
+            "runs": self.snapshot.runs,
+            "models": self.snapshot.models,
             "rows": self.part.rows,
             "tables": len(self.part.tables),
             "artifacts": self.snapshot.artifacts.files,

@@ -6,12 +6,14 @@ import random
 import stat
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from mlflow_ae5_server.backup import artifacts
-from mlflow_ae5_server.common.errors import BusyError, ConfigurationError, StorageError
-from mlflow_ae5_server.repository.repository import open_backend
+from mlflow_ae5_server.common.errors import BusyError, ConfigurationError, NoSnapshotError, StorageError
+from mlflow_ae5_server.repository.repository import named, open_backend
+from mlflow_ae5_server.repository.summary import describe
 
 from tests.project_template.repository.conftest import Watched, Wrapped
 
@@ -279,3 +281,29 @@ def test_a_file_too_large_for_a_snapshot_is_reported_as_unreadable(server):
     manifest = server.back_up()
     assert list(server.entries(manifest)) == ["a"]
     assert [name.partition(":")[0] for name in manifest.artifacts.unreadable] == ["huge"]
+
+
+def test_a_snapshot_is_named_by_its_id_or_the_end_of_it(server):
+    first, second = server.back_up(), server.back_up()
+    repository = server.repository()
+    short = first.id.rpartition("-")[2]
+
+    assert repository.snapshot(first.id).id == repository.snapshot(short).id == first.id
+    assert repository.snapshot("latest").id == second.id
+    with pytest.raises(NoSnapshotError):
+        repository.snapshot(short[1:])
+    entries = [replace(entry, id=f"2026-{number}-{short}") for number, entry in enumerate(repository.snapshots())]
+    assert len(named(entries, short)) == 2
+    assert len(named(entries, f"2026-1-{short}")) == 1
+
+
+def test_a_list_has_what_an_administrator_knows_of_each_snapshot(server):
+    fill(server)
+    manifest = server.back_up()
+
+    (line,) = describe(server.repository(), server.repository().snapshots())
+
+    assert (line["runs"], line["models"]) == (manifest.runs, manifest.models)
+    assert 0 < line["stored_bytes"] == manifest.stored_bytes
+    models = {"name": "registered_models", "rows": 3}
+    assert replace(manifest, database={**manifest.database, "tables": [models]}).models == 3

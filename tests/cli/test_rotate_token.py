@@ -93,7 +93,7 @@ class TestRotation:
             "+ Token rotated: stored for ",
             f"{ACCOUNT}, dev-user",
             "works with the stored token",
-            running(rotatable)["id"],
+            running(rotatable)["id"][:11],
         ):
             assert words in done.out
         assert done.err == ""

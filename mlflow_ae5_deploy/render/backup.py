@@ -251,7 +251,8 @@ def show_scheduled(
         reporter.hanging(
             "", "When `install` replaces the project, it creates the configured jobs only. To keep this one, add:"
         )
-        reporter.line(f"  backup:\n    {setting.partition('.')[2]}: '{cron}'")
+        for line in ("  backup:", f"    {setting.partition('.')[2]}: '{cron}'"):
+            reporter.line(line)
     else:
         reporter.line(f"The next `install` creates the job again. To prevent that, remove {setting}.")
 
@@ -259,14 +260,13 @@ def show_scheduled(
 def show_schedule(
     reporter: Reporter, verb: str, jobs: Sequence[Job], setting: str, configured: str | None, now: datetime
 ) -> None:
-    """The present schedule."""
+    """The current schedule."""
     reporter.document(verb, jobs=[_job_data(job) for job in jobs], configured=configured)
     for job in jobs:
-        paused = is_paused(job)
-        words = in_words(parse_cron(job.schedule), now) if job.schedule else "not scheduled"
-        reporter.line(f"{job.name}: {'paused; ' if paused else ''}{words}", style="yellow" if paused else None)
+        words = in_words(parse_cron(job.schedule), now) if job.schedule else "no schedule"
+        reporter.marked(*((Mark.WARNING, f"Paused: {words}") if is_paused(job) else (Mark.OK, f"Scheduled: {words}")))
     if not jobs:
-        reporter.line("Nothing is scheduled.")
+        reporter.line(f"Nothing is scheduled. Schedule it with `{verb} CRON`.")
     if [job.schedule for job in jobs] != [configured] * bool(configured):
         reporter.line(f"Differs from your configuration: {setting} is {configured or 'not set'}.")
 

@@ -402,7 +402,7 @@ class TestSchedule:
 
         assert shown.code == 0, shown.err
         assert "at 02:30" in shown.out.lower()
-        assert "schedule: '30 2 * * *'" in shown.out
+        assert "\n  backup:\n    schedule: '30 2 * * *'\n" in shown.out
         assert again.data["outcome"] == "unchanged"
         assert (job["schedule"], job["variables"]) == ("30 2 * * *", {})
         assert [c["change"] for c in changed.data["changes"]] == ["delete_job", "create_job"]
@@ -491,9 +491,9 @@ class TestSchedule:
         shown, as_data = bench.run(capsys, "backup", "schedule", "--sandbox"), verb("backup", "schedule", *config)
         assert verb("backup", "schedule", "--remove").code == 0
 
-        assert none.out == "Nothing is scheduled.\n"
+        assert none.out == "Nothing is scheduled. Schedule it with `backup schedule CRON --sandbox`.\n"
         assert "backup.schedule is 0 1 * * *" in desired.out
-        assert "paused; at 02:30 (30 2 * * *), next " in shown.out
+        assert "! Paused: at 02:30 (30 2 * * *), next " in shown.out
         assert "backup.schedule is not set" in shown.out
         assert (as_data.data["verb"], as_data.data["outcome"]) == ("backup schedule", "done")
         (found,) = as_data.data["jobs"]

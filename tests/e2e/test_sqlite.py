@@ -240,7 +240,7 @@ def test_everything_is_lost_and_comes_back_with_its_ids(
     done = installed.run("restore", "--sandbox", "--json", "--snapshot", snapshot, "--database", "postgresql")
 
     assert shown.code == 0, shown.err
-    assert f"would restore snapshot {snapshot}" in shown.out
+    assert f"Would restore snapshot {snapshot}" in shown.out
     assert nothing
     assert done.code == 0, done.err
     report = done.data["recovery"]["report"]

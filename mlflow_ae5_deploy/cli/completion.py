@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,12 +25,15 @@ FORMATS = ("shell", "dotenv", "python", "notebook", "conda", "json")
 COMPLETION_VARIABLE = "_MLFLOW_AE5_DEPLOY_COMPLETE"  # set by the shell, as typer names it
 PARTS = ("app", "events", "proxy")
 
+_PLAIN = re.compile(r"[A-Za-z0-9_./+-]+")
 Offer = Callable[[str], list[str]]
 
 
 def one_of(values: Iterable[str]) -> Offer:
+    """Offer the values that a shell takes as they are: zsh evaluates what it is offered, and files name some."""
+
     def offer(incomplete: str) -> list[str]:
-        return [value for value in values if value.startswith(incomplete)]
+        return [value for value in values if value.startswith(incomplete) and _PLAIN.fullmatch(value)]
 
     return offer
 

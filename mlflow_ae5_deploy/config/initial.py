@@ -27,20 +27,21 @@ def write_initial(path: Path, *, hostname: str | None = None, username: str | No
         text = _filled(text, "platform", "hostname", _checked(checks.hostname, hostname, "platform.hostname"))
     if username:
         text = _filled(text, "account", "username", _checked(checks.account, username, "account.username"))
-    try:
-        _write(path, text, force=force)
-        _write(path.parent / SCHEMA, schema, force=True)
-    except FileExistsError:
-        problem = Configuration(
-            "The file exists already; it was not overwritten.",
-            where=str(path),
-            remedy="Edit it, choose another path, or add --force to overwrite it.",
-        )
-    except OSError as error:
-        problem = Configuration(f"The configuration cannot be written: {error.strerror or error}.", where=str(path))
-    else:
-        return path
-    raise problem
+    for target, content, overwrite in ((path, text, force), (path.parent / SCHEMA, schema, True)):
+        try:
+            _write(target, content, force=overwrite)
+        except FileExistsError:
+            problem = Configuration(
+                "The file exists already; it was not overwritten.",
+                where=str(target),
+                remedy="Edit it, choose another path, or add --force to overwrite it.",
+            )
+        except OSError as error:
+            problem = Configuration(f"The file cannot be written: {error.strerror or error}.", where=str(target))
+        else:
+            continue
+        raise problem
+    return path
 
 
 def _shipped(name: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -120,6 +121,7 @@ VALUES = [
     ("status --profile ", {"dev", "prod", "prod-eu"}),
     ("status -p prod", {"prod", "prod-eu"}),
     ("status --config other.yaml --profile ", {"other"}),
+    ("status --config hostile.yaml --profile ", {"fine-1"}),
     ("status --config broken.yaml --profile ", set()),
     ("status --config missing.yaml --profile ", set()),
     ("install --release ./", set()),  # the shell looks for files then
@@ -131,6 +133,9 @@ def configured(tmp_path):
     """A folder with configurations and a mirror."""
     (tmp_path / "mlflow-ae5-deploy.yaml").write_text(CONFIGURATION)
     (tmp_path / "other.yaml").write_text("profiles: {other: {}}")
+    # zsh evaluates what it is offered
+    hostile = ["$(touch made)x", "`touch made`", "a b", "a\nb", "a:b", "a'b", 'a"b', "a;b", "a\\b", "", "fine-1"]
+    (tmp_path / "hostile.yaml").write_text(json.dumps({"profiles": {name: {} for name in hostile}}))
     (tmp_path / "broken.yaml").write_text("profiles: [")
     (tmp_path / "mirror").mkdir()
     for version in ("0.9.0", "1.2.0"):

@@ -166,6 +166,13 @@ class TestInitial:
         with pytest.raises(Configuration, match="cannot be written"):
             write_initial(tmp_path / "no" / "my.yaml")
 
+    def test_names_the_file_that_cannot_be_written(self, tmp_path):
+        (tmp_path / "mlflow-ae5-deploy.schema.json").mkdir()
+
+        with pytest.raises(Configuration) as refused:
+            write_initial(tmp_path / "my.yaml")
+        assert refused.value.where == str(tmp_path / "mlflow-ae5-deploy.schema.json")
+
 
 @pytest.fixture(scope="module")
 def schema():

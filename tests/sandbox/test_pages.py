@@ -178,6 +178,17 @@ def test_a_page_leads_through_the_login_and_back(sandbox, client, site, kind):
     assert (arrived.status_code, urlsplit(arrived.url).path) == (200, site[kind])
 
 
+@pytest.mark.parametrize("odd", ["%0d%0aX", "%00", "%0aSet-Cookie:%20a=b"])
+def test_no_control_character_reaches_the_address_of_a_redirect(sandbox, odd):
+    fresh = Client(sandbox.info)
+    first = fresh.session.get(fresh.url("/projects/detail/") + odd, allow_redirects=False)
+    assert first.status_code == 302
+    form = fresh.session.get(first.headers["Location"]).text
+    action = form.partition('action="')[2].partition('"')[0].replace("&amp;", "&")
+    given = {"username": "dev-user", "password": password_of(sandbox.info, "dev-user")}
+    assert fresh.session.post(action, data=given, allow_redirects=False).status_code == 302
+
+
 def test_signing_out_ends_on_a_page_without_a_form(sandbox):
     """ae5-tools follows the redirects of a logout, and would sign in again at a form."""
     client = Client(sandbox.info, "dev-user")

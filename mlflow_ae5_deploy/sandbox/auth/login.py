@@ -145,7 +145,7 @@ def _back_with_code(core: SandboxCore, account: SandboxAccount, state: str | Non
 def _own_address(core: SandboxCore, address: str | None) -> str | None:
     """The address, if it is one of this sandbox's endpoints: no open redirects."""
     parts = urlsplit(address or "")
-    if parts.scheme != "https":
+    if parts.scheme != "https" or not (address or "").isprintable():
         return None
     own = {core.host} | {core.endpoint_host(d.label) for d in core.state.deployments.values()}
     return address if parts.netloc in own else None

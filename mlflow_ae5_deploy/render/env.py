@@ -1,4 +1,4 @@
-"""What a client must know, written down for whoever reads it: a shell, a dotenv file, Python, a notebook, conda.
+"""The variables of a client, for a shell, a dotenv file, Python, a notebook or conda.
 
 Pure text. A token is among the values only where somebody asked for it, so nothing here passes through `scrub`.
 """
@@ -14,14 +14,14 @@ from mlflow_ae5_deploy.common.errors import Usage
 
 TOKEN = "MLFLOW_TRACKING_TOKEN"  # noqa: S105 - the name of a variable, not its value
 SECRET_FILE = f"/var/run/secrets/user_credentials/{TOKEN}"
-_HOW = f"{TOKEN}: add --show-token to have one issued and printed"
+_HOW = f"{TOKEN}: add --show-token to issue and print one"
 PIPED = "... env --format conda --show-token"  # stands for the whole command
-_PIPE = f"# A secret is in this text: do not paste it, pipe it: {PIPED} | sh"
+_PIPE = f"# This text contains a secret: pipe it instead of pasting it: {PIPED} | sh"
 _CONDA_FILE = "mlflow-tracking-token.sh"
 _END = "END_OF_FILE"
 _CONDA_FILES = (
     ': "${CONDA_PREFIX:?activate the conda environment first}"',
-    "umask 077  # the files are for you alone; the token stands there in clear text",
+    "umask 077  # only you can read the files, which contain the token in clear text",
     'mkdir -p "$CONDA_PREFIX/etc/conda/activate.d" "$CONDA_PREFIX/etc/conda/deactivate.d"',
     f'rm -f "$CONDA_PREFIX/etc/conda/activate.d/{_CONDA_FILE}"',
     f'echo "unset {TOKEN}" >"$CONDA_PREFIX/etc/conda/deactivate.d/{_CONDA_FILE}"',
@@ -115,9 +115,9 @@ def _dotenv_value(name: str, value: str) -> str:
         return value
     if "${" in value or "\n" in value or "\r" in value:
         raise Usage(
-            f"The value of {name} has `${{` or a line break in it, which a dotenv file cannot hold.",
+            f"The value of {name} contains `${{` or a line break, which a dotenv file cannot hold.",
             where="--format dotenv",
-            remedy="Take another format, such as python.",
+            remedy="Use another format, such as python.",
         )
     return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
 

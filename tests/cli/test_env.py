@@ -107,7 +107,7 @@ class TestEveryValueArrives:
         assert seen_by("sh", "-c", script, sys.executable, PRINT) == {"MLFLOW_TRACKING_TOKEN": token}
         leave = (folder / "etc/conda/deactivate.d/mlflow-tracking-token.sh").read_text()
         assert leave == "unset MLFLOW_TRACKING_TOKEN\n"
-        assert "do not paste it" in text
+        assert "pipe it instead of pasting it" in text
 
     def test_a_token_for_conda_needs_an_environment_to_be_active(self, tmp_path):
         text = FORMATS["conda"]({"MLFLOW_TRACKING_TOKEN": "ey.J0"})

@@ -56,8 +56,8 @@ def command(options: TargetOptions, format_: Format = None, show_token: ShowToke
             environment["MLFLOW_TRACKING_TOKEN"] = token.reveal()
         if CERTIFICATE in environment:
             reporter.note(
-                f"{CERTIFICATE} is a file on this machine. A client elsewhere needs a copy of it, and the "
-                "variable the path of that copy."
+                f"{CERTIFICATE} is a file on this machine. Clients on other machines need a copy of it, and "
+                "its path there in this variable."
             )
     again = f"{program()} {reporter.command(PIPED.removeprefix('... '))}"
     reporter.as_it_is(FORMATS[form](environment).replace(PIPED, again))

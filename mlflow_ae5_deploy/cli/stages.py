@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from mlflow_ae5_deploy.render.changes import StageLines
     from mlflow_ae5_deploy.render.console import Reporter
 
+_RESTORE_STAGE = "recovery"
+
 
 def run_all(
     verb: str,
@@ -36,7 +38,7 @@ def run_all(
     from mlflow_ae5_deploy.runbook.stages.order import STAGES
 
     reporter = options.reporter
-    lines = StageLines(reporter)
+    lines = StageLines(reporter, whole=() if restore is None else (_RESTORE_STAGE,))
     ask = consent(options, agreed_to, before=lines.flush)
     run_options = RunOptions(consent=ask, restore=restore, replace_keys=replace_keys)
     verification: Verification | None = None
@@ -87,9 +89,6 @@ def finish(
 ) -> int:
     """Summary, or the error; as text or JSON."""
     from mlflow_ae5_deploy.cli.next_steps import installed_state, next_steps
-    from mlflow_ae5_deploy.jobs.contract import read
-    from mlflow_ae5_deploy.jobs.reports import RestoreReport
-    from mlflow_ae5_deploy.render.backup import show_restored
     from mlflow_ae5_deploy.render.install import error_data, run_data, show_run
 
     reporter = options.reporter
@@ -103,19 +102,36 @@ def finish(
         if failed is not None:
             document |= {"outcome": "failed", "error": error_data(failed)}
         reporter.data(document)
-    if result.error is not None or result.changed or result.pending:
+    restoring = context.options.restore is not None
+    if result.error is not None or result.changed or result.pending or restoring:
         lines.flush()  # else the headline says that all are unchanged
     if result.error is not None:
         last = result.stages[-1]
         reporter.error(result.error, stage=f"stage {last.number} ({last.name})")
         return result.error.exit_code
-    show_run(reporter, verb, result, installed, steps)
-    if context.outputs.restored is not None:
-        reporter.line()
-        show_restored(reporter, read(RestoreReport, context.outputs.restored["report"]))
+    headline = (lambda: _show_restore(reporter, context, result)) if restoring else None
+    show_run(reporter, verb, result, installed, steps, headline)
     if failed is not None:
         reporter.error(failed)
     return failed.exit_code if failed else EXIT_DONE
+
+
+def _show_restore(reporter: Reporter, context: Context, result: RunResult) -> None:
+    """Whether the requested restore was made, by this run or by an interrupted one before."""
+    from mlflow_ae5_deploy.jobs.contract import read
+    from mlflow_ae5_deploy.jobs.reports import RestoreReport
+    from mlflow_ae5_deploy.render.backup import show_not_restored, show_restored
+
+    request, record = context.options.restore, context.state.restore
+    if context.outputs.restored is not None:
+        show_restored(reporter, read(RestoreReport, context.outputs.restored["report"]))
+    elif request is not None and record is not None:
+        if any(stage.name == _RESTORE_STAGE and stage.warnings for stage in result.stages):
+            show_not_restored(reporter, request, record, context.clock.now())
+        else:
+            outcome = "undone" if record.was_undo else "done"
+            report = RestoreReport(outcome=outcome, snapshot=record.snapshot or "", saved_copy=record.saved_copy)
+            show_restored(reporter, report)
 
 
 def restore_data(context: Context, verification: Verification | None) -> dict[str, Any]:

@@ -47,6 +47,12 @@ class RestoreRequest:
         return " ".join(self.job_words) if self.undo else self.snapshot
 
     @property
+    def again(self) -> str:
+        """The options of `restore` that restore it over present data."""
+        chosen = "" if self.snapshot == "latest" else f"--snapshot {self.snapshot} "
+        return f"{chosen}--replace --stop-server"
+
+    @property
     def job_words(self) -> tuple[str, ...]:
         """The options of the job that does this."""
         if self.undo:

@@ -104,8 +104,13 @@ class RestoreRecord:
     when: AwareDatetime
     status: Literal["started", "done"] = "started"
     snapshot: str | None = None
+    saved_copy: str = ""  # where the data that was there is saved
     verified: bool = False  # the whole run came to its end
     message: str = ""  # what a job has reported of the data
+
+    @property
+    def was_undo(self) -> bool:
+        return (self.requested or "").startswith("--undo")
 
 
 @dataclass(frozen=True)

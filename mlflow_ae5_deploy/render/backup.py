@@ -11,6 +11,8 @@ from mlflow_ae5_deploy.common.cron import parse_cron
 from mlflow_ae5_deploy.common.durations import moment
 from mlflow_ae5_deploy.common.errors import DeployError
 from mlflow_ae5_deploy.common.text import as_sentence, size
+from mlflow_ae5_deploy.engine.context import RestoreRequest
+from mlflow_ae5_deploy.engine.records import RestoreRecord
 from mlflow_ae5_deploy.jobs.reports import BackupReport, Report, RestoreReport, SnapshotLine, UnfitValue
 from mlflow_ae5_deploy.jobs.result import JobResult
 from mlflow_ae5_deploy.jobs.text import count, lasting, refusal, saved_copy, snapshot_name
@@ -60,6 +62,17 @@ def show_restored(reporter: Reporter, report: RestoreReport) -> None:
         reporter.hanging("  ", "To delete that copy, run `restore --drop-saved " + report.saved_copy + " --yes`.")
     elif report.outcome != "undone":
         reporter.hanging("  ", "It replaced no data.")
+
+
+def show_not_restored(reporter: Reporter, request: RestoreRequest, record: RestoreRecord, now: datetime) -> None:
+    """The end of a restore that left the data as it is. record: of the earlier restore."""
+    what = f"snapshot {snapshot_name(record.snapshot or 'unknown')} was restored {moment(record.when, now)}"
+    reporter.marked(Mark.WARNING, f"NOT restored again: {what}, and a server has run since.")
+    reporter.hanging(
+        "  ",
+        f"To restore it again, run `restore {request.again}`. It stops the server and moves the present data to a "
+        "saved copy.",
+    )
 
 
 def _show_backup(reporter: Reporter, report: BackupReport, now: datetime) -> None:

@@ -5,7 +5,7 @@ A change's own words are in its class (`phrase`, `reason`, `differences`, `conse
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from mlflow_ae5_deploy.render.format import Mark
@@ -28,14 +28,19 @@ _WITHOUT_CHANGES = {"declined": "not confirmed", "failed": "failed"}  # the erro
 
 
 class StageLines:
-    """Shows stages as they end. Successive unchanged ones become one line, except with --verbose."""
+    """Shows stages as they end. Successive unchanged ones become one line, except with --verbose.
 
-    def __init__(self, reporter: Reporter) -> None:
+    whole: names of stages that always have a line of their own.
+    """
+
+    def __init__(self, reporter: Reporter, whole: Collection[str] = ()) -> None:
         self._reporter = reporter
+        self._whole = whole
         self._unchanged: list[StageResult] = []
 
     def add(self, result: StageResult) -> None:
-        if result.outcome == "unchanged" and not result.warnings and not self._reporter.verbose:
+        notable = result.warnings or result.name in self._whole
+        if result.outcome == "unchanged" and not notable and not self._reporter.verbose:
             self._unchanged.append(result)
             return
         self.flush()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -46,11 +46,21 @@ class Installed:
         return {"MLFLOW_TRACKING_URI": self.url, "MLFLOW_REGISTRY_URI": self.url, **certificate}
 
 
-def show_run(reporter: Reporter, verb: str, result: RunResult, installed: Installed, next_steps: Sequence[str]) -> None:
-    """The summary below the stages."""
-    if result.changed or result.pending:
+def show_run(
+    reporter: Reporter,
+    verb: str,
+    result: RunResult,
+    installed: Installed,
+    next_steps: Sequence[str],
+    headline: Callable[[], None] | None = None,
+) -> None:
+    """The summary below the stages. headline: shows another one than that of the stages."""
+    if result.changed or result.pending or headline is not None:
         reporter.line()
-    reporter.marked(Mark.CHANGE if result.pending else Mark.OK, _headline(verb, result))
+    if headline is not None:
+        headline()
+    else:
+        reporter.marked(Mark.CHANGE if result.pending else Mark.OK, _headline(verb, result))
     for title, text in _rows(result, installed):
         reporter.hanging(f"  {title:<11} ", text)
     if installed.new_keys:

@@ -14,6 +14,7 @@ from tests.cli.rotating import state_file, volume
 from tests.cli.snapshotting import make_snapshotting_release
 from tests.sandbox.support import wait_for
 
+INSTALL_HEADLINES = ("is installed.", "Unchanged: all")
 STAGES = [(7, "changed"), (8, "changed"), (13, "changed"), (14, "changed")]
 
 
@@ -42,6 +43,10 @@ def gone(bench, capsys):
 
 def restore(bench, capsys, *argv):
     return bench.run(capsys, "restore", "--sandbox", "--json", "--release", str(bench.release), *argv)
+
+
+def in_words(bench, capsys, *argv):
+    return bench.run(capsys, "restore", "--sandbox", "--release", str(bench.release), *argv)
 
 
 def data(bench) -> str:
@@ -84,13 +89,21 @@ class TestAfterADisaster:
         assert "checks passed" in done.out
         assert f"✓ Restored snapshot {snapshot} (2026-11-22 00:00 UTC).\n" in done.out
         assert "It replaced no data." in done.out
+        assert not [text for text in INSTALL_HEADLINES if text in done.out]
 
     def test_a_second_restore_changes_nothing(self, site, capsys):
         assert restore(site, capsys).code == 0
 
         again = restore(site, capsys)
+        shown = in_words(site, capsys)
 
         assert again.code == 0, again.err
+        assert "! NOT restored again: snapshot " in shown.out
+        assert "a server has run since." in shown.out
+        assert "run `restore --replace --stop-server --sandbox --release" in shown.out
+        assert "✓ 1-6                 unchanged" in shown.out
+        assert "!  7 recovery         not restored again" in shown.out
+        assert not [text for text in INSTALL_HEADLINES if text in shown.out]
         assert again.data["outcome"] == "unchanged"
         assert "--replace --stop-server" in again.data["stages"][6]["reason"]
         assert again.data["verification"]["passed"] is True
@@ -278,6 +291,21 @@ class TestInterrupted:
         assert "by the interrupted run; resuming" in again.data["stages"][6]["reason"]
         assert again.data["verification"]["passed"] is True
         assert len(calls(site)) == 1
+
+    def test_a_resumed_run_ends_with_what_the_interrupted_one_restored(self, site, capsys):
+        (volume(site) / "db").write_text("schema-1\nafter\n")
+        site.control("POST", "/faults", {"method": "POST", "path": "/deployments$", "status": 400, "reason": "no"})
+        failed = restore(site, capsys, "--replace", "--yes")
+        site.control("DELETE", "/faults")
+
+        resumed = in_words(site, capsys, "--replace", "--yes")
+
+        assert failed.code == 16, failed.err
+        assert resumed.code == 0, resumed.err
+        assert "by the interrupted run; resuming" in resumed.out
+        assert "✓ Restored snapshot 20261122T000001Z-abcdef (2026-11-22 00:00 UTC).\n" in resumed.out
+        assert "The data it replaced is saved as kept-1; `restore --undo" in resumed.out
+        assert not [text for text in INSTALL_HEADLINES if text in resumed.out]
 
     def test_no_server_is_started_on_the_data_of_a_killed_job(self, site, capsys):
         (volume(site) / "break-Restore").write_text("kill")

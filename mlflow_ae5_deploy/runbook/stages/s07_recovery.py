@@ -139,7 +139,8 @@ class RecoveryStage(Stage[RestoreState]):
 
         def done(job_result: JobResult[RestoreReport]) -> None:
             snapshot = job_result.report.snapshot or desired.snapshot
-            state.restore = replace(started, status="done", snapshot=snapshot)
+            saved = job_result.report.saved_copy
+            state.restore = replace(started, status="done", snapshot=snapshot, saved_copy=saved)
             state.save()
             if desired.undo:
                 context.journal.effect("bring back", "saved copy")
@@ -171,20 +172,20 @@ def _already_done(restore: RestoreRequest, state: RestoreState) -> NoChange | No
     if done is None or done.status != "done":
         return None
     if restore.requested != done.requested and (
-        restore.undo or _was_undo(done) or not restore.names(done.snapshot or "")
+        restore.undo or done.was_undo or not restore.names(done.snapshot or "")
     ):
         return None
     if not done.verified:
         return NoChange(f"{_in_words(done)} by the interrupted run; resuming")
     if state.servers and not restore.replace and not restore.undo:
-        return NoChange(f"{_in_words(done)}; a server has run since. `--replace --stop-server` restores it again")
+        again = f"`restore {restore.again}` restores it again"
+        return NoChange(
+            f"{_in_words(done)}; a server has run since. {again}",
+            ("not restored again: a server has run since the last restore",),
+        )
     return None
 
 
-def _was_undo(done: RestoreRecord) -> bool:
-    return (done.requested or "").startswith("--undo")
-
-
 def _in_words(done: RestoreRecord) -> str:
-    what = "the saved copy was brought back" if _was_undo(done) else f"snapshot {done.snapshot} was restored"
+    what = "the saved copy was brought back" if done.was_undo else f"snapshot {done.snapshot} was restored"
     return f"{what} at {done.when:%Y-%m-%d %H:%M} UTC"

@@ -13,7 +13,7 @@ JOB_END = "the job"
 class Phase:
     """How far one phase of a long piece of work is. None: not known."""
 
-    text: str  # for people: `copying artifacts`
+    text: str  # for people: `examining artifacts`
     step: int | None = None
     steps: int | None = None
     done: float | None = None

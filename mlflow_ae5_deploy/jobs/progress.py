@@ -16,7 +16,7 @@ _LONGEST = 1000  # characters of a line
 _WORD = re.compile(r"[a-z]{1,20}(?:-[a-z]{1,20}){0,4}")
 PHASES = {
     "read-database": "reading the database",
-    "copy-artifacts": "copying artifacts",
+    "examine-artifacts": "examining artifacts",
     "publish": "publishing the snapshot",
     "read-objects": "reading the snapshot",
     "check-rows": "checking its database",

@@ -27,6 +27,7 @@ _BAR = (6, 30)  # characters, at least and at most
 _GAP = "  "
 _STAYS = 8  # parts of this importance are never dropped
 _STEADY = 3.0  # seconds of a phase after which its rate says something
+_SILENT = 6.0  # seconds without a report after which it no longer does; a job reports every 2 s
 _UNITS = ((10**12, "TB"), (10**9, "GB"), (10**6, "MB"), (1000, "kB"), (1, "bytes"))
 
 
@@ -40,6 +41,7 @@ class ProgressState:
     waiting: str = ""
     phase: Phase | None = None
     phase_since: float = 0.0
+    reported: float = 0.0  # when the phase was last heard of
     down_since: float | None = None  # when the server was stopped
 
 
@@ -62,7 +64,8 @@ def words(state: ProgressState, now: float, width: int | None = None) -> list[tu
     if phase.done is not None:
         total = phase.total if phase.total and phase.total >= phase.done else None
         bar = (6, "", "bar") if total else (0, "", "")
-        rate = phase.done / phase.seconds if phase.seconds and phase.seconds >= _STEADY else 0.0
+        steady = phase.seconds is not None and phase.seconds >= _STEADY and now - state.reported <= _SILENT
+        rate = phase.done / phase.seconds if phase.seconds and steady else 0.0
         left = f"{seconds_of((total - phase.done) / rate)} left" if total and rate and not phase.ended else ""
         parts += [bar, (7, amount(phase.done, total, phase.unit) if total or phase.done else "", "")]
         parts += [(2, f"{amount(rate, None, phase.unit)}/s" if rate >= 1 else "", "dim"), (4, left, "")]
@@ -162,7 +165,7 @@ class ProgressLine:
         since = self._state.phase_since if same else now
         if phase.seconds is None:
             phase = replace(phase, seconds=now - since)
-        self._last = replace(self._state, phase=phase, phase_since=since, waiting="")
+        self._last = replace(self._state, phase=phase, phase_since=since, reported=now, waiting="")
         self._update(self._last)
 
     def server_down(self, *, down: bool) -> None:

@@ -83,7 +83,7 @@ with calls.open("a") as file:
 print("settings (a variable beats a secret):\n  A_SETTING  default  its value")
 print("[sandbox] a note of the platform's")
 print(command, "starts;", "destination:", "from a secret" if destination.exists() else "default", flush=True)
-phase = {"phase": "copy-artifacts", "step": 2, "steps": 3, "done": 5, "total": 10, "unit": "bytes", "seconds": 4.0}
+phase = {"phase": "examine-artifacts", "step": 2, "steps": 3, "done": 5, "total": 10, "unit": "bytes", "seconds": 4.0}
 print("progress " + json.dumps(phase), flush=True)
 
 

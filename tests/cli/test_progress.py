@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -15,8 +16,8 @@ from mlflow_ae5_deploy.render.progress import ProgressLine, ProgressState, amoun
 from tests.cli.test_terminal import Terminal, screen
 
 MB = 10**6
-COPYING = Phase("copying artifacts", 2, 3, 210 * MB, 800 * MB, "bytes", 6.0)
-BACKUP = ProgressState("backup", phase=COPYING)
+EXAMINING = Phase("examining artifacts", 2, 3, 210 * MB, 800 * MB, "bytes", 6.0)
+BACKUP = ProgressState("backup", phase=EXAMINING, reported=6.0)
 STAGE = ProgressState("deploy", "stage 8 of 14", waiting="the MLflow API at the endpoint")
 LINES = [
     (STAGE, 80, "12 s  stage 8 of 14  deploy  waiting for the MLflow API at the endpoint"),
@@ -26,23 +27,24 @@ LINES = [
     (
         BACKUP,
         120,
-        "12 s  step 2 of 3  copying artifacts  ███████░░░░░░░░░░░░░░░░░░░░░░░  210 of 800 MB  35.0 MB/s  16 s left",
+        "12 s  step 2 of 3  examining artifacts  ███████░░░░░░░░░░░░░░░░░░░░░░░  210 of 800 MB  35.0 MB/s  16 s left",
     ),
-    (BACKUP, 80, "12 s  step 2 of 3  copying artifacts  ████░░░░░░░░░░░░  210 of 800 MB  16 s left"),
-    (BACKUP, 60, "12 s  step 2 of 3  copying artifacts  █░░░░░░  210 of 800 MB"),
-    (BACKUP, 30, "12 s  copying artifacts"),
-    (BACKUP, None, "12 s  step 2 of 3  copying artifacts  210 of 800 MB  35.0 MB/s  16 s left"),
+    (BACKUP, 80, "12 s  step 2 of 3  examining artifacts  ███░░░░░░░░░░░  210 of 800 MB  16 s left"),
+    (BACKUP, 62, "12 s  step 2 of 3  examining artifacts  █░░░░░░  210 of 800 MB"),
+    (BACKUP, 30, "12 s  examining artifacts"),
+    (BACKUP, None, "12 s  step 2 of 3  examining artifacts  210 of 800 MB  35.0 MB/s  16 s left"),
     (
-        ProgressState("restore", "stage 7 of 14", down_since=2.0, phase=COPYING),
+        ProgressState("restore", "stage 7 of 14", down_since=2.0, phase=EXAMINING, reported=11.0),
         160,
-        "12 s  server down for 10 s  stage 7 of 14  copying artifacts (2 of 3)  "
+        "12 s  server down for 10 s  stage 7 of 14  examining artifacts (2 of 3)  "
         "███████░░░░░░░░░░░░░░░░░░░░░░░  210 of 800 MB  35.0 MB/s  16 s left",
     ),
     (
-        ProgressState("restore", "stage 7 of 14", down_since=2.0, phase=COPYING),
+        ProgressState("restore", "stage 7 of 14", down_since=2.0, phase=EXAMINING, reported=11.0),
         80,
-        "12 s  server down for 10 s  copying artifacts (2 of 3)  ██░░░░░░░  210 of 800 MB",
+        "12 s  server down for 10 s  examining artifacts (2 of 3)  █░░░░░░  210 of 800 MB",
     ),
+    (replace(BACKUP, reported=5.9), None, "12 s  step 2 of 3  examining artifacts  210 of 800 MB"),
     (
         ProgressState("upgrade", phase=Phase("migrating the schema", 3, 4)),
         80,
@@ -54,9 +56,9 @@ LINES = [
         "12 s  step 4 of 4  finding orphaned folders  1,500 folders",
     ),
     (
-        ProgressState("backup", phase=Phase("copying artifacts", None, None, 900 * MB, 800 * MB, "bytes", 1.0)),
+        ProgressState("backup", phase=Phase("examining artifacts", None, None, 900 * MB, 800 * MB, "bytes", 1.0)),
         80,
-        "12 s  copying artifacts  900 MB",
+        "12 s  examining artifacts  900 MB",
     ),
 ]
 
@@ -105,7 +107,7 @@ def work(line: ProgressLine, clock: Clock) -> None:
     for second in range(25):
         clock.now = float(second)
         first = second < 15
-        name, step = ("reading the database", 1) if first else ("copying artifacts", 2)
+        name, step = ("reading the database", 1) if first else ("examining artifacts", 2)
         line.phase(Phase(name, step, 2, second * MB, None if first else 30 * MB, "bytes", float(second)))
         line.waiting(JOB_END)
 
@@ -115,7 +117,21 @@ def test_without_a_terminal_a_plain_line_comes_every_ten_seconds():
     work(line_on(file, clock, {"TERM": "xterm"}), clock)
     assert file.getvalue().splitlines() == [
         "10 s, step 1 of 2, reading the database, 10.0 MB, 1.0 MB/s",
-        "20 s, step 2 of 2, copying artifacts, 20.0 of 30.0 MB, 1.0 MB/s, 10 s left",
+        "20 s, step 2 of 2, examining artifacts, 20.0 of 30.0 MB, 1.0 MB/s, 10 s left",
+    ]
+
+
+def test_a_job_that_reports_nothing_more_gets_no_rate_and_no_time_left():
+    file, clock = io.StringIO(), Clock()
+    line = line_on(file, clock, {"TERM": "xterm"})
+    line.step("backup")
+    for clock.now in (2.0, 4.0):
+        line.phase(Phase("examining artifacts", 2, 3, clock.now * 200 * MB, 1000 * MB, "bytes", clock.now))
+    for clock.now in (10.0, 600.0):
+        line.waiting(JOB_END)
+    assert file.getvalue().splitlines() == [
+        "10 s, step 2 of 3, examining artifacts, 0.8 of 1.0 GB, 200 MB/s, 1 s left",
+        "10 min 00 s, step 2 of 3, examining artifacts, 0.8 of 1.0 GB",
     ]
 
 
@@ -142,10 +158,10 @@ def test_on_a_terminal_the_line_is_gone_when_it_pauses():
     work(line, clock)
     assert line._live is not None
     line._live.refresh()
-    assert "24 s  step 2 of 2  copying artifacts" in "".join(screen(file.getvalue(), 80))
+    assert "24 s  step 2 of 2  examining artifacts" in "".join(screen(file.getvalue(), 80))
     line.pause()
     assert [text for text in screen(file.getvalue(), 80) if text.strip()] == []
-    assert "\x1b[?25h" in file.getvalue().rpartition("copying")[2]  # the cursor is back
+    assert "\x1b[?25h" in file.getvalue().rpartition("examining")[2]  # the cursor is back
 
 
 def test_the_position_is_what_ran_last():
@@ -155,16 +171,16 @@ def test_the_position_is_what_ran_last():
     line.step("recovery", "stage 7 of 14")
     line.waiting("the run a2-0123456789abcdef0123456789abcdef")
     assert line.position() == "stage 7 of 14, recovery"
-    line.phase(COPYING)
+    line.phase(EXAMINING)
     line.waiting("the run to stop")
-    assert line.position() == "stage 7 of 14, copying artifacts (2 of 3)"
+    assert line.position() == "stage 7 of 14, examining artifacts (2 of 3)"
 
 
 def test_a_phase_that_has_ended_gives_way_to_what_is_awaited_next():
     file, clock = io.StringIO(), Clock()
     line = line_on(file, clock, {"TERM": "xterm"})
     line.step("upgrade", "step 3 of 8")
-    line.phase(COPYING)
+    line.phase(EXAMINING)
     clock.now = 11.0
     line.server_down(down=True)
     clock.now = 23.0

@@ -36,14 +36,14 @@ def read(text: str) -> list[dict[str, Any]]:
 
 def test_a_phase_is_reported_when_it_starts_every_two_seconds_and_exactly_at_its_end():
     clock, lines = Clock(), list[str]()
-    progress = Progress(["read-database", "copy-artifacts"], write=lines.append, clock=clock)
+    progress = Progress(["read-database", "examine-artifacts"], write=lines.append, clock=clock)
 
-    with progress.phase("copy-artifacts", "bytes", 1000) as phase:
+    with progress.phase("examine-artifacts", "bytes", 1000) as phase:
         for _ in range(40):
             clock.now += 0.25
             phase.advance(25)
 
-    base = {"phase": "copy-artifacts", "step": 2, "steps": 2, "total": 1000, "unit": "bytes"}
+    base = {"phase": "examine-artifacts", "step": 2, "steps": 2, "total": 1000, "unit": "bytes"}
     found = read("\n".join(lines))
     seen = [(line.pop("done"), line.pop("seconds"), line.pop("ended")) for line in found]
     assert found == [base] * len(found)
@@ -55,7 +55,9 @@ def test_a_phase_is_reported_when_it_starts_every_two_seconds_and_exactly_at_its
 
 def test_a_total_that_was_overtaken_is_not_reported_and_the_last_line_has_the_real_one():
     clock, lines = Clock(), list[str]()
-    with Progress(["copy-artifacts"], write=lines.append, clock=clock).phase("copy-artifacts", "bytes", 10) as phase:
+    with Progress(["examine-artifacts"], write=lines.append, clock=clock).phase(
+        "examine-artifacts", "bytes", 10
+    ) as phase:
         clock.now += 3
         phase.advance(11)
         phase.was(12)

@@ -135,8 +135,8 @@ def test_the_report_is_the_last_line_that_has_an_outcome():
     assert last_line("no report\n") == {}
 
 
-WHOLE = {"phase": "copy-artifacts", "step": 2, "steps": 3, "done": 5, "total": 10, "unit": "bytes", "seconds": 1.5}
-PHASE = Phase("copying artifacts", 2, 3, 5, 10, "bytes", 1.5)
+WHOLE = {"phase": "examine-artifacts", "step": 2, "steps": 3, "done": 5, "total": 10, "unit": "bytes", "seconds": 1.5}
+PHASE = Phase("examining artifacts", 2, 3, 5, 10, "bytes", 1.5)
 LINES = [
     ("as agreed", WHOLE, PHASE),
     ("its last line", WHOLE | {"ended": True}, replace(PHASE, ended=True)),
@@ -144,7 +144,7 @@ LINES = [
     ("unknown fields", WHOLE | {"eta": 5}, PHASE),
     ("nothing but a phase", {"phase": "publish"}, Phase("publishing the snapshot")),
     ("a step beyond the last", WHOLE | {"step": 4}, replace(PHASE, step=None, steps=None)),
-    ("texts for numbers", WHOLE | {"step": "2", "done": "5"}, Phase("copying artifacts", total=None, seconds=1.5)),
+    ("texts for numbers", WHOLE | {"step": "2", "done": "5"}, Phase("examining artifacts", total=None, seconds=1.5)),
     ("an unknown unit", WHOLE | {"unit": "sheep"}, replace(PHASE, done=None, total=None)),
     ("negative numbers", WHOLE | {"done": -1, "seconds": -1}, replace(PHASE, done=None, total=None, seconds=None)),
     ("a flag for a number", WHOLE | {"total": True}, replace(PHASE, total=None)),

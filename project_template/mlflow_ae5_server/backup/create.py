@@ -176,7 +176,7 @@ class _Backup:
         for _attempt in range(_ATTEMPTS):
             with (
                 contextlib.closing(UsedBlobs()) as used,
-                progress.phase("copy-artifacts", "bytes") as phase,
+                progress.phase("examine-artifacts", "bytes") as phase,
                 sized(phase, source),
             ):
                 lists, totals = self._copy(source, used, phase)

@@ -18,8 +18,8 @@ def test_backup_verify_and_prune(here: Any, filled: Any, capfd: Any, tmp_path: A
 
     made = home.job("backup", "create")
     text = capfd.readouterr().err
-    assert [name for name, _, _ in phases(text)] == ["read-database", "copy-artifacts", "publish"]
-    assert phases(text)[1] == ("copy-artifacts", made["artifact_bytes"], None)
+    assert [name for name, _, _ in phases(text)] == ["read-database", "examine-artifacts", "publish"]
+    assert phases(text)[1] == ("examine-artifacts", made["artifact_bytes"], None)
     assert steps(text) == [(1, 3), (2, 3), (3, 3)]
 
     checked = home.job("backup", "verify")

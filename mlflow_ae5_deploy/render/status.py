@@ -107,9 +107,9 @@ def _deployment(state: InstallationState, now: datetime) -> str:
     current = state.deployment
     if current is None:
         return "none"
-    since = f" {moment(current.created, now)}" if current.created else ""
+    created = f", created {moment(current.created, now)}" if current.created else ""
     profile = f", profile {current.resource_profile}" if current.resource_profile else ""
-    return f"{current.name} ({current.id}) {current.state}{since}{profile}"
+    return f"{current.name} ({current.id}) {current.state}{created}{profile}"
 
 
 def _release(state: InstallationState) -> str:

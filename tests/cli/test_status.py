@@ -95,7 +95,12 @@ class TestHealthy:
         assert seen.out.startswith("✓ Healthy, 2 warnings: MLflow 3.17.2 at https://localhost:")
         assert seen.out.splitlines()[0].endswith(", no known backup.")
         assert len(seen.out.splitlines()) <= 24
-        for words in ("started 20", "; MLflow 3.17.2", "not visible from here; run `doctor", "Drift      none"):
+        for words in (
+            "started, created 20",
+            "; MLflow 3.17.2",
+            "not visible from here; run `doctor",
+            "Drift      none",
+        ):
             assert words in seen.out
 
     def test_monitoring_reads_one_line(self, bench, capsys):

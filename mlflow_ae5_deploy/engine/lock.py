@@ -12,6 +12,7 @@ import json
 import logging
 import os
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from mlflow_ae5_deploy.common.clock import Clock
@@ -22,8 +23,16 @@ from mlflow_ae5_deploy.engine.journal import operator
 _log = logging.getLogger(__name__)
 
 
-def holder_of(folder: Path) -> str | None:
-    """Who holds the lock of this installation, in words; None if nobody.
+@dataclass(frozen=True)
+class Holder:
+    """The run that holds a lock. verb: empty where the file does not name it."""
+
+    verb: str
+    text: str
+
+
+def holder_of(folder: Path) -> Holder | None:
+    """Who holds the lock of this installation; None if nobody.
 
     Trying the lock means to hold it for a moment, so it is tried only while the process named in the file is alive.
     """
@@ -35,20 +44,19 @@ def holder_of(folder: Path) -> str | None:
             try:
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
             except BlockingIOError:
-                return _message(text)
+                return _holder(text)
     except (OSError, ValueError, KeyError, TypeError):
         pass  # no lock yet, no name in it, or no such process
     return None
 
 
-def _message(text: bytes) -> str:
+def _holder(text: bytes) -> Holder:
     try:
-        holder = json.loads(text)
-        return (
-            f"{holder['verb']}, {holder['who']}, pid {holder['pid']}, since {holder['since']}, stage {holder['stage']}"
-        )
+        found = json.loads(text)
+        words = f"{found['verb']}, {found['who']}, pid {found['pid']}, since {found['since']}, stage {found['stage']}"
+        return Holder(str(found["verb"]), words)
     except (ValueError, KeyError, TypeError):
-        return "another run"
+        return Holder("", "another run")
 
 
 class InstallationLock:
@@ -90,11 +98,11 @@ class InstallationLock:
                     text = os.pread(descriptor, 4096, 0)
                     os.close(descriptor)
                     raise Locked(
-                        f"Locked by another run: {_message(text)}.",
+                        f"Locked by another run: {_holder(text).text}.",
                         where=str(self._path),
                         remedy="Wait for it to end, or add --lock-wait SECONDS.",
                     ) from None
-                _log.info("waiting for the lock: %s", _message(os.pread(descriptor, 4096, 0)))
+                _log.info("waiting for the lock: %s", _holder(os.pread(descriptor, 4096, 0)).text)
                 self._clock.sleep(0.5)
         self._descriptor = descriptor
         _log.info("lock acquired: %s", self._path)

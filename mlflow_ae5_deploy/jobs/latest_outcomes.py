@@ -85,14 +85,14 @@ def _newest_damaged(report: Report, when: datetime) -> list[Outcome]:
 def latest(outcomes: Iterable[Outcome]) -> dict[str, Outcome]:
     """The outcome that stands, by kind.
 
-    A good older snapshot does not clear a failure of another one, and a check without a result hides no damage.
+    A good older snapshot does not clear a failure of another one, and a run without a result hides no failure.
     """
     standing: dict[str, Outcome] = {}
     for outcome in sorted(outcomes, key=lambda item: item.when):
         before = standing.get(outcome.of)
         if before is not None and not before.passed:
             other = outcome.passed and not outcome.newest and outcome.snapshot != before.snapshot
-            if other or (before.ran and not outcome.ran):
+            if other or (before.ran and not outcome.ran) or (before.reported and not outcome.reported):
                 continue
         standing[outcome.of] = outcome
     return standing

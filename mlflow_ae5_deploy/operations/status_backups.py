@@ -50,6 +50,7 @@ _NAMES = {
 }
 # kind -> code, problem
 _UNCHECKED = ("backup-not-checked", "The last check of {snapshot} did not finish on {when}: {message}.")
+_UNKNOWN = "result-unknown"
 _FAILURES = {
     BACKUP: ("backup-failed", "The last backup failed on {when}: {message}."),
     CHECK: ("backup-damaged", "The last check of {snapshot} failed on {when}: {message}."),
@@ -167,7 +168,7 @@ def _newest(recorded: SnapshotRecord | None, created: SnapshotRecord | None) -> 
 def errors(backups: BackupStatus, now: datetime) -> list[HealthProblem]:
     """Pure. Each stands until a later run of its kind succeeds."""
     return [
-        *(_failure(outcome, now) for outcome in backups.failed),
+        *(_failure(outcome, now) for outcome in backups.failed if outcome.reported),
         *([HealthProblem("repository-replaced", backups.recreated)] if backups.recreated else []),
         *missed.problems(backups.missed, again=True),
     ]
@@ -176,7 +177,7 @@ def errors(backups: BackupStatus, now: datetime) -> list[HealthProblem]:
 def _failure(outcome: Outcome, now: datetime) -> HealthProblem:
     code, what = _FAILURES[outcome.of] if outcome.ran else _UNCHECKED
     if not outcome.reported:
-        what = f"The last {_NAMES[outcome.of]} finished on {{when}}, result unknown: {{message}}."
+        code, what = _UNKNOWN, f"The last {_NAMES[outcome.of]} finished on {{when}}, result unknown: {{message}}."
     text = what.format(
         when=moment(outcome.when, now),
         message=outcome.message.rstrip("."),
@@ -195,10 +196,10 @@ def _remedy(outcome: Outcome) -> str:
 
 def warnings(backups: BackupStatus, now: datetime) -> list[HealthProblem]:
     """Pure."""
-    found, newest = [], backups.newest
+    found, newest = [_failure(outcome, now) for outcome in backups.failed if not outcome.reported], backups.newest
     for name in backups.unreadable:
         text = f"The result of the last scheduled {name} is unknown: the log of its run cannot be read."
-        found.append(HealthProblem("result-unknown", text))
+        found.append(HealthProblem(_UNKNOWN, text))
     if backups.paused:
         found.append(HealthProblem("backup-paused", "The scheduled backup is paused."))
     found += missed.problems(backups.missed, again=False)

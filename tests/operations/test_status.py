@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from mlflow_ae5_deploy.ae5.models import Run
+from mlflow_ae5_deploy.cli.verbs import VERBS
 from mlflow_ae5_deploy.common.clock import ManualClock
 from mlflow_ae5_deploy.common.errors import Denied
 from mlflow_ae5_deploy.common.mlflow_api import Health
@@ -91,6 +92,10 @@ def failed(kind, message, hint="", snapshot="", *, ran=True, reported=True):
     return {"backups": replace(WELL.backups, failed=(outcome,))}
 
 
+def running(verb, **unfinished):
+    return UnfinishedOperation(running=f"{verb} of bob", verb=verb, **unfinished)
+
+
 PROBLEMS = [
     ("nothing", {"project": None, "deployment": None}, "the account has no such project"),
     ("no account", {"project": None, "deployment": None, "account_exists": False}, "the account does not exist"),
@@ -138,11 +143,6 @@ PROBLEMS = [
         failed(BACKUP, "no room", "make room"),
         "failed on 2026-03-01 12:00 UTC (0 s ago): no room. Make room. Then",
     ),
-    (
-        "backup left no report",
-        failed(BACKUP, "no report", reported=False),
-        "12:00 UTC (0 s ago), result unknown: no report. Read its log. Then run `backup`.",
-    ),
     ("backup was killed", failed(BACKUP, "it was killed"), "it was killed. Fix the cause, then run `backup`."),
     ("damaged snapshot", failed(CHECK, "a bit", snapshot="S1"), "check of snapshot S1 failed"),
     ("damaged, which one is not told", failed(CHECK, "a bit"), "a bit. Make another snapshot with `backup`"),
@@ -171,8 +171,8 @@ PROBLEMS = [
     ),
     (
         "upgrading now",
-        {"interrupted_upgrade": "3.18.0", "unfinished": UnfinishedOperation(running="bob has been running")},
-        "3.18.0 has not finished: bob has been running. Wait until it ends.",
+        {"interrupted_upgrade": "3.18.0", "unfinished": running("upgrade")},
+        "3.18.0 has not finished: upgrade of bob. Wait until it ends.",
     ),
     (
         "one left",
@@ -210,7 +210,7 @@ HEALTHY = [
     ("not on record any more", {"token": TokenStatus(True, (), (STORED,))}),
     (
         "a rotation in progress",
-        {"unfinished": UnfinishedOperation(accounts_remaining=("ann",), running="bob has been running")},
+        {"unfinished": running("rotate-token", accounts_remaining=("ann",))},
     ),
     ("gc failed before the rotation", collected(last=BROKEN, renewed=NOW)),
     ("gc left no report", collected(last=UNREPORTED)),  # a warning
@@ -234,6 +234,14 @@ WARNINGS = [
         "no backup for long",
         {"backups": replace(WELL.backups, missed=(replace(LATE, what="backup"),))},
         "The backup due at",
+    ),
+    *(
+        (
+            f"{kind} left no report",
+            failed(kind, "no report", reported=False, ran=kind != CHECK),
+            f"The last {name} finished on 2026-03-01 12:00 UTC (0 s ago), result unknown: no report.",
+        )
+        for kind, name in ((BACKUP, "backup"), (CHECK, "backup check"), (DRILL, "drill"), (PRUNE, "prune of backups"))
     ),
     ("no backup", {"backups": BackupStatus()}, "No backup recorded on this machine"),
     ("old, and not due", backed_up(finished=NOW - timedelta(days=25)), None),  # as it may be on a monthly schedule
@@ -259,8 +267,8 @@ WARNINGS = [
     ),
     (
         "another run in progress",
-        {"unfinished": UnfinishedOperation(running="bob has been running")},
-        "in progress: bob has been running.",
+        {"unfinished": running("backup")},
+        "in progress: backup of bob.",
     ),
     ("gc failed before the rotation", collected(last=BROKEN, renewed=NOW), "before the token was renewed"),
     (
@@ -270,6 +278,46 @@ WARNINGS = [
     ),
     ("edited", {"build": replace(WELL.build, edited=("app.py was edited",))}, "app.py was edited"),
 ]
+
+
+def test_a_job_without_a_result_has_a_code_of_its_own():
+    unknown = failed(DRILL, "no report", reported=False)
+    (problem,) = problems(replace(WELL, **unknown), [], NOW)
+    assert (problem.code, problem.remedy) == ("result-unknown", "Read its log. Then run `drill`.")
+
+
+RUNNING = [
+    ("restart-interrupted", {"restart_since": NOW}, {}, {"install", "restore", "rotate-token", "uninstall", "upgrade"}),
+    (
+        "rotation-interrupted",
+        {"gc_untested": True},
+        {},
+        {"install", "restore", "rotate-token", "uninstall", "upgrade"},
+    ),
+    (
+        "restore-interrupted",
+        {},
+        {"interrupted_restore": InterruptedRestore("It is not whole.")},
+        {"restore", "uninstall", "upgrade"},
+    ),
+]
+
+
+@pytest.mark.parametrize(("code", "unfinished", "changes", "finish"), RUNNING, ids=[row[0] for row in RUNNING])
+def test_what_is_unfinished_is_reported_unless_the_run_in_progress_finishes_it(code, unfinished, changes, finish):
+    hidden = set()
+    for verb in (*VERBS, "backup prune", ""):
+        state = replace(WELL, unfinished=running(verb, **unfinished), **changes)
+        codes = [problem.code for problem in problems(state, [], NOW)]
+        assert codes in ([code, "run-in-progress"], ["run-in-progress"])
+        if code not in codes:
+            hidden.add(verb)
+    assert hidden == finish
+
+
+def test_an_interrupted_upgrade_is_not_the_unrelated_run_in_progress():
+    (problem,) = errors(replace(WELL, interrupted_upgrade="3.18.0", unfinished=running("backup list")), NOW)
+    assert problem.message == "An upgrade to 3.18.0 was interrupted."
 
 
 @pytest.mark.parametrize(("case", "changes", "message"), WARNINGS, ids=[row[0] for row in WARNINGS])

@@ -125,6 +125,7 @@ STANDING = [
     ("the older one itself is right", [BAD_OLD, GOOD_OLD], True),
     ("the newest is right, and it was an older one", [BAD_OLD, GOOD], True),
     ("one without a result hides no damage", [BAD, UNRUN], False),
+    ("a run without a report hides no failure", [BAD, replace(UNRUN, ran=True, reported=False)], False),
     ("another kind", [BAD, Outcome(DRILL, GOOD.when, True)], False),
 ]
 
@@ -133,7 +134,7 @@ STANDING = [
 def test_a_failure_stands_until_a_run_of_its_kind_succeeds(case, seen, passed):
     standing = latest(seen).get(CHECK)
     assert (standing and standing.passed) == passed
-    assert standing is None or standing.ran
+    assert standing is None or (standing.ran and standing.reported)
 
 
 def test_a_check_without_a_result_says_nothing_of_the_snapshot():

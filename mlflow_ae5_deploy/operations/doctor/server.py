@@ -126,8 +126,7 @@ def _token(context: Context, state: InstallationState, given: Secret | None) -> 
             "stored from another machine; not tested: the platform does not return its value",
             "Run `doctor --from-platform` to test it.",
         )
-    unfinished = [] if state.unfinished.running else unfinished_problems(state, now)
-    if problems := token_problems(state, now) + unfinished:
+    if problems := token_problems(state, now) + unfinished_problems(state, now):
         return _of_problems("token", problems)
     if unsure := unverified_tokens(state):
         return _of_problems("token", unsure)

@@ -15,7 +15,7 @@ from mlflow_ae5_deploy.common.errors import Configuration, PlatformError
 from mlflow_ae5_deploy.common.mlflow_api import PROBE, Health, health_of
 from mlflow_ae5_deploy.common.redaction import Secret
 from mlflow_ae5_deploy.engine.context import Context
-from mlflow_ae5_deploy.engine.lock import holder_of
+from mlflow_ae5_deploy.engine.lock import Holder, holder_of
 from mlflow_ae5_deploy.jobs.contract import UNKNOWN
 from mlflow_ae5_deploy.jobs.reports import GcReport
 from mlflow_ae5_deploy.jobs.result import read_result
@@ -80,13 +80,13 @@ def observe(context: Context, token: Secret | None) -> InstallationState:
 
 
 def _unfinished(context: Context, current: Deployment | None) -> UnfinishedOperation:
-    running = holder_of(context.folders.state) or ""
+    holder = holder_of(context.folders.state) or Holder("", "")
     pending, rotation = context.state.restart, context.state.rotation
     since = pending.since if pending and (current is None or current.id != pending.deployment_id) else None
     if rotation is None or current is None or rotation.deployment_id != current.id:
-        return UnfinishedOperation(since, running=running)
+        return UnfinishedOperation(since, running=holder.text, verb=holder.verb)
     left = tuple(name for name in recipients(context) if name in rotation.remaining)
-    return UnfinishedOperation(since, left, not rotation.gc_tested, running)
+    return UnfinishedOperation(since, left, not rotation.gc_tested, holder.text, holder.verb)
 
 
 def _desired_secrets(context: Context) -> tuple[str, ...]:

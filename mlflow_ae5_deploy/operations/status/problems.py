@@ -20,6 +20,10 @@ from mlflow_ae5_deploy.operations.status.drift import StageDrift
 from mlflow_ae5_deploy.operations.status.state import GcStatus, InstallationState, LastRun
 from mlflow_ae5_deploy.resources import token_expiry
 
+# Verbs whose run is itself the unfinished operation, or finishes it: an upgrade or a restore; a restart or a rotation.
+_REPLACE_DATA = frozenset({"restore", "uninstall", "upgrade"})
+_REPLACE_SERVER = _REPLACE_DATA | {"install", "rotate-token"}
+
 
 def problems(state: InstallationState, drift: Iterable[StageDrift], now: datetime) -> list[HealthProblem]:
     """Errors first, then warnings."""
@@ -34,12 +38,11 @@ def errors(state: InstallationState, now: datetime) -> list[HealthProblem]:
         why = "the account has no such project" if state.account_exists else "the account does not exist"
         return [HealthProblem("not-installed", f"Nothing is installed: {why}.")]
     found = server_problems(state) + token_problems(state, now) + gc_problems(state.gc)
-    if state.interrupted_restore is not None and not state.unfinished.running:
+    if state.interrupted_restore is not None and state.unfinished.verb not in _REPLACE_DATA:
         restore = state.interrupted_restore
         found.insert(0, HealthProblem("restore-interrupted", restore.message, restore.remedy))
     found += missed.problems(_missed(state.gc), again=True) + status_backups.errors(state.backups, now)
-    if not state.unfinished.running:  # a running operation will finish it
-        found += unfinished_problems(state, now)
+    found += unfinished_problems(state, now)
     if state.missing_secrets:
         text = f"Secrets of the account are missing: {', '.join(state.missing_secrets)}."
         found.append(HealthProblem("secrets-missing", text))
@@ -80,7 +83,7 @@ def _missed(gc: GcStatus) -> list[missed.Missed]:
 
 def _interrupted_upgrade(state: InstallationState) -> HealthProblem:
     code, release = "upgrade-interrupted", state.interrupted_upgrade
-    if state.unfinished.running:
+    if state.unfinished.verb in _REPLACE_DATA:
         text = f"An upgrade to {release} has not finished: {state.unfinished.running}."
         return HealthProblem(code, text, "Wait until it ends.")
     if state.rollback_failed:
@@ -162,6 +165,8 @@ def _accounts(tokens: Iterable[StoredToken]) -> str:
 
 def unfinished_problems(state: InstallationState, now: datetime) -> list[HealthProblem]:
     unfinished = state.unfinished
+    if unfinished.verb in _REPLACE_SERVER:
+        return []
     if unfinished.restart_since is not None:
         text = f"A restart has not finished; it was started {moment(unfinished.restart_since, now)}."
         return [HealthProblem("restart-interrupted", text)]

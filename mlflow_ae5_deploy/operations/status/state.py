@@ -80,6 +80,8 @@ class UnfinishedOperation:
     """The garbage collection job has not been tested with the new token of a rotation."""
     running: str = ""
     """The run that holds the lock now, as a phrase; empty if none does."""
+    verb: str = ""
+    """That run's, if it is known."""
 
 
 @dataclass(frozen=True)

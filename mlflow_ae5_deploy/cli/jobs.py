@@ -14,8 +14,15 @@ if TYPE_CHECKING:
 
 
 def run_task(
-    verb: str, task: JobRequest[Any], options: WriteOptions, *, wait: float, new_repository: bool = False
+    verb: str,
+    task: JobRequest[Any],
+    options: WriteOptions,
+    *,
+    wait: float,
+    new_repository: bool = False,
+    recorded_as: str = "",
 ) -> int:
+    """recorded_as: in the journal, where that is not just the verb."""
     from mlflow_ae5_deploy.cli.stages import follow
     from mlflow_ae5_deploy.jobs import job_errors
     from mlflow_ae5_deploy.operations import backup
@@ -25,7 +32,7 @@ def run_task(
     job_result: JobResult[Any] | None = None
     action = task.words[0].removeprefix("--") if task.command in ("Backup", "Restore") else verb
     try:
-        with writing(options, verb) as context:
+        with writing(options, recorded_as or verb) as context:
             reporter.doing(task.purpose)
             follow(context, reporter)
             job_result = backup.requested(context, task, seconds=wait, new_repository=new_repository)

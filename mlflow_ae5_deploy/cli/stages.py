@@ -29,8 +29,12 @@ def run_all(
     agreed_to: Collection[type[Change]] = (),
     restore: RestoreRequest | None = None,
     replace_keys: bool = False,
+    recorded_as: str = "",
 ) -> int:
-    """After a restore `verify` follows the last stage; if it passes, the restore has ended. agreed_to: see consent."""
+    """After a restore `verify` follows the last stage; if it passes, the restore has ended.
+
+    agreed_to: see consent. recorded_as: in the journal, where that is not just the verb.
+    """
     from mlflow_ae5_deploy.engine.context import RunOptions
     from mlflow_ae5_deploy.engine.executor import run
     from mlflow_ae5_deploy.operations.restore import refuse_empty_undo
@@ -42,9 +46,10 @@ def run_all(
     ask = consent(options, agreed_to, before=lines.flush)
     run_options = RunOptions(consent=ask, restore=restore, replace_keys=replace_keys)
     verification: Verification | None = None
-    with opened(options, verb, run_options, create_account=create_account) as context:
+    name = recorded_as or verb
+    with opened(options, name, run_options, create_account=create_account) as context:
         follow(context, reporter)
-        with locked(options, verb, context) as lock:
+        with locked(options, name, context) as lock:
             if restore is not None:
                 refuse_empty_undo(context, restore)
 

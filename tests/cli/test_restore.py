@@ -256,8 +256,15 @@ class TestReplaceAndUndo:
         assert restore(site, capsys, "--undo", "--saved", "kept-1", "--dry-run").code == 0
         assert (volume(site) / "calls").read_text().splitlines()[-1] == "Restore --undo --saved kept-1 --dry-run"
         undone = restore(site, capsys, "--undo", "--stop-server", "--yes")
+        history = site.run(capsys, "history", "--sandbox", "--json").data["entries"]
 
         assert (replaced.code, undone.code) == (0, 0), undone.err
+        assert [entry["verb"] for entry in history[:4]] == [
+            "restore --undo",
+            "restore --undo --dry-run",
+            "restore --undo --dry-run",
+            "restore",
+        ]
         assert kept == "schema-1\nbefore\n"
         assert data(site) == "schema-1\nafter\n"
         assert "would bring back kept-1" in preview.data["run"]["message"]

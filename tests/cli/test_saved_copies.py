@@ -65,6 +65,28 @@ def test_a_copy_is_deleted_with_consent_and_the_history_shows_it(site, capsys):
     assert_error(again, 15, "there is no saved copy kept-1")
 
 
+@pytest.mark.parametrize(
+    ("options", "recorded", "outcome"),
+    [
+        (["--list-saved"], "restore --list-saved", "done"),
+        (["--drop-saved", "kept-1"], "restore --drop-saved", "done"),
+        (["--dry-run"], "restore --dry-run", "NotFound"),  # there is no snapshot
+        (["--undo", "--dry-run"], "restore --undo --dry-run", "done"),
+    ],
+)
+def test_the_history_says_what_a_restore_was_for(site, capsys, options, recorded, outcome):
+    def history():
+        return site.run(capsys, "history", "--sandbox", "--limit", "0", "--json").data["entries"]
+
+    before = len(history())
+
+    restore(site, capsys, *options)
+
+    entries = history()
+    assert len(entries) == before + 1
+    assert (entries[0]["verb"], entries[0]["outcome"]) == (recorded, outcome)
+
+
 def test_a_copy_stays_while_a_restore_is_interrupted(site, capsys):
     (volume(site) / "break-Restore").write_text("22")
     assert_error(

@@ -170,8 +170,10 @@ class TestForward:
         before = running(site)["id"]
 
         done = upgrade(site, capsys, "--rehearse")
+        history = site.run(capsys, "history", "--sandbox", "--limit", "1", "--json").data["entries"]
 
         assert done.code == 0, done.err
+        assert [entry["verb"] for entry in history] == ["upgrade --rehearse"]
         assert done.data["outcome"] == "rehearsed"
         assert done.data["rehearsal"]["expected_revision"] == "schema-2"
         assert calls(site) == ["DatabaseUpgrade"]
@@ -298,7 +300,12 @@ class TestBack:
         (volume(site) / "break-Restore").unlink()
         back = upgrade(site, capsys, "--roll-back", "--yes")
         nothing = upgrade(site, capsys, "--roll-back", "--yes")
+        history = site.run(capsys, "history", "--sandbox", "--limit", "2", "--json").data["entries"]
 
+        assert [(entry["verb"], entry["outcome"]) for entry in history] == [
+            ("upgrade --roll-back", "NotFound"),
+            ("upgrade --roll-back", "done"),
+        ]
         assert_error(failed, 31, "the last migration failed", "something broke in Restore", "upgrade --roll-back")
         assert_error(failed, 31, f"The previous data is in snapshot {snapshots(site)[-1]}")
         assert_error(forward, 14, "its rollback has not finished", "upgrade --roll-back")

@@ -79,9 +79,9 @@ def command(
         if others or undo or saved is not None or (list_saved and drop_saved is not None):
             raise Usage("--list-saved and --drop-saved take no other options of `restore`.", remedy="Leave those out.")
         if drop_saved is None:
-            return run_task(NAME, tasks.list_saved(), options, wait=wait)
+            return run_task(NAME, tasks.list_saved(), options, wait=wait, recorded_as=f"{NAME} --list-saved")
         task = tasks.drop_saved(checked_saved_copy(drop_saved), act=options.yes)
-        return run_task(NAME, task, options, wait=wait)
+        return run_task(NAME, task, options, wait=wait, recorded_as=f"{NAME} --drop-saved")
     if undo and (snapshot is not None or replace or shorten_text):
         raise Usage("--undo excludes --snapshot, --replace and --shorten-text.", remedy="Leave those out.")
     if saved is not None and not undo:
@@ -92,16 +92,26 @@ def command(
         )
     name = None if saved is None else checked_saved_copy(saved, "--saved")
     restore = RestoreRequest(checked_snapshot(snapshot), replace, undo, stop_server, wait, name, shorten_text)
+    recorded_as = f"{NAME} --undo" if undo else NAME
     if dry_run:
-        return _rehearse(options, restore, create_account=create_account, replace_keys=replace_keys)
-    return run_all(NAME, options, create_account=create_account, restore=restore, replace_keys=replace_keys)
+        verb = f"{recorded_as} --dry-run"
+        return _rehearse(verb, options, restore, create_account=create_account, replace_keys=replace_keys)
+    return run_all(
+        NAME,
+        options,
+        create_account=create_account,
+        restore=restore,
+        replace_keys=replace_keys,
+        recorded_as=recorded_as,
+    )
 
 
 def _rehearse(
-    options: ReleaseWriteOptions, request: RestoreRequest, *, create_account: bool, replace_keys: bool
+    verb: str, options: ReleaseWriteOptions, request: RestoreRequest, *, create_account: bool, replace_keys: bool
 ) -> int:
+    """verb: for the journal."""
     from mlflow_ae5_deploy.engine.context import RunOptions
-    from mlflow_ae5_deploy.engine.executor import run
+    from mlflow_ae5_deploy.engine.executor import recorded, run
     from mlflow_ae5_deploy.operations import restore
     from mlflow_ae5_deploy.render.backup import run_data, show
     from mlflow_ae5_deploy.render.changes import StageLines
@@ -109,17 +119,17 @@ def _rehearse(
 
     reporter = options.reporter
     run_options = RunOptions(consent=consent(options), replace_keys=replace_keys)
-    with opened(options, NAME, run_options, create_account=create_account) as context:
+    with opened(options, verb, run_options, create_account=create_account) as context:
         follow(context, reporter)
 
         def prepare(stages: Sequence[AnyStage]) -> RunResult:
             reporter.line("There is no project to run the job in; it is uploaded first")
             lines = StageLines(reporter)
-            result = run(stages, context, on_stage=reporter.stage_begins, on_result=lines.add)
+            result = run(stages, context, on_stage=reporter.stage_begins, on_result=lines.add, framed=False)
             lines.flush()
             return result
 
-        with locked(options, NAME, context):
+        with locked(options, verb, context), recorded(context):
             reporter.doing("restore dry run")
             job_result = restore.rehearse(context, request, STAGES, prepare)
     show(reporter, job_result, context.clock.now())

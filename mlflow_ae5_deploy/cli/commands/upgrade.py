@@ -49,7 +49,8 @@ def command(
     given = [name for name, chosen in modes.items() if chosen]
     if len(given) > 1:
         raise Usage(f"{' and '.join(given)} exclude each other.", remedy="Leave one out.")
-    with writing(options, NAME) as context:
+    mode = next((f" {name}" for name in ("--rehearse", "--roll-back") if name in given), "")
+    with writing(options, NAME + mode) as context:
         run = _upgrade_run(context, options.reporter, wait)
         document = _roll_back(run, options.reporter) if roll_back else _upgrade(run, options.reporter, given)
     if options.json:

@@ -43,6 +43,11 @@ def addressed(text: str, target: Target) -> str:
     return _COMMAND.sub(lambda found: f"`{with_target(found[1], target)}`", text) if target else text
 
 
+def whole_commands(text: str) -> str:
+    """Begin every command of this tool in backquotes with its name, so that it can be pasted."""
+    return _COMMAND.sub(lambda found: f"`{_PROGRAM}{found[1].removeprefix(_PROGRAM)}`", text)
+
+
 def counted(number: int, things: str) -> str:
     """`1 job`, `2 jobs`: `things` is a plural whose last word ends in s."""
     return f"{number} {things.removesuffix('s') if number == 1 else things}"

@@ -14,7 +14,7 @@ from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
 from mlflow_ae5_deploy.common.redaction import scrub
-from mlflow_ae5_deploy.common.text import Target, addressed, with_short_ids, with_target
+from mlflow_ae5_deploy.common.text import Target, addressed, whole_commands, with_short_ids, with_target
 from mlflow_ae5_deploy.common.visible import json_text, visible, visible_lines
 from mlflow_ae5_deploy.render.format import Mark, ascii_only, in_ascii, table_lines
 from mlflow_ae5_deploy.render.progress import ProgressLine
@@ -204,7 +204,7 @@ class Reporter:
         if location:
             self._print(self.err, _wrapped(self.err, "  where    ", self._shown(location)))
         if error.remedy:
-            self._print(self.err, _wrapped(self.err, "  do this  ", self._shown(error.remedy)))
+            self._print(self.err, _wrapped(self.err, "  do this  ", self._shown(whole_commands(error.remedy))))
         self.note(f"  exit     {error.exit_code} ({error.kind})")
         if error.detail:
             self.err.print()
@@ -264,7 +264,9 @@ def _scrubbed(value: Any, target: Target) -> Any:
         return scrub(value)
     if isinstance(value, dict):
         return {
-            key: _addressed(_scrubbed(item, target), target) if key in _WITH_COMMANDS else _scrubbed(item, target)
+            key: _addressed(_scrubbed(item, target), target, whole=key == "remedy")
+            if key in _WITH_COMMANDS
+            else _scrubbed(item, target)
             for key, item in value.items()
         }
     if isinstance(value, list | tuple):
@@ -272,7 +274,9 @@ def _scrubbed(value: Any, target: Target) -> Any:
     return value
 
 
-def _addressed(value: Any, target: Target) -> Any:
+def _addressed(value: Any, target: Target, *, whole: bool = False) -> Any:
     if isinstance(value, list):
         return [_addressed(item, target) for item in value]
-    return addressed(value, target) if isinstance(value, str) else value
+    if not isinstance(value, str):
+        return value
+    return addressed(whole_commands(value) if whole else value, target)

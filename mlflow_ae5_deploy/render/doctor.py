@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import groupby
 
-from mlflow_ae5_deploy.common.text import counted
+from mlflow_ae5_deploy.common.text import counted, whole_commands
 from mlflow_ae5_deploy.operations.doctor.findings import (
     ERROR,
     GROUPS,
@@ -56,7 +56,7 @@ class DoctorReporter:
             text = f"{', '.join(checks)}  {message}"  # with a colon, the scrubber masks what follows `token`
         self._line(_MARKS.get(severity), group, text)
         if remedy:
-            self._line(None, "", remedy)
+            self._line(None, "", whole_commands(remedy))
 
     def _line(self, mark: Mark | None, group: str, text: str) -> None:
         """Without a mark: information, or the rest of the line above."""

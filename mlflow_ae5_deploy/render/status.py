@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from mlflow_ae5_deploy.common.durations import duration, moment
-from mlflow_ae5_deploy.common.text import counted
+from mlflow_ae5_deploy.common.text import counted, whole_commands
 from mlflow_ae5_deploy.operations import status_backups
 from mlflow_ae5_deploy.operations.health_problem import ERROR
 from mlflow_ae5_deploy.operations.status.run import Status
@@ -50,7 +50,7 @@ def _show_problems(reporter: Reporter, status: Status) -> None:
     for problem in status.problems:
         if problem.code != "not-installed":  # the headline says so
             reporter.marked(Mark.FAILED if problem.severity == ERROR else Mark.WARNING, problem.message)
-        reporter.hanging("  ", f"{problem.remedy} ({problem.code})")
+        reporter.hanging("  ", f"{whole_commands(problem.remedy)} ({problem.code})")
 
 
 def show_headline(reporter: Reporter, status: Status) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import io
+import json
 import re
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from mlflow_ae5_deploy.common.durations import duration, moment
+from mlflow_ae5_deploy.common.errors import Conflict
 from mlflow_ae5_deploy.common.text import with_short_ids
 from mlflow_ae5_deploy.render.console import Reporter
 from mlflow_ae5_deploy.render.format import Mark
@@ -133,3 +135,21 @@ def test_a_table_hides_secrets_and_shows_control_characters(shown):
 
 def test_a_table_without_rows_is_nothing(shown):
     assert shown(None, lambda reporter: reporter.table(HEADS, [])) == []
+
+
+@pytest.mark.parametrize(
+    ("remedy", "shown_as"),
+    [
+        ("Run `status`.", "Run `mlflow-ae5-deploy status --sandbox`."),
+        ("`mlflow-ae5-deploy plan`", "`mlflow-ae5-deploy plan --sandbox`"),
+        ("Set `gc.cron`, or run `ae5 job list`.", "Set `gc.cron`, or run `ae5 job list`."),
+    ],
+)
+def test_a_remedy_has_commands_that_can_be_pasted(shown, remedy, shown_as):
+    error = Conflict("It differs.", remedy=remedy)
+    lines = shown(None, lambda reporter: reporter.error(error), target=(("--sandbox",),))
+    assert f"  do this  {shown_as}" in lines
+    (document,) = shown(
+        None, lambda reporter: reporter.data({"remedy": remedy}, compact=True), target=(("--sandbox",),), json_mode=True
+    )
+    assert json.loads(document) == {"remedy": shown_as}

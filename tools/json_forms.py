@@ -293,7 +293,7 @@ class Entry(TypedDict):
 
 
 class HistoryDocument(Document):
-    journal: str
+    journal: str | None  # null where the sandbox has never run
     entries: list[Entry]
     unreadable_lines: int
 

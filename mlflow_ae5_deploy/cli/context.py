@@ -32,10 +32,13 @@ _NO_MOUNT = (
 )
 
 
-def load_settings(options: TargetOptions, settings: Mapping[str, Any] | None = None) -> LoadedSettings:
+def load_settings(
+    options: TargetOptions, settings: Mapping[str, Any] | None = None, *, start: bool = True
+) -> LoadedSettings:
     """Settings from file, profile, environment and options; with --sandbox the platform part is the sandbox's.
 
-    settings: dotted setting -> value, from a verb's own options.
+    settings: dotted setting -> value, from a verb's own options. start: start the sandbox if it is not up; else there
+    are no passwords, and no host where it has never run.
     """
     from mlflow_ae5_deploy.config.load import load
 
@@ -56,29 +59,48 @@ def load_settings(options: TargetOptions, settings: Mapping[str, Any] | None = N
         return load(options.config, profile=options.profile, environ=os.environ, overrides=overrides)
     if options.hostname is not None:
         raise Usage("--hostname and --sandbox exclude each other.", remedy="Leave one out.")
-    return _sandbox_settings(options, overrides)
+    return _sandbox_settings(options, overrides, start=start)
 
 
-def _sandbox_settings(options: TargetOptions, overrides: dict[str, Any]) -> LoadedSettings:
-    """Settings of an installation on the sandbox, started if it is not up."""
-    from mlflow_ae5_deploy.cli.sandbox_up import sandbox_overrides
+def _sandbox_settings(options: TargetOptions, overrides: dict[str, Any], *, start: bool) -> LoadedSettings:
+    """Settings of an installation on the sandbox."""
+    from mlflow_ae5_deploy.cli.sandbox_up import overrides_at_rest, sandbox_overrides
     from mlflow_ae5_deploy.config.load import load
 
     environ = without_cluster(os.environ)
-    sandbox = sandbox_overrides(options.reporter, database=options.database)
+    sandbox = sandbox_overrides(options.reporter, database=options.database) if start else overrides_at_rest()
     overrides = {**overrides, **sandbox.settings}
 
     def loaded() -> LoadedSettings:
         return load(options.config, profile=options.profile, environ=environ, overrides=overrides, sandbox=True)
 
-    account = loaded().settings.account.username or SANDBOX_ACCOUNT
+    configured = loaded().settings.account.username
+    account = configured or SANDBOX_ACCOUNT
     overrides["account.username"] = account
     if account in sandbox.passwords:
         overrides["account.password"] = sandbox.passwords[account]
     complete = loaded()
+    if options.username is None:
+        why = f"the account.username of {complete.path}" if configured else "the default account"
+        complete = _noting_other_accounts(complete, why)
     if sandbox.mounts_secrets or complete.settings.release.source == "bundled":
         return complete
     return replace(complete, ignored_on_sandbox=(*complete.ignored_on_sandbox, _NO_MOUNT))
+
+
+def _noting_other_accounts(loaded: LoadedSettings, why: str) -> LoadedSettings:
+    """With a warning where this sandbox has installations, but of other accounts only. why: this is the account."""
+    from mlflow_ae5_deploy.config.state_dir import accounts_on, state_root
+
+    account, hostname = loaded.settings.account.username, loaded.settings.platform.hostname
+    found = accounts_on(state_root(loaded.settings, os.environ), hostname) if hostname else []
+    if not found or account in found:
+        return loaded
+    note = (
+        f"This machine knows no installation of {account} ({why}) on this sandbox, only of {', '.join(found)}. "
+        f"For that one, add --username {found[0]}."
+    )
+    return replace(loaded, ignored_on_sandbox=(*loaded.ignored_on_sandbox, note))
 
 
 def prompt() -> Callable[[str], str] | None:

@@ -63,6 +63,16 @@ def sandbox_overrides(reporter: Reporter, *, database: str | None) -> SandboxOve
     return SandboxOverrides(settings, references, info.mounts_secrets)
 
 
+def overrides_at_rest() -> SandboxOverrides:
+    """For a verb that reads local files only: the sandbox is not started. No address where it has never run."""
+    settings = {
+        "platform.hostname": called(sandbox_lifecycle().hostname, sandbox_folder()),
+        "account.impersonate": True,
+        "account.create": True,
+    }
+    return SandboxOverrides(settings, {}, mounts_secrets=True)
+
+
 def sandbox_folder() -> Path:
     from mlflow_ae5_deploy.config.state_dir import state_root
 

@@ -73,13 +73,19 @@ def installations_on(state: Path, hostname: str) -> list[Path]:
         for folder in state.iterdir()
         if name.match(folder.name)
         and not folder.is_symlink()
-        and _hosts_of(folder / "journal.jsonl") == {hostname.lower()}
+        and {host.lower() for host in _named(folder / "journal.jsonl", "host")} == {hostname.lower()}
     )
 
 
-def _hosts_of(journal: Path) -> set[str]:
-    """The hosts a journal names; empty when it cannot be read."""
-    hosts = set()
+def accounts_on(state: Path, hostname: str) -> list[str]:
+    """The service accounts of the installations on this host that this machine has records of."""
+    folders = installations_on(state, hostname)
+    return sorted({account for folder in folders for account in _named(folder / "journal.jsonl", "account", "begin")})
+
+
+def _named(journal: Path, field: str, event: str | None = None) -> set[str]:
+    """The values of a field in a journal, or in its entries of one event; empty when it cannot be read."""
+    values = set()
     try:
         lines = journal.read_text(encoding="utf-8").splitlines()
     except (OSError, ValueError):
@@ -89,9 +95,9 @@ def _hosts_of(journal: Path) -> set[str]:
             entry = json.loads(line)
         except ValueError:
             continue  # truncated by a full disk or a crash
-        if isinstance(entry, dict) and isinstance(entry.get("host"), str):
-            hosts.add(entry["host"].lower())
-    return hosts
+        if isinstance(entry, dict) and isinstance(entry.get(field), str) and event in (None, entry.get("event")):
+            values.add(entry[field])
+    return values
 
 
 def check_writable(folder: Path) -> Path:

@@ -46,6 +46,19 @@ def test_the_sandbox_creates_the_configured_account(bench, capsys):
     assert bench.run(capsys, "uninstall", "--sandbox", "--yes", "--config", str(path)).code == 0
 
 
+@pytest.mark.parametrize("verb", ["status", "history"])
+def test_another_account_with_an_installation_is_named(bench, capsys, verb):
+    assert bench.install(capsys).code == 0
+    path = bench.configure("account: {username: svc-third}\n")
+
+    third = bench.run(capsys, verb, "--sandbox", "--config", str(path))
+    by_option = bench.run(capsys, verb, "--sandbox", "--config", str(path), "--username", "mlflow-service")
+
+    assert f"no installation of svc-third (the account.username of {path}) on this sandbox" in third.err
+    assert "add --username mlflow-service." in third.err
+    assert "This machine knows no installation" not in by_option.err
+
+
 class TestAServerThatIsStarting:
     """The platform's list shows it as starting, once or for as long as the test lasts."""
 
@@ -123,10 +136,21 @@ class TestSandbox:
         assert bench.everything() == before
 
     def test_reset_is_not_done_without_agreement(self, bench, capsys):
+        (bench.state_folder / "runs").mkdir(exist_ok=True)
+        (bench.state_folder / "runs" / "one-backup.json").write_text("{}")
+
         refused = bench.run(capsys, "sandbox", "reset")
 
-        assert refused.code == 2
-        assert "--yes" in refused.err
+        assert_error(refused, 14, "Not confirmed", "Nothing was deleted. Re-run with --yes to confirm.")
+        assert f"{bench.folder / 'state' / 'sandbox'}: all projects, deployments, experiments" in refused.err
+        own = next(line for line in refused.err.splitlines() if str(bench.state_folder) in line)
+        for part in (
+            "journal",
+            "`keys` (the only copy unless you made one)",
+            "saved project archive",
+            "1 saved job log",
+        ):
+            assert part in own
         assert bench.run(capsys, "sandbox", "status", "--json").data["running"] is True
 
     def test_reset_forgets_everything(self, bench, capsys):
@@ -135,6 +159,16 @@ class TestSandbox:
         assert done.code == 0, done.err
         assert not (bench.folder / "state" / "sandbox").exists()
         assert bench.run(capsys, "sandbox", "logs").code == 0
+
+    @pytest.mark.parametrize(
+        "words", [["history", "--sandbox"], ["schedule-rotation", "--sandbox"], ["sandbox", "status"]]
+    )
+    def test_reading_local_state_starts_no_new_one(self, bench, capsys, words):
+        shown = [bench.run(capsys, *words, *options) for options in ([], ["--json"])]
+
+        assert [done.code for done in shown] == [0, 0], shown[0].err
+        assert shown[1].data["outcome"] == "done"
+        assert not (bench.folder / "state" / "sandbox").exists()
 
 
 @pytest.mark.parametrize("running", [True, False])

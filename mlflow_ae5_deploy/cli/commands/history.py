@@ -25,15 +25,21 @@ Limit = Annotated[int, typer.Option("--limit", "-n", metavar="N", min=0, help="S
 )
 def command(options: TargetOptions, limit: Limit = 20) -> int:
     """Newest first. Reads the journal on this machine. Needs no connection."""
-    from mlflow_ae5_deploy.operations.history import read
+    from mlflow_ae5_deploy.operations.history import History, read
     from mlflow_ae5_deploy.render.history import entry_data, show_history
 
-    path = installation_folder(load_settings(options)) / "journal.jsonl"
-    found = read(path)
+    loaded = load_settings(options, start=False)
+    never_ran = options.sandbox and loaded.settings.platform.hostname is None
+    path = None if never_ran else installation_folder(loaded) / "journal.jsonl"
+    found = History((), 0) if path is None else read(path)
     entries = (found.entries[-limit:] if limit else found.entries)[::-1]
     reporter = options.reporter
     data = [entry_data(entry) for entry in entries]
-    reporter.document(NAME, journal=str(path), entries=data, unreadable_lines=found.unreadable)
+    reporter.document(
+        NAME, journal=None if path is None else str(path), entries=data, unreadable_lines=found.unreadable
+    )
+    for warning in () if entries else loaded.ignored_on_sandbox:
+        reporter.note(f"warning: {warning}", style="yellow")
     show_history(reporter, entries, len(found.entries))
     if found.unreadable:
         reporter.note(f"warning: {counted(found.unreadable, 'lines')} of {path} cannot be read", style="yellow")

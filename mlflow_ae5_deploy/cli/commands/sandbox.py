@@ -7,13 +7,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mlflow_ae5_deploy.cli.context import confirmed
+from mlflow_ae5_deploy.cli.context import can_ask, confirmed
 from mlflow_ae5_deploy.cli.options import CommonOptions, Database, Yes, examples
 from mlflow_ae5_deploy.cli.sandbox_up import bring_up, called, sandbox_folder, sandbox_lifecycle
-from mlflow_ae5_deploy.common.errors import EXIT_DONE, Usage
+from mlflow_ae5_deploy.common.errors import EXIT_DONE, Conflict
 from mlflow_ae5_deploy.render.format import Mark
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
     from mlflow_ae5_deploy.sandbox.lifecycle import SandboxInfo
 
 
@@ -87,14 +90,16 @@ def reset(options: CommonOptions, yes: Yes = False) -> int:
     from mlflow_ae5_deploy.common.files import storage_error
     from mlflow_ae5_deploy.config.state_dir import installations_on, state_root
 
-    question = "Delete the sandbox with all experiments and artifacts in it?"
-    if not yes and not confirmed(options, question):
-        raise Usage("Not confirmed: nothing was deleted.", remedy="Re-run with --yes to delete the sandbox.")
     lifecycle = sandbox_lifecycle()
     folder = sandbox_folder()
     hostname = called(lifecycle.hostname, folder)
-    called(lifecycle.reset, folder)
     installations = installations_on(state_root(None, os.environ), hostname) if hostname else []
+    if not yes:
+        _show_reset(options, folder, installations)
+        if not confirmed(options, "Delete all of this?"):
+            remedy = "Nothing was deleted." + ("" if can_ask(options) else " Re-run with --yes to confirm.")
+            raise Conflict("Not confirmed: delete the sandbox.", where=str(folder), remedy=remedy)
+    called(lifecycle.reset, folder)
     for installation in installations:
         try:
             shutil.rmtree(installation)
@@ -106,6 +111,31 @@ def reset(options: CommonOptions, yes: Yes = False) -> int:
         reporter.line(f"Deleted the state of the installation in {installation}")
     reporter.marked(Mark.OK, "Sandbox deleted. The next verb with --sandbox starts a new one.")
     return EXIT_DONE
+
+
+def _show_reset(options: CommonOptions, folder: Path, installations: Sequence[Path]) -> None:
+    """On stderr, because a question follows."""
+    note = options.reporter.note
+    note(f"{Mark.WARNING.sign} Delete the sandbox and this machine's state of the installations on it", "yellow")
+    note(f"    {folder}: all projects, deployments, experiments, artifacts, snapshots and saved copies")
+    for installation in installations:
+        note(f"    {installation}: {', '.join(_contents(installation))}")
+    note("  Consequences")
+    note("  - nothing of this can be undone")
+
+
+def _contents(installation: Path) -> list[str]:
+    """What the state folder of an installation holds that nothing else does."""
+    from mlflow_ae5_deploy.common.text import counted
+
+    archives = [file for name in ("archives", "replaced", "removed") for file in (installation / name).glob("*")]
+    logs = list((installation / "runs").glob("*"))
+    return [
+        "journal",
+        *(["key file `keys` (the only copy unless you made one)"] if (installation / "keys").exists() else []),
+        *([counted(len(archives), "saved project archives")] if archives else []),
+        *([counted(len(logs), "saved job logs")] if logs else []),
+    ]
 
 
 def _show(info: SandboxInfo, verb: str, options: CommonOptions) -> int:

@@ -32,8 +32,9 @@ def command(options: TargetOptions, cron: Cron = "*/10 * * * *") -> int:
     from mlflow_ae5_deploy.operations import schedule_rotation as operation
 
     schedule = parse_cron(cron)
-    loaded = load_settings(options)
-    installation_folder(loaded)  # raises where the host or the account is not configured
+    loaded = load_settings(options, start=False)
+    if not options.sandbox:
+        installation_folder(loaded)  # raises where the host or the account is not configured
     overridden = operation.overridden_settings(loaded)
     if options.sandbox:  # which has a host of its own
         overridden = {name: value for name, value in overridden.items() if getattr(options, name) is not None}

@@ -98,7 +98,9 @@ def test_a_copy_stays_while_a_restore_is_interrupted(site, capsys):
 def test_a_value_that_is_no_name_is_refused(site, capsys):
     refused = restore(site, capsys, "--drop-saved", "../artifacts")
 
-    assert_error(refused, 2, "--drop-saved takes the name of a saved copy", "`mlflow-ae5-deploy restore --list-saved --sandbox`")
+    assert_error(
+        refused, 2, "--drop-saved takes the name of a saved copy", "`mlflow-ae5-deploy restore --list-saved --sandbox`"
+    )
     assert "snapshot" not in refused.err
 
 

@@ -69,6 +69,7 @@ def build(release: Release, slipstream: SlipstreamSettings, destination: Path) -
             env_specs=read_back.env_specs,
             changes=tuple(tree.changes),
             warnings=tuple(tree.warnings),
+            variables=frozenset(slipstream.variables),
         )
         os.replace(unfinished, destination)  # noqa: PTH105 - the atomic one, by its usual name
     return built

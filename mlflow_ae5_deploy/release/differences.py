@@ -1,12 +1,17 @@
-"""What differs between two projects, as lines for a person: `variable MLFLOW_WORKERS: auto → 2`."""
+"""What differs between two projects, as lines for a person: `variable MLFLOW_WORKERS: auto → 2`.
+
+Anybody with access to the observed project may have edited it, so its file can have any form and hold any secret. The
+value of a variable is only shown where it is known to be harmless, or comes from the configuration.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 from mlflow_ae5_deploy.common.errors import ReleaseRefused
-from mlflow_ae5_deploy.config.checks import is_confidential
+from mlflow_ae5_deploy.config.checks import HARMLESS_VARIABLES, channel, is_confidential
 from mlflow_ae5_deploy.release.archive import ArchiveSummary
 from mlflow_ae5_deploy.release.packages import packages_of_specs
 from mlflow_ae5_deploy.release.project_file import PROJECT_FILE, load_document, variable_default
@@ -14,12 +19,19 @@ from mlflow_ae5_deploy.release.tree import PROVENANCE_FOLDER
 
 EDITED_BY_PLATFORM = {".gitignore", ".projectignore"}
 _NAMED = 5  # files that are named; of more, only their number
-_LONGEST = 60  # characters of a value
+_LONGEST = 60  # characters of a name or value
+_CONSTRAINT = re.compile(r"[A-Za-z0-9.*+!_<>=,|~ -]*\Z")  # no address, which may hold a token
+
+Show = Callable[[str, Any], bool]
+"""Whether the value of this name may be shown."""
 
 
-def differences(observed: ArchiveSummary, desired: ArchiveSummary) -> tuple[str, ...]:
-    """What becomes of the observed project where the desired one replaces it. Needs both project files in `kept`."""
-    return (*_project_files(observed, desired), *_files(observed, desired))
+def differences(observed: ArchiveSummary, desired: ArchiveSummary, configured: Collection[str] = ()) -> tuple[str, ...]:
+    """What becomes of the observed project where the desired one replaces it. Needs both project files in `kept`.
+
+    configured: variables whose desired value the configuration shows in plain text.
+    """
+    return (*_project_files(observed, desired, configured), *_files(observed, desired))
 
 
 def _files(observed: ArchiveSummary, desired: ArchiveSummary) -> Iterator[str]:
@@ -42,7 +54,7 @@ def _digests(project: ArchiveSummary) -> dict[str, str]:
     }
 
 
-def _project_files(observed: ArchiveSummary, desired: ArchiveSummary) -> Iterator[str]:
+def _project_files(observed: ArchiveSummary, desired: ArchiveSummary, configured: Collection[str]) -> Iterator[str]:
     if observed.kept.get(PROJECT_FILE) == desired.kept.get(PROJECT_FILE):
         return
     try:
@@ -50,27 +62,44 @@ def _project_files(observed: ArchiveSummary, desired: ArchiveSummary) -> Iterato
     except ReleaseRefused:
         before = after = {}
     lines = [
-        *_rows("variable", _variables(before), _variables(after)),
+        *_rows(
+            "variable",
+            _variables(before),
+            _variables(after),
+            had=lambda name, value: name in HARMLESS_VARIABLES and _is_plain(name, value),
+            has=lambda name, value: (name in HARMLESS_VARIABLES or name in configured) and _is_plain(name, value),
+        ),
         *_packages(before, after),
         *_channels(before, after),
-        *_rows("command", _names(before, "commands"), _names(after, "commands"), show=False),
+        *_rows("command", _names(before, "commands"), _names(after, "commands")),
     ]
     yield from lines or [f"file {PROJECT_FILE}: changed"]
 
 
-def _rows(what: str, before: Mapping[str, Any], after: Mapping[str, Any], *, show: bool = True) -> Iterator[str]:
-    """show: the values too, except those that may be secrets."""
+def _rows(
+    what: str, before: Mapping[str, Any], after: Mapping[str, Any], *, had: Show | None = None, has: Show | None = None
+) -> Iterator[str]:
+    """had, has: whether the value before and after may be shown; None: never."""
     for name in sorted(before.keys() | after.keys()):
-        had, has = before.get(name), after.get(name)
-        if name in before and name in after and had == has:
-            continue
-        visible = show and not any(value and is_confidential(name, str(value)) for value in (had, has))
+        old, new, line = before.get(name), after.get(name), f"{what} {_shown(name)}"
         if name not in after:
-            yield f"{what} {name}: removed"
+            yield f"{line}: removed"
         elif name not in before:
-            yield f"{what} {name}: added" + (f" ({_shown(has)})" if visible and has is not None else "")
-        else:
-            yield f"{what} {name}: {_shown(had)} → {_shown(has)}" if visible else f"{what} {name}: changed"
+            yield f"{line}: added" + (f" ({_shown(new)})" if has and new is not None and has(name, new) else "")
+        elif old != new:
+            shows_old, shows_new = bool(had and had(name, old)), bool(has and has(name, new))
+            if shows_old and shows_new:
+                yield f"{line}: {_shown(old)} → {_shown(new)}"
+            else:
+                yield f"{line}: changed" + (f" to {_shown(new)}" if shows_new else "")
+
+
+def _is_plain(name: str, value: Any) -> bool:
+    return value is None or (isinstance(value, str | int | float) and not is_confidential(name, str(value)))
+
+
+def _is_constraint(_name: str, value: Any) -> bool:
+    return bool(_CONSTRAINT.match(str(value)))
 
 
 def _shown(value: Any) -> str:
@@ -96,14 +125,31 @@ def _mapping(value: Any) -> Mapping[Any, Any]:
 def _packages(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
     """Of all environments; a line that several of them have stands once."""
     had, has = packages_of_specs(before), packages_of_specs(after)
-    lines = [line for spec in sorted(had.keys() & has.keys()) for line in _rows("package", had[spec], has[spec])]
+    lines = [
+        line
+        for spec in sorted(had.keys() & has.keys())
+        for line in _rows("package", had[spec], has[spec], had=_is_constraint, has=_is_constraint)
+    ]
     lines += [
-        f"environment {spec}: {'added' if spec in has else 'removed'}" for spec in sorted(had.keys() ^ has.keys())
+        f"environment {_shown(spec)}: {'added' if spec in has else 'removed'}"
+        for spec in sorted(had.keys() ^ has.keys())
     ]
     return list(dict.fromkeys(lines))
 
 
 def _channels(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[str]:
-    had, has = ([*map(str, document.get("channels") or ())] for document in (before, after))
+    had, has = (_texts(document.get("channels")) for document in (before, after))
     if had != has:
-        yield f"channels: {', '.join(had) or 'none'} → {', '.join(has) or 'none'}"
+        old, new = (", ".join(map(_channel, channels)) or "none" for channels in (had, has))
+        yield f"channels: {old} → {new}" if old != new else "channels: changed"
+
+
+def _texts(value: Any) -> list[str]:
+    return [item for item in value if isinstance(item, str)] if isinstance(value, list) else []
+
+
+def _channel(value: str) -> str:
+    try:
+        return _shown(channel(value))
+    except ValueError:  # an address with a token or password
+        return "(an address that is not shown)"

@@ -52,3 +52,4 @@ class BuiltArchive:
     env_specs: tuple[str, ...]
     changes: tuple[str, ...]  # customizations, a line each
     warnings: tuple[str, ...] = ()
+    variables: frozenset[str] = frozenset()  # those whose value the configuration sets, in plain text

@@ -134,7 +134,7 @@ def _short(release: str) -> str:
 def _differences(survey: ArchiveSummary, built: BuiltArchive) -> tuple[str, ...]:
     with built.path.open("rb") as file:
         desired = survey_members(walk(file, Limits()), "the archive", keep=_KEPT)
-    return differences(survey, desired)
+    return differences(survey, desired, built.variables)
 
 
 def _read(archive_bytes: bytes) -> tuple[dict[str, Any] | None, ArchiveSummary | None, str]:

@@ -91,10 +91,13 @@ def _lines(result: StageResult, *, verbose: bool) -> Iterable[tuple[str, str]]:
 
 
 def shortened(lines: Sequence[str], *, verbose: bool) -> Sequence[str]:
-    """Few enough for one screen."""
-    if verbose or len(lines) <= _MOST:
-        return lines
-    return [*lines[: _MOST - 1], f"and {len(lines) - _MOST + 1} more (-v shows all)"]
+    """Few enough for one screen. Removals come first and are all shown: they are what cannot be configured back."""
+    ordered = sorted(lines, key=lambda line: not line.endswith(": removed"))
+    if verbose or len(ordered) <= _MOST:
+        return ordered
+    removed = sum(line.endswith(": removed") for line in ordered)
+    shown = ordered[: max(_MOST - 1, removed)]
+    return [*shown, f"and {len(ordered) - len(shown)} more (-v shows all)"] if len(shown) < len(ordered) else shown
 
 
 def consequences_of(changes: Iterable[Change]) -> list[str]:

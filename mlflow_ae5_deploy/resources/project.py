@@ -44,6 +44,12 @@ class ReplaceProject(Change):
         Consequence(Impact.DATA, "files below data/ stay only if a persistent volume is mounted there"),
     )
 
+    def record(self) -> dict[str, str]:
+        """Without values: the journal outlives them, and is read by more people than the project."""
+        names = ", ".join(line.partition(": ")[0] for line in self.differences)
+        why = "; ".join(text for text in (self.reason, names and f"differs in {names}") if text)
+        return super().record() | {"reason": why}
+
 
 @dataclass(frozen=True, kw_only=True)
 class DeleteProject(Change):

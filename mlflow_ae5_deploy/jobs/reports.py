@@ -96,6 +96,11 @@ class UpgradeReport(Report):
     migrations: tuple[Migration, ...] = ()
     migration_seconds: float | None = None
 
+    @property
+    def is_current(self) -> bool:
+        """The schema is at the release's revision already."""
+        return not self.migrations and bool(self.revision) and self.revision == self.expected_revision
+
 
 @dataclass(frozen=True)
 class KeyState:

@@ -8,6 +8,7 @@ from typing import Any
 from mlflow_ae5_deploy.common.text import counted
 from mlflow_ae5_deploy.jobs.reports import UpgradeReport
 from mlflow_ae5_deploy.jobs.result import JobResult
+from mlflow_ae5_deploy.jobs.text import lasting
 from mlflow_ae5_deploy.operations.upgrade.apply import UpgradeResult
 from mlflow_ae5_deploy.operations.upgrade.plan import UpgradePlan, schema
 from mlflow_ae5_deploy.render.changes import shortened
@@ -26,11 +27,11 @@ def show_changes(reporter: Reporter, planned: UpgradePlan) -> None:
 def show_rehearsal(reporter: Reporter, job_result: JobResult[UpgradeReport]) -> None:
     report = job_result.report
     schema = job_result.message
-    if report.revision and report.revision == report.expected_revision:
+    if report.is_current:
         schema = f"{report.revision} (unchanged)"
     elif report.revision and report.expected_revision:
-        number, seconds = counted(len(report.migrations), "migrations"), report.migration_seconds or 0
-        schema = f"{report.revision} → {report.expected_revision} ({number}, {seconds:.1f} s on a copy)"
+        number, seconds = counted(len(report.migrations), "migrations"), lasting(report.migration_seconds)
+        schema = f"{report.revision} → {report.expected_revision} ({number}, {seconds} on a copy)"
     reporter.hanging(f"  {'Schema':<9} ", schema)
     for step in report.migrations:
         reporter.hanging(" " * 12, f"{step.revision}  {step.what}".rstrip())

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import io
 
+import pytest
+
 from mlflow_ae5_deploy.jobs.contract import read
 from mlflow_ae5_deploy.jobs.reports import UpgradeReport
 from mlflow_ae5_deploy.jobs.result import JobResult
+from mlflow_ae5_deploy.operations.upgrade.apply import down_for
 from mlflow_ae5_deploy.render.console import Reporter
 from mlflow_ae5_deploy.render.upgrade import show_rehearsal
 
@@ -20,3 +23,44 @@ def test_migrations_are_shown_with_their_descriptions():
 
     lines = [line.strip() for line in out.getvalue().splitlines()]
     assert lines[1:] == ["867495a8f9d4  add trace tables", "bf29a5ff90ea"]
+
+
+STEP = {"revision": "b", "what": "x"}
+# the rehearsal's report; None: not rehearsed -> what the server is down for
+REHEARSALS = [
+    (None, "a last snapshot, the migration (not rehearsed) and the start"),
+    (
+        {"revision": "a", "expected_revision": "b", "migrations": [STEP], "migration_seconds": 0.2},
+        "a last snapshot, the migration (0.2 s on a copy) and the start",
+    ),
+    (
+        {"revision": "a", "expected_revision": "b", "migrations": [STEP]},
+        "a last snapshot, the migration (duration unknown) and the start",
+    ),
+    (
+        {"revision": "a", "expected_revision": "a", "migrations": [], "migration_seconds": 0.0},
+        "a last snapshot and the start (no migration needed)",
+    ),
+    ({"revision": "a", "expected_revision": "a"}, "a last snapshot and the start (no migration needed)"),
+    ({}, "a last snapshot, the migration (duration unknown) and the start"),
+]
+
+
+@pytest.mark.parametrize(("fields", "words"), REHEARSALS)
+def test_the_downtime_names_a_duration_only_where_one_was_measured(fields, words):
+    rehearsed = None
+    if fields is not None:
+        report = read(UpgradeReport, {"outcome": "rehearsed", **fields})
+        rehearsed = JobResult("a2-1", "completed", report, "")
+
+    assert down_for(rehearsed) == f"the server is down for {words}"
+
+
+def test_an_unknown_duration_of_a_rehearsal_is_not_zero():
+    out = io.StringIO()
+    fields = {"outcome": "rehearsed", "revision": "a", "expected_revision": "b", "migrations": [STEP]}
+    report = read(UpgradeReport, fields)
+
+    show_rehearsal(Reporter(out=out, err=out), JobResult("a2-1", "completed", report, ""))
+
+    assert "a → b (1 migration, an unknown time on a copy)" in out.getvalue()

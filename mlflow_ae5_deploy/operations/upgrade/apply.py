@@ -22,6 +22,7 @@ from mlflow_ae5_deploy.jobs import job_errors, runner, tasks
 from mlflow_ae5_deploy.jobs.contract import REHEARSE
 from mlflow_ae5_deploy.jobs.reports import UpgradeReport
 from mlflow_ae5_deploy.jobs.result import JobResult
+from mlflow_ae5_deploy.jobs.text import lasting
 from mlflow_ae5_deploy.operations import backup, restart_as_it_was
 from mlflow_ae5_deploy.operations.upgrade import plan, rollback
 from mlflow_ae5_deploy.operations.upgrade.plan import UpgradePlan
@@ -73,17 +74,25 @@ def rehearse(run: UpgradeRun, planned: UpgradePlan) -> JobResult[UpgradeReport]:
         return runner.run(run.context, project, tasks.rehearsal(), seconds=run.wait)
 
 
-def agree(context: Context, planned: UpgradePlan, rehearsed: JobResult[UpgradeReport] | None) -> None:
-    """Raise Conflict unless the person agrees."""
+def down_for(rehearsed: JobResult[UpgradeReport] | None) -> str:
+    """What the server is down for, as far as the rehearsal tells."""
     migration = "not rehearsed"
     if rehearsed is not None:
-        migration = f"{rehearsed.report.migration_seconds or 0:.1f} s on a copy"
-    down = f"the server is down for a last snapshot, the migration ({migration}) and the start"
+        report = rehearsed.report
+        if report.is_current:
+            return "the server is down for a last snapshot and the start (no migration needed)"
+        seconds = report.migration_seconds
+        migration = "duration unknown" if seconds is None else f"{lasting(seconds)} on a copy"
+    return f"the server is down for a last snapshot, the migration ({migration}) and the start"
+
+
+def agree(context: Context, planned: UpgradePlan, rehearsed: JobResult[UpgradeReport] | None) -> None:
+    """Raise Conflict unless the person agrees."""
     change = UpgradeProject(
         name=planned.project.name,
         id=planned.project.id,
         reason=" → ".join(plan.release_words(name) for name in planned.release),
-        consequences=(Consequence(Impact.DOWNTIME, down), *UpgradeProject.consequences),
+        consequences=(Consequence(Impact.DOWNTIME, down_for(rehearsed)), *UpgradeProject.consequences),
     )
     require_consent(context, [change], where=f"project {planned.project.name}")
 

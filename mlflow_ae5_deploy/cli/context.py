@@ -274,10 +274,10 @@ def _state_left(context: Context) -> str:
     from mlflow_ae5_deploy.common.text import counted
 
     recorded, no_server = context.journal.effects, context.outputs.no_server
-    if not context.access.costs()[1]:
-        changes = "Nothing was changed."
-    elif recorded:
+    if recorded:  # also files on this machine, for which there is no request
         changes = f"{counted(recorded, 'changes')} {'is' if recorded == 1 else 'are'} recorded: see `history`."
+    elif not context.access.costs()[1]:
+        changes = "Nothing was changed."
     else:
         changes = "The last request may have taken effect."
     return f"{no_server} {changes}".lstrip()

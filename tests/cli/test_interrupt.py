@@ -16,7 +16,7 @@ import pytest
 from mlflow_ae5_deploy.config.state_dir import installation_dir
 from tests.cli.answers import assert_error, assert_no_accident
 from tests.cli.bench import ACCOUNT, Bench, Outcome
-from tests.sandbox.support import wait_for
+from tests.sandbox.support import make_project_archive, wait_for
 
 # stage -> a request of that stage which is made to hang, so that the moment is known, and what is said of the changes
 MOMENTS = {
@@ -102,6 +102,23 @@ def test_in_the_middle_of_a_request(bench, capsys, stage):
     assert last["event"] == "interrupted"
     wait_for(lambda: sum(hit(call) for call in bench.calls()) > skip, "the effect of the request")
     installation.assert_converges(capsys)
+
+
+def test_a_file_that_was_saved_is_a_change_before_any_request_is(bench, capsys):
+    """The archive of the project that is to be replaced."""
+    installation = Installation(bench, "saved")
+    assert bench.run(capsys, *installation.options).code == 0
+    other = make_project_archive(bench.folder / "other.tar.gz", files={"new": "1"})
+    words = [str(other) if word == str(bench.release) else word for word in installation.options]
+
+    with bench.held([*words, "--replace"], "GET", "/jobs/[^/]+/runs$") as process:
+        process.send_signal(signal.SIGINT)
+        ended = end(process)
+
+    assert_interrupted(ended)
+    assert "1 change is recorded" in ended.err
+    assert "Nothing was changed" not in ended.err
+    assert list((installation.folder / "replaced").iterdir())
 
 
 def test_a_plan_changes_nothing_and_leaves_nothing_to_finish(bench):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,7 +21,7 @@ _WHY = {
     "missing": "no longer set",
     "different": "not the configured value",
     "unknown": "not known here (set from another machine)",
-    MADE: "not set; a new key goes to the key file",
+    MADE: "not set",
     "unset": "not known before the deployment runs",
 }
 
@@ -106,8 +107,9 @@ def setting(secrets: Sequence[SecretState]) -> list[SetSecrets]:
     wrong = [secret for secret in secrets if not secret.right]
     if not wrong:
         return []
-    states = [secret.state for secret in wrong]
-    reasons = [f"{states.count(state)} {why}" for state, why in _WHY.items() if state in states]
-    reason = wrong[0].why if len(reasons) == 1 else ", ".join(reasons)
+    counts = Counter(secret.why for secret in wrong)
+    reason = ", ".join(f"{count} {why}" for why, count in counts.items()) if len(counts) > 1 else wrong[0].why
+    if made := sum(secret.state == MADE for secret in wrong):
+        reason += f" ({counted(made, 'new keys')}, written to the key file)"
     names = tuple(secret.name for secret in wrong)
     return [SetSecrets(names=names, reason=reason, guess=all(secret.state == "unknown" for secret in wrong))]

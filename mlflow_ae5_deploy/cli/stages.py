@@ -114,29 +114,30 @@ def finish(
         last = result.stages[-1]
         reporter.error(result.error, stage=f"stage {last.number} ({last.name})")
         return result.error.exit_code
-    headline = (lambda: _show_restore(reporter, context, result)) if restoring else None
-    show_run(reporter, verb, result, installed, steps, headline)
+    unverified = failed is not None
+    headline = (lambda: _show_restore(reporter, context, result, failed=unverified)) if restoring else None
+    show_run(reporter, verb, result, installed, steps, headline, failed=unverified)
     if failed is not None:
         reporter.error(failed)
     return failed.exit_code if failed else EXIT_DONE
 
 
-def _show_restore(reporter: Reporter, context: Context, result: RunResult) -> None:
-    """Whether the requested restore was made, by this run or by an interrupted one before."""
+def _show_restore(reporter: Reporter, context: Context, result: RunResult, *, failed: bool) -> None:
+    """Whether the requested restore was made, by this run or by an interrupted one before. failed: see show_run."""
     from mlflow_ae5_deploy.jobs.contract import read
     from mlflow_ae5_deploy.jobs.reports import RestoreReport
     from mlflow_ae5_deploy.render.backup import show_not_restored, show_restored
 
     request, record = context.options.restore, context.state.restore
     if context.outputs.restored is not None:
-        show_restored(reporter, read(RestoreReport, context.outputs.restored["report"]))
+        show_restored(reporter, read(RestoreReport, context.outputs.restored["report"]), failed=failed)
     elif request is not None and record is not None:
         if any(stage.name == _RESTORE_STAGE and stage.warnings for stage in result.stages):
             show_not_restored(reporter, request, record, context.clock.now())
         else:
             outcome = "undone" if record.was_undo else "done"
             report = RestoreReport(outcome=outcome, snapshot=record.snapshot or "", saved_copy=record.saved_copy)
-            show_restored(reporter, report)
+            show_restored(reporter, report, failed=failed)
 
 
 def restore_data(context: Context, verification: Verification | None) -> dict[str, Any]:

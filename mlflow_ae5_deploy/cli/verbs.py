@@ -19,7 +19,7 @@ SECTIONS = {
         "init": "Write an annotated configuration file.",
         "plan": "Preview the changes `install` would make.",
         "install": "Install or update the server. Safe to re-run.",
-        "uninstall": "Delete the server and its jobs. Keeps the data.",
+        "uninstall": "Delete the server, its jobs and its project.",
         "runbook": "Print the 14 steps as Markdown, with `ae5` commands.",
         "release": "Export the bundled release as an archive.",
     },

@@ -1,4 +1,4 @@
-"""Delete an installation. Data, account, snapshots and the project's archive are kept."""
+"""Delete an installation. The account and a copy of the project's archive are kept; so is data outside the project."""
 
 from __future__ import annotations
 

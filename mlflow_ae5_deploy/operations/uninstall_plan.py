@@ -9,6 +9,7 @@ from mlflow_ae5_deploy.ae5.models import Deployment, Job, Project, Run
 from mlflow_ae5_deploy.common.errors import DeployError
 from mlflow_ae5_deploy.common.text import counted
 from mlflow_ae5_deploy.config.checks import MANAGED_SECRETS
+from mlflow_ae5_deploy.config.database_uri import parse_store_uri
 from mlflow_ae5_deploy.config.secret_refs import SecretRef
 from mlflow_ae5_deploy.engine.change import Change, Consequence, Impact
 from mlflow_ae5_deploy.engine.context import Context
@@ -25,6 +26,7 @@ _STOPPED_FOR_GOOD = (
     Consequence(Impact.DOWNTIME, "clients lose the server at once"),
     Consequence(Impact.TOKENS, "all its tokens are invalidated"),
 )
+ON_VOLUME = "only if on a persistent volume"
 _CONSUMER = frozenset({"MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI", "MLFLOW_TRACKING_TOKEN"})
 
 
@@ -124,13 +126,15 @@ def diff(state: UninstallState, *, purge: bool) -> list[Change]:
 
 def kept(context: Context, state: UninstallState, *, purge: bool) -> list[Kept]:
     server, uri = context.settings.server, context.settings.server.backend_store_uri
-    database = "that of the sandbox" if isinstance(uri, SecretRef) and uri.kind == "held" else str(uri)
-    in_project = any(str(path).startswith(("data/", "sqlite:///data/")) for path in (uri, server.artifacts_destination))
-    below_data = "below data/ only if a persistent volume is mounted there" if in_project else ""
     things = [
         Kept("the account", context.account),
-        Kept("database and artifacts", f"{database}, {server.artifacts_destination}", below_data),
-        Kept("snapshots", backup_destination.shown(context)),
+        Kept(
+            "database",
+            "that of the sandbox" if isinstance(uri, SecretRef) and uri.kind == "held" else str(uri),
+            note_of_store(_store(context)),
+        ),
+        Kept("artifacts", server.artifacts_destination, note_of_location(server.artifacts_destination)),
+        Kept("snapshots", backup_destination.shown(context), note_of_location(_destination(context))),
         Kept("journal and archives on this machine", str(context.folders.state)),
     ]
     if keys.path(context).exists():
@@ -143,6 +147,43 @@ def kept(context: Context, state: UninstallState, *, purge: bool) -> list[Kept]:
             Kept(counted(len(state.keys), "secrets"), ", ".join(state.keys), "there is no copy on this machine")
         )
     return things
+
+
+def note_of_store(uri: str) -> str:
+    """Of a database URI; empty: not known."""
+    try:
+        store = parse_store_uri(uri)
+    except ValueError:
+        return ON_VOLUME
+    return ON_VOLUME if store.dialect == "sqlite" else ""
+
+
+def note_of_location(location: str) -> str:
+    """Of a path or address; empty: not known. A path may be in the project, which is deleted."""
+    scheme, separator, _ = location.partition("://")
+    return "" if separator and scheme.lower() != "file" else ON_VOLUME
+
+
+def _store(context: Context) -> str:
+    """The database URI; empty where it is not known without a question."""
+    uri = context.settings.server.backend_store_uri
+    if isinstance(uri, SecretRef) and uri.kind == "prompt" and not context.values.knows(uri):
+        return ""
+    try:
+        return context.values.store_uri(uri).reveal()
+    except DeployError:
+        return ""
+
+
+def _destination(context: Context) -> str:
+    """Of the backups; empty where it is not known without a question."""
+    location = context.settings.backup.destination
+    if isinstance(location, SecretRef) and location.kind == "prompt":
+        return ""
+    try:
+        return backup_destination.destination(context).reveal()
+    except DeployError:
+        return ""
 
 
 def _own_names(context: Context) -> set[str]:

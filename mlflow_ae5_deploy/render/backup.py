@@ -49,12 +49,13 @@ def show_none(reporter: Reporter, job_result: JobResult[Report]) -> None:
     reporter.line("Create one with `backup`.")
 
 
-def show_restored(reporter: Reporter, report: RestoreReport) -> None:
-    """The end of a restore or undo: what is there now, and how to reverse it."""
+def show_restored(reporter: Reporter, report: RestoreReport, *, failed: bool = False) -> None:
+    """The end of a restore or undo: what is there now, and how to reverse it. failed: the verification after it."""
+    mark = Mark.CHANGE if failed else Mark.OK
     if report.outcome == "undone":
-        reporter.marked(Mark.OK, f"Undo done: {report.restored_copy or 'the saved copy'} is in use again.")
+        reporter.marked(mark, f"Undo done: {report.restored_copy or 'the saved copy'} is in use again.")
     else:
-        reporter.marked(Mark.OK, f"Restored snapshot {snapshot_name(report.snapshot)}.")
+        reporter.marked(mark, f"Restored snapshot {snapshot_name(report.snapshot)}.")
     if report.saved_copy:
         reporter.hanging(
             "  ", f"The data it replaced is saved as {report.saved_copy}; `restore --undo` brings it back."

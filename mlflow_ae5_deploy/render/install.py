@@ -53,18 +53,25 @@ def show_run(
     installed: Installed,
     next_steps: Sequence[str],
     headline: Callable[[], None] | None = None,
+    *,
+    failed: bool = False,
 ) -> None:
-    """The summary below the stages. headline: shows another one than that of the stages."""
+    """The summary below the stages. headline: shows another one than that of the stages.
+
+    failed: the verification that followed the stages, so that nothing may look done. The error is shown after this.
+    """
     if result.changed or result.pending or headline is not None:
         reporter.line()
     if headline is not None:
         headline()
-    else:
+    elif not failed:
         reporter.marked(Mark.CHANGE if result.pending else Mark.OK, _headline(verb, result))
     for title, text in _rows(result, installed):
         reporter.hanging(f"  {title:<11} ", text)
     if installed.new_keys:
         reporter.marked(Mark.WARNING, "Copy the key file to a safe place, apart from the backups: it is the only copy.")
+    if failed:
+        return
     if server_changed(result):
         environment = installed.client_environment()
         exports = [f"export {name}={value}" for name, value in environment.items() if name not in _BY_DEFAULT]

@@ -5,12 +5,14 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 
+from mlflow_ae5_deploy.common.text import counted
 from mlflow_ae5_deploy.engine.change import Change
 from mlflow_ae5_deploy.operations.uninstall import UninstallResult
-from mlflow_ae5_deploy.operations.uninstall_plan import Kept
+from mlflow_ae5_deploy.operations.uninstall_plan import ON_VOLUME, Kept
 from mlflow_ae5_deploy.render.changes import consequences_of
 from mlflow_ae5_deploy.render.console import Reporter
 from mlflow_ae5_deploy.render.format import Mark
+from mlflow_ae5_deploy.resources.secrets import DeleteSecrets
 
 QUESTION = "Uninstall the server?"
 
@@ -20,7 +22,7 @@ def show_plan(reporter: Reporter, changes: Sequence[Change], kept: Sequence[Kept
     reporter.note(f"{Mark.WARNING.sign} Uninstall the MLflow tracking server", style=Mark.WARNING.style)
     for change in changes:
         reporter.note(f"    {change.phrase}")
-        for line in change.details if reporter.verbose else ():
+        for line in change.details if reporter.verbose or isinstance(change, DeleteSecrets) else ():
             reporter.note(f"      {line}")
     reporter.note("  Consequences")
     for text in consequences_of(changes):
@@ -31,28 +33,43 @@ def show_plan(reporter: Reporter, changes: Sequence[Change], kept: Sequence[Kept
             reporter.note(f"  - {thing}")
     else:
         reporter.note(f"  Stays: {stays(kept)} (-v shows where).")
+    if warning := may_be_lost(kept):
+        reporter.note(f"{Mark.WARNING.sign} {warning}", style=Mark.WARNING.style)
 
 
 def stays(kept: Sequence[Kept]) -> str:
-    """What is kept, in short."""
-    return ", ".join(f"{thing.what} ({thing.note})" if thing.note else thing.what for thing in kept)
+    """What is kept in any case, in short."""
+    certain = [thing for thing in kept if thing.note != ON_VOLUME]
+    return ", ".join(f"{thing.what} ({thing.note})" if thing.note else thing.what for thing in certain)
+
+
+def may_be_lost(kept: Sequence[Kept]) -> str:
+    """A warning; empty where all is kept in any case."""
+    things = ", ".join(thing.what for thing in kept if thing.note == ON_VOLUME)
+    return f"Kept {ON_VOLUME}, otherwise lost with the project: {things}." if things else ""
 
 
 def show_uninstalled(reporter: Reporter, result: UninstallResult, program: str) -> None:
     """program: how the reader calls this tool."""
     if result.unchanged:
-        secrets = f"only {len(result.secrets)} secrets are left; `uninstall --purge-secrets` deletes them"
-        reporter.marked(Mark.OK, f"Unchanged: {secrets if result.secrets else 'nothing is installed'}.")
+        left = f"only {counted(len(result.secrets), 'secrets')} left ({', '.join(result.secrets)})"
+        reporter.marked(Mark.OK, f"Unchanged: {left if result.secrets else 'nothing is installed'}.")
+        if result.secrets:
+            reporter.line(f"  To delete them: {program} {reporter.command('uninstall --purge-secrets')}")
         return
     for change in result.changes:
         reporter.marked(Mark.CHANGE, change.phrase)
+        for line in change.details if isinstance(change, DeleteSecrets) else ():
+            reporter.line(f"    {line}")
     for warning in result.warnings:
         reporter.note(f"{Mark.WARNING.sign} {warning}", style=Mark.WARNING.style)
     if not result.failed:
-        reporter.marked(Mark.OK, "Uninstalled. Database, artifacts and snapshots were not touched.")
+        reporter.marked(Mark.OK, "Uninstalled. Database, artifacts and snapshots are not deleted by this tool.")
+        if warning := may_be_lost(result.kept):
+            reporter.marked(Mark.WARNING, warning)
     if result.archive is not None:
         reporter.line()
-        reporter.line("To install it again on the same data", style="bold")
+        reporter.line("To install it again", style="bold")
         command = shlex.join(["install", "--release", str(result.archive)])
         reporter.line(f"  {program} {reporter.command(command)}")
 

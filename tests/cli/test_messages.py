@@ -53,7 +53,7 @@ def test_the_way_back_after_an_uninstall_is_a_whole_command(bench, capsys):
 
     done = bench.run(capsys, "uninstall", *options, "--yes")
 
-    words = shlex.split(done.out.partition("To install it again on the same data\n")[2])
+    words = shlex.split(done.out.partition("To install it again\n")[2])
     assert bench.run(capsys, *words[words.index("install") :]).code == 0
     again = bench.run(capsys, "uninstall", *options, "--yes")
     assert again.code == 0, again.err

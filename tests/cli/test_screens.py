@@ -10,15 +10,18 @@ import pytest
 
 from mlflow_ae5_deploy.engine.change import Consequence, Impact
 from mlflow_ae5_deploy.engine.stage import RunResult, StageResult
-from mlflow_ae5_deploy.operations.uninstall_plan import Kept
+from mlflow_ae5_deploy.jobs.reports import RestoreReport
+from mlflow_ae5_deploy.operations.uninstall import UninstallResult
+from mlflow_ae5_deploy.operations.uninstall_plan import ON_VOLUME, Kept
+from mlflow_ae5_deploy.render.backup import show_restored
 from mlflow_ae5_deploy.render.changes import StageLines, question, show_consequences
 from mlflow_ae5_deploy.render.console import Reporter
 from mlflow_ae5_deploy.render.install import Installed, show_run
-from mlflow_ae5_deploy.render.uninstall import show_plan
+from mlflow_ae5_deploy.render.uninstall import show_plan, show_uninstalled
 from mlflow_ae5_deploy.resources.account import CreateAccount
 from mlflow_ae5_deploy.resources.deployment import DOWN, TOKENS, RestartDeployment, StopDeployment
 from mlflow_ae5_deploy.resources.project import DeleteProject, ReplaceProject
-from mlflow_ae5_deploy.resources.secrets import SetSecrets
+from mlflow_ae5_deploy.resources.secrets import DeleteSecrets, SetSecrets
 
 SETS = SetSecrets(names=("A_NAME", "ANOTHER"), reason="not set")
 RESTARTS = RestartDeployment(
@@ -149,10 +152,27 @@ def test_many_differences_are_cut_short_except_with_verbose(screen):
     assert "    variable V29: added" in screen(lambda reporter: show_consequences(reporter, [many]), verbose=True)
 
 
+@pytest.mark.parametrize(
+    ("added", "removed", "last"), [(8, 3, "    and 2 more (-v shows all)"), (5, 14, "    and 5 more (-v shows all)")]
+)
+def test_removals_come_first_and_are_never_cut(screen, added, removed, last):
+    lines = [f"variable A{number}: added" for number in range(added)]
+    lines += [f"variable R{number}: removed" for number in range(removed)]
+    change = replace(REPLACES, differences=tuple(lines))
+    shown = screen(lambda reporter: show_consequences(reporter, [change]))
+    assert shown[1 : removed + 1] == [f"    variable R{number}: removed" for number in range(removed)]
+    assert shown[shown.index("  Consequences") - 1] == last
+
+
 def test_an_uninstall_begins_with_what_goes(screen):
     meaning = (Consequence(Impact.DOWNTIME, "clients lose the server"),)
     changes = [StopDeployment(name="d", reason="", consequences=meaning), DeleteProject(name="p", reason="")]
-    kept = [Kept("database", "sqlite:///x", "below data/"), Kept("snapshots", "s3://b")]
+    kept = [
+        Kept("the account", "svc"),
+        Kept("database", "sqlite:///x", ON_VOLUME),
+        Kept("artifacts", "data/a", ON_VOLUME),
+        Kept("snapshots", "s3://b"),
+    ]
 
     shown = screen(lambda reporter: show_plan(reporter, changes, kept))
 
@@ -163,8 +183,64 @@ def test_an_uninstall_begins_with_what_goes(screen):
         "  Consequences",
         "  - clients lose the server",
     ]
-    assert shown[-1] == "  Stays: database (below data/), snapshots (-v shows where)."
+    assert "  Stays: the account, snapshots (-v shows where)." in shown
+    assert " ".join(line.strip() for line in shown).endswith(f"! {LOST}")
     assert "  - snapshots (s3://b)" in screen(lambda reporter: show_plan(reporter, changes, kept), verbose=True)
+
+
+LOST = "Kept only if on a persistent volume, otherwise lost with the project: database, artifacts."
+DELETES_SECRETS = DeleteSecrets(names=("A_KEY", "B_KEY"), reason="")
+# changes, what is kept, secrets that exist -> the lines
+UNINSTALLED = [
+    (
+        [DeleteProject(name="p", reason="")],
+        [Kept("database", "x", ON_VOLUME), Kept("artifacts", "y", ON_VOLUME), Kept("snapshots", "s3://b")],
+        (),
+        [
+            "+ delete project p",
+            "✓ Uninstalled. Database, artifacts and snapshots are not deleted by this tool.",
+            f"! {LOST}",
+        ],
+    ),
+    (
+        [DELETES_SECRETS],
+        [],
+        ("A_KEY", "B_KEY"),
+        [
+            "+ delete 2 secrets",
+            "    A_KEY",
+            "    B_KEY",
+            "✓ Uninstalled. Database, artifacts and snapshots are not deleted by this tool.",
+        ],
+    ),
+    (
+        [],
+        [],
+        ("A_KEY", "B_KEY"),
+        ["✓ Unchanged: only 2 secrets left (A_KEY, B_KEY).", "  To delete them: tool uninstall --purge-secrets"],
+    ),
+    (
+        [],
+        [],
+        ("A_KEY",),
+        ["✓ Unchanged: only 1 secret left (A_KEY).", "  To delete them: tool uninstall --purge-secrets"],
+    ),
+    ([], [], (), ["✓ Unchanged: nothing is installed."]),
+]
+
+
+@pytest.mark.parametrize(("changes", "kept", "secrets", "lines"), UNINSTALLED)
+def test_an_uninstall_claims_only_what_it_did(screen, changes, kept, secrets, lines):
+    result = UninstallResult(changes, kept, secrets)
+
+    shown = screen(lambda reporter: show_uninstalled(reporter, result, "tool"))
+
+    assert " ".join(line.strip() for line in shown) == " ".join(line.strip() for line in lines)
+
+
+def test_secrets_are_named_before_they_are_deleted(screen):
+    shown = screen(lambda reporter: show_plan(reporter, [DELETES_SECRETS], []))
+    assert shown[1:4] == ["    delete 2 secrets", "      A_KEY", "      B_KEY"]
 
 
 INSTALLED = Installed("h", "svc", "p", "d", "a2-1", "https://x", "/ca.pem", key_file="/keys", new_keys=True)
@@ -195,3 +271,14 @@ def test_the_summary(screen, verb, outcomes, first):
     assert ("  export MLFLOW_TRACKING_URI=https://x" in shown) is (outcomes[0] == "changed")
     if "changed" not in outcomes:
         assert len(shown) <= 9
+
+
+def test_after_a_failed_verification_nothing_looks_done(screen):
+    changed = run("changed", "changed")
+    shown = screen(lambda reporter: show_run(reporter, "install", changed, INSTALLED, ["next"], failed=True))
+
+    assert "  Took        7.2 s (47 API calls, 14 changes)" in shown
+    assert not [line for line in shown if "✓" in line or "Connect" in line or "Next" in line or "installed" in line]
+    restored = RestoreReport(outcome="restored", snapshot="S1")
+    assert screen(lambda reporter: show_restored(reporter, restored))[0].startswith("✓ Restored snapshot")
+    assert screen(lambda reporter: show_restored(reporter, restored, failed=True))[0].startswith("+ Restored snapshot")

@@ -5,7 +5,14 @@ from __future__ import annotations
 import pytest
 
 from mlflow_ae5_deploy.ae5.models import Deployment, Job, Project, Run
-from mlflow_ae5_deploy.operations.uninstall_plan import ConsumerSecrets, UninstallState, diff
+from mlflow_ae5_deploy.operations.uninstall_plan import (
+    ON_VOLUME,
+    ConsumerSecrets,
+    UninstallState,
+    diff,
+    note_of_location,
+    note_of_store,
+)
 from mlflow_ae5_deploy.resources.deployment import StopDeployment
 from mlflow_ae5_deploy.resources.project import DeleteProject
 from mlflow_ae5_deploy.resources.scheduled_job import DeleteJob, DeleteRuns
@@ -78,3 +85,38 @@ def test_more_or_fewer_records_of_runs_are_the_same_change():
 
     assert one != two
     assert one.identity == two.identity
+
+
+# database URI; empty: not known -> whether it may be lost with the project
+STORES = [
+    ("", True),
+    ("nonsense", True),
+    ("sqlite:///data/mlflow/standalone/store/mydb.sqlite", True),
+    ("sqlite:///./data/m.db", True),
+    ("sqlite:///mlflow.db", True),
+    ("sqlite+pysqlite:///data/x.db", True),
+    ("sqlite:////opt/continuum/project/data/x.db", True),
+    ("sqlite:////mnt/volume/x.db", True),
+    ("postgresql+psycopg://user@host/x", False),
+]
+LOCATIONS = [
+    ("", True),
+    ("data/a", True),
+    ("./data/a", True),
+    ("artifacts", True),
+    ("/opt/continuum/project/data/a", True),
+    ("/mnt/volume", True),
+    ("file:///data/a", True),
+    ("s3://bucket/prefix", False),
+    ("abfss://container@account.dfs.core.windows.net/x", False),
+]
+
+
+@pytest.mark.parametrize(("uri", "at_risk"), STORES)
+def test_a_database_in_a_file_may_be_lost_with_the_project(uri, at_risk):
+    assert note_of_store(uri) == (ON_VOLUME if at_risk else "")
+
+
+@pytest.mark.parametrize(("location", "at_risk"), LOCATIONS)
+def test_a_folder_may_be_lost_with_the_project(location, at_risk):
+    assert note_of_location(location) == (ON_VOLUME if at_risk else "")

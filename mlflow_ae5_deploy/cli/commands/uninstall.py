@@ -1,4 +1,4 @@
-"""uninstall: delete the server; keep data, account and archive."""
+"""uninstall: delete the server and its project; save the archive."""
 
 from __future__ import annotations
 

@@ -73,6 +73,7 @@ class _CommandLine:
     traceback: bool
     target: Target = ()
     run_now: bool = False
+    nagios: bool = False
 
     @property
     def verb(self) -> str:
@@ -83,12 +84,13 @@ class _CommandLine:
     @classmethod
     def of(cls, arguments: Sequence[str]) -> _CommandLine:
         words, command = resolved(_tree_of(arguments), arguments)
-        as_json = any(pair in (("--format", "json"), ("-f", "json")) for pair in itertools.pairwise(arguments))
-        as_json = as_json or "--format=json" in arguments or "-fjson" in arguments
+        formats = [value for option, value in itertools.pairwise(arguments) if option in ("--format", "-f")]
+        formats += [word.partition("=")[2] for word in arguments if word.startswith("--format=")]
+        as_json, nagios = "json" in formats or "-fjson" in arguments, words == ["status"] and "nagios" in formats
         json_mode = "--json" in arguments or (words == ["env"] and as_json)
         run_now = "--run-now" in arguments and "--dry-run" not in arguments  # the job of a dry run is deleted
         target = _target_in(command, arguments[len(words) :]) if words else ()
-        return cls(words, json_mode, "--traceback" in arguments, target, run_now)
+        return cls(words, json_mode, "--traceback" in arguments, target, run_now, nagios)
 
 
 def _target_in(command: Any, arguments: Sequence[str]) -> Target:
@@ -132,7 +134,22 @@ def _open_closed_streams() -> None:
         sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123
 
 
+def _check_failed(error: BaseException, text: str, line: _CommandLine) -> int:
+    """A monitoring system gets its line and its code whatever happens; exit code 1 would mean a warning to it."""
+    from mlflow_ae5_deploy.render.console import Reporter
+    from mlflow_ae5_deploy.render.status import nagios_failure
+
+    code, words = nagios_failure(error, text)
+    with contextlib.suppress(OSError):
+        Reporter().line(words)  # a command in it is named, not recommended
+    if line.traceback:
+        _traceback(error)
+    return code
+
+
 def _failed(error: DeployError, line: _CommandLine) -> int:
+    if line.nagios:
+        return _check_failed(error, error.what, line)
     from mlflow_ae5_deploy.render.console import Reporter
     from mlflow_ae5_deploy.render.install import error_data
 
@@ -146,6 +163,8 @@ def _failed(error: DeployError, line: _CommandLine) -> int:
 
 def _interrupted(arguments: list[str], line: _CommandLine, interrupt: Interrupted | None = None) -> int:
     """The terminal may be gone."""
+    if line.nagios:
+        return _check_failed(interrupt or KeyboardInterrupt(), "The check was interrupted", line)
     what, resume = (interrupt.what, interrupt.resume) if interrupt is not None else ("", "")
     if line.run_now:
         what = (
@@ -191,6 +210,8 @@ def _bug(error: Exception, line: _CommandLine) -> int:
     from mlflow_ae5_deploy.common.redaction import scrub
 
     what = f"A bug in {PROGRAM}: {type(error).__name__}: {visible(scrub(str(error)))}"
+    if line.nagios:
+        return _check_failed(error, what, line)
     sys.stderr.write(f"\n{_broken(what)}\n")
     if line.json_mode:
         _document(line, "failed", {"kind": "Bug", "what": what, "exit_code": EXIT_BUG})

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from mlflow_ae5_deploy.common.durations import duration, moment
+from mlflow_ae5_deploy.common.errors import DeadlineExceeded, Unreachable
 from mlflow_ae5_deploy.common.text import counted, whole_commands
 from mlflow_ae5_deploy.operations import status_backups
 from mlflow_ae5_deploy.operations.health_problem import ERROR
@@ -192,6 +193,12 @@ def nagios(status: Status) -> tuple[int, str]:
         first, more = status.problems[0], len(status.problems) - 1
         text = f"{first.message.rstrip('.')} ({first.code})" + (f", and {more} more" if more else "")
     return code, nagios_line(code, text, _measured(status))
+
+
+def nagios_failure(error: BaseException, text: str) -> tuple[int, str]:
+    """The same where the check itself failed: only a platform that does not answer is critical, see the reference."""
+    code = NAGIOS_CRITICAL if isinstance(error, Unreachable | DeadlineExceeded) else NAGIOS_UNKNOWN
+    return code, nagios_line(code, text)
 
 
 def nagios_line(code: int, text: str, measured: Mapping[str, str] | None = None) -> str:

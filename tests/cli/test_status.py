@@ -13,7 +13,7 @@ from mlflow_ae5_deploy.config.state_dir import installation_dir
 from mlflow_ae5_deploy.engine.records import UpgradeRecord
 from mlflow_ae5_deploy.engine.state import SavedState
 from tests.cli.answers import errors_of, warnings_of
-from tests.cli.bench import ACCOUNT, make_release
+from tests.cli.bench import ACCOUNT, ROOT, make_release
 from tests.sandbox.support import PROJECT_FILE, make_project_archive, wait_for
 
 REPORT = (
@@ -105,6 +105,7 @@ class TestHealthy:
 
     def test_monitoring_reads_one_line(self, bench, capsys):
         bench.install(capsys, "--yes")
+        run_gc(bench)
         words = ("status", "--sandbox", "--release", str(bench.release))
 
         quiet = bench.run(capsys, *words, "--quiet")
@@ -119,14 +120,48 @@ class TestHealthy:
 
         assert (quiet.code, quiet.out.count("\n")) == (0, 1)
         assert quiet.out.startswith("Healthy, 2 warnings: ")
-        assert [one.code for one in (warned, down, absent, unknown, both)] == [1, 2, 2, 3, 2]
+        assert [one.code for one in (warned, down, absent, unknown, both)] == [1, 2, 2, 3, 3]
         assert warned.out.startswith("MLFLOW WARNING - ")
         assert " | errors=0 warnings=2 " in warned.out
         assert down.out.startswith("MLFLOW CRITICAL - No server runs: the project has no such deployment (no-server)")
         assert absent.out.startswith("MLFLOW CRITICAL - Not installed: ")
         assert unknown.out.startswith("MLFLOW UNKNOWN - ")
-        assert {one.out.count("\n") for one in (warned, down, absent, unknown)} == {1}
-        assert unknown.err == ""
+        assert {one.out.count("\n") for one in (warned, down, absent, unknown, both)} == {1}
+        assert (unknown.err, both.err) == ("", "")
+
+    @pytest.mark.parametrize(
+        ("more", "text"),
+        [
+            (["--nonsense"], "UNKNOWN - `status` has no option --nonsense."),
+            (["--watch", "5"], "UNKNOWN - --format nagios excludes"),
+            (["--config", "absent.yml"], "UNKNOWN - "),
+            (["extra"], "UNKNOWN - "),
+        ],
+    )
+    @pytest.mark.parametrize("form", [["--format", "nagios"], ["--format=nagios"]])
+    def test_monitoring_reads_one_line_of_a_wrong_check(self, bench, capsys, form, more, text):
+        seen = bench.run(capsys, "status", "--sandbox", *form, *more)
+        assert (seen.code, seen.err, seen.out.count("\n")) == (3, "", 1)
+        assert seen.out.startswith(f"MLFLOW {text}")
+
+    def test_monitoring_reads_of_a_platform_that_does_not_answer(self, bench, capsys):
+        with bench.fault("GET", "/api/v2/", drop="before", times=None):
+            seen = bench.run(capsys, "status", "--sandbox", "--format", "nagios")
+        assert (seen.code, seen.err, seen.out.count("\n")) == (2, "", 1)
+        assert seen.out.startswith("MLFLOW CRITICAL - ")
+
+    def test_monitoring_reads_of_a_bug_and_of_an_interruption(self, bench, tmp_path):
+        (tmp_path / "cronsim.py").write_text("raise RuntimeError('a | broken\\npackage')")
+        words = ("status", "--sandbox", "--format", "nagios")
+        with bench.spawn(*words, environment=bench.environment(PYTHONPATH=f"{tmp_path}:{ROOT}")) as process:
+            out, err = process.communicate(timeout=120)
+        with bench.held(words, "GET", "/api/v2/") as held:
+            held.send_signal(signal.SIGTERM)
+            stopped, _ = held.communicate(timeout=120)
+
+        assert (process.returncode, err, out.count("\n")) == (3, "", 1)
+        assert out.startswith("MLFLOW UNKNOWN - A bug in mlflow-ae5-deploy: RuntimeError: a / broken")
+        assert (held.returncode, stopped) == (3, "MLFLOW UNKNOWN - The check was interrupted\n")
 
     def test_another_machine_compares_less_and_warns(self, bench, capsys, monkeypatch):
         bench.install(capsys, "--yes")

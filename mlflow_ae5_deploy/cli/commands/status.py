@@ -12,7 +12,6 @@ from mlflow_ae5_deploy.cli.options import ReleaseOptions, choice, examples
 from mlflow_ae5_deploy.common.errors import (
     EXIT_DONE,
     EXIT_NOT_INSTALLED,
-    DeployError,
     PlatformError,
     StageFailed,
     Usage,
@@ -69,14 +68,11 @@ def command(options: ReleaseOptions, watch: Watch = None, format_: Format = "tex
 
 
 def _nagios(options: ReleaseOptions) -> int:
-    """Unknown, where nothing could be observed."""
-    from mlflow_ae5_deploy.render.status import NAGIOS_UNKNOWN, nagios, nagios_line
+    """Where the check itself fails, cli/main.py writes the line."""
+    from mlflow_ae5_deploy.render.status import nagios
 
-    try:
-        with reading(options, NAME, create_account=False) as context:
-            code, line = nagios(_status(options, context))
-    except DeployError as error:
-        code, line = NAGIOS_UNKNOWN, nagios_line(NAGIOS_UNKNOWN, error.what)
+    with reading(options, NAME, create_account=False) as context:
+        code, line = nagios(_status(options, context))
     options.reporter.line(line)
     return code
 

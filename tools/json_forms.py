@@ -51,6 +51,10 @@ class Failure(Document):
     """Of a verb that failed or was interrupted before it had a result."""
 
     error: Error
+    changes: NotRequired[list[Change]]
+    """Those that were not confirmed."""
+    warnings: NotRequired[list[str]]
+    """Of jobs that had run before."""
 
 
 class Consequence(TypedDict):
@@ -90,6 +94,8 @@ class RunDocument(Document):
     client: dict[str, str]
     """Environment of a client, without token."""
     stages: list[Stage]
+    warnings: list[str]
+    """Of jobs."""
     error: Error | None
     requests: int
     writes: int
@@ -322,7 +328,7 @@ class UpgradeDocument(Document):
     downtime_seconds: float | None
     checks: list[UpgradeCheck]
     saved_copy: NotRequired[str | None]
-    warnings: NotRequired[list[str]]
+    warnings: list[str]
 
 
 class UninstallDocument(Document):

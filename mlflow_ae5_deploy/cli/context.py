@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from mlflow_ae5_deploy.cli.installation import SANDBOX_ACCOUNT, installation_folder, required, without_cluster
-from mlflow_ae5_deploy.common.errors import Interrupted, Usage
+from mlflow_ae5_deploy.common.errors import DeployError, Interrupted, Usage
 
 if TYPE_CHECKING:
     from mlflow_ae5_deploy.ae5.options import ConnectionOptions
@@ -140,6 +140,10 @@ def opened(
             context = _context(options, verb, run, loaded, stack.enter_context(scratch_folder()))
             stack.enter_context(contextlib.closing(context.access))
             yield context
+    except DeployError as error:
+        if context is not None and context.outputs.warnings:
+            error.document["warnings"] = list(context.outputs.warnings)
+        raise
     except KeyboardInterrupt:
         if context is None:
             raise

@@ -42,15 +42,12 @@ def run_task(
                 if job_result.succeeded:
                     show(reporter, job_result, context.clock.now())
                 job_errors.require(task, job_result)
-            warnings = backup.warnings(context, job_result)
     except DeployError as error:
         if job_result is None or not options.json:
             raise
-        reporter.data(run_data(verb, action, job_result, error))
+        reporter.data(run_data(verb, action, job_result, error, warnings=context.outputs.warnings))
         reporter.error(error)
         return error.exit_code
-    for warning in warnings:
-        reporter.note(f"warning: {warning}", style="yellow")
     if options.json:
-        reporter.data(run_data(verb, action, job_result, warnings=warnings))
+        reporter.data(run_data(verb, action, job_result, warnings=context.outputs.warnings))
     return EXIT_DONE

@@ -10,7 +10,7 @@ import shlex
 import shutil
 import sys
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -154,7 +154,7 @@ def _failed(error: DeployError, line: _CommandLine) -> int:
     from mlflow_ae5_deploy.render.install import error_data
 
     if line.json_mode:
-        _document(line, "failed", error_data(error))
+        _document(line, "failed", error_data(error), error.document)
     Reporter(json_mode=line.json_mode, target=line.target).error(error)
     if line.traceback:
         _traceback(error)
@@ -222,11 +222,11 @@ def _bug(error: Exception, line: _CommandLine) -> int:
     return EXIT_BUG
 
 
-def _document(line: _CommandLine, outcome: str, error: dict[str, Any]) -> None:
+def _document(line: _CommandLine, outcome: str, error: dict[str, Any], more: Mapping[str, Any] | None = None) -> None:
     """Write the JSON document of a run that ended before it wrote its own."""
     from mlflow_ae5_deploy.render.console import Reporter
 
-    Reporter(json_mode=True, target=line.target).document(line.verb, outcome, error=error)
+    Reporter(json_mode=True, target=line.target).document(line.verb, outcome, **(more or {}), error=error)
 
 
 def _discard_stdout() -> None:

@@ -101,7 +101,7 @@ def finish(
     installed = installed_state(context)
     steps = next_steps(verb, options, result, create_account=create_account)
     if options.json:
-        document = run_data(verb, result, installed, steps)
+        document = run_data(verb, result, installed, steps, context.outputs.warnings)
         if context.options.restore is not None:
             document |= restore_data(context, verification)
         if failed is not None:

@@ -38,7 +38,7 @@ its last observation), 1 a bug in this tool, 30 changes pending (`plan --exit-co
 from __future__ import annotations
 
 import errno
-from typing import ClassVar
+from typing import Any, ClassVar
 
 EXIT_DONE = 0
 EXIT_BUG = 1
@@ -71,6 +71,7 @@ class DeployError(Exception):
     remedy: what the reader can do now; by default the usual remedy of the class.
     detail: longer text such as the tail of a log; already scrubbed.
     of_job: a job on the platform has reported it.
+    document: fields that the JSON document has besides the error.
     """
 
     exit_code: ClassVar[int] = EXIT_BUG
@@ -83,6 +84,7 @@ class DeployError(Exception):
         self.remedy = remedy or self.usual_remedy
         self.detail = detail
         self.of_job = False
+        self.document: dict[str, Any] = {}
 
     @property
     def kind(self) -> str:

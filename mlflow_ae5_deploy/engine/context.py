@@ -88,6 +88,7 @@ class StageOutputs:
     stopped_server: bool = False  # for a restore
     no_server: str = ""  # a sentence for an interrupted run that leaves no server; empty while one may run
     token_issued: datetime | None = None
+    warnings: list[str] = field(default_factory=list)  # of jobs, see Context.warn
     keys_made: bool = False  # in this run, so nobody has a copy yet
 
 
@@ -128,6 +129,13 @@ class Context:
         options = self.access.target.options
         timeout = (options.connect_timeout, options.read_timeout)
         return ServerApi(url, token, ca_file=options.ca_file, verify_tls=options.verify_tls, timeout=timeout)
+
+    def warn(self, texts: Sequence[str]) -> None:
+        """Show each warning now, and once in a run; it is in the run's JSON, too."""
+        for text in texts:
+            if text not in self.outputs.warnings:
+                self.outputs.warnings.append(text)
+                self.progress.warning(text)
 
     def token_for(self, deployment_id: str) -> Secret:
         """A token of this deployment: issued once in a run, never written to disk."""

@@ -73,7 +73,9 @@ def require_consent(
         what = f"Not confirmed: {len(weighty)} changes."
     if not context.options.interactive:  # else a person has just said no
         remedy += f" Re-run with {weighty[0].consent_option} to confirm."
-    raise Conflict(what, where=where, remedy=remedy)
+    declined = Conflict(what, where=where, remedy=remedy)
+    declined.document["changes"] = [change.data() for change in weighty]
+    raise declined
 
 
 def run(

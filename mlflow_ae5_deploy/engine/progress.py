@@ -33,6 +33,9 @@ class Progress(Protocol):
     def server_down(self, *, down: bool) -> None:
         """The server was stopped, or runs again."""
 
+    def warning(self, text: str) -> None:
+        """A job warns of something, a whole sentence."""
+
 
 class NoProgress:
     """Show nothing."""
@@ -44,4 +47,7 @@ class NoProgress:
         pass
 
     def server_down(self, *, down: bool) -> None:
+        pass
+
+    def warning(self, text: str) -> None:
         pass

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from mlflow_ae5_deploy.ae5.models import Job, Project
+from mlflow_ae5_deploy.ae5.models import Job, Project, Run
 from mlflow_ae5_deploy.common.errors import ReleaseRefused
 from mlflow_ae5_deploy.common.files import write_private
 from mlflow_ae5_deploy.engine.context import Context
+from mlflow_ae5_deploy.jobs import text
 from mlflow_ae5_deploy.jobs.contract import GC_DRY_RUN
 from mlflow_ae5_deploy.jobs.logs import OnLine, follow_run, job_log
 from mlflow_ae5_deploy.jobs.one_off import run_once
@@ -21,7 +22,7 @@ def run_now(context: Context, job: Job, show: OnLine, *, seconds: float) -> JobR
     """Start a run of this job and follow it to its end."""
     run = context.platform.run_job(job.id)
     context.journal.effect("run", "job", job.name, id=run.id)
-    return read_result(GcReport, *follow_run(context, run.id, job_log(context, show), seconds=seconds))
+    return _result(context, *follow_run(context, run.id, job_log(context, show), seconds=seconds))
 
 
 def cannot_rehearse(context: Context, project: Project, desired: JobSpec) -> str | None:
@@ -43,4 +44,10 @@ def rehearse(
     """Run one dry run, as a temporary job. Ask `cannot_rehearse` first."""
     variables = (*desired.variables, (GC_DRY_RUN, "true"))
     once = replace(desired, name=f"{desired.name} dry run", schedule="", variables=variables)
-    return read_result(GcReport, *run_once(context, project, once, job_log(context, show), seconds=seconds))
+    return _result(context, *run_once(context, project, once, job_log(context, show), seconds=seconds))
+
+
+def _result(context: Context, run: Run, log: str) -> JobResult[GcReport]:
+    result = read_result(GcReport, run, log)
+    context.warn(text.warnings(result.report))
+    return result

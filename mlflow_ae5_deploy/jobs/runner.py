@@ -16,7 +16,7 @@ from mlflow_ae5_deploy.config.settings import Settings
 from mlflow_ae5_deploy.engine.change import Change
 from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.engine.executor import applying
-from mlflow_ae5_deploy.jobs import job_errors, latest_outcomes, other_machines, saved_logs
+from mlflow_ae5_deploy.jobs import job_errors, latest_outcomes, other_machines, saved_logs, text
 from mlflow_ae5_deploy.jobs.logs import JobLog, job_log
 from mlflow_ae5_deploy.jobs.one_off import run_once
 from mlflow_ae5_deploy.jobs.reports import R
@@ -141,6 +141,7 @@ def attempt(
         raise DeadlineExceeded(error.what, where=error.where, remedy=remedy) from None
     job_result = read_result(task.report, ended, log)
     context.journal.write("note", action=task.purpose, outcome=job_result.outcome, what=job_result.message)
+    context.warn(text.warnings(job_result.report))
     latest_outcomes.note(context.state, task, job_result, context.clock.now())
     log_saved = saved_logs.find(context, job_result.run_id) is not None
     return replace(job_result, tail="" if context.on_line is not None else _tail(log), log_saved=log_saved)

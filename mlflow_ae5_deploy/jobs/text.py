@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 from mlflow_ae5_deploy.common.durations import duration
+from mlflow_ae5_deploy.common.redaction import scrub
 from mlflow_ae5_deploy.common.text import as_sentence, counted, size
 from mlflow_ae5_deploy.jobs.reports import (
     BackupReport,
@@ -18,6 +19,8 @@ from mlflow_ae5_deploy.jobs.reports import (
     SnapshotReport,
     UpgradeReport,
 )
+
+_NAMED = 10  # artifact locations in a warning
 
 
 def sentence(report: Report) -> str:
@@ -36,6 +39,20 @@ def sentence(report: Report) -> str:
         case _:
             message = ""
     return message or report.outcome or "done"
+
+
+def warnings(report: Report) -> list[str]:
+    """What a job warns of, a sentence each. An error names what an incomplete snapshot lacks."""
+    texts = list(report.warnings)
+    if isinstance(report, BackupReport):
+        if report.not_recorded:
+            texts.append(f"the result was not recorded in the repository: {report.not_recorded}")
+        texts += report.unsafe_keys
+        if report.external and report.outcome != "incomplete":
+            more = len(report.external) - _NAMED
+            names = ", ".join(report.external[:_NAMED]) + (f" and {more} more" if more > 0 else "")
+            texts.append(f"not in snapshot {report.snapshot}: {names}")
+    return [as_sentence(scrub(text)) for text in texts]
 
 
 def lasting(seconds: float | None) -> str:
@@ -184,9 +201,12 @@ def _restore(report: RestoreReport) -> str:
 def saved_copy(item: SavedCopy | None) -> str:
     if item is None:
         return "a saved copy"
+    of = f"{_time(item.time)} by the restore of snapshot {item.snapshot}"
+    if not item.database and item.files == 0:  # listed by a restore that was interrupted before it made it
+        return f"{item.name}: holds nothing, listed {of}"
     files = f"{'more than ' if item.more else ''}{count(item.files, 'files')} ({size(item.bytes)})"
     what = f"a database and {files}" if item.database else files
-    return f"{item.name}: {what}, saved {_time(item.time)} by the restore of snapshot {item.snapshot}"
+    return f"{item.name}: {what}, saved {of}"
 
 
 def _time(text: str) -> str:

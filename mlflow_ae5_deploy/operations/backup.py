@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from mlflow_ae5_deploy.ae5.models import Job, Project
-from mlflow_ae5_deploy.common.redaction import scrub
-from mlflow_ae5_deploy.common.text import as_sentence
 from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.engine.records import SnapshotRecord
 from mlflow_ae5_deploy.jobs import job_errors, runner, tasks
@@ -42,6 +40,7 @@ def run(
         backup_destination.store(context)
     job_result = runner.attempt(context, project, task, seconds=seconds)
     _record(context, job_result, accept=new_repository)
+    context.warn(_warnings(context, job_result.report))
     return job_result
 
 
@@ -59,18 +58,15 @@ def none_yet(context: Context, job_result: JobResult[Report]) -> bool:
     return listed and job_result.exit_code == ABSENT and not expected
 
 
-def warnings(context: Context, job_result: JobResult[Report]) -> list[str]:
-    """What the job warns of, another repository than before, data missing in a new snapshot, and its destination."""
-    report = job_result.report
-    reported = [as_sentence(scrub(text)) for text in report.warnings]
+def _warnings(context: Context, report: Report) -> list[str]:
+    """Another repository than before, data missing in a new snapshot, and the destination of a backup."""
     if not isinstance(report, BackupReport):
-        return reported
+        return []
     recreated = backup_repository.recreated(context) if report.repository else ""
     accept = f" {CODES['repository-replaced'].remedy}"
     missing = missing_since(report)
     findings = storage.backups(context) if report.action == "create" else ()
     return [
-        *reported,
         *([recreated + accept] if recreated else []),
         *([f"{missing}. {CODES['backup-shrunk'].remedy}"] if missing else []),
         *(f"{finding.message}. {finding.remedy}" for finding in findings if finding.severity == WARNING),

@@ -94,10 +94,6 @@ def _show_backup(reporter: Reporter, report: BackupReport, now: datetime) -> Non
             reporter.marked(mark, f"{name}  {word}")
     for item in report.incomplete:
         reporter.marked(Mark.WARNING, f"Snapshot {item.snapshot} cannot be restored: {item.what}.")
-    for warning in report.unsafe_keys:
-        reporter.marked(Mark.WARNING, warning)
-    if report.not_recorded:
-        reporter.marked(Mark.WARNING, f"The result was not recorded in the repository: {report.not_recorded}.")
     if dry:
         reporter.line("Nothing was deleted. To delete them, run the same command with --yes.")
 

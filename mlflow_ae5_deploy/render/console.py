@@ -169,6 +169,9 @@ class Reporter:
     def server_down(self, *, down: bool) -> None:
         self.progress.server_down(down=down)
 
+    def warning(self, text: str) -> None:
+        self.note(f"warning: {text}", style="yellow")
+
     def _pause(self) -> None:
         if self._progress is not None:
             self._progress.pause()

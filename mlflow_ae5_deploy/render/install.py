@@ -132,8 +132,13 @@ def error_data(error: DeployError) -> dict[str, Any]:
     }
 
 
-def run_data(verb: str, result: RunResult, installed: Installed, next_steps: list[str]) -> dict[str, Any]:
-    """JSON of `install` and `plan`. Stage outcomes: unchanged, changed, planned, declined, failed."""
+def run_data(
+    verb: str, result: RunResult, installed: Installed, next_steps: list[str], warnings: Sequence[str]
+) -> dict[str, Any]:
+    """JSON of `install` and `plan`. Stage outcomes: unchanged, changed, planned, declined, failed.
+
+    warnings: of jobs.
+    """
     return {
         "schema": SCHEMA,
         "verb": verb,
@@ -141,6 +146,7 @@ def run_data(verb: str, result: RunResult, installed: Installed, next_steps: lis
         "installation": asdict(installed),
         "client": installed.client_environment(),
         "stages": [_stage(stage) for stage in result.stages],
+        "warnings": list(warnings),
         "error": error_data(result.error) if result.error else None,
         "requests": result.requests,
         "writes": result.writes,

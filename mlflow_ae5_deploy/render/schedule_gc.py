@@ -156,8 +156,8 @@ def _quoted(value: str) -> str:
 # as JSON ----------------------------------------------------------------------------------------------------------
 
 
-def schedule_data(verb: str, result: ScheduleGcResult) -> dict[str, Any]:
-    """outcome: changed, unchanged, paused, resumed, removed, ran; or failed."""
+def schedule_data(verb: str, result: ScheduleGcResult, of_job: Sequence[str] = ()) -> dict[str, Any]:
+    """outcome: changed, unchanged, paused, resumed, removed, ran; or failed. of_job: its warnings."""
     done = result.schedule
     job = done.job if done else None
     return {
@@ -170,7 +170,7 @@ def schedule_data(verb: str, result: ScheduleGcResult) -> dict[str, Any]:
         "differences": [asdict(item) for item in result.differences],
         "pruned_runs": result.pruned,
         "run": {**run_record(result.run), "exit_code": result.run.exit_code} if result.run else None,
-        "warnings": warnings(result),
+        "warnings": [*warnings(result), *of_job],
         "error": None,
     }
 

@@ -134,7 +134,8 @@ if command == "Backup":
         name = "20261122T00000%dZ-abcdef" % (len(ids()) + 1)
         (backups / name).write_text(db.read_text() if db.exists() else "")
         end(action=action, snapshot=name, runs=3, models=2, rows=12, tables=4, artifacts=5, artifact_bytes=5000,
-            new_objects=6, new_bytes=5000, stored_bytes=2500, in_flight={"running_runs": 1}, external=[])
+            new_objects=6, new_bytes=5000, stored_bytes=2500, in_flight={"running_runs": 1},
+            external=(data / "external").read_text().split() if (data / "external").exists() else [])
     if action == "verify":
         end(action=action, snapshot=chosen(), checked_objects=6, of_objects=6, checked_bytes=5000, damaged=[])
     if action == "list" and not backups.exists():

@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 import pytest
 
 from mlflow_ae5_deploy.jobs.contract import read
-from mlflow_ae5_deploy.jobs.reports import BackupReport
+from mlflow_ae5_deploy.jobs.reports import BackupReport, SavedCopy
 from mlflow_ae5_deploy.jobs.result import JobResult
-from mlflow_ae5_deploy.jobs.text import sentence
+from mlflow_ae5_deploy.jobs.text import saved_copy, sentence, warnings
 from mlflow_ae5_deploy.render.backup import show
 from mlflow_ae5_deploy.render.console import Reporter
 
@@ -26,7 +26,6 @@ NOW = datetime(2026, 3, 1, tzinfo=UTC)
             {"action": "prune", "incomplete": [{"snapshot": "s", "what": "1 object missing"}]},
             "Snapshot s cannot be restored: 1 object missing.",
         ),
-        ({"action": "verify", "not_recorded": "no space left"}, "! The result was not recorded in the repository"),
     ],
 )
 def test_the_report_is_shown(report, message, capsys):
@@ -37,7 +36,42 @@ def test_the_report_is_shown(report, message, capsys):
     assert message in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("report", "texts"),
+    [
+        ({}, []),
+        ({"warnings": ["the disk is slow"]}, ["The disk is slow."]),
+        ({"not_recorded": "no space left"}, ["The result was not recorded in the repository: no space left."]),
+        ({"unsafe_keys": ["a key is MLflow's own"]}, ["A key is MLflow's own."]),
+        ({"snapshot": "s", "external": ["s3://a", "s3://b"]}, ["Not in snapshot s: s3://a, s3://b."]),
+        (
+            {"snapshot": "s", "external": [f"s3://{n}" for n in range(12)]},
+            ["Not in snapshot s: " + ", ".join(f"s3://{n}" for n in range(10)) + " and 2 more."],
+        ),
+        ({"outcome": "incomplete", "external": ["s3://a"]}, []),
+    ],
+    ids=["none", "reported", "not recorded", "keys", "left out", "many left out", "an error names it"],
+)
+def test_a_job_warns_of(report, texts):
+    assert warnings(read(BackupReport, {"outcome": "done", **report})) == texts
+
+
 def test_the_sentence_has_the_reason_why_no_object_was_removed():
     report = {"action": "prune", "outcome": "done", "removed": ["a"], "kept": ["b"], "guard": "no object goes"}
 
     assert sentence(read(BackupReport, report)).endswith("kept 1; no object goes")
+
+
+@pytest.mark.parametrize(
+    ("fields", "text"),
+    [
+        ({"database": True, "files": 0, "bytes": 0}, "a database and 0 files (0 bytes), saved 2026-01-03"),
+        ({"files": 1, "bytes": 5}, "1 file (5 bytes), saved 2026-01-03"),
+        ({"files": 0, "bytes": 0}, "holds nothing, listed 2026-01-03"),
+    ],
+    ids=["a database", "artifacts", "never made"],
+)
+def test_a_saved_copy_is_listed_with_what_it_holds(fields, text):
+    copy = SavedCopy(name="failed_1", snapshot="s", time="2026-01-03T00:00:00+00:00", **fields)
+
+    assert saved_copy(copy).startswith(f"failed_1: {text}")

@@ -153,6 +153,9 @@ class TestRefused:
 
         assert_error(refused, 14, "Not confirmed: 2 changes", "--yes")
         assert refused.err.count("all tokens are invalidated") == 1
+        stopped, restored = [item for item in refused.data["stages"][6]["changes"] if item["consequences"]]
+        assert (stopped["change"], restored["change"]) == ("stop_deployment", "restore_snapshot")
+        assert "changes" not in refused.data, "they are in the stage"
         assert agreed.code == 0, agreed.err
         assert data(site) == "schema-1\nbefore\n"
 
@@ -248,8 +251,10 @@ class TestReplaceAndUndo:
     def test_undo_brings_back_the_replaced_data(self, site, capsys):
         assert restore(site, capsys).code == 0
         (volume(site) / "db").write_text("schema-1\nafter\n")
+        (volume(site) / "warnings").write_text("the snapshot's rows could not be checked\n")
 
         replaced = restore(site, capsys, "--replace", "--stop-server", "--yes")
+        (volume(site) / "warnings").unlink()
         kept = data(site)
         preview = restore(site, capsys, "--undo", "--dry-run")
         assert (preview.code, data(site)) == (0, kept)
@@ -265,6 +270,8 @@ class TestReplaceAndUndo:
             "restore --undo --dry-run",
             "restore",
         ]
+        assert replaced.data["warnings"] == ["The snapshot's rows could not be checked."]
+        assert replaced.err.count("warning: The snapshot's rows could not be checked.") == 1
         assert kept == "schema-1\nbefore\n"
         assert data(site) == "schema-1\nafter\n"
         assert "would bring back kept-1" in preview.data["run"]["message"]

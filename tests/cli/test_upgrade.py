@@ -128,6 +128,31 @@ class TestForward:
         again = upgrade(site, capsys, "--yes")
         assert (again.code, again.data["outcome"]) == (0, "unchanged")
 
+    def test_what_its_jobs_warn_of_is_shown_once(self, site, capsys):
+        (volume(site) / "warnings").write_text("the rows could not be checked\n")
+        (volume(site) / "external").write_text("s3://theirs/models")
+
+        done = upgrade(site, capsys, "--yes", "--no-rehearsal")
+        (volume(site) / "warnings").unlink()
+        (volume(site) / "external").unlink()
+
+        assert done.code == 0, done.err
+        expected = [
+            "The rows could not be checked.",
+            *(f"Not in snapshot {name}: s3://theirs/models." for name in snapshots(site)[-2:]),
+        ]
+        assert [text for text in done.data["warnings"] if text in expected] == expected
+        for text in done.data["warnings"]:
+            assert done.err.count(f"warning: {text}") == 1
+
+    def test_a_refused_upgrade_names_its_changes_in_the_document(self, site, capsys):
+        refused = upgrade(site, capsys, "--no-rehearsal")
+
+        assert_error(refused, 14, "Not confirmed: upgrade project", "--yes")
+        (change,) = refused.data["changes"]
+        assert change["phrase"] in refused.data["error"]["what"]
+        assert {item["impact"] for item in change["consequences"]} >= {"downtime", "tokens", "data"}
+
     def test_what_was_paused_stays_paused_forward_and_back(self, site, capsys):
         """Also a drill that the configuration does not know."""
         owner = site.owner()
@@ -136,11 +161,14 @@ class TestForward:
             owner.post(f"jobs/{job['id']}/pause")
         before = {job["id"] for job in owner.get("jobs")}
         (volume(site) / "break-server-schema-2").touch()
+        (volume(site) / "warnings").write_text("the rows could not be checked\n")
 
         back = upgrade(site, capsys, "--yes")
+        (volume(site) / "warnings").unlink()
 
         assert_error(back, 29, "Rolled back to release first.tar.gz: data and endpoint", "verified")
         assert "the server cannot start" in back.err
+        assert back.data["warnings"].count("The rows could not be checked.") == 1
         assert "continues" not in back.err
         assert data(site) == BEFORE
         jobs = owner.get("jobs")

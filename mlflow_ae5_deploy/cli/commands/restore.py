@@ -134,5 +134,5 @@ def _rehearse(
             job_result = restore.rehearse(context, request, STAGES, prepare)
     show(reporter, job_result, context.clock.now())
     if options.json:
-        reporter.data(run_data(NAME, "dry-run", job_result))
+        reporter.data(run_data(NAME, "dry-run", job_result, warnings=context.outputs.warnings))
     return EXIT_DONE

@@ -54,7 +54,8 @@ def command(
             result = rotate(context, RotationOptions(restart, if_needed, everyone), step)
         now = context.clock.now()
         if options.json:
-            reporter.data(rotation_data(NAME, result, now))
+            document = rotation_data(NAME, result, now)
+            reporter.data(document | {"warnings": [*document["warnings"], *context.outputs.warnings]})
         show_rotation(reporter, result, now)
         if result.error is not None:
             reporter.error(result.error)

@@ -115,11 +115,12 @@ def _run(options: WriteOptions, request: GcRequest, overrides: Mapping[str, Any]
     except DeployError as error:
         if result is None or not options.json:
             raise
-        reporter.data(schedule_data(NAME, result) | {"outcome": "failed", "error": error_data(error)})
+        document = schedule_data(NAME, result, context.outputs.warnings)
+        reporter.data(document | {"outcome": "failed", "error": error_data(error)})
         reporter.error(error)
         return error.exit_code
     if options.json:
-        reporter.data(schedule_data(NAME, result))
+        reporter.data(schedule_data(NAME, result, context.outputs.warnings))
     return EXIT_DONE
 
 

@@ -54,7 +54,8 @@ def command(
         run = _upgrade_run(context, options.reporter, wait)
         document = _roll_back(run, options.reporter) if roll_back else _upgrade(run, options.reporter, given)
     if options.json:
-        options.reporter.data(document)
+        warnings = [*context.outputs.warnings, *document.get("warnings", ())]
+        options.reporter.data(document | {"warnings": warnings})
     return EXIT_DONE
 
 

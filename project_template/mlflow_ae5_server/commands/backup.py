@@ -182,7 +182,7 @@ def _verify(settings: Settings, report: Report, options: argparse.Namespace) -> 
     try:
         check.note(repository, manifest, result)
     except StorageError as error:  # full or read-only
-        warn(f"the result of this check could not be recorded: {error.message}")
+        say(f"warning: the result of this check could not be recorded: {error.message}")
         report.add(not_recorded=error.message)
     report.add(
         outcome="failed" if result.damaged_total else "done",
@@ -294,7 +294,7 @@ def _prune(settings: Settings, report: Report, options: argparse.Namespace) -> i
     for name, message in plan.lacking:
         say(f"damaged: snapshot {name}: {message}")
     if plan.unrecorded:
-        warn(f"the damage could not be recorded: {plan.unrecorded}")
+        say(f"warning: the damage could not be recorded: {plan.unrecorded}")
         report.add(not_recorded=plan.unrecorded)
     if not options.yes and (interrupted := journal.interrupted(artifacts)):
         report.add(interrupted_restore=interrupted)

@@ -64,6 +64,10 @@ def _fields(target: RestoreTarget, copy: SavedCopy) -> dict[str, Any]:
 
 
 def _line(fields: dict[str, Any]) -> str:
+    if not (fields["database"] or fields["files"]):
+        return (
+            f"{fields['name']}: holds nothing, listed {moment(fields['time'])} by the restore of {fields['snapshot']}"
+        )
     database = "a database and " if fields["database"] else ""
     more = "more than " if fields["more"] else ""
     return (

@@ -68,3 +68,18 @@ def test_a_copy_that_an_undo_may_need_is_not_deleted(home: Any, options: tuple[s
 def test_an_empty_name_does_not_start_a_restore(home: Any) -> None:
     with pytest.raises(AbsentError, match="no saved copy ''"):
         home.restore("--drop-saved", "")
+
+
+def test_a_copy_that_was_listed_and_never_made_holds_nothing_and_can_be_deleted(home: Any, capsys: Any) -> None:
+    """A restore lists a copy before it makes it, and may be killed in between."""
+    never = "failed_20260103_030405_abcdef"
+    RestoreJournalFile(open_saved_copies(home.destination)).add(SavedCopy(never, "s-2", "2026-01-03", True, False))
+
+    listed = home.restore("--list-saved")["saved_copies"][-1]
+    log = capsys.readouterr().err
+    deleted = home.restore("--drop-saved", never)
+
+    assert (listed["name"], listed["database"], listed["files"]) == (never, False, 0)
+    assert f"{never}: holds nothing, listed " in log
+    assert deleted["outcome"] == "done"
+    assert home.restore("--list-saved")["saved_copies"] == [FIELDS]

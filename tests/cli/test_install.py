@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 
 from tests.cli.bench import ACCOUNT, make_release
@@ -34,8 +36,9 @@ class TestFirstInstall:
         assert done.code == 0, done.err
         assert done.data["outcome"] == "changed"
         assert [s["number"] for s in done.data["stages"]] == list(range(1, 15))
-        platform = [call for call in bench.calls() if call["surface"] == "platform"]
-        assert len(platform) <= 48
+        platform = [(call["method"], call["path"]) for call in bench.calls() if call["surface"] == "platform"]
+        polls = sum(call == following and call[0] == "GET" for call, following in pairwise(platform))
+        assert len(platform) - polls <= 45  # how often something is awaited depends on the machine
         assert done.data["client"]["MLFLOW_TRACKING_URI"] == done.data["installation"]["url"]
 
     def test_the_platform_has_what_is_configured(self, bench):

@@ -38,6 +38,10 @@ class PlatformCache:
         """In a forecast, hide deployments and jobs of this project from now on."""
         self._hidden.add(project_id)
 
+    @property
+    def hides_projects(self) -> bool:
+        return bool(self._hidden)
+
     def is_hidden(self, project: Project) -> bool:
         """Whether a forecast takes this project for gone."""
         return project.id in self._hidden

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from mlflow_ae5_deploy.cli.options import TargetOptions
 from mlflow_ae5_deploy.common.text import with_target
-from mlflow_ae5_deploy.render.install import Installed, server_changed
+from mlflow_ae5_deploy.render.install import Installed, replaced_release, server_changed
 
 if TYPE_CHECKING:
     from mlflow_ae5_deploy.engine.context import Context
@@ -53,6 +53,11 @@ def next_steps(verb: str, options: TargetOptions, result: RunResult, *, create_a
     def command(words: str) -> str:
         return f"{name} {with_target(words, options.target)}"
 
+    if result.pending and replaced_release(result):
+        return [
+            f"{command('upgrade')}   # replace the release, with automatic rollback",
+            f"{command('install')}   # replace it without a rollback",
+        ]
     if result.pending:
         return [command(f"install{' --create-account' if create_account else ''}")]
     if not server_changed(result):

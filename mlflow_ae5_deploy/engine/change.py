@@ -36,6 +36,7 @@ class Change:
     resource: ClassVar[str]
     local: ClassVar[bool] = False  # changes files on this machine only
     consent_option: ClassVar[str] = "--yes"
+    of_project: ClassVar[bool] = False  # of something that is deleted and created again with its project
 
     reason: str  # a phrase; may be empty where there are differences
     differences: tuple[str, ...] = ()  # `setting: observed → desired`

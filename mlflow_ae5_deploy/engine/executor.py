@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from mlflow_ae5_deploy.common.errors import Conflict, DeployError
@@ -22,6 +23,7 @@ _log = logging.getLogger(__name__)
 
 OnStage = Callable[[AnyStage], None]
 OnResult = Callable[[StageResult], None]
+_FOLLOWS = "the replacement of the project requires it"  # "the": the scrubber masks other words behind `token: `
 C = TypeVar("C", bound=Change)
 
 
@@ -114,6 +116,11 @@ def run(
     return RunResult(tuple(results), failure, context.clock.monotonic() - started, requests, writes)
 
 
+def _following(change: Change) -> Change:
+    """In a plan that replaces the project. Its own reason would describe the state after the deletion."""
+    return replace(change, reason=_FOLLOWS) if change.of_project else change
+
+
 def _fit(stage: AnyStage, context: Context) -> bool:
     try:
         stage.preflight(context)
@@ -139,6 +146,8 @@ def _run_stage(stage: AnyStage, context: Context) -> tuple[StageResult, DeployEr
         if isinstance(diff, NoChange):
             return result("unchanged", diff.reason), None
         if context.options.dry:
+            if context.cached.hides_projects:
+                diff = replace(diff, changes=tuple(_following(change) for change in diff.changes))
             stage.assume(diff.changes, state, context)
             return result("planned", counted(len(diff.changes), "changes")), None
         where = f"stage {stage.number} ({stage.name})"

@@ -125,6 +125,24 @@ _ROWS = (
         "run-in-progress", WARNING, "Another run works on this installation.", "Wait until it ends, then look again."
     ),
     ProblemCode(
+        "release-differs",
+        WARNING,
+        "The installed release is not the configured one.",
+        "To keep it, set release.source. To change it, run `upgrade`, which rolls back on failure; `install` does not.",
+    ),
+    ProblemCode(
+        "job-differs",
+        WARNING,
+        "A scheduled job is not as configured.",
+        "To reset it, run `install`. To keep it, change the configuration.",
+    ),
+    ProblemCode(
+        "gc-paused",
+        WARNING,
+        "The garbage collection job is paused.",
+        "Run `schedule-gc --resume` to resume it.",
+    ),
+    ProblemCode(
         "token-not-known",
         WARNING,
         "Another machine stored the token; whether it is current is not visible from here.",

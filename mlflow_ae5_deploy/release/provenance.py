@@ -30,6 +30,7 @@ from mlflow_ae5_deploy.release.tree import PROVENANCE_FOLDER
 
 PROVENANCE_FILE = f"{PROVENANCE_FOLDER}/provenance.json"
 SCHEMA = 1
+RELEASE = "release: "  # how the difference between two releases begins
 _SHOWN = 3
 # The provenance has some hundred bytes for each of the entries that an archive may have.
 _KEPT = {PROVENANCE_FILE: 16 << 20, PROJECT_FILE: MAX_BYTES + 1}
@@ -118,7 +119,7 @@ def same_content(archive_bytes: bytes, built: BuiltArchive) -> Comparison:
     edited = _deviations(provenance, survey)
     if provenance["content_digest"] == built.content_digest and not edited:
         return Comparison(True, release, release)
-    releases = (f"release: {_short(release)} → {_short(desired)}",) if release != desired else ()
+    releases = (f"{RELEASE}{_short(release)} → {_short(desired)}",) if release != desired else ()
     lines = (*releases, *_differences(survey, built))
     reason = "" if lines else "its content is not the configured one"
     if edited:

@@ -42,6 +42,16 @@ def in_ascii(text: str) -> str:
     return text.translate(_ASCII)
 
 
+def settings_lines(section: str, inner: Sequence[str], profile: str | None) -> list[str]:
+    """The YAML lines of a section of the configuration, or of a profile in it."""
+    lines = [f"{section}:", *(f"  {line}" for line in inner)]
+    return lines if profile is None else ["profiles:", f"  {profile}:", *(f"    {line}" for line in lines)]
+
+
+def yaml_quoted(value: str) -> str:
+    return "'" + value.replace("'", "''") + "'"
+
+
 def table_lines(
     console: Console, heads: Sequence[str], rows: Sequence[Sequence[str]], right: Collection[str] = (), indent: int = 0
 ) -> list[str]:

@@ -12,6 +12,7 @@ from mlflow_ae5_deploy.engine.stage import RunResult, StageResult
 from mlflow_ae5_deploy.render.console import SCHEMA
 from mlflow_ae5_deploy.render.env import CERTIFICATE
 from mlflow_ae5_deploy.render.format import Mark
+from mlflow_ae5_deploy.resources.project import ReplaceProject
 
 if TYPE_CHECKING:
     from mlflow_ae5_deploy.render.console import Reporter
@@ -68,6 +69,9 @@ def show_run(
         reporter.marked(Mark.CHANGE if result.pending else Mark.OK, _headline(verb, result))
     for title, text in _rows(result, installed):
         reporter.hanging(f"  {title:<11} ", text)
+    if release := replaced_release(result):
+        text = f"The installed release would be replaced: {release}. To keep it, set release.source."
+        reporter.marked(Mark.WARNING, text)
     if installed.new_keys:
         reporter.marked(Mark.WARNING, "Copy the key file to a safe place, apart from the backups: it is the only copy.")
     if failed:
@@ -82,6 +86,12 @@ def show_run(
 def server_changed(result: RunResult) -> bool:
     """Whether clients need something new."""
     return any(stage.name == "deploy" and stage.outcome == "changed" for stage in result.stages)
+
+
+def replaced_release(result: RunResult) -> str:
+    """`installed → configured` where a plan replaces the release, else empty."""
+    changes = (change for stage in result.stages if stage.outcome == "planned" for change in stage.changes)
+    return next((change.release for change in changes if isinstance(change, ReplaceProject)), "")
 
 
 def _rows(result: RunResult, installed: Installed) -> Iterator[tuple[str, str]]:

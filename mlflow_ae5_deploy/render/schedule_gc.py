@@ -16,7 +16,7 @@ from mlflow_ae5_deploy.operations.schedule import ScheduleResult
 from mlflow_ae5_deploy.operations.schedule_gc import GcRequest, ScheduleDifference, ScheduleGcResult
 from mlflow_ae5_deploy.render.backup import run_record
 from mlflow_ae5_deploy.render.console import SCHEMA, Reporter
-from mlflow_ae5_deploy.render.format import Mark
+from mlflow_ae5_deploy.render.format import Mark, settings_lines, yaml_quoted
 from mlflow_ae5_deploy.resources.scheduled_job import is_paused
 
 _TIMES = 3
@@ -139,18 +139,11 @@ def to_keep(different: Sequence[ScheduleDifference], profile: str | None) -> lis
     plain = {item.setting.removeprefix("gc."): item.desired for item in different if not item.hidden}
     if not plain:
         return []
-    inner = [f"schedule: {_quoted(plain['schedule'])}"] if "schedule" in plain else []
+    inner = [f"schedule: {yaml_quoted(plain['schedule'])}"] if "schedule" in plain else []
     named = {key.removeprefix("variables."): value for key, value in plain.items() if key.startswith("variables.")}
     if named:
-        inner += ["variables:", *(f"  {name}: {_quoted(value)}" for name, value in named.items())]
-    lines = ["gc:", *(f"  {line}" for line in inner)]
-    if profile is not None:
-        lines = ["profiles:", f"  {profile}:", *(f"    {line}" for line in lines)]
-    return lines
-
-
-def _quoted(value: str) -> str:
-    return "'" + value.replace("'", "''") + "'"
+        inner += ["variables:", *(f"  {name}: {yaml_quoted(value)}" for name, value in named.items())]
+    return settings_lines("gc", inner, profile)
 
 
 # as JSON ----------------------------------------------------------------------------------------------------------

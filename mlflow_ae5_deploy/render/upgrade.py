@@ -13,7 +13,7 @@ from mlflow_ae5_deploy.operations.upgrade.apply import UpgradeResult
 from mlflow_ae5_deploy.operations.upgrade.plan import UpgradePlan, schema
 from mlflow_ae5_deploy.render.changes import shortened
 from mlflow_ae5_deploy.render.console import SCHEMA, Reporter
-from mlflow_ae5_deploy.render.format import Mark
+from mlflow_ae5_deploy.render.format import Mark, settings_lines, yaml_quoted
 
 
 def show_changes(reporter: Reporter, planned: UpgradePlan) -> None:
@@ -46,6 +46,17 @@ def show_upgraded(reporter: Reporter, done: UpgradeResult, release: str, program
     reporter.line("To return to the previous release and data", style="bold")
     words = ["restore", "--snapshot", done.snapshot, "--release", done.kept_archive, "--replace", "--stop-server"]
     reporter.line(f"  {program} {reporter.command(shlex.join(words))}")
+
+
+def show_not_configured(reporter: Reporter, installed: str, configured: str, profile: str | None) -> None:
+    """Of the setting release.source: the value of the installed release, and the configured one."""
+    reporter.line()
+    text = "Differs from your configuration; the next install without --release will revert it:"
+    reporter.hanging(f"{Mark.WARNING.sign} ", text, Mark.WARNING.style)
+    reporter.hanging("  ", f"release.source: {configured} → {installed}")
+    reporter.line("To keep it, add this to the configuration:")
+    for line in settings_lines("release", [f"source: {yaml_quoted(installed)}"], profile):
+        reporter.line(f"  {line}")
 
 
 def upgrade_data(

@@ -42,7 +42,7 @@ TOKENS = Consequence(
 
 
 class StartDeployment(Change):
-    verb, resource = "start", "deployment"
+    verb, resource, of_project = "start", "deployment", True
 
 
 class RestartDeployment(Change):

@@ -13,6 +13,7 @@ from mlflow_ae5_deploy.common.files import write_private
 from mlflow_ae5_deploy.engine.change import Change, Consequence, Impact
 from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.jobs import one_off, other_machines
+from mlflow_ae5_deploy.release.provenance import RELEASE
 from mlflow_ae5_deploy.resources import scheduled_job
 from mlflow_ae5_deploy.resources.deployment import DOWN, STOPPED, TOKENS, stop
 from mlflow_ae5_deploy.resources.job_specs import scheduled_jobs
@@ -49,6 +50,11 @@ class ReplaceProject(Change):
         names = ", ".join(line.partition(": ")[0] for line in self.differences)
         why = "; ".join(text for text in (self.reason, names and f"differs in {names}") if text)
         return super().record() | {"reason": why}
+
+    @property
+    def release(self) -> str:
+        """`installed → configured`; empty where the release stays."""
+        return next((line.removeprefix(RELEASE) for line in self.differences if line.startswith(RELEASE)), "")
 
 
 @dataclass(frozen=True, kw_only=True)

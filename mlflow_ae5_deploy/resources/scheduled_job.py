@@ -52,6 +52,7 @@ class CreateJob(JobChange):
     """schedule: for people."""
 
     verb = "create"
+    of_project = True
     schedule: str = ""
 
     @property
@@ -151,10 +152,14 @@ def diff(state: ScheduledJobState) -> Diff:
         changes.append(PauseJob(name=keep.name, id=keep.id, purpose=purpose, reason=reason))
     warnings: tuple[str, ...] = ()
     if stays_paused or (keep is not None and is_paused(keep)):
-        warnings = (f"The {purpose} job is paused: no {purpose} runs until somebody resumes it.",)
+        warnings = (paused_words(purpose),)
     if changes:
         return Changes(tuple(changes), warnings)
     return NoChange(f"{purpose} {state.schedule}", warnings)
+
+
+def paused_words(purpose: str) -> str:
+    return f"The {purpose} job is paused: no {purpose} runs until somebody resumes it."
 
 
 def check(state: ScheduledJobState, context: Context) -> None:

@@ -34,7 +34,7 @@ class SharingChange(Change):
 
 
 class ShareWith(SharingChange):
-    verb = "share with"
+    verb, of_project = "share with", True
 
 
 class StopSharing(SharingChange):

@@ -19,7 +19,7 @@ TOKEN = "MLFLOW_TRACKING_TOKEN"  # noqa: S105 - the name of a secret, not its va
 class IssueToken(Change):
     """id: of the deployment, which a token is for; empty while there is none."""
 
-    verb, resource = "issue", "a token"
+    verb, resource, of_project = "issue", "a token", True
 
     @property
     def target(self) -> str:
@@ -29,7 +29,7 @@ class IssueToken(Change):
 class StoreToken(Change):
     """name: of the account."""
 
-    verb, resource = "store", "the token"
+    verb, resource, of_project = "store", "the token", True
 
     @property
     def target(self) -> str:

@@ -153,6 +153,31 @@ class TestForward:
         assert change["phrase"] in refused.data["error"]["what"]
         assert {item["impact"] for item in change["consequences"]} >= {"downtime", "tokens", "data"}
 
+    def test_a_release_that_is_not_configured_is_told_until_install_reverts_it(self, site, capsys):
+        assert upgrade(site, capsys, "--yes").code == 0
+
+        text = site.run(capsys, "upgrade", "--sandbox", "--release", str(site.second)).out
+        seen = site.run(capsys, "status", "--sandbox", "--json").data
+        kept = site.run(capsys, "status", "--sandbox", "--json", "--release", str(site.second)).data
+        plan = site.run(capsys, "plan", "--sandbox")
+
+        words = " ".join(text.split())
+        assert (
+            f"the next install without --release will revert it: release.source: bundled → {site.second} To keep it"
+            in words
+        )
+        assert f"  release:\n    source: '{site.second}'\n" in text
+        (problem,) = [problem for problem in seen["problems"] if problem["code"] == "release-differs"]
+        assert (problem["severity"], "second.tar.gz → bundled" in problem["message"]) == ("warning", True)
+        assert [row["name"] for row in seen["drift"]] == ["upload"]  # nothing else differs now
+        assert "release-differs" not in {problem["code"] for problem in kept["problems"]}
+        assert "The installed release would be replaced: second.tar.gz → bundled" in " ".join(plan.out.split())
+        assert "upgrade --sandbox   # replace the release, with automatic rollback" in plan.out
+        assert "start deployment dev.mlflow.tracking.server: the replacement of the project requires it" in plan.out
+        assert "issue a token: the replacement of the project requires it" in plan.out
+        for false in ("not running", "it does not exist", "no valid one stored", "not shared yet"):
+            assert false not in plan.out
+
     def test_what_was_paused_stays_paused_forward_and_back(self, site, capsys):
         """Also a drill that the configuration does not know."""
         owner = site.owner()

@@ -16,7 +16,7 @@ from mlflow_ae5_deploy.common.redaction import scrub
 from mlflow_ae5_deploy.engine.records import Outcome, SnapshotRecord, StoredToken
 from mlflow_ae5_deploy.engine.stage import Changes, NoChange
 from mlflow_ae5_deploy.jobs.latest_outcomes import BACKUP, CHECK, DRILL, PRUNE, REPOSITORY
-from mlflow_ae5_deploy.operations.health_problem import CODES, ERROR
+from mlflow_ae5_deploy.operations.health_problem import CODES, ERROR, WARNING
 from mlflow_ae5_deploy.operations.missed import Missed, missed
 from mlflow_ae5_deploy.operations.status.drift import (
     DIFFERS,
@@ -27,7 +27,7 @@ from mlflow_ae5_deploy.operations.status.drift import (
     drift_of,
 )
 from mlflow_ae5_deploy.operations.status.observe import in_order, read_version
-from mlflow_ae5_deploy.operations.status.problems import errors, problems, warnings
+from mlflow_ae5_deploy.operations.status.problems import drift_problems, errors, problems, warnings
 from mlflow_ae5_deploy.operations.status.state import (
     GcStatus,
     InstallationState,
@@ -39,8 +39,9 @@ from mlflow_ae5_deploy.operations.status_backups import BackupStatus, observe_ba
 from mlflow_ae5_deploy.release.provenance import BuildRecord
 from mlflow_ae5_deploy.resources.deployment import StartDeployment
 from mlflow_ae5_deploy.resources.interrupted import InterruptedRestore
-from mlflow_ae5_deploy.resources.project import CompareProject
+from mlflow_ae5_deploy.resources.project import CompareProject, ReplaceProject
 from mlflow_ae5_deploy.resources.release import BuildArchive, DownloadRelease
+from mlflow_ae5_deploy.resources.scheduled_job import DeleteJob, paused_words
 from mlflow_ae5_deploy.resources.secrets import SecretState, SetSecrets, setting
 from mlflow_ae5_deploy.resources.sharing import ShareWith
 from mlflow_ae5_deploy.resources.token import IssueToken, StoreToken
@@ -73,6 +74,12 @@ WELL = InstallationState(
     desired_shared=(("group", "everyone"),),
     backups=BackupStatus(SnapshotRecord("S1", NOW - HOUR), "0 2 * * *"),
 )
+
+OTHER = ReplaceProject(name="p", id="a0-1", reason="", differences=("release: 0.1.1 → bundled 0.1.0", "package x"))
+EDITED_JOB = DeleteJob(
+    name="gc", id="j1", purpose="garbage collection", reason="", differences=("schedule: 0 0 1 1 * → 30 3 * * *",)
+)
+PAUSED = paused_words("garbage collection")
 
 
 def stored(**changes):
@@ -328,10 +335,41 @@ def test_warnings(case, changes, message):
 
 def test_every_code_is_that_of_a_case_with_its_severity():
     cases = [changes for _, changes, _ in (*PROBLEMS, *WARNINGS)]
-    drift = [StageDrift(1, "x", SAME, "", (), ("look out",))]
+    drift = [
+        StageDrift(1, "x", SAME, "", (), ("look out", PAUSED)),
+        StageDrift(6, "y", DIFFERS, "", (OTHER, EDITED_JOB)),
+    ]
     found = [problem for changes in cases for problem in problems(replace(WELL, **changes), drift, NOW)]
     assert {problem.code for problem in found} == set(CODES)
     assert all(problem.remedy for problem in found)
+
+
+@pytest.mark.parametrize(
+    ("change", "code", "words"),
+    [
+        (OTHER, "release-differs", ("0.1.1 → bundled 0.1.0", "release.source", "`upgrade`")),
+        (replace(OTHER, differences=("package boto3: 1.2 → 1.3",)), None, ()),
+        (EDITED_JOB, "job-differs", ("schedule: 0 0 1 1 * → 30 3 * * *", "`schedule-gc`")),
+        (replace(EDITED_JOB, purpose="backup"), "job-differs", ("The backup job", "`install`")),
+        (replace(EDITED_JOB, differences=(), reason="a duplicate"), None, ()),
+    ],
+)
+def test_drift_that_the_next_install_would_revert_is_a_warning(change, code, words):
+    found = drift_problems([StageDrift(6, "x", DIFFERS, "", (change,))])
+    assert [(problem.code, problem.severity) for problem in found] == ([(code, WARNING)] if code else [])
+    assert all(word in f"{found[0].message} {found[0].remedy}" for word in words)
+
+
+def test_a_paused_collection_is_resumed_by_its_own_verb():
+    (problem,) = warnings(WELL, [StageDrift(14, "gc-schedule", SAME, "", (), (PAUSED,))], NOW)
+    assert (problem.code, "`schedule-gc --resume`" in problem.remedy) == ("gc-paused", True)
+
+
+@pytest.mark.parametrize(("changes", "reset"), [((), False), ((EDITED_JOB,), True)])
+def test_a_failed_collection_of_a_job_that_is_not_as_configured_is_reset_first(changes, reset):
+    (problem, *_) = problems(replace(WELL, **collected(last=BROKEN)), [StageDrift(14, "x", DIFFERS, "", changes)], NOW)
+    assert problem.code == "gc-failed"
+    assert ("Run `schedule-gc`, which resets" in problem.remedy) is reset
 
 
 def test_equal_warnings_of_stages_are_reported_once():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -53,10 +54,25 @@ def command(
     with writing(options, NAME + mode) as context:
         run = _upgrade_run(context, options.reporter, wait)
         document = _roll_back(run, options.reporter) if roll_back else _upgrade(run, options.reporter, given)
+        if document["outcome"] in ("upgraded", "unchanged"):
+            _compare_release(options, context)
     if options.json:
         warnings = [*context.outputs.warnings, *document.get("warnings", ())]
         options.reporter.data(document | {"warnings": warnings})
     return EXIT_DONE
+
+
+def _compare_release(options: ReleaseWriteOptions, context: Context) -> None:
+    """The next `install` takes the configured release, not the one of --release."""
+    from mlflow_ae5_deploy.cli.context import load_settings
+    from mlflow_ae5_deploy.render.upgrade import show_not_configured
+
+    if options.release is None:
+        return
+    configured = load_settings(replace(options, release=None)).settings.release.source
+    installed = context.settings.release.source
+    if configured != installed:
+        show_not_configured(options.reporter, installed, configured, options.profile)
 
 
 def _roll_back(run: UpgradeRun, reporter: Reporter) -> dict[str, Any]:

@@ -1,7 +1,7 @@
-"""Drift from the configuration: what each stage would change, with nothing done.
+"""Drift from the configuration: what each stage would change as things are now, with nothing done.
 
 An install stops at the first error, because later stages build on earlier ones; this goes on, because `status` shows
-all of it.
+all of it. And it assumes no change of an earlier stage, as a plan does: what follows from one does not differ now.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from mlflow_ae5_deploy.common.errors import DeployError
 from mlflow_ae5_deploy.engine.change import Change
 from mlflow_ae5_deploy.engine.context import Context
-from mlflow_ae5_deploy.engine.stage import AnyStage, Diff, NoChange, compare
+from mlflow_ae5_deploy.engine.stage import AnyStage, Diff, NoChange
 
 SAME, DIFFERS, UNKNOWN = "same", "differs", "unknown"
 SIGN_IN = 3  # up to this stage an error means that nothing can be observed at all
@@ -36,13 +36,14 @@ def compare_stages(stages: Sequence[AnyStage], context: Context) -> list[StageDr
     drift: list[StageDrift] = []
     for stage in stages:
         try:
-            _, diff = compare(stage, context)
+            state = stage.observe(context)
+            stage.check(state, context)
         except DeployError as error:
             if stage.number <= SIGN_IN:
                 raise
             drift.append(StageDrift(stage.number, stage.name, UNKNOWN, error.what))
             continue
-        drift.append(drift_of(stage.number, stage.name, diff))
+        drift.append(drift_of(stage.number, stage.name, stage.diff(state)))
     return drift
 
 

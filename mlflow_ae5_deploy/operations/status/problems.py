@@ -1,13 +1,14 @@
 """What is wrong with an installation. Pure.
 
 Healthy means: the server and its database are reachable by those it is shared with; consumers and garbage collection
-have the secrets they need; the last collection, backup, check of a snapshot and drill succeeded. Drift is no problem: a
-changed setting that is not installed yet does not make a server unhealthy.
+have the secrets they need; the last collection, backup, check of a snapshot and drill succeeded. Drift is no error: a
+changed setting that is not installed yet does not make a server unhealthy. Another release or job than configured is a
+warning, because the next `install` replaces it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 from mlflow_ae5_deploy.common.durations import moment
@@ -18,26 +19,35 @@ from mlflow_ae5_deploy.operations import missed, status_backups
 from mlflow_ae5_deploy.operations.health_problem import HealthProblem
 from mlflow_ae5_deploy.operations.status.drift import StageDrift
 from mlflow_ae5_deploy.operations.status.state import GcStatus, InstallationState, LastRun
-from mlflow_ae5_deploy.resources import token_expiry
+from mlflow_ae5_deploy.resources import scheduled_job, token_expiry
+from mlflow_ae5_deploy.resources.project import ReplaceProject
+from mlflow_ae5_deploy.resources.scheduled_job import DeleteJob
+
+_GC = "garbage collection"
+_RESET_GC = (
+    "Read its log with `logs --run latest`. Run `schedule-gc`, which resets the job to your configuration, then "
+    "`schedule-gc --run-now`."
+)
 
 # Verbs whose run is itself the unfinished operation, or finishes it: an upgrade or a restore; a restart or a rotation.
 _REPLACE_DATA = frozenset({"restore", "uninstall", "upgrade"})
 _REPLACE_SERVER = _REPLACE_DATA | {"install", "rotate-token"}
 
 
-def problems(state: InstallationState, drift: Iterable[StageDrift], now: datetime) -> list[HealthProblem]:
+def problems(state: InstallationState, drift: Sequence[StageDrift], now: datetime) -> list[HealthProblem]:
     """Errors first, then warnings."""
-    return [*errors(state, now), *warnings(state, drift, now)]
+    return [*errors(state, now, drift), *warnings(state, drift, now)]
 
 
-def errors(state: InstallationState, now: datetime) -> list[HealthProblem]:
+def errors(state: InstallationState, now: datetime, drift: Sequence[StageDrift] = ()) -> list[HealthProblem]:
     """None means healthy."""
     if state.interrupted_upgrade:
         return [_interrupted_upgrade(state), *(server_problems(state) if state.project else [])]
     if state.project is None:
         why = "the account has no such project" if state.account_exists else "the account does not exist"
         return [HealthProblem("not-installed", f"Nothing is installed: {why}.")]
-    found = server_problems(state) + token_problems(state, now) + gc_problems(state.gc)
+    found = server_problems(state) + token_problems(state, now)
+    found += gc_problems(state.gc, differs=any(change.purpose == _GC for change in _other_jobs(drift)))
     if state.interrupted_restore is not None and state.unfinished.verb not in _REPLACE_DATA:
         restore = state.interrupted_restore
         found.insert(0, HealthProblem("restore-interrupted", restore.message, restore.remedy))
@@ -52,13 +62,16 @@ def errors(state: InstallationState, now: datetime) -> list[HealthProblem]:
     return found
 
 
-def warnings(state: InstallationState, drift: Iterable[StageDrift], now: datetime) -> list[HealthProblem]:
+def warnings(state: InstallationState, drift: Sequence[StageDrift], now: datetime) -> list[HealthProblem]:
     """What an administrator should know of an installation, healthy or not."""
-    found = [HealthProblem("configuration", text) for stage in drift for text in stage.warnings]
+    paused = scheduled_job.paused_words(_GC)
+    texts = [text for stage in drift for text in stage.warnings]
+    found = [HealthProblem("gc-paused" if text == paused else "configuration", text) for text in texts]
     if state.unfinished.running:
         found.append(HealthProblem("run-in-progress", f"Another run is in progress: {state.unfinished.running}."))
     if state.project is None:
         return found
+    found += drift_problems(drift)
     found += unverified_tokens(state)
     last = state.gc.last
     if last is not None and state.gc.outdated:
@@ -75,6 +88,26 @@ def warnings(state: InstallationState, drift: Iterable[StageDrift], now: datetim
         text = f"The project's files were changed after the upload: {', '.join(state.build.edited[:3])}."
         found.append(HealthProblem("project-edited", text))
     return list(dict.fromkeys(found))
+
+
+def drift_problems(drift: Sequence[StageDrift]) -> list[HealthProblem]:
+    """Differences from the configuration that the next `install` reverts at a cost."""
+    found = []
+    for change in (change for stage in drift for change in stage.changes):
+        if isinstance(change, ReplaceProject) and change.release:
+            text = f"The installed release is not the configured one; `install` would replace it: {change.release}."
+            found.append(HealthProblem("release-differs", text))
+    for job in _other_jobs(drift):
+        text = f"The {job.purpose} job differs from your configuration: {'; '.join(job.differences)}."
+        remedy = "To reset it, run `schedule-gc`. To keep it, change the settings `gc`." if job.purpose == _GC else ""
+        found.append(HealthProblem("job-differs", text, remedy))
+    return found
+
+
+def _other_jobs(drift: Iterable[StageDrift]) -> list[DeleteJob]:
+    """Scheduled jobs that are not as configured."""
+    changes = (change for stage in drift for change in stage.changes)
+    return [change for change in changes if isinstance(change, DeleteJob) and change.differences]
 
 
 def _missed(gc: GcStatus) -> list[missed.Missed]:
@@ -179,7 +212,8 @@ def unfinished_problems(state: InstallationState, now: datetime) -> list[HealthP
     return [HealthProblem("rotation-interrupted", f"A token rotation has not finished: {reason}.")]
 
 
-def gc_problems(gc: GcStatus) -> list[HealthProblem]:
+def gc_problems(gc: GcStatus, *, differs: bool = False) -> list[HealthProblem]:
+    """differs: the job is not as configured, which may be why it fails."""
     if gc.jobs == 0:
         return [HealthProblem("gc-missing", "There is no garbage collection job.")]
     found = []
@@ -189,7 +223,7 @@ def gc_problems(gc: GcStatus) -> list[HealthProblem]:
     last = gc.last
     if last is not None and last.passed is False and not gc.outdated:
         text = f"The last garbage collection {_failure(last)}: {last.message or last.state}."
-        found.append(HealthProblem("gc-failed", text))
+        found.append(HealthProblem("gc-failed", text, _RESET_GC if differs else ""))
     return found
 
 

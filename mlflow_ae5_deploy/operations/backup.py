@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from mlflow_ae5_deploy.ae5.models import Job, Project
+from mlflow_ae5_deploy.common.text import whole_commands
 from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.engine.records import SnapshotRecord
 from mlflow_ae5_deploy.jobs import job_errors, runner, tasks
@@ -63,13 +64,17 @@ def _warnings(context: Context, report: Report) -> list[str]:
     if not isinstance(report, BackupReport):
         return []
     recreated = backup_repository.recreated(context) if report.repository else ""
-    accept = f" {CODES['repository-replaced'].remedy}"
+    accept = f" {whole_commands(CODES['repository-replaced'].remedy)}"
     missing = missing_since(report)
     findings = storage.backups(context) if report.action == "create" else ()
     return [
         *([recreated + accept] if recreated else []),
-        *([f"{missing}. {CODES['backup-shrunk'].remedy}"] if missing else []),
-        *(f"{finding.message}. {finding.remedy}" for finding in findings if finding.severity == WARNING),
+        *([f"{missing}. {whole_commands(CODES['backup-shrunk'].remedy)}"] if missing else []),
+        *(
+            f"{finding.message}. {whole_commands(finding.remedy)}"
+            for finding in findings
+            if finding.severity == WARNING
+        ),
     ]
 
 

@@ -122,11 +122,11 @@ def test_without_a_verb_the_page_is_an_error(capsys):
 
 
 SUGGESTIONS = [
-    (["instal"], "There is no verb 'instal'.", "Did you mean `install`?"),
-    (["Status"], "There is no verb 'Status'.", "Did you mean `status`?"),
+    (["instal"], "There is no verb 'instal'.", "Did you mean `mlflow-ae5-deploy install`?"),
+    (["Status"], "There is no verb 'Status'.", "Did you mean `mlflow-ae5-deploy status`?"),
     (["xyzzy"], "There is no verb 'xyzzy'.", "See `mlflow-ae5-deploy --help`."),
     (["sandbox", "stat"], "`sandbox` has no verb 'stat'.", "Did you mean `sandbox status`?"),
-    (["backup", "lst"], "`backup` has no verb 'lst'.", "Did you mean `backup list`?"),
+    (["backup", "lst"], "`backup` has no verb 'lst'.", "Did you mean `mlflow-ae5-deploy backup list`?"),
     (["backup", "--dry-run"], "`backup` has no option --dry-run.", "See `mlflow-ae5-deploy backup --help`."),
     (
         ["backup", "verify", "--snapshto", "x"],

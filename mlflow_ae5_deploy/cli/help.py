@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from mlflow_ae5_deploy.cli.usage import least_value, unknown_verb
+from mlflow_ae5_deploy.cli.usage import least_value, name_a_snapshot, unknown_verb
 from mlflow_ae5_deploy.common.errors import Usage
 
 if TYPE_CHECKING:
@@ -67,6 +67,9 @@ class VerbGroup(TyperGroup):
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         if args[0] not in self.commands and not ctx.resilient_parsing:
+            implied = self.commands.get(self.default)
+            if implied is not None and any("--snapshot" in param.opts for param in implied.params):
+                raise Usage(f"Unexpected argument: {args[0]}.", remedy=name_a_snapshot(ctx.command_path, args[0]))
             verb = ctx.command_path.partition(" ")[2]
             raise unknown_verb(verb, args[0], self.commands, f"{ctx.command_path} --help")
         return super().resolve_command(ctx, args)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+import shlex
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -11,6 +12,8 @@ from typer.exceptions import TyperException
 
 from mlflow_ae5_deploy.common.errors import Usage
 
+# Options that other tools have for what is an argument here.
+_NAMES_OF_ARGUMENTS = frozenset({"--output", "--out", "--file", "--folder", "--dir", "--path", "--cron", "-o"})
 _EXTRA = re.compile(r"Got unexpected extra argument\(s\) \((.*)\)", re.DOTALL)
 
 
@@ -33,7 +36,8 @@ def checked_choice(value: str, option: str, values: Sequence[str]) -> str:
     """Raises Usage for another value than these."""
     if value not in values:
         taken = " or ".join(filter(None, (", ".join(values[:-1]), values[-1])))
-        raise Usage(f"{option} takes {taken}, not {value!r}.", where=option, remedy=did_you_mean(value, values))
+        remedy = did_you_mean(value, values) or f"Use one of these values, such as `{option} {values[0]}`."
+        raise Usage(f"{option} takes {taken}, not {value!r}.", where=option, remedy=remedy)
     return value
 
 
@@ -50,19 +54,19 @@ def _problem(error: TyperException, verb: str) -> tuple[str, str]:
     option, param = getattr(error, "option_name", ""), getattr(error, "param", None)
     if message.startswith("No such option"):
         what, remedy = _unknown_option(option, getattr(error, "possibilities", None) or (), verb, siblings)
-        if not remedy and context is not None and hasattr(context.command, "commands"):
-            remedy = f"Options come after the verb: `{context.command_path} VERB {option}`."
-        return what, remedy
+        return what, remedy or (_position_of(option, context) if context is not None else "")
     if option:
         return f"{option} {'needs a value' if 'requires' in message else 'takes no value'}.", ""
     if param is not None and param.param_type_name == "option":
-        return _wrong_number(param), ""
+        return _wrong_number(param, error), ""
     if extra := _EXTRA.match(message):
         first = extra[1].split(" ")[0]
         if first in siblings and context is not None:
             return f"{first!r} must come before the options.", f"Run `{context.parent.command_path} {first}`."
         if context is not None and any(param.metavar == "CRON" for param in context.command.params):
             return f"Unexpected argument: {extra[1]}.", "Put the schedule in quotes, such as '30 2 * * *'."
+        if context is not None and any("--snapshot" in param.opts for param in context.command.params):
+            return f"Unexpected argument: {extra[1]}.", name_a_snapshot(context.command_path, first)
         return f"Unexpected argument: {extra[1]}.", did_you_mean(first, siblings)
     return message, ""
 
@@ -79,11 +83,33 @@ def _unknown_option(option: str, near: Iterable[str], verb: str, siblings: dict[
     return f"{whose} has no option {option}.", did_you_mean(option, near)
 
 
-def _wrong_number(param: Any) -> str:
+def name_a_snapshot(verb: str, word: str) -> str:
+    """For a word behind a verb that has --snapshot."""
+    return f"To name a snapshot: `{verb} --snapshot {shlex.quote(word)}`."
+
+
+def _position_of(option: str, context: Any) -> str:
+    """Where an option belongs that this verb does not have, as far as that is known."""
+    command, verb = context.command, context.command_path
+    verbs = getattr(command, "commands", {})
+    if verbs and (context.parent is None or any(option in p.opts for own in verbs.values() for p in own.params)):
+        return f"Options come after the verb: `{verb} VERB {option}`."
+    if len(verbs) == 1:
+        ((name, command),) = verbs.items()
+        verb = f"{verb} {name}"
+    arguments = [param.metavar for param in command.params if param.param_type_name == "argument"]
+    if option in _NAMES_OF_ARGUMENTS and arguments:
+        return f"It is an argument: `{verb} {arguments[0]}`."
+    return ""
+
+
+def _wrong_number(param: Any, error: TyperException) -> str:
     """Of an option that takes a number, as all that typer itself checks."""
     number = "a whole number" if isinstance(param.default, int) or param.metavar == "N" else "a number"
     least = least_value(param)
-    return f"{param.opts[0]} takes {number}{'' if least is None else f' of at least {least:g}'}."
+    cause: list[Any] = getattr(error.__cause__, "errors", list)()  # pydantic's; older versions of typer have none
+    given = f", not {str(cause[0]['input'])[:80]!r}" if cause else ""
+    return f"{param.opts[0]} takes {number}{'' if least is None else f' of at least {least:g}'}{given}."
 
 
 def least_value(param: Any) -> float | None:

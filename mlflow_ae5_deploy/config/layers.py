@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_origin
 
-from mlflow_ae5_deploy.config.problems import Problem, model_in
+from mlflow_ae5_deploy.config.problems import COMMAND_LINE, Problem, model_in
 from mlflow_ae5_deploy.config.settings import Settings
 
 SettingPath = tuple[Any, ...]
@@ -43,7 +43,7 @@ class Merged:
         if layer is None or problem.origin:
             return problem
         if layer.label == "flag":
-            return Problem(problem.path, problem.message, "command line")
+            return Problem(problem.path, problem.message, COMMAND_LINE)
         if layer.label.startswith("environment "):
             return Problem(problem.path, problem.message, layer.label)
         path = (*layer.prefix, *problem.path)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, get_args
 
@@ -14,6 +14,7 @@ from mlflow_ae5_deploy.common.redaction import scrub
 from mlflow_ae5_deploy.config.settings import Settings
 
 Path = tuple[str | int, ...]
+COMMAND_LINE, ENVIRONMENT = "command line", "environment "  # origins; of a variable, its name follows
 
 _WORDS: Mapping[str, str] = {
     "string_type": "must be text; put it in quotes",
@@ -113,9 +114,19 @@ def _all_keys() -> list[str]:
 
 def refusal(problems: Iterable[Problem], *, where: str, describe: Callable[[Problem], str] = str) -> Configuration:
     """One error for all problems: a single sentence, or a list."""
-    lines = list(dict.fromkeys(describe(problem) for problem in problems))
-    remedy = "Run `mlflow-ae5-deploy init FILE` for a file with every setting and its meaning."
+    found = list(problems)
+    lines = list(dict.fromkeys(describe(problem) for problem in found))
+    remedy = _remedy({problem.origin for problem in found})
     if len(lines) == 1:
-        return Configuration(lines[0], where=where, remedy=remedy)
+        return Configuration(lines[0] if lines[0].endswith((".", "?")) else f"{lines[0]}.", where=where, remedy=remedy)
     listed = "\n".join(f"- {line}" for line in lines)
     return Configuration(f"The configuration has {len(lines)} problems.", where=where, remedy=remedy, detail=listed)
+
+
+def _remedy(origins: Collection[str]) -> str:
+    if origins == {COMMAND_LINE}:
+        return "Correct it on the command line, then run this again."
+    variables = [origin.removeprefix(ENVIRONMENT) for origin in origins if origin.startswith(ENVIRONMENT)]
+    if len(variables) == len(origins) == 1:
+        return f"Correct {variables[0]} in the environment, or unset it."
+    return "Run `mlflow-ae5-deploy init FILE` for a file with every setting and its meaning."

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
@@ -59,7 +60,7 @@ class Fetcher:
             raise Configuration(
                 "The release is a folder; an archive is needed.",
                 where=str(path),
-                remedy="Pack it (tar czf release.tar.gz <folder>), or use it as slipstream.overlay.",
+                remedy=_archive_in(path),
             )
         if not path.exists():
             raise Configuration(
@@ -223,6 +224,17 @@ def _checksum(text: str | None) -> str | None:
             f"{text[:80]!r} is not a SHA-256.", where="release checksum", remedy="It has 64 hexadecimal digits."
         )
     return digest
+
+
+def _archive_in(folder: Path) -> str:
+    """What to do about a folder that is given for a release."""
+    try:
+        versions = in_folder(folder)
+    except Configuration:
+        versions = []
+    if versions:
+        return f"It holds archives: use `--release {shlex.quote(str(folder / asset_name(versions[-1])))}`."
+    return "Pack it (tar czf release.tar.gz <folder>), or use it as slipstream.overlay."
 
 
 def _archive_digest(path: Path, shown: str | None = None) -> str:

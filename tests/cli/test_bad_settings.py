@@ -111,3 +111,22 @@ def test_a_reference_that_leads_nowhere_is_named(bench, capsys):
     )
 
     assert_error(refused, 3, "NOT_SET_ANYWHERE", "password of dev-user", "is not set", "file:PATH")
+
+
+@pytest.mark.parametrize(
+    ("words", "variable", "remedy"),
+    [
+        (["--hostname", "ae5:99999"], "", "Correct it on the command line"),
+        (["--hostname", "ae5.example.com", "--username", "a b"], "", "Correct it on the command line"),
+        ([], "a:b:c", "Correct AE5_HOSTNAME in the environment, or unset it."),
+    ],
+)
+def test_the_remedy_fits_to_where_the_value_was_given(bench, capsys, monkeypatch, words, variable, remedy):
+    if variable:
+        monkeypatch.setenv("AE5_HOSTNAME", variable)
+
+    refused = bench.run(capsys, "plan", *words)
+
+    assert_error(refused, 3, remedy)
+    assert refused.err.strip().splitlines()[0].endswith(".")
+    assert "init" not in refused.err

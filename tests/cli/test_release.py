@@ -17,6 +17,7 @@ import pytest
 
 from mlflow_ae5_deploy.cli.main import main
 from mlflow_ae5_deploy.common.clock import ManualClock
+from mlflow_ae5_deploy.common.errors import Configuration
 from mlflow_ae5_deploy.release.bundled import bundled_version
 from mlflow_ae5_deploy.release.models import FetchSettings
 from mlflow_ae5_deploy.release.source import obtain
@@ -43,6 +44,24 @@ def test_the_folder_is_a_mirror_of_the_bundled_release(tmp_path: Path, capsys: p
     for source in (bundled_version(), "latest"):
         release = obtain(source, settings, clock=ManualClock())
         assert (release.version, release.sha256) == (bundled_version(), digest)
+
+
+@pytest.mark.parametrize(
+    ("exported", "remedy"), [(True, f"use `--release {{folder}}/{NAME}`."), (False, "Pack it (tar")]
+)
+def test_a_folder_that_is_given_for_a_release_leads_to_the_archive_in_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], exported: bool, remedy: str
+) -> None:
+    if exported:
+        export(capsys, tmp_path / "mirror")
+    else:
+        (tmp_path / "mirror").mkdir()
+
+    with pytest.raises(Configuration) as refused:
+        obtain(str(tmp_path / "mirror"), FetchSettings(cache_dir=tmp_path / "cache"), clock=ManualClock())
+
+    assert refused.value.what == "The release is a folder; an archive is needed."
+    assert remedy.format(folder=tmp_path / "mirror") in refused.value.remedy
 
 
 @pytest.mark.skipif(shutil.which("sha256sum") is None, reason="there is no sha256sum")

@@ -108,5 +108,5 @@ class TestDocuments:
         shown = bench.run(capsys, *argv)
 
         assert shown.code == 2
-        assert f"do this  See {remedy}." in shown.err
+        assert f"See {remedy}." in shown.err
         assert_no_accident(shown)

@@ -8,10 +8,11 @@ from datetime import datetime, tzinfo
 from typing import Any
 
 from mlflow_ae5_deploy.common.cron import Schedule, parse_cron
-from mlflow_ae5_deploy.common.durations import moment
+from mlflow_ae5_deploy.common.durations import moment, parse_ttl
+from mlflow_ae5_deploy.common.errors import Configuration
 from mlflow_ae5_deploy.common.redaction import MASK
 from mlflow_ae5_deploy.common.text import as_sentence, counted
-from mlflow_ae5_deploy.jobs.contract import GC_DRY_RUN
+from mlflow_ae5_deploy.jobs.contract import GC_DRY_RUN, GC_TTL
 from mlflow_ae5_deploy.operations.schedule import ScheduleResult
 from mlflow_ae5_deploy.operations.schedule_gc import GcRequest, ScheduleDifference, ScheduleGcResult
 from mlflow_ae5_deploy.render.backup import run_record
@@ -31,10 +32,23 @@ def next_times(schedule: Schedule, now: datetime, zone: tzinfo | None = None) ->
 
 
 def variables(result: ScheduleGcResult) -> dict[str, str]:
-    """Masked unless configuration or command line have the value in plain text."""
+    """Masked unless configuration or command line have the value in plain text, or the name excludes a secret."""
     plain = dict(result.desired.variables)
     present = result.schedule.job.variables if result.schedule and result.schedule.job else {}
-    return {name: value if plain.get(name) == value else MASK for name, value in sorted(present.items())}
+    return {
+        name: value if plain.get(name) == value or _is_plain(name, value) else MASK
+        for name, value in sorted(present.items())
+    }
+
+
+def _is_plain(name: str, value: str) -> bool:
+    """Whether the value is an age or a switch, of a variable that holds one."""
+    if name == GC_DRY_RUN:
+        return value.lower() in ("true", "false")
+    try:
+        return name == GC_TTL and bool(parse_ttl(value) or value)
+    except Configuration:
+        return False
 
 
 def warnings(result: ScheduleGcResult) -> list[str]:
@@ -104,18 +118,12 @@ def _show_job(reporter: Reporter, result: ScheduleGcResult) -> None:
         rows.append(("Next", "none, it is paused"))
     else:
         for number, when in enumerate(schedule.next_times(result.now, _TIMES)):
-            rows.append(("" if number else "Next", _both(when, result.now)))
+            rows.append(("" if number else "Next", moment(when, result.now)))
     shown = ", ".join(f"{name}={value}" for name, value in variables(result).items())
     for title, text in (*rows, *([("Variables", shown)] if shown else [])):
         reporter.hanging(f"  {title:<10} ", text)
     for warning in warnings(result):
         reporter.note(f"warning: {warning}", style="yellow")
-
-
-def _both(when: datetime, now: datetime) -> str:
-    """In UTC, and in local time where that differs."""
-    local = when.astimezone()
-    return moment(when, now) + (f", {local:%H:%M %Z}" if local.utcoffset() else "")
 
 
 def _show_differences(reporter: Reporter, different: Sequence[ScheduleDifference], profile: str | None) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from tests.cli.answers import assert_error
@@ -151,6 +153,20 @@ class TestSwitches:
         assert "paused" in installed.data["stages"][13]["warnings"][0]
         assert resumed.data["outcome"] == "resumed"
         assert owner.get("jobs")[0]["state"] == "scheduled"
+
+    def test_a_resumed_job_shows_what_it_keeps_and_its_times_in_utc_alone(self, bench, capsys, gc, owner, monkeypatch):
+        gc("--ttl", "7d", "--variable", "GREETING=hi")
+        gc("--pause")
+        monkeypatch.setenv("TZ", "Asia/Tokyo")
+        time.tzset()
+        try:
+            shown = bench.run(capsys, "schedule-gc", "--sandbox", "--resume").out
+        finally:
+            monkeypatch.undo()
+            time.tzset()
+
+        assert "Variables  GREETING=********, MLFLOW_TRACKING_GC_TTL=7d\n" in shown
+        assert (shown.count(" UTC ("), "JST" in shown) == (3, False)
 
     def test_a_paused_job_that_install_recreates_stays_paused(self, bench, capsys, gc, owner):
         config = ["--config", str(bench.configure("gc: {schedule: '0 3 * * *'}\n"))]

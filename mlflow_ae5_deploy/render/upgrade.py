@@ -37,8 +37,18 @@ def show_rehearsal(reporter: Reporter, job_result: JobResult[UpgradeReport]) -> 
         reporter.hanging(" " * 12, f"{step.revision}  {step.what}".rstrip())
 
 
+def show_passed(reporter: Reporter, job_result: JobResult[UpgradeReport]) -> None:
+    """Of a rehearsal alone."""
+    report = job_result.report
+    took = f" Took {lasting(report.seconds)}." if report.seconds is not None else ""
+    what = "the schema stays" if report.is_current else "the migration works on a copy of the data"
+    reporter.marked(Mark.OK, f"Rehearsal passed: {what}. Nothing was changed.{took}")
+
+
 def show_upgraded(reporter: Reporter, done: UpgradeResult, release: str, program: str) -> None:
     """program: how the reader calls this tool."""
+    if done.verification is not None:
+        reporter.line(f"All {len(done.verification.checks)} checks passed.")
     downtime = f" Downtime {done.downtime:.0f} s, including verification." if done.downtime is not None else ""
     reporter.line()
     reporter.marked(Mark.OK, f"Upgraded to {release}.{downtime}")

@@ -9,9 +9,10 @@ import pytest
 from mlflow_ae5_deploy.jobs.contract import read
 from mlflow_ae5_deploy.jobs.reports import UpgradeReport
 from mlflow_ae5_deploy.jobs.result import JobResult
-from mlflow_ae5_deploy.operations.upgrade.apply import down_for
+from mlflow_ae5_deploy.operations.upgrade.apply import UpgradeResult, down_for
+from mlflow_ae5_deploy.operations.verify import Check, Verification
 from mlflow_ae5_deploy.render.console import Reporter
-from mlflow_ae5_deploy.render.upgrade import show_rehearsal
+from mlflow_ae5_deploy.render.upgrade import show_passed, show_rehearsal, show_upgraded
 
 
 def test_migrations_are_shown_with_their_descriptions():
@@ -64,3 +65,28 @@ def test_an_unknown_duration_of_a_rehearsal_is_not_zero():
     show_rehearsal(Reporter(out=out, err=out), JobResult("a2-1", "completed", report, ""))
 
     assert "a → b (1 migration, an unknown time on a copy)" in out.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("revisions", "words"),
+    [
+        (("s1", "s2"), "Rehearsal passed: the migration works on a copy of the data. Nothing was changed. Took 2.5 s."),
+        (("s2", "s2"), "Rehearsal passed: the schema stays. Nothing was changed. Took 2.5 s."),
+    ],
+)
+def test_a_rehearsal_ends_with_a_verdict(revisions, words):
+    out, (before, after) = io.StringIO(), revisions
+    report = read(UpgradeReport, {"revision": before, "expected_revision": after, "seconds": 2.5})
+
+    show_passed(Reporter(out=out, err=out), JobResult("a2-1", "completed", report, "passed"))
+
+    assert words in " ".join(out.getvalue().split())
+
+
+def test_an_upgrade_counts_the_checks_that_passed():
+    out, checks = io.StringIO(), [Check(f"check {number}", True, "", 0.1) for number in range(9)]
+    done = UpgradeResult("S1", None, Verification("https://it", checks), "old.tar.gz", 12.0)
+
+    show_upgraded(Reporter(out=out, err=out), done, "release 2", "mlflow-ae5-deploy")
+
+    assert out.getvalue().startswith("All 9 checks passed.\n")

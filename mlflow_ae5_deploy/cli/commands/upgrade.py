@@ -96,7 +96,7 @@ def _upgrade(run: UpgradeRun, reporter: Reporter, given: Sequence[str]) -> dict[
     from mlflow_ae5_deploy.operations.upgrade import apply, plan
     from mlflow_ae5_deploy.operations.upgrade.run import UpgradeStep
     from mlflow_ae5_deploy.render.format import Mark
-    from mlflow_ae5_deploy.render.upgrade import show_changes, show_rehearsal, show_upgraded, upgrade_data
+    from mlflow_ae5_deploy.render.upgrade import show_changes, show_passed, show_rehearsal, show_upgraded, upgrade_data
 
     context, interrupted = run.context, run.context.state.upgrade
     if interrupted is not None:
@@ -126,7 +126,8 @@ def _upgrade(run: UpgradeRun, reporter: Reporter, given: Sequence[str]) -> dict[
     if "--no-rehearsal" not in given:
         rehearsed = apply.rehearse(run, planned)
         show_rehearsal(reporter, rehearsed)
-    if "--rehearse" in given:
+    if rehearsed is not None and "--rehearse" in given:
+        show_passed(reporter, rehearsed)
         return upgrade_data("rehearsed", planned, rehearsed, None)
     apply.agree(context, planned, rehearsed)
     done = apply.upgrade(run, planned)

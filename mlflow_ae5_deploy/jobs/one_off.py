@@ -177,7 +177,9 @@ def stop(context: Context, runs: Iterable[Run]) -> None:
         now = context.platform.run(run_id)
         return True if now is None or not now.is_active else None
 
-    for run in [r for r in runs if r.is_active]:
+    for run in {r.id: r for r in runs if r.is_active}.values():
+        if ended(run.id):  # since it was listed
+            continue
         context.platform.stop_run(run.id)
         poll_until(
             lambda run=run: ended(run.id),  # type: ignore[misc]

@@ -12,10 +12,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from mlflow_ae5_deploy.common.durations import duration, parse_ttl
 from mlflow_ae5_deploy.common.errors import VerificationFailed
 from mlflow_ae5_deploy.common.mlflow_api import LOGIN_FORM, PROBE, Answer, ServerApi, health_of
 from mlflow_ae5_deploy.common.redaction import Secret
+from mlflow_ae5_deploy.config.settings import Settings
 from mlflow_ae5_deploy.engine.context import Context
+from mlflow_ae5_deploy.jobs.contract import GC_TTL
 from mlflow_ae5_deploy.resources import served_database
 from mlflow_ae5_deploy.resources.served_database import Observation
 
@@ -79,6 +82,7 @@ class _Verifier:
         wrong = context.server(url, Secret(f"not-a-token-{secrets.token_hex(16)}"))
         self._unauthenticated = {"without a token": context.server(url, None), "with a wrong token": wrong}
         self._clock = context.clock
+        self._purged = purged(context.settings)
         self._tag = f"mlflow-ae5-deploy-verify-{secrets.token_hex(6)}"
         self._experiment = self._run = self._model = self._artifact = ""
         self._artifact_path = ""
@@ -211,7 +215,7 @@ class _Verifier:
                     problems.append(f"{path}: {answer.message}")
         if problems:
             raise _Failed("; ".join(problems))
-        return "the next GC purges experiment and run"
+        return f"GC purges experiment and run {self._purged}"
 
     # helpers ----------------------------------------------------------------------------------------------------
 
@@ -226,6 +230,12 @@ class _Verifier:
 
     def _now_ms(self) -> int:
         return int(self._clock.now().timestamp() * 1000)
+
+
+def purged(settings: Settings) -> str:
+    """When garbage collection purges what is deleted now, by the configuration."""
+    age = parse_ttl(settings.gc.variables.get(GC_TTL, settings.server.gc_ttl))
+    return f"after {duration(age)}" if age else "at its next run"
 
 
 def require(outcome: Verification) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,7 +16,9 @@ from mlflow_ae5_deploy.common.cron import parse_cron
 from mlflow_ae5_deploy.common.errors import DeadlineExceeded
 from mlflow_ae5_deploy.common.redaction import Secret
 from mlflow_ae5_deploy.config.settings import Settings
+from mlflow_ae5_deploy.engine.journal import Journal
 from mlflow_ae5_deploy.engine.progress import NoProgress
+from mlflow_ae5_deploy.jobs import one_off
 from mlflow_ae5_deploy.jobs.contract import last_line
 from mlflow_ae5_deploy.jobs.logs import CUT, LogTail, follow_run
 from mlflow_ae5_deploy.jobs.one_off import surplus
@@ -24,6 +27,7 @@ from mlflow_ae5_deploy.jobs.result import read_result
 from mlflow_ae5_deploy.operations.logs import newest
 from mlflow_ae5_deploy.operations.schedule_gc import differences
 from mlflow_ae5_deploy.operations.share import kept_by_install, undone_by_install
+from mlflow_ae5_deploy.operations.verify import purged
 from mlflow_ae5_deploy.render.schedule_gc import next_times, to_keep
 from mlflow_ae5_deploy.resources.job_specs import gc_job
 from tests.json_bombs import BOMBS
@@ -324,3 +328,38 @@ def test_a_run_is_followed_until_its_deadline_and_no_longer(found, seconds):
     assert clock.elapsed == pytest.approx(seconds)
     assert lines == (["working"] if found else [])
     assert "logs --follow" in caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({}, "after 30 days"),
+        ({"server": {"gc_ttl": "36h"}}, "after 36 h"),
+        ({"gc": {"variables": {"MLFLOW_TRACKING_GC_TTL": "7d"}}}, "after 7 days"),
+        ({"server": {"gc_ttl": "0s"}}, "at its next run"),
+    ],
+)
+def test_verify_tells_when_its_data_is_purged(settings, words):
+    assert purged(Settings(**settings)) == words
+
+
+class StoppingPlatform:
+    def __init__(self) -> None:
+        self.stopped: list[str] = []
+
+    def stop_run(self, run_id: str) -> None:
+        self.stopped.append(run_id)
+
+    def run(self, run_id: str) -> Run:
+        return run(state="stopped" if run_id in self.stopped else "running")
+
+
+def test_a_run_that_is_listed_as_active_more_than_once_is_stopped_once(tmp_path):
+    platform, journal = StoppingPlatform(), Journal(tmp_path, ManualClock(), verb="backup")
+    context: Any = SimpleNamespace(platform=platform, clock=ManualClock(), progress=NoProgress(), journal=journal)
+    active = run(state="running")
+
+    one_off.stop(context, [active, active])
+    one_off.stop(context, [active])
+
+    assert (platform.stopped, journal.effects) == ([active.id], 1)

@@ -41,6 +41,7 @@ class Lists:
     secrets_: set[str] = field(default_factory=set)
     collaborators_: Sequence[Collaborator] = ()
     endpoints_: Sequence[StaticEndpoint] = ()
+    hides_projects: bool = False
 
     def forget(self, *names: str) -> None:
         """What is seen does not change."""

@@ -31,6 +31,15 @@ from mlflow_ae5_deploy.jobs.result import JobResult
 from mlflow_ae5_deploy.jobs.tasks import JobRequest
 
 _DAMAGED_SHOWN = 20
+# Of an error, where the purpose of the request is no noun phrase for a person.
+_TITLES = {
+    "backup list": "listing of snapshots",
+    "backup show": "lookup of the snapshot",
+    "backup verify": "verification of the snapshot",
+    "backup prune": "pruning of snapshots",
+    "list of saved copies": "listing of saved copies",
+    "preview of a saved copy": "lookup of the saved copy",
+}
 ERRORS: Mapping[int, type[DeployError]] = {
     EXIT_BUG: JobFailed,
     EXIT_INTERRUPTED: JobFailed,
@@ -76,14 +85,22 @@ def require(task: JobRequest[Any], job_result: JobResult[Report]) -> None:
     damage = [f"- {item.object or item.name}: {item.what}" for item in damaged]
     log = f" (`logs --run {job_result.run_id} --lines 0`)" if job_result.log_saved else ""
     kind = error_class(code)
+    title = _TITLES.get(task.purpose, task.purpose)
     error = kind(
-        f"The {task.purpose} {'failed' if job_result.reported else 'finished, result unknown'}: {job_result.message}.",
+        f"The {title} {'failed' if job_result.reported else 'finished, result unknown'}: {job_result.message}.",
         where=f"run {job_result.run_id}{log}",
         remedy=as_sentence(hint) or kind.usual_remedy or JobFailed.usual_remedy,
-        detail="\n".join(text for text in (scrub("\n".join(damage)), job_result.tail) if text),
+        detail="\n".join(text for text in (scrub("\n".join(damage)), _unreported(job_result)) if text),
     )
     error.of_job = True
     raise error
+
+
+def _unreported(job_result: JobResult[Report]) -> str:
+    """The end of the log, without the lines that only repeat error and hint of the report."""
+    report = job_result.report
+    repeated = {scrub(f"error: {report.error}"), scrub(f"what to do: {report.hint}")} if report.error else set()
+    return "\n".join(line for line in job_result.tail.splitlines() if line.strip() not in repeated)
 
 
 def _missing(report: Report) -> Iterator[tuple[str, tuple[str, ...], str]]:

@@ -201,7 +201,8 @@ def _restore(report: RestoreReport) -> str:
 def saved_copy(item: SavedCopy | None) -> str:
     if item is None:
         return "a saved copy"
-    of = f"{_time(item.time)} by the restore of snapshot {item.snapshot}"
+    undone = item.name.startswith("undone_")  # as the project names the data that an undo replaced
+    of = f"{_time(item.time)} by the {'undo of the ' if undone else ''}restore of snapshot {item.snapshot}"
     if not item.database and item.files == 0:  # listed by a restore that was interrupted before it made it
         return f"{item.name}: holds nothing, listed {of}"
     files = f"{'more than ' if item.more else ''}{count(item.files, 'files')} ({size(item.bytes)})"

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from mlflow_ae5_deploy.ae5.models import Deployment, Project
-from mlflow_ae5_deploy.common.errors import SchemaMismatch, StageFailed, TargetInUse, TargetNotEmpty
+from mlflow_ae5_deploy.common.errors import DeployError, SchemaMismatch, StageFailed, TargetInUse, TargetNotEmpty
 from mlflow_ae5_deploy.common.redaction import scrub
 from mlflow_ae5_deploy.common.text import as_sentence
 from mlflow_ae5_deploy.config.database_uri import parse_store_uri
@@ -107,7 +107,11 @@ def check_first(context: Context, project: Project, desired: RestoreRequest, *, 
     job_result = runner.attempt(context, project, task, seconds=desired.wait)
     if replaced and job_result.exit_code == SchemaMismatch.exit_code:
         return
-    require(task, job_result)
+    try:
+        require(task, job_result)
+    except DeployError as error:
+        error.remedy = f"No data was changed, and the server was not stopped. {error.remedy}".rstrip()
+        raise
     refusals = [item for item in job_result.report.would_refuse if item.exit_code != TargetInUse.exit_code]
     if refusals:
         raise error_class(refusals[0].exit_code)(

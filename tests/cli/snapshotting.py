@@ -91,6 +91,8 @@ def end(code=0, **fields):
     report = {"interrupted_restore": None} if command == "Restore" else {}
     if (data / "warnings").exists():
         report["warnings"] = (data / "warnings").read_text().splitlines()
+    if fields.get("error"):  # as the real commands end
+        print("error: " + fields["error"] + "\n  what to do: " + fields.get("hint", ""), flush=True)
     report |= {"command": command, "outcome": "done", **fields, "exit_code": code, "seconds": 0.1}
     print(json.dumps(report), flush=True)
     sys.exit(code)

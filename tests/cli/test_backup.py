@@ -511,7 +511,7 @@ WRONG = [
     (["backup", "schedule", "0 1 * * *", "--remove"], "exclude each other"),
     (["backup", "schedule", "30", "2", "*", "*", "*"], "Put the schedule in quotes"),
     (["backup", "everything"], "`backup` has no verb 'everything'"),
-    (["backup", "lst"], "Did you mean `backup list --sandbox`?"),
+    (["backup", "lst"], "Did you mean `mlflow-ae5-deploy backup list --sandbox`?"),
     (["drill", "schedule", "--snapshot", "latest"], "--snapshot is an option of `drill run`"),
     (["restore", "--undo", "--replace"], "--undo excludes"),
     (["restore", "--dry-run", "--stop-server"], "--dry-run and --stop-server exclude each other"),

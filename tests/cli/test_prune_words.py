@@ -75,3 +75,12 @@ def test_a_saved_copy_is_listed_with_what_it_holds(fields, text):
     copy = SavedCopy(name="failed_1", snapshot="s", time="2026-01-03T00:00:00+00:00", **fields)
 
     assert saved_copy(copy).startswith(f"failed_1: {text}")
+
+
+@pytest.mark.parametrize(
+    ("name", "by"), [("kept_1", "the restore of snapshot s"), ("undone_1", "the undo of the restore of snapshot s")]
+)
+def test_a_saved_copy_is_listed_with_the_operation_that_made_it(name, by):
+    copy = SavedCopy(name=name, snapshot="s", time="2026-01-03T00:00:00+00:00", files=1, bytes=5)
+
+    assert saved_copy(copy).endswith(f"saved 2026-01-03 00:00 UTC by {by}")

@@ -167,7 +167,11 @@ class TestRefused:
         (volume(site) / "break-Restore").write_text("25")
         damaged = restore(site, capsys, "--stop-server", "--replace", "--yes")
         assert_error(occupied, 26, "not empty", "--replace")
+        (volume(site) / "break-Restore").unlink()
+        unknown = restore(site, capsys, "--snapshot", "nope", "--stop-server", "--replace", "--yes")
         assert_error(damaged, 25, "The restore dry run failed")
+        assert_error(unknown, 15, "No data was changed, and the server was not stopped. See the list.")
+        assert unknown.err.count("there is no snapshot nope") == 1
         assert [d["id"] for d in site.owner().get("deployments")] == [d["id"] for d in before]
 
     def test_a_refusal_of_the_dry_run_has_its_own_exit_code(self, site, capsys):
@@ -348,7 +352,7 @@ class TestInterrupted:
             assert outcome.code == 20
             assert "A restore started at" in outcome.err
             assert "its result is unknown" in outcome.err
-            assert "Run the same `restore" in outcome.err
+            assert "Run the same `mlflow-ae5-deploy restore" in outcome.err
         assert "its result is unknown" in errors_of(unhealthy.data)[0]
         assert "! Interrupted restore: a restore of the snapshot S has not ended" in dry_run.out
         assert_error(refused_again, 20, "are incomplete: a restore of the snapshot S has not ended")

@@ -87,6 +87,22 @@ def test_the_history_says_what_a_restore_was_for(site, capsys, options, recorded
     assert (entries[0]["verb"], entries[0]["outcome"]) == (recorded, outcome)
 
 
+@pytest.mark.parametrize(
+    ("words", "title"),
+    [
+        (["backup", "show", "--snapshot", "nope"], "The lookup of the snapshot failed: there is no snapshot nope."),
+        (["backup", "verify", "--snapshot", "nope"], "The verification of the snapshot failed: there is no snapshot"),
+        (["drill", "--snapshot", "nope"], "The drill failed: there is no snapshot nope."),
+        (["restore", "--drop-saved", "nope"], "The lookup of the saved copy failed: there is no saved copy nope."),
+    ],
+)
+def test_what_does_not_exist_is_told_once(site, capsys, words, title):
+    refused = site.run(capsys, *words, "--sandbox")
+
+    assert_error(refused, 15, title)
+    assert refused.err.count("there is no") == 1
+
+
 def test_a_copy_stays_while_a_restore_is_interrupted(site, capsys):
     (volume(site) / "break-Restore").write_text("22")
     assert_error(

@@ -147,7 +147,7 @@ class Repository:
         same = entries[-1:] if which == "latest" else named(entries, which)
         if not same:
             newest = ", ".join(entry.id for entry in entries[-10:])
-            raise NoSnapshotError(f"there is no snapshot {which!r} in {self.shown}", f"the newest are: {newest}")
+            raise NoSnapshotError(f"there is no snapshot {which!r} in {self.shown}", f"name one of these: {newest}")
         if len({entry.id for entry in same}) > 1:
             names = ", ".join(entry.id for entry in same)
             raise NoSnapshotError(f"{which!r} is the end of several ids: {names}", "give the whole id")

@@ -64,13 +64,12 @@ def _fields(target: RestoreTarget, copy: SavedCopy) -> dict[str, Any]:
 
 
 def _line(fields: dict[str, Any]) -> str:
+    cause = "the undo of the restore" if fields["name"].startswith("undone_") else "the restore"
     if not (fields["database"] or fields["files"]):
-        return (
-            f"{fields['name']}: holds nothing, listed {moment(fields['time'])} by the restore of {fields['snapshot']}"
-        )
+        return f"{fields['name']}: holds nothing, listed {moment(fields['time'])} by {cause} of {fields['snapshot']}"
     database = "a database and " if fields["database"] else ""
     more = "more than " if fields["more"] else ""
     return (
         f"{fields['name']}: {database}{more}{counted(fields['files'], 'files')} ({amount(fields['bytes'])}), saved "
-        f"{moment(fields['time'])} by the restore of {fields['snapshot']}"
+        f"{moment(fields['time'])} by {cause} of {fields['snapshot']}"
     )

@@ -70,6 +70,16 @@ def test_an_empty_name_does_not_start_a_restore(home: Any) -> None:
         home.restore("--drop-saved", "")
 
 
+@pytest.mark.parametrize(("kind", "by"), [("failed", "the restore"), ("undone", "the undo of the restore")])
+def test_a_copy_is_listed_with_the_operation_that_made_it(home: Any, capsys: Any, kind: str, by: str) -> None:
+    name = f"{kind}_20260103_030405_abcdef"
+    RestoreJournalFile(open_saved_copies(home.destination)).add(SavedCopy(name, "s-2", "2026-01-03", True, False))
+
+    home.restore("--list-saved")
+
+    assert f"{by} of s-2" in next(line for line in capsys.readouterr().err.splitlines() if name in line)
+
+
 def test_a_copy_that_was_listed_and_never_made_holds_nothing_and_can_be_deleted(home: Any, capsys: Any) -> None:
     """A restore lists a copy before it makes it, and may be killed in between."""
     never = "failed_20260103_030405_abcdef"

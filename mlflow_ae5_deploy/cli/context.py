@@ -130,7 +130,7 @@ def opened(
 
     loaded = load_settings(options, settings)
     for warning in loaded.advice if for_cron else loaded.warnings:
-        options.reporter.note(f"warning: {warning}", style="yellow")
+        options.reporter.warning(warning)
     run = replace(run, interactive=can_ask(options))
     if create_account is not None:
         run = replace(run, create_account=create_account or loaded.settings.account.create)

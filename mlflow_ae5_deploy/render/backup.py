@@ -253,7 +253,7 @@ def show_scheduled(
         reporter.marked(Mark.CHANGE, change.phrase)
     reporter.marked(Mark.OK, done.message)
     for warning in done.warnings:
-        reporter.note(f"warning: {warning}", style="yellow")
+        reporter.warning(warning)
     if (cron or None) == configured:
         return
     reporter.line(f"Differs from your configuration: {setting} is {configured or 'not set'}.")

@@ -170,7 +170,7 @@ class Reporter:
         self.progress.server_down(down=down)
 
     def warning(self, text: str) -> None:
-        self.note(f"warning: {text}", style="yellow")
+        self.note(f"{Mark.WARNING.sign} {text}", Mark.WARNING.style)
 
     def _pause(self) -> None:
         if self._progress is not None:

@@ -123,7 +123,7 @@ def _show_job(reporter: Reporter, result: ScheduleGcResult) -> None:
     for title, text in (*rows, *([("Variables", shown)] if shown else [])):
         reporter.hanging(f"  {title:<10} ", text)
     for warning in warnings(result):
-        reporter.note(f"warning: {warning}", style="yellow")
+        reporter.warning(warning)
 
 
 def _show_differences(reporter: Reporter, different: Sequence[ScheduleDifference], profile: str | None) -> None:

@@ -275,7 +275,7 @@ class TestReplaceAndUndo:
             "restore",
         ]
         assert replaced.data["warnings"] == ["The snapshot's rows could not be checked."]
-        assert replaced.err.count("warning: The snapshot's rows could not be checked.") == 1
+        assert replaced.err.count("! The snapshot's rows could not be checked.") == 1
         assert kept == "schema-1\nbefore\n"
         assert data(site) == "schema-1\nafter\n"
         assert "would bring back kept-1" in preview.data["run"]["message"]

@@ -143,7 +143,7 @@ class TestForward:
         ]
         assert [text for text in done.data["warnings"] if text in expected] == expected
         for text in done.data["warnings"]:
-            assert done.err.count(f"warning: {text}") == 1
+            assert done.err.count(f"! {text}") == 1
 
     def test_a_refused_upgrade_names_its_changes_in_the_document(self, site, capsys):
         refused = upgrade(site, capsys, "--no-rehearsal")

@@ -39,8 +39,8 @@ def command(options: TargetOptions, limit: Limit = 20) -> int:
         NAME, journal=None if path is None else str(path), entries=data, unreadable_lines=found.unreadable
     )
     for warning in () if entries else loaded.ignored_on_sandbox:
-        reporter.note(f"warning: {warning}", style="yellow")
+        reporter.warning(warning)
     show_history(reporter, entries, len(found.entries))
     if found.unreadable:
-        reporter.note(f"warning: {counted(found.unreadable, 'lines')} of {path} cannot be read", style="yellow")
+        reporter.warning(f"{counted(found.unreadable, 'lines')} of {path} cannot be read.")
     return EXIT_DONE

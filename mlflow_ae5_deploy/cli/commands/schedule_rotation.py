@@ -49,7 +49,7 @@ def command(options: TargetOptions, cron: Cron = "*/10 * * * *") -> int:
     warnings = operation.unreachable_secrets(loaded.settings, os.environ, sandbox=options.sandbox)
     reporter = options.reporter
     for warning in warnings:
-        reporter.note(f"warning: {warning}", style="yellow")
+        reporter.warning(warning)
     reporter.document(NAME, line=line, words=schedule.words, warnings=warnings)
     reporter.line(line)
     return EXIT_DONE

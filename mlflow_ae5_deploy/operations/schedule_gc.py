@@ -25,7 +25,7 @@ from mlflow_ae5_deploy.common.text import as_sentence
 from mlflow_ae5_deploy.config.database_uri import parse_store_uri
 from mlflow_ae5_deploy.config.secret_refs import SecretRef
 from mlflow_ae5_deploy.engine.context import Context
-from mlflow_ae5_deploy.engine.executor import execute
+from mlflow_ae5_deploy.engine.executor import execute, require_consent
 from mlflow_ae5_deploy.jobs import gc, one_off, runner
 from mlflow_ae5_deploy.jobs.contract import GC_DRY_RUN, INCOMPLETE
 from mlflow_ae5_deploy.jobs.reports import GcReport
@@ -169,6 +169,9 @@ def _change_schedule(context: Context, request: GcRequest, desired: JobSpec) -> 
         case "remove":
             return schedule.remove(context, desired, wait=request.wait)
         case "set":
+            if not request.changes_job:  # nobody has named the change
+                job = scheduled_job.observe(context, desired)
+                require_consent(context, scheduled_job.recreations(job), where=f"job {desired.name}")
             return converge(context, desired, wait=request.wait)
         case "run" if request.changes_job:
             return converge(context, desired, wait=request.wait)

@@ -26,6 +26,10 @@ from mlflow_ae5_deploy.jobs.spec import JobSpec, check_profile
 from mlflow_ae5_deploy.resources.deployment import revision_for
 
 STAGE = 14
+_RECORDS = Consequence(
+    Impact.DATA, "the records and logs of the job's runs are deleted: AE5 cannot change a job in place"
+)
+_RESUMES = Consequence(Impact.JOBS, "the job is paused, the new one is not")
 RUN_DEADLINE = 900.0  # seconds to wait for an active run before its job is deleted
 _VISIBLE = 60.0  # seconds until a list must show a change
 
@@ -62,6 +66,12 @@ class CreateJob(JobChange):
 
 class DeleteJob(JobChange):
     verb = "delete"
+
+
+class RecreateJob(JobChange):
+    """Delete and create, as a person confirms it."""
+
+    verb = "recreate"
 
 
 class PauseJob(JobChange):
@@ -160,6 +170,22 @@ def diff(state: ScheduledJobState) -> Diff:
 
 def paused_words(purpose: str) -> str:
     return f"The {purpose} job is paused: no {purpose} runs until somebody resumes it."
+
+
+def recreations(state: ScheduledJobState) -> list[RecreateJob]:
+    """The jobs that are not as desired, each with what recreating it means."""
+    return [
+        RecreateJob(
+            name=job.name,
+            id=job.id,
+            purpose=state.desired.purpose,
+            reason="",
+            differences=tuple(different),
+            consequences=(_RECORDS, *((_RESUMES,) if is_paused(job) else ())),
+        )
+        for job in state.jobs
+        if (different := differences(job, state.desired))
+    ]
 
 
 def check(state: ScheduledJobState, context: Context) -> None:

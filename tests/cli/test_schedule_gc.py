@@ -81,7 +81,7 @@ class TestConverge:
             owner.post(f"projects/{project['id']}/jobs", owner.job_body(project["id"], name, schedule="0 * * * *"))
         owner.post(f"projects/{project['id']}/jobs", owner.job_body(project["id"], "somebody's one-off"))
 
-        done = gc()
+        done = gc("--yes")
 
         assert done.code == 0, done.err
         assert [c["change"] for c in done.data["changes"]] == ["delete_job", "delete_job", "create_job"]
@@ -101,9 +101,9 @@ class TestConverge:
         wait_for(lambda: owner.get(f"runs/{run['id']}")["state"] == "running", "the run to start")
         bench.forget_calls()
 
-        impatient = gc("--wait", "1")
+        impatient = gc("--wait", "1", "--yes")
         assert owner.get("jobs")[0]["state"] == "scheduled"
-        with bench.spawn("schedule-gc", "--sandbox", "--json") as process:
+        with bench.spawn("schedule-gc", "--sandbox", "--json", "--yes") as process:
             path = f"/api/v2/jobs/{job['id']}/runs"
             wait_for(lambda: [c for c in bench.calls() if c["path"] == path][3:], "the run to be read")
             assert [j["id"] for j in owner.get("jobs")] == [job["id"]]
@@ -138,6 +138,22 @@ class TestConverge:
 
         assert done.code == 0, done.err
         assert [j["name"] for j in owner.get("jobs")] == [JOB]
+
+    def test_a_job_that_differs_is_recreated_only_after_consent(self, bench, capsys, gc, owner):
+        """Without options, that is, where nobody has named the change. The records of its runs go with it."""
+        assert gc("--cron", "0 4 * * *").code == 0
+        assert gc("--run-now").code == 0
+        (job,), runs = owner.get("jobs"), owner.get("runs")
+
+        refused = bench.run(capsys, "schedule-gc", "--sandbox")
+        kept = owner.get("jobs"), owner.get("runs")
+        done = gc("--yes")
+
+        assert_error(refused, 14, "Not confirmed: recreate the garbage collection job", "--yes")
+        assert "schedule: 0 4 * * * → */10 * * * *" in refused.err
+        assert "the records and logs of the job's runs are deleted" in refused.err
+        assert ([item["id"] for item in kept[0]], len(runs), kept[1]) == ([job["id"]], 1, runs)
+        assert (done.code, owner.get("jobs")[0]["schedule"], owner.get("runs")) == (0, "*/10 * * * *", [])
 
 
 class TestSwitches:
@@ -183,7 +199,8 @@ class TestSwitches:
         done = bench.install(capsys, *config)
         again = bench.install(capsys, *config)
         (job,) = owner.get("jobs")
-        plain = gc()
+        refused = gc()
+        plain = gc("--yes")
 
         for outcome in (planned, done):
             assert "is paused: no garbage collection runs until" in outcome.data["stages"][13]["warnings"][0]
@@ -192,6 +209,8 @@ class TestSwitches:
         assert job["id"] != previous["id"]
         assert done.data["stages"][13]["reason"].endswith("; paused")
         assert again.data["stages"][13]["outcome"] == "unchanged"
+        assert_error(refused, 14, "Not confirmed", "--yes")
+        assert "the job is paused, the new one is not" in refused.err
         assert owner.get("jobs")[0]["state"] == "scheduled"
         assert "the new one is not" in plain.data["warnings"][0]
 

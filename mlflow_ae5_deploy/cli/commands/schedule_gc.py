@@ -68,7 +68,9 @@ def command(
     keep_runs: KeepRuns = 50,
     wait: WaitForRun = 900.0,
 ) -> int:
-    """The job removes what users deleted. Without options: exactly one job, as configured. Safe to re-run."""
+    """The job removes what users deleted. Without options: exactly one job, as configured; asks before it replaces a
+    job that differs. Safe to re-run.
+    """
     from mlflow_ae5_deploy.operations.schedule_gc import GcRequest
 
     _check(cron, ttl)

@@ -36,7 +36,7 @@ def run_all(
     agreed_to: see consent. recorded_as: in the journal, where that is not just the verb.
     """
     from mlflow_ae5_deploy.engine.context import RunOptions
-    from mlflow_ae5_deploy.engine.executor import run
+    from mlflow_ae5_deploy.engine.executor import recorded, run
     from mlflow_ae5_deploy.operations.restore import refuse_empty_undo
     from mlflow_ae5_deploy.render.changes import StageLines
     from mlflow_ae5_deploy.runbook.stages.order import STAGES
@@ -57,11 +57,21 @@ def run_all(
                 lock.at_stage(f"{stage.number} {stage.name}")
                 reporter.stage_begins(stage)
 
-            result = run(STAGES, context, on_stage=begins, on_result=lines.add)
-            if result.error is None and restore is not None:
-                lock.at_stage("verify")
-                lines.flush()
-                verification = _verify(options, context)
+            failure: DeployError | None = None
+            try:
+                with recorded(context):
+                    result = run(STAGES, context, on_stage=begins, on_result=lines.add)
+                    failure = result.error
+                    if failure is None and restore is not None:
+                        lock.at_stage("verify")
+                        lines.flush()
+                        verification = _verify(options, context)
+                        failure = failure_of(verification)
+                    if failure is not None:
+                        raise failure
+            except DeployError as error:
+                if error is not failure:  # nothing that `finish` shows
+                    raise
         return finish(verb, options, context, result, lines, verification)
 
 

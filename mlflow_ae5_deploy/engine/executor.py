@@ -86,32 +86,23 @@ def run(
     *,
     on_stage: OnStage | None = None,
     on_result: OnResult | None = None,
-    framed: bool = True,
 ) -> RunResult:
-    """Run the stages. A DeployError ends the run and is part of the result.
-
-    framed: begin and end are written to the journal; not where the stages are part of something that does so itself.
-    """
+    """Run the stages. A DeployError ends the run and is part of the result. The caller records begin and end."""
     started = context.clock.monotonic()
     results: list[StageResult] = []
     failure: DeployError | None = None
-    try:
-        with recorded(context) if framed else contextlib.nullcontext():
-            unfit = next((stage for stage in stages if not _fit(stage, context)), None)
-            for stage in stages if unfit is None else [unfit]:
-                if on_stage is not None:
-                    on_stage(stage)
-                _log.info("stage %d (%s): begin", stage.number, stage.name)
-                result, failure = _run_stage(stage, context)
-                _log.info("stage %d (%s): %s, %.1f s", stage.number, stage.name, result.outcome, result.seconds)
-                results.append(result)
-                if on_result is not None:
-                    on_result(result)
-                if failure is not None:
-                    raise failure
-    except DeployError as error:
-        if error is not failure:  # the journal could not be written
-            raise
+    unfit = next((stage for stage in stages if not _fit(stage, context)), None)
+    for stage in stages if unfit is None else [unfit]:
+        if on_stage is not None:
+            on_stage(stage)
+        _log.info("stage %d (%s): begin", stage.number, stage.name)
+        result, failure = _run_stage(stage, context)
+        _log.info("stage %d (%s): %s, %.1f s", stage.number, stage.name, result.outcome, result.seconds)
+        results.append(result)
+        if on_result is not None:
+            on_result(result)
+        if failure is not None:
+            break
     requests, writes = context.access.costs()
     return RunResult(tuple(results), failure, context.clock.monotonic() - started, requests, writes)
 

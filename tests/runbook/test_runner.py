@@ -11,7 +11,7 @@ from mlflow_ae5_deploy.common.errors import Conflict, StageFailed
 from mlflow_ae5_deploy.common.redaction import Secret
 from mlflow_ae5_deploy.engine.change import Change, Consequence, Impact
 from mlflow_ae5_deploy.engine.context import RunOptions
-from mlflow_ae5_deploy.engine.executor import run
+from mlflow_ae5_deploy.engine.executor import recorded, run
 from mlflow_ae5_deploy.engine.stage import Changes, NoChange, Stage
 
 
@@ -116,7 +116,8 @@ def test_every_intent_is_on_disk_before_its_effect(tmp_path):
         def apply(self, change, state, context):
             seen.extend(line["event"] for line in journal(tmp_path))
 
-    run([Looks(1, CREATE)], where)
+    with recorded(where):
+        run([Looks(1, CREATE)], where)
 
     assert seen == ["begin", "intent"]
     assert [line["event"] for line in journal(tmp_path)] == ["begin", "intent", "done", "end"]
@@ -124,10 +125,10 @@ def test_every_intent_is_on_disk_before_its_effect(tmp_path):
 
 
 def test_an_interrupt_is_noted_and_passed_on(tmp_path):
-    stage = Scripted(1, CREATE, fail=KeyboardInterrupt())
+    where = context(tmp_path)
 
-    with pytest.raises(KeyboardInterrupt):
-        run([stage], context(tmp_path))
+    with pytest.raises(KeyboardInterrupt), recorded(where):
+        run([Scripted(1, CREATE, fail=KeyboardInterrupt())], where)
 
     assert journal(tmp_path)[-1]["event"] == "interrupted"
 
@@ -148,7 +149,8 @@ def test_secrets_do_not_reach_the_journal(tmp_path):
 
 def test_the_journal_is_private(tmp_path):
     where = context(tmp_path / "new")
-    run([Scripted(1, NOTHING)], where)
+    with recorded(where):
+        run([Scripted(1, NOTHING)], where)
 
     assert (tmp_path / "new").stat().st_mode & 0o777 == 0o700
     assert (tmp_path / "new" / "journal.jsonl").stat().st_mode & 0o777 == 0o600

@@ -125,7 +125,7 @@ def _rehearse(
         def prepare(stages: Sequence[AnyStage]) -> RunResult:
             reporter.line("There is no project to run the job in; it is uploaded first")
             lines = StageLines(reporter)
-            result = run(stages, context, on_stage=reporter.stage_begins, on_result=lines.add, framed=False)
+            result = run(stages, context, on_stage=reporter.stage_begins, on_result=lines.add)
             lines.flush()
             return result
 

@@ -144,7 +144,7 @@ def _upgrade_run(context: Context, reporter: Reporter, wait: float) -> UpgradeRu
 
     def run_stages(stages: Sequence[AnyStage]) -> RunResult:
         lines = StageLines(reporter)
-        result = run(stages, context, on_stage=reporter.stage_begins, on_result=lines.add, framed=False)
+        result = run(stages, context, on_stage=reporter.stage_begins, on_result=lines.add)
         lines.flush()
         return result
 

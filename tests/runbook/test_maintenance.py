@@ -53,7 +53,7 @@ def test_anything_else_raises(case, state, report):
 
 LOST = [
     ("backup", tasks.backup("create")),
-    ("backup verify", tasks.backup("verify")),
+    ("verification of the snapshot", tasks.backup("verify")),
     ("restore", tasks.restore("--snapshot", "S1")),
     ("drill", tasks.drill("latest")),
     ("upgrade of the database schema", tasks.database_upgrade()),

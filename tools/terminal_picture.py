@@ -34,8 +34,9 @@ _FONTS = re.compile(r"\s*@font-face \{.*?\}", re.S)  # rich's template loads the
 _TRANSCRIPT = re.compile(r"(?<=<!-- generated: transcript -->\n```console\n).*?(?=```\n<!-- end -->)", re.S)
 # What differs from run to run.
 _VARYING = (
+    (r"(?s)\bGC +every.*?Backup", "GC"),  # the schedule may start a run between two commands
     (r"[0-9]{8}T[0-9]{6}Z-[0-9a-f]+", "SNAPSHOT"),
-    (r"(?<![0-9a-z])[0-9a-f]{8,}(?![0-9a-z])", "ID"),
+    (r"(?<![0-9a-z])[0-9a-f]{6,}(?![0-9a-z])", "ID"),
     (r"[0-9.]+ (s|min|h|days|bytes|kB|MB)\b", "AMOUNT"),
     (r"[0-9]+", "N"),
     (r"\s+", ""),

@@ -311,7 +311,7 @@ class TestWhatStatusSaysMeanwhile:
         left, gone = self.status_of(rotatable, capsys, *config), self.status_of(rotatable, capsys)
 
         assert (left.code, left.data["unfinished"]["accounts_remaining"]) == (20, ["nobody-here"])
-        assert "`rotate-token --sandbox --config " in errors_of(left.data)[0]
+        assert "`mlflow-ae5-deploy rotate-token --sandbox --config " in errors_of(left.data)[0]
         assert (gone.code, errors_of(gone.data)) == (0, [])  # it is no consumer any more
 
     def test_a_job_that_was_not_proved(self, rotatable, capsys):

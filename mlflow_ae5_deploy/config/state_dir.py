@@ -87,7 +87,7 @@ def _named(journal: Path, field: str, event: str | None = None) -> set[str]:
     """The values of a field in a journal, or in its entries of one event; empty when it cannot be read."""
     values = set()
     try:
-        lines = journal.read_text(encoding="utf-8").splitlines()
+        lines = journal.read_text(encoding="utf-8").splitlines() if journal.is_file() else []  # a device may not end
     except (OSError, ValueError):
         return set()
     for line in lines:

@@ -188,9 +188,22 @@ def test_generated_parts_are_what_the_code_says():
     assert reference.superfluous() == set()
 
 
+def test_a_schema_of_no_verb_is_named_and_then_deleted(tmp_path):
+    for folder in ("tools", "mlflow_ae5_deploy", "project_template", "runbooks"):
+        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    unused = tmp_path / "runbooks" / "reference" / "schemas" / "former.json"
+    unused.write_text("{}\n")
+
+    for arguments, code, left in ((["--check"], 1, True), ([], 0, False)):
+        run = [sys.executable, str(tmp_path / "tools" / "reference.py"), *arguments]
+        done = subprocess.run(run, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+        assert (done.returncode, done.stdout) == (code, "runbooks/reference/schemas/former.json is of no verb\n"), done
+        assert unused.exists() == left
+
+
 @pytest.mark.parametrize("verb", json_forms.FORMS)
 def test_a_form_is_a_valid_schema_and_allows_what_a_later_release_adds(verb):
-    published = json.loads((ROOT / "runbooks" / "reference" / "schemas" / f"{verb.replace(' ', '-')}.json").read_text())
+    published = json.loads(reference.schema_file(verb).read_text())
     failure = {"schema": 1, "verb": verb, "outcome": "failed", "error": {"kind": "Bug", "what": "?", "exit_code": 1}}
     json_forms.Draft202012Validator.check_schema(published)
     validator = json_forms.Draft202012Validator(published)

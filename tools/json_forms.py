@@ -1,7 +1,8 @@
 """The form of the document that each verb prints with --json, and the JSON Schema made of it.
 
-Every field is here: the documents of the tests' own runs are compared with it. `python tools/reference.py` writes the
-schemas to runbooks/reference/schemas. The published ones allow further fields, because a release may add some.
+tests/cli/bench.py compares every document that a test's run prints with its form: each field has to be here.
+tools/reference.py writes the schemas to runbooks/reference/schemas, one for the verbs with the same form. They allow
+further fields, because a release may add some.
 """
 
 from __future__ import annotations
@@ -412,14 +413,20 @@ FORMS: dict[str, tuple[Any, tuple[str, ...]]] = {
     "sandbox logs": (SandboxLogsDocument, ("done",)),
     "sandbox reset": (SandboxResetDocument, ("done",)),
 }
-# The jobs whose reports stand in the document of a verb; contract.json has their fields.
+# The job whose report stands in the document of a verb; contract.json has its fields.
 REPORTS = {
-    **{verb: ("Backup",) for verb in FORMS if verb.startswith("backup") and verb != "backup schedule"},
-    "drill": ("Drill",),
-    "restore": ("Restore",),
-    "schedule-gc": ("GarbageCollection",),
+    **{verb: "Backup" for verb in FORMS if verb.startswith("backup") and verb != "backup schedule"},
+    "drill": "Drill",
+    "restore": "Restore",
+    "schedule-gc": "GarbageCollection",
 }
 _ANY_KIND = frozenset({"Change"})  # a kind of change has fields of its own
+
+
+def like(verb: str) -> list[str]:
+    """The verbs with the same form, this one included: they share a schema."""
+    form = FORMS[verb], REPORTS.get(verb)
+    return [other for other in FORMS if (FORMS[other], REPORTS.get(other)) == form]
 
 
 def schema(verb: str, *, strict: bool = False) -> dict[str, Any]:
@@ -428,15 +435,15 @@ def schema(verb: str, *, strict: bool = False) -> dict[str, Any]:
     made = TypeAdapter(form | Failure).json_schema()
     definitions = made.pop("$defs")
     if verb in REPORTS:
-        _add_reports(definitions, REPORTS[verb])
+        _add_report(definitions, REPORTS[verb])
     for name, definition in definitions.items():
         _arrange(name, definition, strict=strict)
         if "schema" in definition.get("properties", {}):
-            definition["properties"]["verb"] = {"const": verb}
+            definition["properties"]["verb"] = {"enum": like(verb)}
             definition["properties"]["outcome"] = {"enum": _outcomes(name, outcomes)}
     return {
         "$schema": DRAFT,
-        "title": f"mlflow-ae5-deploy {verb} --json",
+        "title": f"mlflow-ae5-deploy {', '.join(like(verb))} --json",
         "anyOf": made["anyOf"],
         "$defs": definitions,
     }
@@ -456,15 +463,25 @@ def _arrange(name: str, definition: dict[str, Any], *, strict: bool) -> None:
         definition["additionalProperties"] = False
 
 
-def _add_reports(definitions: dict[str, Any], commands: tuple[str, ...]) -> None:
+def _add_report(definitions: dict[str, Any], command: str) -> None:
     contract = json.loads((ROOT / "project_template" / "mlflow_ae5_server" / "contract.json").read_text())
-    for name, fields in contract["types"].items():
-        definitions[f"Report.{name}"] = _contract_object(fields)
-    for command in commands:
-        fields = contract["report"] | contract["commands"][command]["report"]
-        definitions[f"Report.{command}"] = _contract_object(fields)
-    refs = [{"$ref": f"#/$defs/Report.{command}"} for command in commands]
-    definitions["Run"]["properties"]["report"] = refs[0] if len(refs) == 1 else {"anyOf": refs}
+    definitions["Run"]["properties"]["report"] = {"$ref": f"#/$defs/Report.{command}"}
+    fields = contract["report"] | contract["commands"][command]["report"]
+    _add_report_type(definitions, contract["types"], command, fields)
+
+
+def _add_report_type(
+    definitions: dict[str, Any], types: Mapping[str, Any], name: str, fields: Mapping[str, Any]
+) -> None:
+    """Also those that its fields refer to."""
+    definitions[f"Report.{name}"] = _contract_object(fields)
+    for kind in map(_innermost, fields.values()):
+        if kind in types and f"Report.{kind}" not in definitions:
+            _add_report_type(definitions, types, kind, types[kind])
+
+
+def _innermost(kind: Any) -> str:
+    return _innermost(kind[0]) if isinstance(kind, list) else str(kind)
 
 
 def _contract_object(fields: Mapping[str, Any]) -> dict[str, Any]:

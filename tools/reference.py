@@ -215,7 +215,7 @@ def forms() -> str:
     """Verbs with their outcomes, and the schema of each."""
     rows = []
     for verb, (_, outcomes) in json_forms.FORMS.items():
-        name = _schema_file(verb).name
+        name = schema_file(verb).name
         rows.append((f"`{verb}`", ", ".join(f"`{outcome}`" for outcome in outcomes), f"[{name}](schemas/{name})"))
     return "\n".join(_table(("verb", "outcome", "schema"), rows))
 
@@ -226,8 +226,9 @@ def problems() -> str:
     return "\n".join(_table(("code", "severity", "meaning"), rows))
 
 
-def _schema_file(verb: str) -> Path:
-    return REFERENCE / "schemas" / f"{verb.replace(' ', '-')}.json"
+def schema_file(verb: str) -> Path:
+    """The schema of a verb's document, which verbs of the same form share."""
+    return REFERENCE / "schemas" / f"{json_forms.like(verb)[0].replace(' ', '-')}.json"
 
 
 # writing ----------------------------------------------------------------------------------------------------------
@@ -259,7 +260,7 @@ FILES: dict[Path, Callable[[], str]] = {
     CONFIG / "reference.yaml": reference_yaml,
     CONFIG / "schema.json": configuration_schema,
     **{
-        _schema_file(verb): functools.partial(lambda verb: _json(json_forms.schema(verb)), verb)
+        schema_file(verb): functools.partial(lambda verb: _json(json_forms.schema(verb)), verb)
         for verb in json_forms.FORMS
     },
 }
@@ -285,15 +286,16 @@ def main(arguments: Sequence[str]) -> int:
         if arguments != ["--check"]:
             path.parent.mkdir(exist_ok=True)
             path.write_text(text, encoding="utf-8")
-    for path in superfluous():
+    unused = superfluous()
+    for path in unused:
         print(path.relative_to(ROOT), "is of no verb")
         if arguments != ["--check"]:
             path.unlink()
-    return 1 if stale and arguments == ["--check"] else 0
+    return 1 if (stale or unused) and arguments == ["--check"] else 0
 
 
 def superfluous() -> set[Path]:
-    """Schemas of verbs that there are no more."""
+    """Schemas that belong to no verb."""
     return set((REFERENCE / "schemas").iterdir()) - set(FILES)
 
 

@@ -17,14 +17,14 @@ def test_the_picture_and_the_transcript_are_what_a_run_prints(tmp_path: Path) ->
     first, rest = recorded[: len(terminal.IN_PICTURE)], recorded[len(terminal.IN_PICTURE) :]
     committed = terminal.PICTURE.read_text(encoding="utf-8")
 
-    assert terminal.constant(terminal.said(committed)) == terminal.constant(terminal.said(terminal.picture(first))), (
-        AGAIN
-    )
-    assert terminal.constant(terminal.shown()) == terminal.constant(terminal.transcript(rest)), AGAIN
+    assert terminal.constant(terminal.text_in(committed)) == terminal.constant(
+        terminal.text_in(terminal.picture(first))
+    ), AGAIN
+    assert terminal.constant(terminal.transcript_in_readme()) == terminal.constant(terminal.transcript(rest)), AGAIN
 
 
 def test_the_picture_needs_no_other_host_and_shows_no_token() -> None:
     picture = terminal.PICTURE.read_text(encoding="utf-8")
 
     assert "url(http" not in picture
-    assert "eyJ" not in terminal.said(picture) + terminal.shown()
+    assert "eyJ" not in terminal.text_in(picture) + terminal.transcript_in_readme()

@@ -100,7 +100,7 @@ def transcript(recorded: Recorded) -> str:
     return "".join(f"$ {PROGRAM} {command}\n{Text.from_ansi(output).plain}\n" for command, output in recorded)
 
 
-def shown() -> str:
+def transcript_in_readme() -> str:
     """The transcript in README.md."""
     found = _TRANSCRIPT.search(README.read_text(encoding="utf-8"))
     return found[0] if found else ""
@@ -113,7 +113,7 @@ def constant(text: str) -> str:
     return text
 
 
-def said(svg: str) -> str:
+def text_in(svg: str) -> str:
     """The text in a picture."""
     return html.unescape(re.sub(r"<style>.*?</style>|<[^>]+>", "", svg, flags=re.S)).replace("\xa0", " ")
 

@@ -1,7 +1,7 @@
 """What AE5 runs: an MLflow tracking server and its maintenance jobs.
 
-`python -m mlflow_ae5_server tracking-server | garbage-collection | database-upgrade | check`, from the project folder.
-The package depends on MLflow and on what MLflow brings, on nothing else.
+`python -m mlflow_ae5_server --help`, from the project folder, lists the commands. They need the packages that
+anaconda-project.yml locks, and never the tool that deploys them.
 """
 
 __version__ = "0.1.0"

@@ -1,4 +1,4 @@
-"""What every answer to trouble must be like, whatever the trouble."""
+"""Assertions about failed verbs and about problems in `status --json`, shared by the tests of the command line."""
 
 from __future__ import annotations
 

@@ -11,6 +11,7 @@ from mlflow_ae5_deploy.common.errors import Refused
 from mlflow_ae5_deploy.common.visible import json_text, visible
 from mlflow_ae5_deploy.render.console import Reporter
 from tests.cli.answers import assert_error
+from tests.cli.terminal import Terminal
 from tests.sandbox.support import APP, PROJECT_FILE, make_project_archive
 
 # What is in a name or a line, and how a person is shown it.
@@ -35,11 +36,6 @@ HOSTILE = [
 ]
 LINE = "".join(raw for raw, _ in HOSTILE if "\ud800" not in raw)
 SHOWN = "".join(shown for raw, shown in HOSTILE if "\ud800" not in raw)
-
-
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
 
 
 @pytest.mark.parametrize(("raw", "shown"), HOSTILE, ids=[ascii(row[0]) for row in HOSTILE])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import re
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -14,30 +13,17 @@ from mlflow_ae5_deploy.common.errors import Conflict
 from mlflow_ae5_deploy.common.text import with_short_ids
 from mlflow_ae5_deploy.render.console import Reporter
 from mlflow_ae5_deploy.render.format import Mark
+from tests.cli.terminal import lines
 
 NOW = datetime(2026, 11, 29, 14, 9, tzinfo=UTC)
 DEPLOYMENT = "a2-c20dfe1561f749d0a72f03636339746b"
-
-
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
 
 
 @pytest.fixture
 def shown(monkeypatch):
     """shown(width, print, **of the reporter) -> lines; width None: no terminal."""
 
-    def lines(width, write, **given) -> list[str]:
-        out = io.StringIO() if width is None else Terminal()
-        if width is not None:
-            monkeypatch.setenv("COLUMNS", str(width))
-            monkeypatch.setenv("TERM", "xterm")
-            monkeypatch.setenv("NO_COLOR", "1")
-        write(Reporter(out=out, err=out, **given))
-        return re.sub(r"\x1b\[[0-9;]*m", "", out.getvalue()).splitlines()
-
-    return lines
+    return lambda width, write, **given: lines(monkeypatch, write, width, **given)
 
 
 @pytest.mark.parametrize(
@@ -122,9 +108,9 @@ def test_a_table_has_aligned_columns(shown):
 
 @pytest.mark.parametrize("width", [80, 60, 40, 20])
 def test_a_table_fits_the_terminal_and_loses_nothing(shown, width):
-    lines = shown(width, lambda reporter: reporter.table(HEADS, ROWS, right=("runs",), lead="  "))
-    assert max(map(len, lines)) <= width
-    together = "".join("".join(lines).split())
+    table = shown(width, lambda reporter: reporter.table(HEADS, ROWS, right=("runs",), lead="  "))
+    assert max(map(len, table)) <= width
+    together = "".join("".join(table).split())
     assert sorted(together) == sorted("".join("".join((*HEADS, *(cell for row in ROWS for cell in row))).split()))
 
 
@@ -147,8 +133,8 @@ def test_a_table_without_rows_is_nothing(shown):
 )
 def test_a_remedy_has_commands_that_can_be_pasted(shown, remedy, shown_as):
     error = Conflict("It differs.", remedy=remedy)
-    lines = shown(None, lambda reporter: reporter.error(error), target=(("--sandbox",),))
-    assert f"  do this  {shown_as}" in lines
+    block = shown(None, lambda reporter: reporter.error(error), target=(("--sandbox",),))
+    assert f"  do this  {shown_as}" in block
     (document,) = shown(
         None, lambda reporter: reporter.data({"remedy": remedy}, compact=True), target=(("--sandbox",),), json_mode=True
     )

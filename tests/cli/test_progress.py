@@ -13,7 +13,7 @@ from mlflow_ae5_deploy.cli.sandbox_up import announce_first_install
 from mlflow_ae5_deploy.engine.progress import JOB_END, Phase
 from mlflow_ae5_deploy.render.console import Reporter
 from mlflow_ae5_deploy.render.progress import ProgressLine, ProgressState, amount, seconds_of, words
-from tests.cli.test_terminal import Terminal, screen
+from tests.cli.terminal import Terminal, screen
 
 MB = 10**6
 EXAMINING = Phase("examining artifacts", 2, 3, 210 * MB, 800 * MB, "bytes", 6.0)

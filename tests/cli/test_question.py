@@ -3,30 +3,23 @@
 from __future__ import annotations
 
 import fcntl
-import io
 import sys
 
 import pytest
 
 from tests.cli.answers import assert_error
 from tests.cli.bench import make_release
+from tests.cli.terminal import Terminal
 
 
-class Person(io.StringIO):
-    """Somebody at a terminal, who sees the lock, and may do something before the answer."""
+class Person(Terminal):
+    """Answers at a terminal, or interrupts there, and may do something before."""
 
-    def __init__(self, bench, answer, before=lambda: None):
+    def __init__(self, answer, before=lambda: None):
         super().__init__()
-        self.answer, self.before, self.path = answer, before, bench.state_folder / "lock"
-        self.lock_was_free = False
-
-    def isatty(self):
-        return True
+        self.answer, self.before = answer, before
 
     def readline(self, *_args):
-        with self.path.open("r+") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        self.lock_was_free = True
         self.before()
         if self.answer is KeyboardInterrupt:
             raise KeyboardInterrupt
@@ -35,11 +28,20 @@ class Person(io.StringIO):
 
 @pytest.fixture
 def answer(bench, capsys, monkeypatch):
+    """Answers the question of `uninstall`, which does not hold the lock meanwhile."""
+
     def run(answer, before=lambda: None, *argv):
-        person = Person(bench, answer, before)
-        monkeypatch.setattr(sys, "stdin", person)
+        asked = []
+
+        def look_at_lock():
+            with (bench.state_folder / "lock").open("r+") as file:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            asked.append(True)
+            before()
+
+        monkeypatch.setattr(sys, "stdin", Person(answer, look_at_lock))
         ended = bench.run(capsys, "uninstall", "--sandbox", *argv)
-        assert person.lock_was_free
+        assert asked
         return ended
 
     return run
@@ -75,14 +77,7 @@ def test_an_interrupted_question_is_no_run_that_was_killed(bench, capsys, answer
 def test_an_interrupted_question_of_install_is_recorded_as_an_interruption(bench, capsys, monkeypatch):
     assert bench.install(capsys).code == 0
 
-    class Gone(io.StringIO):
-        def isatty(self):
-            return True
-
-        def readline(self, *_args):
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(sys, "stdin", Gone())
+    monkeypatch.setattr(sys, "stdin", Person(KeyboardInterrupt))
     release = make_release(bench.folder, "changed.tar.gz", notes__txt="another content\n")
     interrupted = bench.run(capsys, "install", "--sandbox", "--release", str(release))
 
@@ -133,14 +128,7 @@ def test_history_names_the_new_account_and_how_runs_ended(bench, capsys):
 def test_a_person_who_says_no_to_an_install_is_not_told_how_to_say_yes(bench, capsys, monkeypatch):
     assert bench.install(capsys).code == 0
 
-    class Declines(io.StringIO):
-        def isatty(self):
-            return True
-
-        def readline(self, *_args):
-            return "n\n"
-
-    monkeypatch.setattr(sys, "stdin", Declines())
+    monkeypatch.setattr(sys, "stdin", Person("n"))
     release = make_release(bench.folder, "declined.tar.gz", notes__txt="another content\n")
     refused = bench.run(capsys, "install", "--sandbox", "--release", str(release))
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import io
-import re
+import functools
 from dataclasses import replace
 
 import pytest
@@ -15,13 +14,13 @@ from mlflow_ae5_deploy.operations.uninstall import UninstallResult
 from mlflow_ae5_deploy.operations.uninstall_plan import ON_VOLUME, Kept
 from mlflow_ae5_deploy.render.backup import show_restored
 from mlflow_ae5_deploy.render.changes import StageLines, question, show_consequences
-from mlflow_ae5_deploy.render.console import Reporter
 from mlflow_ae5_deploy.render.install import Installed, show_run
 from mlflow_ae5_deploy.render.uninstall import show_plan, show_uninstalled
 from mlflow_ae5_deploy.resources.account import CreateAccount
 from mlflow_ae5_deploy.resources.deployment import DOWN, TOKENS, RestartDeployment, StopDeployment
 from mlflow_ae5_deploy.resources.project import DeleteProject, ReplaceProject
 from mlflow_ae5_deploy.resources.secrets import DeleteSecrets, SetSecrets
+from tests.cli.terminal import lines
 
 SETS = SetSecrets(names=("A_NAME", "ANOTHER"), reason="not set")
 RESTARTS = RestartDeployment(
@@ -38,24 +37,10 @@ REPLACES = ReplaceProject(
 )
 
 
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
-
-
 @pytest.fixture
 def screen(monkeypatch):
     """screen(print, **of the reporter) -> lines."""
-
-    def lines(write, **given):
-        monkeypatch.setenv("COLUMNS", "80")
-        monkeypatch.setenv("TERM", "xterm")
-        monkeypatch.setenv("NO_COLOR", "1")
-        both = Terminal()
-        write(Reporter(out=both, err=both, **given))
-        return re.sub(r"\x1b\[[0-9;]*m", "", both.getvalue()).splitlines()
-
-    return lines
+    return functools.partial(lines, monkeypatch)
 
 
 def stages(*results, **given):
@@ -229,13 +214,13 @@ UNINSTALLED = [
 ]
 
 
-@pytest.mark.parametrize(("changes", "kept", "secrets", "lines"), UNINSTALLED)
-def test_an_uninstall_claims_only_what_it_did(screen, changes, kept, secrets, lines):
+@pytest.mark.parametrize(("changes", "kept", "secrets", "expected"), UNINSTALLED)
+def test_an_uninstall_claims_only_what_it_did(screen, changes, kept, secrets, expected):
     result = UninstallResult(changes, kept, secrets)
 
     shown = screen(lambda reporter: show_uninstalled(reporter, result, "tool"))
 
-    assert " ".join(line.strip() for line in shown) == " ".join(line.strip() for line in lines)
+    assert " ".join(line.strip() for line in shown) == " ".join(line.strip() for line in expected)
 
 
 def test_secrets_are_named_before_they_are_deleted(screen):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import io
 import os
 import pty
 import re
@@ -14,33 +13,9 @@ import pytest
 
 from mlflow_ae5_deploy.common.errors import PartlyDone
 from mlflow_ae5_deploy.render.console import Reporter
+from tests.cli.terminal import Terminal, read_all, screen
 
 _PROGRESS = re.compile(r"\d (?:s|min)  \S")  # how any progress line begins
-_SIGN = re.compile(r"\x1b\[([0-9;?]*)([A-Za-z])|(.)", re.S)
-
-
-def screen(written: str, width: int) -> list[str]:
-    """The lines a terminal of this width shows; long lines are broken by it, anywhere."""
-    lines, row, column = [""], 0, 0
-    for number, action, sign in _SIGN.findall(written):
-        if action == "A":
-            row = max(row - int(number or 1), 0)
-        elif action == "K":
-            lines[row] = ""
-        elif sign == "\r":
-            column = 0
-        elif sign and (sign == "\n" or column >= width):
-            row, column = row + 1, 0
-            lines += [""] * (row + 1 - len(lines))
-        if sign and sign not in "\r\n":
-            lines[row] = lines[row].ljust(column)[:column] + sign + lines[row][column + 1 :]
-            column += 1
-    return lines
-
-
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
 
 
 @pytest.fixture(params=[80, 200])
@@ -118,16 +93,3 @@ def test_a_verb_leaves_nothing_but_its_text(bench, columns):
     assert not _PROGRESS.search(text), text
     assert process.returncode == 0, text
     assert re.search(r"^. \d+ ok, ", text, re.M)
-
-
-def read_all(terminal: int) -> str:
-    found = b""
-    while True:
-        try:
-            part = os.read(terminal, 65536)
-        except OSError:  # how a terminal says that nobody holds its other end any more
-            part = b""
-        if not part:
-            os.close(terminal)
-            return found.decode()
-        found += part

@@ -170,6 +170,7 @@ def test_close_does_not_raise(opener, stub):
     session = opener.user()
     stub.on("GET", "/logout", Reply(drop=True), always=True)
     session.close()
+    assert stub.sent("GET", "/logout")
 
 
 def test_a_netrc_entry_does_not_replace_our_headers(opener, stub, tmp_path, monkeypatch):

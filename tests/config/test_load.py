@@ -441,7 +441,8 @@ def test_which_file_is_read(tmp_path):
 
 @pytest.mark.parametrize("value", ODD_VALUES, ids=lambda value: ascii(value[:30]))
 def test_an_odd_value_is_a_value_or_refused(loaded, value):
-    groups = "server: {workers: %s, gc_ttl: %s}\nplatform: {read_timeout: %s}\nslipstream: {variables: {A: %s}}"
-    for form in (groups, "%s", "? %s\n: 1", "server: %s", "slipstream: {variables: {? %s : x}}", "consumers: [%s]"):
+    single = ("server: {gc_ttl: %s}", "platform: {read_timeout: %s}", "slipstream: {variables: {A: %s}}")
+    inside = ("server: %s", "slipstream: {variables: {? %s : x}}", "consumers: [%s]")
+    for form in (*single, "\n".join(single), *inside, "%s", "? %s\n: 1"):
         with contextlib.suppress(Configuration):
             loaded(form.replace("%s", value))

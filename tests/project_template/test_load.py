@@ -76,7 +76,7 @@ def test_a_pool_that_was_configured_is_the_limit(environ: dict[str, str], pool: 
 def test_requests_that_hold_connections_and_ask_for_more_all_end(working: int) -> None:
     pool = sqlalchemy.QueuePool(_Connection, pool_size=capacity.needed(working) - 1, max_overflow=1, timeout=5)
     threads = working + 1  # and the event loop's
-    everybody_holds_all_but_one = threading.Barrier(threads)
+    everybody_holds_all_but_one = threading.Barrier(threads, timeout=30)
 
     def request(depth: int = capacity.DEPTH) -> None:
         with closing(pool.connect()):

@@ -92,6 +92,7 @@ def test_every_command_refuses_an_empty_postgresql_database(
     uri = postgres.uri(name) + options
     messages = [server_output(project, uri)] if encoding == "LATIN1" else []
     require_refused(messages, name, words, remedy, Home.at(tmp_path / "home", pilot.home.backups, uri))
+    assert dialects.state(check_uri(postgres.uri(name))).kind == "empty"
 
 
 @needed

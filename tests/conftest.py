@@ -47,6 +47,7 @@ TOGETHER = (
 
 # Marked as slow as a whole: each of their tests starts processes, or fills a database.
 SLOW = (
+    "browser",
     "e2e",
     "convergence",
     "cli",

@@ -22,8 +22,6 @@ from tests.cli.bench import ACCOUNT
 from tests.e2e.site import Site
 from tests.sandbox.support import Client, password_of, wait_for
 
-pytestmark = pytest.mark.slow
-
 PERSON = "dev-user"
 NOTE = "Trained on 2 cores."
 # What MLflow itself writes to the console: it asks for the account of its own sign-in, which is not used here, and the

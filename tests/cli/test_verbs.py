@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import re
 import stat
@@ -16,7 +15,6 @@ import yaml
 from mlflow_ae5_deploy.cli.verbs import GROUPS, command_tree
 from tests.cli.answers import assert_error, assert_no_accident
 
-HAS_AE5_TOOLS = importlib.util.find_spec("ae5_tools") is not None
 NEEDS_A_HOST = "platform.hostname"
 
 

@@ -10,8 +10,6 @@ import pytest
 
 from tests.e2e.site import ACCOUNT, Site
 
-pytestmark = pytest.mark.slow
-
 
 @pytest.fixture(scope="module")
 def installed(site: Site) -> Site:

@@ -18,8 +18,6 @@ import pytest
 from tests.e2e.site import Site
 from tests.sandbox.support import Client
 
-pytestmark = pytest.mark.slow
-
 
 @pytest.fixture(scope="module")
 def installed(site: Site) -> Site:

@@ -18,8 +18,6 @@ from mlflow_ae5_deploy.jobs.contract import last_line
 from tests.cli.snapshotting import make_snapshotting_release
 from tests.e2e.site import Site
 
-pytestmark = pytest.mark.slow
-
 OLD = Path(__file__).parents[1] / "project_template" / "fixtures" / "mlflow-2.22.0.sqlite.gz"
 REVISION = "0584bdc529eb"  # the newest migration of MLflow 2.22
 

@@ -110,7 +110,6 @@ def test_comes_from_the_wheel_with_its_template(fresh: Path, elsewhere: Path) ->
     assert str(ROOT) not in path
 
 
-@pytest.mark.slow
 def test_installs_on_the_sandbox(fresh: Path, elsewhere: Path) -> None:
     done = run(fresh, elsewhere, "mlflow-ae5-deploy", "install", "--sandbox", "--json")
     proved = run(fresh, elsewhere, "mlflow-ae5-deploy", "verify", "--sandbox")

@@ -56,7 +56,6 @@ def team(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Team]:
 COLLECT = {"MLFLOW_TRACKING_GC_TTL": "0d0h0m0s"}
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("through_server", [False, True])
 def test_what_a_workspace_deleted_goes_with_its_artifacts(team: Team, through_server: bool) -> None:
     (_, kept), (_, gone) = team.run(), team.run(deleted=True)
@@ -69,7 +68,6 @@ def test_what_a_workspace_deleted_goes_with_its_artifacts(team: Team, through_se
     assert (kept.is_file(), gone.is_file()) == (True, False)
 
 
-@pytest.mark.slow
 def test_orphans_of_a_workspace_are_found(team: Team) -> None:
     _, kept = team.run()
     orphan = kept.parents[3] / uuid.uuid4().hex / "artifacts" / "a"
@@ -85,7 +83,6 @@ def test_orphans_of_a_workspace_are_found(team: Team) -> None:
     assert (kept.is_file(), orphan.exists()) == (True, False)
 
 
-@pytest.mark.slow
 def test_a_drill_serves_and_reads_what_workspaces_hold(team: Team) -> None:
     run, file = team.run()
     source = f"{ROOT}{str(file.parent)[str(file).index('workspaces/') :]}"

@@ -16,7 +16,6 @@ from tests.project_template.conftest import free_port, make_tables
 from tests.project_template.mariadb import MariaDB, needed
 from tests.project_template.restore.conftest import Home
 
-pytestmark = pytest.mark.slow
 ALL = "漢字 🜚"
 
 # character set, options of the URI, words of the refusal, the statement or setting that fixes it

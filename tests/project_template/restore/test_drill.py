@@ -16,8 +16,6 @@ from mlflow_ae5_server.common.errors import DamagedError, StoppedError
 from mlflow_ae5_server.database import dialects
 from mlflow_ae5_server.database.connection import connect_engine
 
-pytestmark = pytest.mark.slow
-
 
 def schemas(home):
     from sqlalchemy import text

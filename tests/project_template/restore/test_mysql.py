@@ -11,7 +11,7 @@ from mlflow_ae5_server.database import dialects, migration, schema
 from tests.project_template.mariadb import MariaDB, needed
 from tests.project_template.restore.conftest import Home, fill
 
-pytestmark = [needed, pytest.mark.slow]
+pytestmark = needed
 
 
 @pytest.fixture(scope="module")

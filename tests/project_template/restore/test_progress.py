@@ -4,12 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
-
 from tests.project_template.restore.conftest import take_snapshot
 from tests.project_template.test_progress import phases, steps
-
-pytestmark = pytest.mark.slow
 
 
 def test_backup_verify_and_prune(here: Any, filled: Any, capfd: Any, tmp_path: Any) -> None:

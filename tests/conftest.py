@@ -35,7 +35,7 @@ LONGEST = (
     "cli/test_upgrade.py",
     "project_template",
     "cli/test_restore.py",
-    "test_documents.py",
+    "test_documented_commands.py",
     "cli",
 )
 # Files that use the same MLflow servers, or the same filled databases, which are made once for each worker.
@@ -52,7 +52,7 @@ SLOW = (
     "convergence",
     "cli",
     "sandbox",
-    "test_documents.py",
+    "test_documented_commands.py",
     *(f"project_template/{folder}" for folder in ("gc", "database", "repository", "restore")),
 )
 

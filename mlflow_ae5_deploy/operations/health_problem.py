@@ -186,6 +186,7 @@ _ROWS = (
         "Run `backup`.",
     ),
     ProblemCode("backup-paused", WARNING, "The scheduled backup is paused.", "Resume the job on the platform."),
+    ProblemCode("drill-paused", WARNING, "The scheduled drill is paused.", "Resume the job on the platform."),
     ProblemCode(
         "backup-incomplete",
         WARNING,

@@ -43,7 +43,5 @@ def missed(
     return Missed(what, late[0], len(late) > 1) if late else None
 
 
-def problems(items: Iterable[Missed], *, again: bool) -> list[HealthProblem]:
-    """again: of the jobs that missed two runs or more, which is an error."""
-    code = "job-overdue" if again else "job-late"
-    return [HealthProblem(code, item.message) for item in items if item.again is again]
+def problems(items: Iterable[Missed]) -> list[HealthProblem]:
+    return [HealthProblem("job-overdue" if item.again else "job-late", item.message) for item in items]

@@ -58,6 +58,7 @@ _FAILURES = {
     PRUNE: ("prune-failed", "The last prune of backups failed on {when}: {message}."),
     REPOSITORY: ("repository-missing", "The backup repository was not found on {when}: {message}."),
 }
+_PAUSED = {BACKUP: "backup-paused", DRILL: "drill-paused"}
 _AFTERWARDS = {BACKUP: "`backup`", DRILL: "`drill`", REPOSITORY: "`backup list`", PRUNE: "`backup prune`"}
 
 
@@ -65,7 +66,7 @@ _AFTERWARDS = {BACKUP: "`backup`", DRILL: "`drill`", REPOSITORY: "`backup list`"
 class BackupStatus:
     newest: SnapshotRecord | None = None
     schedule: str = ""  # cron of the backup job; empty where there is none
-    paused: bool = False
+    paused: tuple[str, ...] = ()  # scheduled jobs that are paused
     failed: tuple[Outcome, ...] = ()  # the last outcome of each kind, if it failed
     unreadable: tuple[str, ...] = ()  # scheduled jobs whose last run ended, with an unreadable log
     recreated: str = ""  # a sentence where the destination holds another repository than before
@@ -89,7 +90,7 @@ def observe_backups(context: Context, project: Project | None) -> BackupStatus:
         if left is not None and left.job_result is not None:
             learn(left.task, left.run, left.job_result)
     runs_of = functools.cache(lambda job_id: context.platform.runs(job_id))  # signs in only when it is needed
-    created, unreadable, scheduled = None, [], None
+    created, unreadable, paused, scheduled = None, [], [], None
     for command, task in _SCHEDULED.items():
         desired = job_specs.backup_job(context.settings, command, "")
         job = next(iter(scheduled_job.jobs_for(context.cached.jobs(), project, desired)), None)
@@ -102,12 +103,14 @@ def observe_backups(context: Context, project: Project | None) -> BackupStatus:
             seen.append(Outcome(command.lower(), runs[0].created, False, message))
         elif runs:
             unreadable.append(command.lower())
+        if job is not None and scheduled_job.is_paused(job):
+            paused.append(command.lower())
         if command == job_specs.BACKUP:
             scheduled, created = job, _created(context, runs, last)
     return BackupStatus(
         _newest(recorded, created),
         (scheduled.schedule or "") if scheduled else "",
-        scheduled is not None and scheduled_job.is_paused(scheduled),
+        tuple(paused),
         tuple(item for item in latest_outcomes.latest(seen).values() if not item.passed),
         tuple(unreadable),
         backup_repository.recreated(context, repositories),
@@ -165,13 +168,27 @@ def _newest(recorded: SnapshotRecord | None, created: SnapshotRecord | None) -> 
     return max(recorded, created, key=lambda item: item.finished)
 
 
-def errors(backups: BackupStatus, now: datetime) -> list[HealthProblem]:
-    """Pure. Each stands until a later run of its kind succeeds."""
-    return [
-        *(_failure(outcome, now) for outcome in backups.failed if outcome.reported),
-        *([HealthProblem("repository-replaced", backups.recreated)] if backups.recreated else []),
-        *missed.problems(backups.missed, again=True),
-    ]
+def problems(backups: BackupStatus, now: datetime) -> list[HealthProblem]:
+    """Pure. A failure stands until a later run of its kind succeeds."""
+    found, newest = [_failure(outcome, now) for outcome in backups.failed], backups.newest
+    if backups.recreated:
+        found.append(HealthProblem("repository-replaced", backups.recreated))
+    for name in backups.unreadable:
+        text = f"The result of the last scheduled {name} is unknown: the log of its run cannot be read."
+        found.append(HealthProblem(_UNKNOWN, text))
+    found += [HealthProblem(_PAUSED[name], f"The scheduled {name} is paused.") for name in backups.paused]
+    found += missed.problems(backups.missed)
+    if newest is None:
+        return [*found, HealthProblem("no-backup", "No backup recorded on this machine.")]
+    if (BACKUP in backups.paused or not backups.schedule) and now - newest.finished > OLD:
+        text = f"The newest snapshot known on this machine is {duration(now - newest.finished)} old."
+        found.append(HealthProblem("backup-old", text))
+    if not newest.complete:
+        text = f"Snapshot {newest.id} lacks artifacts: they are unreadable, or outside the store."
+        found.append(HealthProblem("backup-incomplete", text))
+    if newest.gone:
+        found.append(HealthProblem("backup-shrunk", f"{newest.gone}."))
+    return found
 
 
 def _failure(outcome: Outcome, now: datetime) -> HealthProblem:
@@ -192,28 +209,6 @@ def _remedy(outcome: Outcome) -> str:
         return ""
     hint = outcome.hint or ("" if outcome.reported else "read its log")
     return f"{as_sentence(hint)} Then run {_AFTERWARDS.get(outcome.of, '`backup verify`')}." if hint else ""
-
-
-def warnings(backups: BackupStatus, now: datetime) -> list[HealthProblem]:
-    """Pure."""
-    found, newest = [_failure(outcome, now) for outcome in backups.failed if not outcome.reported], backups.newest
-    for name in backups.unreadable:
-        text = f"The result of the last scheduled {name} is unknown: the log of its run cannot be read."
-        found.append(HealthProblem(_UNKNOWN, text))
-    if backups.paused:
-        found.append(HealthProblem("backup-paused", "The scheduled backup is paused."))
-    found += missed.problems(backups.missed, again=False)
-    if newest is None:
-        return [*found, HealthProblem("no-backup", "No backup recorded on this machine.")]
-    if (backups.paused or not backups.schedule) and now - newest.finished > OLD:
-        text = f"The newest snapshot known on this machine is {duration(now - newest.finished)} old."
-        found.append(HealthProblem("backup-old", text))
-    if not newest.complete:
-        text = f"Snapshot {newest.id} lacks artifacts: they are unreadable, or outside the store."
-        found.append(HealthProblem("backup-incomplete", text))
-    if newest.gone:
-        found.append(HealthProblem("backup-shrunk", f"{newest.gone}."))
-    return found
 
 
 def words(backups: BackupStatus, now: datetime) -> str:
@@ -248,7 +243,7 @@ def data(backups: BackupStatus) -> dict[str, Any]:
         "complete": newest.complete if newest else None,
         "missing": newest.gone or None if newest else None,
         "schedule": backups.schedule or None,
-        "paused": backups.paused,
+        "paused": BACKUP in backups.paused,
         "missed": [
             {"what": item.what, "due": item.due.isoformat(timespec="seconds"), "again": item.again}
             for item in backups.missed

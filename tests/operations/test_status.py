@@ -27,7 +27,7 @@ from mlflow_ae5_deploy.operations.status.drift import (
     drift_of,
 )
 from mlflow_ae5_deploy.operations.status.observe import in_order, read_version
-from mlflow_ae5_deploy.operations.status.problems import drift_problems, errors, problems, warnings
+from mlflow_ae5_deploy.operations.status.problems import drift_problems, problems
 from mlflow_ae5_deploy.operations.status.state import (
     GcStatus,
     InstallationState,
@@ -79,7 +79,14 @@ OTHER = ReplaceProject(name="p", id="a0-1", reason="", differences=("release: 0.
 EDITED_JOB = DeleteJob(
     name="gc", id="j1", purpose="garbage collection", reason="", differences=("schedule: 0 0 1 1 * → 30 3 * * *",)
 )
-PAUSED = paused_words("garbage collection")
+
+
+def errors(*observed):
+    return [problem for problem in problems(*observed) if problem.severity == ERROR]
+
+
+def warnings(*observed):
+    return [problem for problem in problems(*observed) if problem.severity == WARNING]
 
 
 def stored(**changes):
@@ -199,7 +206,7 @@ PROBLEMS = [
 
 @pytest.mark.parametrize(("case", "changes", "message"), PROBLEMS, ids=[row[0] for row in PROBLEMS])
 def test_each_problem_alone_makes_it_unhealthy(case, changes, message):
-    (problem,) = errors(replace(WELL, **changes), NOW)
+    (problem,) = errors(replace(WELL, **changes), [], NOW)
     assert message in f"{problem.message} {problem.remedy}"
     assert (problem.severity, problem.data()["code"]) == (ERROR, problem.code)
 
@@ -226,7 +233,7 @@ HEALTHY = [
 
 @pytest.mark.parametrize(("case", "changes"), HEALTHY, ids=[row[0] for row in HEALTHY])
 def test_healthy_all_the_same(case, changes):
-    assert errors(replace(WELL, **changes), NOW) == []
+    assert errors(replace(WELL, **changes), [], NOW) == []
 
 
 WARNINGS = [
@@ -261,7 +268,9 @@ WARNINGS = [
         {"backups": replace(WELL.backups, unreadable=("drill",))},
         "The result of the last scheduled drill is unknown",
     ),
-    ("backup paused", {"backups": replace(WELL.backups, paused=True)}, "is paused"),
+    ("gc paused", collected(paused=True), "is paused"),
+    ("backup paused", {"backups": replace(WELL.backups, paused=(BACKUP,))}, "is paused"),
+    ("drill paused", {"backups": replace(WELL.backups, paused=(DRILL,))}, "is paused"),
     (
         "restarted by somebody else",
         stored(deployment_id="a2-old"),
@@ -323,7 +332,7 @@ def test_what_is_unfinished_is_reported_unless_the_run_in_progress_finishes_it(c
 
 
 def test_an_interrupted_upgrade_is_not_the_unrelated_run_in_progress():
-    (problem,) = errors(replace(WELL, interrupted_upgrade="3.18.0", unfinished=running("backup list")), NOW)
+    (problem,) = errors(replace(WELL, interrupted_upgrade="3.18.0", unfinished=running("backup list")), [], NOW)
     assert problem.message == "An upgrade to 3.18.0 was interrupted."
 
 
@@ -336,7 +345,7 @@ def test_warnings(case, changes, message):
 def test_every_code_is_that_of_a_case_with_its_severity():
     cases = [changes for _, changes, _ in (*PROBLEMS, *WARNINGS)]
     drift = [
-        StageDrift(1, "x", SAME, "", (), ("look out", PAUSED)),
+        StageDrift(1, "x", SAME, "", (), ("look out",)),
         StageDrift(6, "y", DIFFERS, "", (OTHER, EDITED_JOB)),
     ]
     found = [problem for changes in cases for problem in problems(replace(WELL, **changes), drift, NOW)]
@@ -360,9 +369,18 @@ def test_drift_that_the_next_install_would_revert_is_a_warning(change, code, wor
     assert all(word in f"{found[0].message} {found[0].remedy}" for word in words)
 
 
-def test_a_paused_collection_is_resumed_by_its_own_verb():
-    (problem,) = warnings(WELL, [StageDrift(14, "gc-schedule", SAME, "", (), (PAUSED,))], NOW)
-    assert (problem.code, "`schedule-gc --resume`" in problem.remedy) == ("gc-paused", True)
+PAUSED = [
+    ("garbage collection", collected(paused=True), "gc-paused", "`schedule-gc --resume`"),
+    ("backup", {"backups": replace(WELL.backups, paused=(BACKUP,))}, "backup-paused", "on the platform"),
+    ("drill", {"backups": replace(WELL.backups, paused=(DRILL,))}, "drill-paused", "on the platform"),
+]
+
+
+@pytest.mark.parametrize(("purpose", "changes", "code", "remedy"), PAUSED, ids=[row[0] for row in PAUSED])
+def test_a_paused_job_is_one_problem_although_stage_14_warns_of_it_too(purpose, changes, code, remedy):
+    drift = [StageDrift(14, "gc-schedule", SAME, "", (), (paused_words(purpose),))]
+    (problem,) = warnings(replace(WELL, **changes), drift, NOW)
+    assert (problem.code, remedy in problem.remedy) == (code, True)
 
 
 @pytest.mark.parametrize(("changes", "reset"), [((), False), ((EDITED_JOB,), True)])
@@ -527,3 +545,11 @@ def test_every_scheduled_job_of_the_project_is_observed(tmp_path):
     found = observe_backups(run, OURS).missed
 
     assert [(item.what, item.again) for item in found] == [("backup", False), ("drill", True)]
+
+
+def test_a_paused_backup_and_drill_are_observed(tmp_path):
+    backup = context(tmp_path).settings.backup
+    names = (("Backup", backup.name), ("Drill", backup.drill_name))
+    jobs = tuple(job(id=command, name=name, command=command, state="paused") for command, name in names)
+    run = context(tmp_path, lists=Lists(jobs_=jobs), doors=Doors(platform_=Runs()))
+    assert observe_backups(run, OURS).paused == (BACKUP, DRILL)

@@ -149,7 +149,7 @@ def _gc(state: InstallationState, now: datetime) -> Finding:
     if gc.paused:
         return warning("gc-job", f"job `{gc.name}` is paused: nothing is collected", "Run `schedule-gc --resume`.")
     if gc.missed is not None:
-        return _of_problems("gc-job", missed.problems([gc.missed], again=gc.missed.again))
+        return _of_problems("gc-job", missed.problems([gc.missed]))
     last = f"the last run: {gc.last.message}" if gc.last else "no run on record"
     return ok("gc-job", f"{gc.words}; {last}")
 

@@ -8,7 +8,7 @@ warning, because the next `install` replaces it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 
 from mlflow_ae5_deploy.common.durations import moment
@@ -16,7 +16,7 @@ from mlflow_ae5_deploy.common.text import counted
 from mlflow_ae5_deploy.engine.records import StoredToken
 from mlflow_ae5_deploy.jobs.contract import OUTCOME_INCOMPLETE
 from mlflow_ae5_deploy.operations import missed, status_backups
-from mlflow_ae5_deploy.operations.health_problem import HealthProblem
+from mlflow_ae5_deploy.operations.health_problem import ERROR, HealthProblem
 from mlflow_ae5_deploy.operations.status.drift import StageDrift
 from mlflow_ae5_deploy.operations.status.state import GcStatus, InstallationState, LastRun
 from mlflow_ae5_deploy.resources import scheduled_job, token_expiry
@@ -35,59 +35,63 @@ _REPLACE_SERVER = _REPLACE_DATA | {"install", "rotate-token"}
 
 
 def problems(state: InstallationState, drift: Sequence[StageDrift], now: datetime) -> list[HealthProblem]:
-    """Errors first, then warnings."""
-    return [*errors(state, now, drift), *warnings(state, drift, now)]
+    """Errors first. Without an error the installation is healthy."""
+    found = dict.fromkeys(_problems(state, drift, now))
+    return sorted(found, key=lambda problem: problem.severity != ERROR)
 
 
-def errors(state: InstallationState, now: datetime, drift: Sequence[StageDrift] = ()) -> list[HealthProblem]:
-    """None means healthy."""
-    if state.interrupted_upgrade:
-        return [_interrupted_upgrade(state), *(server_problems(state) if state.project else [])]
-    if state.project is None:
-        why = "the account has no such project" if state.account_exists else "the account does not exist"
-        return [HealthProblem("not-installed", f"Nothing is installed: {why}.")]
-    found = server_problems(state) + token_problems(state, now)
-    found += gc_problems(state.gc, differs=any(change.purpose == _GC for change in _other_jobs(drift)))
-    if state.interrupted_restore is not None and state.unfinished.verb not in _REPLACE_DATA:
-        restore = state.interrupted_restore
-        found.insert(0, HealthProblem("restore-interrupted", restore.message, restore.remedy))
-    found += missed.problems(_missed(state.gc), again=True) + status_backups.errors(state.backups, now)
-    found += unfinished_problems(state, now)
-    if state.missing_secrets:
-        text = f"Secrets of the account are missing: {', '.join(state.missing_secrets)}."
-        found.append(HealthProblem("secrets-missing", text))
-    unshared = [f"{kind} {name}" for kind, name in state.desired_shared if (kind, name) not in state.shared]
-    if unshared and state.deployment is not None:
-        found.append(HealthProblem("not-shared", f"Not shared with {', '.join(unshared)}, although configured."))
-    return found
-
-
-def warnings(state: InstallationState, drift: Sequence[StageDrift], now: datetime) -> list[HealthProblem]:
-    """What an administrator should know of an installation, healthy or not."""
-    paused = scheduled_job.paused_words(_GC)
-    texts = [text for stage in drift for text in stage.warnings]
-    found = [HealthProblem("gc-paused" if text == paused else "configuration", text) for text in texts]
+def _problems(state: InstallationState, drift: Sequence[StageDrift], now: datetime) -> Iterator[HealthProblem]:
+    # Stage 14 warns of paused jobs only, which are observed.
+    texts = [text for stage in drift if stage.number != scheduled_job.STAGE for text in stage.warnings]
+    yield from (HealthProblem("configuration", text) for text in texts)
+    if state.gc.paused:
+        yield HealthProblem("gc-paused", scheduled_job.paused_words(_GC))
     if state.unfinished.running:
-        found.append(HealthProblem("run-in-progress", f"Another run is in progress: {state.unfinished.running}."))
+        yield HealthProblem("run-in-progress", f"Another run is in progress: {state.unfinished.running}.")
+    if state.interrupted_upgrade:
+        yield _interrupted_upgrade(state)
+    elif state.project is None:
+        why = "the account has no such project" if state.account_exists else "the account does not exist"
+        yield HealthProblem("not-installed", f"Nothing is installed: {why}.")
+    elif state.interrupted_restore is not None and state.unfinished.verb not in _REPLACE_DATA:
+        restore = state.interrupted_restore
+        yield HealthProblem("restore-interrupted", restore.message, restore.remedy)
     if state.project is None:
-        return found
-    found += drift_problems(drift)
-    found += unverified_tokens(state)
+        return
+    yield from server_problems(state)
+    others = _of_a_project(state, drift, now)
+    # An interrupted upgrade may be the cause of any other error.
+    yield from (problem for problem in others if not state.interrupted_upgrade or problem.severity != ERROR)
+
+
+def _of_a_project(state: InstallationState, drift: Sequence[StageDrift], now: datetime) -> Iterator[HealthProblem]:
+    """Except those of its server."""
+    yield from drift_problems(drift)
+    yield from token_problems(state, now)
+    yield from unverified_tokens(state)
+    yield from gc_problems(state.gc, differs=any(change.purpose == _GC for change in _other_jobs(drift)))
     last = state.gc.last
     if last is not None and state.gc.outdated:
-        found.append(outdated_failure(state.gc, last, now))
+        yield outdated_failure(state.gc, last, now)
     if last is not None and last.passed is None:
         text = f"The last garbage collection finished, result unknown: {last.message}."
-        found.append(HealthProblem("result-unknown", text))
+        yield HealthProblem("result-unknown", text)
     for token in state.token.stored:
         text = token_expiry.warning(token.expires, now) or ""
         if text and token.expires is not None and token.expires > now:
-            found.append(HealthProblem("token-expiring", f"{text.rstrip('.')} ({token.account})."))
-    found += missed.problems(_missed(state.gc), again=False) + status_backups.warnings(state.backups, now)
+            yield HealthProblem("token-expiring", f"{text.rstrip('.')} ({token.account}).")
+    yield from missed.problems([state.gc.missed] if state.gc.missed else [])
+    yield from status_backups.problems(state.backups, now)
+    yield from unfinished_problems(state, now)
+    if state.missing_secrets:
+        text = f"Secrets of the account are missing: {', '.join(state.missing_secrets)}."
+        yield HealthProblem("secrets-missing", text)
+    unshared = [f"{kind} {name}" for kind, name in state.desired_shared if (kind, name) not in state.shared]
+    if unshared and state.deployment is not None:
+        yield HealthProblem("not-shared", f"Not shared with {', '.join(unshared)}, although configured.")
     if state.build is not None and state.build.edited:
         text = f"The project's files were changed after the upload: {', '.join(state.build.edited[:3])}."
-        found.append(HealthProblem("project-edited", text))
-    return list(dict.fromkeys(found))
+        yield HealthProblem("project-edited", text)
 
 
 def drift_problems(drift: Sequence[StageDrift]) -> list[HealthProblem]:
@@ -108,10 +112,6 @@ def _other_jobs(drift: Iterable[StageDrift]) -> list[DeleteJob]:
     """Scheduled jobs that are not as configured."""
     changes = (change for stage in drift for change in stage.changes)
     return [change for change in changes if isinstance(change, DeleteJob) and change.differences]
-
-
-def _missed(gc: GcStatus) -> list[missed.Missed]:
-    return [gc.missed] if gc.missed else []
 
 
 def _interrupted_upgrade(state: InstallationState) -> HealthProblem:

@@ -70,7 +70,7 @@ def check(state: DataState, stage: int) -> None:
 
 
 def check_later_stages(context: Context) -> None:
-    """Raise what would make stages 8 and 14 fail, when the server is gone already."""
+    """Raise what would make stages 8 and 14 fail after the server has been stopped."""
     check_before_start(context, desired_deployment(context), None)
     for job in scheduled_jobs(context.settings):
         check_profile(context, job.resource_profile, f"{job.section}.resource_profile")

@@ -276,6 +276,15 @@ class TestForward:
             assert_error(refused, 3, f"no command `{command}`", "install --replace")
         assert calls(site) == []
 
+    def test_a_gc_profile_that_the_platform_lacks_is_refused_before_anything_stops(self, site, capsys):
+        config, before = site.configure("gc:\n  resource_profile: nosuch\n"), running(site)["id"]
+
+        refused = upgrade(site, capsys, "--yes", "--config", str(config))
+
+        assert_error(refused, 3, "no resource profile `nosuch`", "Use one of")
+        assert refused.data["error"]["where"] == "gc.resource_profile"
+        assert (running(site)["id"], calls(site), pending(site)) == (before, [], None)
+
 
 class TestBack:
     def test_a_failure_after_the_data_was_touched_brings_everything_back(self, site, capsys):

@@ -20,8 +20,8 @@ from mlflow_ae5_deploy.release.archive import read_project_archive
 from mlflow_ae5_deploy.release.models import BuiltArchive
 from mlflow_ae5_deploy.release.packages import environment_of
 from mlflow_ae5_deploy.release.provenance import build_record_of, same_content
-from mlflow_ae5_deploy.resources.current_deployment import chosen_of, desired_deployment
-from mlflow_ae5_deploy.resources.deployment import check_before_start
+from mlflow_ae5_deploy.resources.before_replacing import check_later_stages
+from mlflow_ae5_deploy.resources.current_deployment import chosen_of
 
 UNKNOWN = "unknown"
 _SHOWN_APART = ("release:", "package mlflow:")
@@ -85,7 +85,7 @@ def check(context: Context, planned: UpgradePlan) -> None:
         )
     store = context.values.store_uri(context.settings.server.backend_store_uri).reveal()
     require_restorable(parse_store_uri(store).dialect)
-    check_before_start(context, desired_deployment(context), None)
+    check_later_stages(context)
     check_profile(context, context.settings.backup.resource_profile, "backup.resource_profile")
     server = planned.server
     if server is not None and server.is_started and server.url:

@@ -78,6 +78,8 @@ class Change(TypedDict):
     id: str
     consequences: list[Consequence]
     guess: bool
+    release: NotRequired[str]
+    """Of the replacement of a project: `installed → configured`; empty where the release stays."""
 
 
 class Stage(TypedDict):

@@ -59,8 +59,13 @@ class Change:
         return f"{self.verb} {self.target}"
 
     @property
+    def lines(self) -> tuple[str, ...]:
+        """The differences, as people read them."""
+        return self.differences
+
+    @property
     def why(self) -> str:
-        return "; ".join(text for text in (self.reason, *self.differences) if text)
+        return "; ".join(text for text in (self.reason, *self.lines) if text)
 
     @property
     def sentence(self) -> str:
@@ -69,7 +74,7 @@ class Change:
 
     @property
     def headline(self) -> str:
-        """The change with its reason; `differences` go below it."""
+        """The change with its reason; `lines` go below it."""
         return f"{self.phrase}: {self.reason}" if self.reason else self.phrase
 
     @property

@@ -15,7 +15,7 @@ import hashlib
 import io
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from mlflow_ae5_deploy.common import json_input
@@ -30,7 +30,6 @@ from mlflow_ae5_deploy.release.tree import PROVENANCE_FOLDER
 
 PROVENANCE_FILE = f"{PROVENANCE_FOLDER}/provenance.json"
 SCHEMA = 1
-RELEASE = "release: "  # how the difference between two releases begins
 _SHOWN = 3
 # The provenance has some hundred bytes for each of the entries that an archive may have.
 _KEPT = {PROVENANCE_FILE: 16 << 20, PROJECT_FILE: MAX_BYTES + 1}
@@ -71,7 +70,15 @@ class Comparison:
     same: bool
     reason: str  # a phrase, also for the same content; empty where the differences are all
     release: str | None  # per the project's provenance
+    desired_release: str = ""  # that of the archive to upload
     differences: tuple[str, ...] = ()  # `setting: observed → desired`
+
+    @property
+    def release_change(self) -> str:
+        """`installed → configured`; empty where the release stays, or that of the project is not known."""
+        if self.release in (None, self.desired_release):
+            return ""
+        return " → ".join(_short(name) for name in (self.release or "", self.desired_release))
 
 
 def content_digest_of(archive_bytes: bytes) -> str | None:
@@ -100,7 +107,7 @@ def build_record_of(archive_bytes: bytes) -> tuple[BuildRecord | None, str]:
         return None, problem
     changes = provenance.get("changes")
     return BuildRecord(
-        _release_name(provenance),
+        release_name(provenance),
         str(provenance.get("tool") or ""),
         provenance["content_digest"],
         tuple(str(change) for change in changes) if isinstance(changes, list) else (),
@@ -108,24 +115,29 @@ def build_record_of(archive_bytes: bytes) -> tuple[BuildRecord | None, str]:
     ), ""
 
 
+def has_content(archive_bytes: bytes, built: BuiltArchive) -> bool:
+    """Whether a downloaded archive is the one to upload. Never raises."""
+    return content_digest_of(archive_bytes) == built.content_digest
+
+
 def same_content(archive_bytes: bytes, built: BuiltArchive) -> Comparison:
     """Compare a downloaded archive with the one to upload. Never raises."""
     provenance, survey, problem = _read(archive_bytes)
+    desired = release_name(built.provenance)
     if survey is None:
-        return Comparison(False, problem, None)
+        return Comparison(False, problem, None, desired)
     if provenance is None:
-        return Comparison(False, problem, None, _differences(survey, built))
-    release, desired = _release_name(provenance), _release_name(built.provenance)
-    edited = _deviations(provenance, survey)
+        return Comparison(False, problem, None, desired, _differences(survey, built))
+    release, edited = release_name(provenance), _deviations(provenance, survey)
     if provenance["content_digest"] == built.content_digest and not edited:
-        return Comparison(True, release, release)
-    releases = (f"{RELEASE}{_short(release)} → {_short(desired)}",) if release != desired else ()
-    lines = (*releases, *_differences(survey, built))
-    reason = "" if lines else "its content is not the configured one"
+        return Comparison(True, release, release, desired)
+    found = Comparison(False, "", release, desired, _differences(survey, built))
     if edited:
         more = f" and {len(edited) - _SHOWN} more" if len(edited) > _SHOWN else ""
-        reason = f"edited on the platform since the upload ({', '.join(edited[:_SHOWN])}{more})"
-    return Comparison(False, reason, release, lines)
+        return replace(found, reason=f"edited on the platform since the upload ({', '.join(edited[:_SHOWN])}{more})")
+    if found.release_change or found.differences:
+        return found
+    return replace(found, reason="its content is not the configured one")
 
 
 def _short(release: str) -> str:
@@ -167,7 +179,7 @@ def _deviations(provenance: Mapping[str, Any], survey: ArchiveSummary) -> list[s
     return found
 
 
-def _release_name(provenance: Mapping[str, Any]) -> str:
+def release_name(provenance: Mapping[str, Any]) -> str:
     release = provenance["release"]
     kind, version, source = (release.get(key) for key in ("kind", "version", "source"))
     if kind == "bundled":

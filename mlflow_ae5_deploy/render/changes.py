@@ -81,7 +81,7 @@ def _lines(result: StageResult, *, verbose: bool) -> Iterable[tuple[str, str]]:
     for change in result.changes:
         yield "", change.headline
         if not (change.needs_consent and result.outcome == "changed"):  # else they stand before the question
-            yield from (("  ", line) for line in shortened(change.differences, verbose=verbose))
+            yield from (("  ", line) for line in shortened(change.lines, verbose=verbose))
         if verbose:
             yield from (("  ", line) for line in change.details)
     if result.outcome == "planned":
@@ -109,7 +109,7 @@ def show_consequences(reporter: Reporter, changes: Sequence[Change]) -> None:
     """What changes that need consent will do; on stderr, because a question follows."""
     for change in changes:
         reporter.note(f"{Mark.WARNING.sign} {capitalized(change.headline)}", style=Mark.WARNING.style)
-        for line in shortened(change.differences, verbose=reporter.verbose):
+        for line in shortened(change.lines, verbose=reporter.verbose):
             reporter.note(f"    {line}")
     reporter.note("  Consequences")
     for text in consequences_of(changes):

@@ -13,7 +13,6 @@ from mlflow_ae5_deploy.common.files import write_private
 from mlflow_ae5_deploy.engine.change import Change, Consequence, Impact
 from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.jobs import one_off, other_machines
-from mlflow_ae5_deploy.release.provenance import RELEASE
 from mlflow_ae5_deploy.resources import scheduled_job
 from mlflow_ae5_deploy.resources.deployment import DOWN, STOPPED, TOKENS, stop
 from mlflow_ae5_deploy.resources.job_specs import scheduled_jobs
@@ -37,6 +36,7 @@ class ReplaceProject(Change):
 
     verb, resource = "replace", "project"
     consent_option = "--replace"
+    release: str = ""  # `installed → configured`; empty where the release stays
     consequences: tuple[Consequence, ...] = (
         DOWN,
         TOKENS,
@@ -47,14 +47,13 @@ class ReplaceProject(Change):
 
     def record(self) -> dict[str, str]:
         """Without values: the journal outlives them, and is read by more people than the project."""
-        names = ", ".join(line.partition(": ")[0] for line in self.differences)
+        names = ", ".join(line.partition(": ")[0] for line in self.lines)
         why = "; ".join(text for text in (self.reason, names and f"differs in {names}") if text)
         return super().record() | {"reason": why}
 
     @property
-    def release(self) -> str:
-        """`installed → configured`; empty where the release stays."""
-        return next((line.removeprefix(RELEASE) for line in self.differences if line.startswith(RELEASE)), "")
+    def lines(self) -> tuple[str, ...]:
+        return (*((f"release: {self.release}",) if self.release else ()), *self.differences)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -75,7 +75,7 @@ WELL = InstallationState(
     backups=BackupStatus(SnapshotRecord("S1", NOW - HOUR), "0 2 * * *"),
 )
 
-OTHER = ReplaceProject(name="p", id="a0-1", reason="", differences=("release: 0.1.1 → bundled 0.1.0", "package x"))
+OTHER = ReplaceProject(name="p", id="a0-1", reason="", release="0.1.1 → bundled 0.1.0", differences=("package x",))
 EDITED_JOB = DeleteJob(
     name="gc", id="j1", purpose="garbage collection", reason="", differences=("schedule: 0 0 1 1 * → 30 3 * * *",)
 )
@@ -357,7 +357,7 @@ def test_every_code_is_that_of_a_case_with_its_severity():
     ("change", "code", "words"),
     [
         (OTHER, "release-differs", ("0.1.1 → bundled 0.1.0", "release.source", "`upgrade`")),
-        (replace(OTHER, differences=("package boto3: 1.2 → 1.3",)), None, ()),
+        (replace(OTHER, release="", differences=("package boto3: 1.2 → 1.3",)), None, ()),
         (EDITED_JOB, "job-differs", ("schedule: 0 0 1 1 * → 30 3 * * *", "`schedule-gc`")),
         (replace(EDITED_JOB, purpose="backup"), "job-differs", ("The backup job", "`install`")),
         (replace(EDITED_JOB, differences=(), reason="a duplicate"), None, ()),

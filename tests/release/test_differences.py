@@ -128,8 +128,8 @@ def test_a_value_of_the_configuration_is_shown_unless_it_may_be_a_secret(make, t
 
 
 def test_the_journal_has_names_only():
-    lines = ("release: 1 → 2", "variable SMTP_HOST: added (mail)", "package mlflow: ==1 → ==2")
-    recorded = ReplaceProject(name="p", reason="edited", differences=lines).record()
+    lines = ("variable SMTP_HOST: added (mail)", "package mlflow: ==1 → ==2")
+    recorded = ReplaceProject(name="p", reason="edited", release="1 → 2", differences=lines).record()
     assert recorded["reason"] == "edited; differs in release, variable SMTP_HOST, package mlflow"
 
 
@@ -207,4 +207,7 @@ def test_another_release_is_named(template, tmp_path):
     newer = type(template)("version", "0.2.0", "0.2.0", template.path, None, "none")
     (template.path / "run.sh").write_text("newer")
     compared = same_content(before.path.read_bytes(), build(newer, SlipstreamSettings(), tmp_path / "b.tar.gz"))
-    assert compared.differences == ("release: bundled 0.1.0 → 0.2.0", "file run.sh: changed")
+    assert (compared.release_change, compared.differences) == ("bundled 0.1.0 → 0.2.0", ("file run.sh: changed",))
+    replaced = ReplaceProject(reason="", release=compared.release_change, differences=compared.differences)
+    assert replaced.why == "release: bundled 0.1.0 → 0.2.0; file run.sh: changed"
+    assert replaced.data()["release"] == compared.release_change

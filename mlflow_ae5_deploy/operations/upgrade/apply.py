@@ -37,7 +37,7 @@ from mlflow_ae5_deploy.operations.upgrade.run import (
 )
 from mlflow_ae5_deploy.operations.upgrade.staging_project import staging_project
 from mlflow_ae5_deploy.operations.verify import Verification
-from mlflow_ae5_deploy.release.provenance import same_content
+from mlflow_ae5_deploy.release.provenance import has_content
 from mlflow_ae5_deploy.resources.deployment import STOPPED, TOKENS
 from mlflow_ae5_deploy.resources.project import keep_archive, remove_project, upload_project
 
@@ -168,12 +168,12 @@ def _save(run: UpgradeRun) -> None:
 def _replace(run: UpgradeRun) -> None:
     context, built, name = run.context, plan.built_of(run.context), run.context.settings.project.name
     run.project = context.cached.project(name)
-    if run.project is not None and same_content(context.cached.archive(run.project), built).same:
+    if run.project is not None and has_content(context.cached.archive(run.project), built):
         return
     run.report("replace the project with the new release", UpgradeStep.REPLACE)
     if run.project is not None:
         remove_project(context, run.project)
-    run.project = upload_project(context, name, built.path, lambda archive: same_content(archive, built).same)
+    run.project = upload_project(context, name, built.path, lambda archive: has_content(archive, built))
 
 
 def _migrate(run: UpgradeRun) -> None:

@@ -19,12 +19,12 @@ from mlflow_ae5_deploy.operations.status.observe import deployment_health
 from mlflow_ae5_deploy.release.archive import read_project_archive
 from mlflow_ae5_deploy.release.models import BuiltArchive
 from mlflow_ae5_deploy.release.packages import environment_of
-from mlflow_ae5_deploy.release.provenance import build_record_of, same_content
+from mlflow_ae5_deploy.release.provenance import release_name, same_content
 from mlflow_ae5_deploy.resources.before_replacing import check_later_stages
 from mlflow_ae5_deploy.resources.current_deployment import chosen_of
 
 UNKNOWN = "unknown"
-_SHOWN_APART = ("release:", "package mlflow:")
+_SHOWN_APART = "package mlflow:"
 RESTORABLE = ("sqlite", "postgresql", "mysql")
 
 
@@ -53,13 +53,13 @@ class UpgradePlan:
 def observe(context: Context) -> UpgradePlan:
     """After stage 5 has built the new archive."""
     project, built = runner.required_project(context), built_of(context)
-    stored, desired = context.cached.archive(project), built.path.read_bytes()
+    stored = context.cached.archive(project)
     comparison = same_content(stored, built)
     return UpgradePlan(
         project=project,
         server=chosen_of(context).current,
-        release=(_name(stored), _name(desired)),
-        mlflow=(_mlflow(context, stored), _mlflow(context, desired)),
+        release=(comparison.release or UNKNOWN, comparison.desired_release),
+        mlflow=(_mlflow(context, stored), _mlflow(context, built.path.read_bytes())),
         same=comparison.same,
         rehearsable=REHEARSE in read_project_archive(built.path).variables,
         differences=tuple(line for line in comparison.differences if not line.startswith(_SHOWN_APART)),
@@ -125,7 +125,7 @@ def require_same_release(context: Context, record: UpgradeRecord) -> None:
     if record.digest != built.content_digest:
         raise Conflict(
             f"An upgrade to another release was interrupted: to {record.release} ({record.phase}), not to "
-            f"{_name(built.path.read_bytes())}.",
+            f"{release_name(built.provenance)}.",
             where=f"project {context.settings.project.name}",
             remedy="Run that upgrade again to finish it (with the same configuration), or run `upgrade --roll-back`.",
         )
@@ -147,11 +147,6 @@ def schema(job_result: JobResult[UpgradeReport] | None) -> dict[str, Any] | None
 
 def release_words(name: str) -> str:
     return "an unknown release" if name == UNKNOWN else name
-
-
-def _name(archive: bytes) -> str:
-    made, _ = build_record_of(archive)
-    return made.release if made else UNKNOWN
 
 
 def _mlflow(context: Context, archive: bytes) -> str:

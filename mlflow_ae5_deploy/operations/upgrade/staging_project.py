@@ -15,7 +15,7 @@ from mlflow_ae5_deploy.engine.executor import applying
 from mlflow_ae5_deploy.jobs import one_off, other_machines
 from mlflow_ae5_deploy.jobs.other_machines import REHEARSAL
 from mlflow_ae5_deploy.operations.upgrade.plan import built_of
-from mlflow_ae5_deploy.release.provenance import same_content
+from mlflow_ae5_deploy.release.provenance import has_content
 from mlflow_ae5_deploy.resources.project import UploadProject, await_gone, delete_project, upload_project
 
 
@@ -28,7 +28,7 @@ def staging_project(context: Context) -> Iterator[Project]:
     delete_staging_project(context)
     try:
         with applying(UploadProject(name=name, reason="its jobs are those of the new release"), context.journal):
-            project = upload_project(context, name, built.path, lambda archive: same_content(archive, built).same)
+            project = upload_project(context, name, built.path, lambda archive: has_content(archive, built))
         yield project
     except BaseException:
         with contextlib.suppress(PlatformError):  # the first failure is the one to report; the next run cleans up

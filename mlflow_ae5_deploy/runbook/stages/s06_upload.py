@@ -10,7 +10,7 @@ from mlflow_ae5_deploy.common.errors import StageFailed
 from mlflow_ae5_deploy.engine.change import Change
 from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.engine.stage import Changes, Diff, NoChange, Stage
-from mlflow_ae5_deploy.release.provenance import Comparison, same_content
+from mlflow_ae5_deploy.release.provenance import Comparison, has_content, same_content
 from mlflow_ae5_deploy.resources import before_replacing
 from mlflow_ae5_deploy.resources.before_replacing import DataState
 from mlflow_ae5_deploy.resources.project import (
@@ -55,11 +55,9 @@ class UploadStage(Stage[ProjectState]):
             return Changes((UploadProject(name=name, reason="it does not exist"),), warnings)
         if state.comparison is None:
             return Changes((CompareProject(name=name, reason="possible once the archive is built"),), warnings)
-        reason, differences = state.comparison.reason, state.comparison.differences
         if state.comparison.same:
-            return NoChange(f"project {name} has the desired content: {reason}", warnings)
-        replace = ReplaceProject(name=name, id=state.project.id, reason=reason, differences=differences)
-        return Changes((*state.data.checks, replace), warnings)
+            return NoChange(f"project {name} has the desired content: {state.comparison.reason}", warnings)
+        return Changes((*state.data.checks, _replacement(state.project, state.comparison)), warnings)
 
     def assume(self, changes: Sequence[Change], state: ProjectState, context: Context) -> None:
         """What hangs on a project that is replaced goes with it."""
@@ -84,7 +82,7 @@ class UploadStage(Stage[ProjectState]):
         if built is None:
             raise StageFailed("There is no archive to upload.", stage=self.number)
         name = context.settings.project.name
-        upload_project(context, name, built.path, lambda archive: same_content(archive, built).same)
+        upload_project(context, name, built.path, lambda archive: has_content(archive, built))
 
     def verify(self, context: Context) -> str | None:
         project, built = context.cached.project(context.settings.project.name), context.outputs.built
@@ -95,6 +93,12 @@ class UploadStage(Stage[ProjectState]):
             raise StageFailed(
                 "The project read back from the platform is not the one uploaded.",
                 stage=self.number,
-                detail="\n".join(text for text in (seen.reason, *seen.differences) if text),
+                detail="\n".join(text for text in (seen.reason, *_replacement(project, seen).lines) if text),
             )
         return None
+
+
+def _replacement(project: Project, seen: Comparison) -> ReplaceProject:
+    return ReplaceProject(
+        name=project.name, id=project.id, reason=seen.reason, release=seen.release_change, differences=seen.differences
+    )

@@ -1,4 +1,4 @@
-"""Checks of the server's database URI: dialect, driver, and no password in it."""
+"""Checks of the server's database URI (dialect, driver, and no password in it), and of locations of files."""
 
 from __future__ import annotations
 
@@ -39,6 +39,7 @@ ADDABLE: Mapping[str, tuple[str, ...]] = {
     "mysqlconnector": ("mysql-connector-python",),
     "pymssql": ("pymssql",),
 }
+_LOCATION = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*):(?://[^/]*)?(?P<path>.*)", re.DOTALL)
 _EXAMPLES = {
     "postgresql": "postgresql+psycopg://",
     "mysql": "mysql+pymysql://",
@@ -163,3 +164,11 @@ def check_shipped(store: StoreUri, added: Collection[str]) -> None:
 def leaves_its_folder(location: str) -> bool:
     """Whether a path, or the path of a URL, has a `..` in it."""
     return ".." in re.split(r"[/\\:]", unquote(location))
+
+
+def path_of(location: str) -> str | None:
+    """The path that a location of files is, also as a `file:` URI; None for any other address."""
+    match = _LOCATION.match(location)
+    if match is None:
+        return location
+    return unquote(match["path"]) if match["scheme"].lower() == "file" else None

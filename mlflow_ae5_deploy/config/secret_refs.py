@@ -201,9 +201,14 @@ class SecretResolver:
             self._resolved[key] = resolve_store_uri(uri, environ=self._environ, prompt=self._prompt, added=self._added)
         return self._resolved[key]
 
-    def knows(self, uri: SecretRef | str) -> bool:
-        """Whether the database URI is already resolved, without a prompt."""
-        return (uri, "database URI") in self._resolved
+    def store_uri_at_hand(self, uri: SecretRef | str) -> Secret | None:
+        """The database URI; None where a person would be asked for it, and where it is not valid."""
+        if isinstance(uri, SecretRef) and uri.kind == "prompt" and (uri, "database URI") not in self._resolved:
+            return None
+        try:
+            return self.store_uri(uri)
+        except Configuration:
+            return None
 
     @staticmethod
     def random_password() -> str:

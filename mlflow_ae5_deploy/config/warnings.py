@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import re
-
 from mlflow_ae5_deploy.common.durations import parse_ttl
 from mlflow_ae5_deploy.common.errors import Configuration
-from mlflow_ae5_deploy.config.database_uri import parse_store_uri
+from mlflow_ae5_deploy.config.database_uri import parse_store_uri, path_of
 from mlflow_ae5_deploy.config.settings import Settings
 
 _TTL = "MLFLOW_TRACKING_GC_TTL"
 _DATABASE = "MLFLOW_BACKEND_STORE_URI"
-_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 
 
 def advice(settings: Settings) -> list[str]:
@@ -67,11 +64,12 @@ def _paths(settings: Settings) -> dict[str, str]:
     for setting, uri in databases.items():
         if isinstance(uri, str) and (store := parse_store_uri(uri)).dialect == "sqlite":
             paths[setting] = store.database.removeprefix("file:")
-    for key in ("artifacts_destination", "default_artifact_root"):
-        location: str = getattr(server, key)
-        if not _SCHEME.match(location):
-            paths[f"server.{key}"] = location
-    backups = settings.backup.destination
-    if isinstance(backups, str) and not _SCHEME.match(backups):
-        paths["backup.destination"] = backups
+    locations = {
+        "server.artifacts_destination": server.artifacts_destination,
+        "server.default_artifact_root": server.default_artifact_root,
+        "backup.destination": settings.backup.destination,
+    }
+    for setting, location in locations.items():
+        if isinstance(location, str) and (path := path_of(location)) is not None:
+            paths[setting] = path
     return paths

@@ -9,7 +9,7 @@ from mlflow_ae5_deploy.ae5.models import Deployment, Job, Project, Run
 from mlflow_ae5_deploy.common.errors import DeployError
 from mlflow_ae5_deploy.common.text import counted
 from mlflow_ae5_deploy.config.checks import MANAGED_SECRETS
-from mlflow_ae5_deploy.config.database_uri import parse_store_uri
+from mlflow_ae5_deploy.config.database_uri import parse_store_uri, path_of
 from mlflow_ae5_deploy.config.secret_refs import SecretRef
 from mlflow_ae5_deploy.engine.change import Change, Consequence, Impact
 from mlflow_ae5_deploy.engine.context import Context
@@ -42,14 +42,16 @@ class ConsumerSecrets:
 
 @dataclass(frozen=True)
 class Kept:
-    """Something that stays. where: its name, address or path. note: a condition, or how to delete it too."""
+    """Something that stays."""
 
     what: str
-    where: str
-    note: str = ""
+    where: str  # its name, address or path
+    note: str = ""  # such as how to delete it too
+    at_risk: bool = False  # it may be in the project, and lost with it
 
     def __str__(self) -> str:
-        return f"{self.what} ({'; '.join(text for text in (self.where, self.note) if text)})"
+        notes = (self.where, self.note, ON_VOLUME if self.at_risk else "")
+        return f"{self.what} ({'; '.join(text for text in notes if text)})"
 
 
 @dataclass(frozen=True)
@@ -126,15 +128,20 @@ def diff(state: UninstallState, *, purge: bool) -> list[Change]:
 
 def kept(context: Context, state: UninstallState, *, purge: bool) -> list[Kept]:
     server, uri = context.settings.server, context.settings.server.backend_store_uri
+    store, destination = context.values.store_uri_at_hand(uri), backup_destination.at_hand(context)
     things = [
         Kept("the account", context.account),
         Kept(
             "database",
             "that of the sandbox" if isinstance(uri, SecretRef) and uri.kind == "held" else str(uri),
-            note_of_store(_store(context)),
+            at_risk=is_store_at_risk(store.reveal() if store else ""),
         ),
-        Kept("artifacts", server.artifacts_destination, note_of_location(server.artifacts_destination)),
-        Kept("snapshots", backup_destination.shown(context), note_of_location(_destination(context))),
+        Kept("artifacts", server.artifacts_destination, at_risk=is_location_at_risk(server.artifacts_destination)),
+        Kept(
+            "snapshots",
+            backup_destination.shown(context),
+            at_risk=is_location_at_risk(destination.reveal() if destination else ""),
+        ),
         Kept("journal and archives on this machine", str(context.folders.state)),
     ]
     if keys.path(context).exists():
@@ -149,41 +156,17 @@ def kept(context: Context, state: UninstallState, *, purge: bool) -> list[Kept]:
     return things
 
 
-def note_of_store(uri: str) -> str:
-    """Of a database URI; empty: not known."""
+def is_store_at_risk(uri: str) -> bool:
+    """Whether the database may be a file in the project, which is deleted. uri: empty where it is not known."""
     try:
-        store = parse_store_uri(uri)
+        return parse_store_uri(uri).dialect == "sqlite"
     except ValueError:
-        return ON_VOLUME
-    return ON_VOLUME if store.dialect == "sqlite" else ""
+        return True
 
 
-def note_of_location(location: str) -> str:
-    """Of a path or address; empty: not known. A path may be in the project, which is deleted."""
-    scheme, separator, _ = location.partition("://")
-    return "" if separator and scheme.lower() != "file" else ON_VOLUME
-
-
-def _store(context: Context) -> str:
-    """The database URI; empty where it is not known without a question."""
-    uri = context.settings.server.backend_store_uri
-    if isinstance(uri, SecretRef) and uri.kind == "prompt" and not context.values.knows(uri):
-        return ""
-    try:
-        return context.values.store_uri(uri).reveal()
-    except DeployError:
-        return ""
-
-
-def _destination(context: Context) -> str:
-    """Of the backups; empty where it is not known without a question."""
-    location = context.settings.backup.destination
-    if isinstance(location, SecretRef) and location.kind == "prompt":
-        return ""
-    try:
-        return backup_destination.destination(context).reveal()
-    except DeployError:
-        return ""
+def is_location_at_risk(location: str) -> bool:
+    """The same of a path or address."""
+    return path_of(location) is not None
 
 
 def _own_names(context: Context) -> set[str]:

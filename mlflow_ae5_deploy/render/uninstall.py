@@ -39,13 +39,13 @@ def show_plan(reporter: Reporter, changes: Sequence[Change], kept: Sequence[Kept
 
 def stays(kept: Sequence[Kept]) -> str:
     """What is kept in any case, in short."""
-    certain = [thing for thing in kept if thing.note != ON_VOLUME]
+    certain = [thing for thing in kept if not thing.at_risk]
     return ", ".join(f"{thing.what} ({thing.note})" if thing.note else thing.what for thing in certain)
 
 
 def may_be_lost(kept: Sequence[Kept]) -> str:
     """A warning; empty where all is kept in any case."""
-    things = ", ".join(thing.what for thing in kept if thing.note == ON_VOLUME)
+    things = ", ".join(thing.what for thing in kept if thing.at_risk)
     return f"Kept {ON_VOLUME}, otherwise lost with the project: {things}." if things else ""
 
 

@@ -39,6 +39,17 @@ def destination(context: Context) -> Secret:
     raise Configuration(f"The backup destination {problem}.", where=f"backup.destination ({desired})")
 
 
+def at_hand(context: Context) -> Secret | None:
+    """The destination; None where a person would be asked for it, and where it is not valid."""
+    desired = context.settings.backup.destination
+    if isinstance(desired, SecretRef) and desired.kind == "prompt":
+        return None
+    try:
+        return destination(context)
+    except Configuration:
+        return None
+
+
 def observe(context: Context) -> SecretState | None:
     """None where nothing has to be stored."""
     desired = destination(context)

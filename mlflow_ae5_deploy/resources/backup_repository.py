@@ -10,9 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from mlflow_ae5_deploy.common.errors import DeployError
 from mlflow_ae5_deploy.common.text import counted
-from mlflow_ae5_deploy.config.secret_refs import SecretRef
 from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.engine.records import RepositoryRecord
 from mlflow_ae5_deploy.jobs.reports import BackupReport, Report
@@ -49,8 +47,8 @@ def recreated(context: Context, later: Iterable[ObservedRepository] = ()) -> str
 
     later: observations of scheduled runs; those older than the recorded one do not count.
     """
-    record = context.state.repository
-    if record is None or _setting(context) not in (None, record.setting):
+    record, setting = context.state.repository, backup_destination.at_hand(context)
+    if record is None or (setting is not None and context.state.fingerprint(setting) != record.setting):
         return ""
     last, number = ObservedRepository(record.seen, record.when), record.snapshots
     if max([last, *later], key=lambda item: item.when).id == record.id:
@@ -66,17 +64,6 @@ def observed(report: Report, when: datetime | None) -> list[ObservedRepository]:
     if not isinstance(report, BackupReport) or not report.repository or when is None:
         return []
     return [ObservedRepository(report.repository, when)]
-
-
-def _setting(context: Context) -> str | None:
-    """The setting's fingerprint; None where it is not available without asking a person."""
-    desired = context.settings.backup.destination
-    if isinstance(desired, SecretRef) and desired.kind == "prompt":
-        return None
-    try:
-        return context.state.fingerprint(backup_destination.destination(context))
-    except DeployError:
-        return None
 
 
 def _snapshots(report: BackupReport) -> int | None:

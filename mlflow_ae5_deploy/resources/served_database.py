@@ -58,15 +58,13 @@ class Observation:
 
 def observe(context: Context, deployment_id: str) -> Observation | None:
     """None where the log shows no database, or the configured one is not available without asking a person."""
-    uri = context.settings.server.backend_store_uri
-    if getattr(uri, "kind", "") == "prompt" and not context.values.knows(uri):
+    uri = context.values.store_uri_at_hand(context.settings.server.backend_store_uri)
+    configured = parse(uri.reveal()) if uri is not None else None
+    if configured is None:
         return None
     try:
-        configured = parse(context.values.store_uri(uri).reveal())
         log = context.platform.logs(deployment_id).app
     except (Configuration, PlatformError):
-        return None
-    if configured is None:
         return None
     served = served_by(log)
     if not served:

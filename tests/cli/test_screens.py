@@ -11,7 +11,7 @@ from mlflow_ae5_deploy.engine.change import Consequence, Impact
 from mlflow_ae5_deploy.engine.stage import RunResult, StageResult
 from mlflow_ae5_deploy.jobs.reports import RestoreReport
 from mlflow_ae5_deploy.operations.uninstall import UninstallResult
-from mlflow_ae5_deploy.operations.uninstall_plan import ON_VOLUME, Kept
+from mlflow_ae5_deploy.operations.uninstall_plan import Kept
 from mlflow_ae5_deploy.render.backup import show_restored
 from mlflow_ae5_deploy.render.changes import StageLines, question, show_consequences
 from mlflow_ae5_deploy.render.install import Installed, show_run
@@ -154,8 +154,8 @@ def test_an_uninstall_begins_with_what_goes(screen):
     changes = [StopDeployment(name="d", reason="", consequences=meaning), DeleteProject(name="p", reason="")]
     kept = [
         Kept("the account", "svc"),
-        Kept("database", "sqlite:///x", ON_VOLUME),
-        Kept("artifacts", "data/a", ON_VOLUME),
+        Kept("database", "sqlite:///x", at_risk=True),
+        Kept("artifacts", "data/a", at_risk=True),
         Kept("snapshots", "s3://b"),
     ]
 
@@ -179,7 +179,7 @@ DELETES_SECRETS = DeleteSecrets(names=("A_KEY", "B_KEY"), reason="")
 UNINSTALLED = [
     (
         [DeleteProject(name="p", reason="")],
-        [Kept("database", "x", ON_VOLUME), Kept("artifacts", "y", ON_VOLUME), Kept("snapshots", "s3://b")],
+        [Kept("database", "x", at_risk=True), Kept("artifacts", "y", at_risk=True), Kept("snapshots", "s3://b")],
         (),
         [
             "+ delete project p",

@@ -6,7 +6,7 @@ import pytest
 
 from mlflow_ae5_deploy.common.errors import Configuration
 from mlflow_ae5_deploy.common.redaction import scrub
-from mlflow_ae5_deploy.config.database_uri import DRIVERS, IMPLIED, holds_password, parse_store_uri
+from mlflow_ae5_deploy.config.database_uri import DRIVERS, IMPLIED, holds_password, parse_store_uri, path_of
 from mlflow_ae5_deploy.config.secret_refs import SecretRef, resolve_store_uri
 
 
@@ -116,3 +116,27 @@ def test_resolved_uri_is_checked_and_kept_out_of_texts():
     assert caught.value.where == "server.backend_store_uri (env:BAD)"
     assert "hunter2" not in caught.value.what
     assert caught.value.__context__ is None, "the chain must not lead to the value either"
+
+
+# location -> the path that it is; None for an address
+LOCATIONS = [
+    ("", ""),
+    ("data/a", "data/a"),
+    ("./data/a", "./data/a"),
+    ("artifacts", "artifacts"),
+    ("/opt/continuum/project/data/a", "/opt/continuum/project/data/a"),
+    ("/mnt/volume", "/mnt/volume"),
+    ("file:///data/a", "/data/a"),
+    ("FILE:///data/a", "/data/a"),
+    ("file://localhost/data/a%20b", "/data/a b"),
+    ("file:/data/a", "/data/a"),
+    ("file:data/a", "data/a"),
+    ("s3://bucket/prefix", None),
+    ("abfss://container@account.dfs.core.windows.net/x", None),
+    ("mlflow-artifacts:/", None),
+]
+
+
+@pytest.mark.parametrize(("location", "path"), LOCATIONS)
+def test_a_location_is_a_path_or_an_address(location, path):
+    assert path_of(location) == path

@@ -320,6 +320,8 @@ DESTINATIONS = [
     ("/mnt/backup/b", "/mnt/store/db", "/mnt/store/a", None),
     ("s3://bucket/b", "data/db.sqlite", "s3://bucket/a", None),
     ("data/b", "", "s3://bucket/a", None),
+    ("data/backups", "", "file:///data/a", "volume of the artifacts (/data)"),
+    ("data/backups", "", "file:///mnt/store/a", None),
 ]
 
 

@@ -6,12 +6,11 @@ import pytest
 
 from mlflow_ae5_deploy.ae5.models import Deployment, Job, Project, Run
 from mlflow_ae5_deploy.operations.uninstall_plan import (
-    ON_VOLUME,
     ConsumerSecrets,
     UninstallState,
     diff,
-    note_of_location,
-    note_of_store,
+    is_location_at_risk,
+    is_store_at_risk,
 )
 from mlflow_ae5_deploy.resources.deployment import StopDeployment
 from mlflow_ae5_deploy.resources.project import DeleteProject
@@ -114,9 +113,9 @@ LOCATIONS = [
 
 @pytest.mark.parametrize(("uri", "at_risk"), STORES)
 def test_a_database_in_a_file_may_be_lost_with_the_project(uri, at_risk):
-    assert note_of_store(uri) == (ON_VOLUME if at_risk else "")
+    assert is_store_at_risk(uri) is at_risk
 
 
 @pytest.mark.parametrize(("location", "at_risk"), LOCATIONS)
 def test_a_folder_may_be_lost_with_the_project(location, at_risk):
-    assert note_of_location(location) == (ON_VOLUME if at_risk else "")
+    assert is_location_at_risk(location) is at_risk

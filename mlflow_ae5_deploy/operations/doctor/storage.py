@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from mlflow_ae5_deploy.common.errors import DeployError
-from mlflow_ae5_deploy.config.database_uri import IMPLIED, StoreUri, parse_store_uri
+from mlflow_ae5_deploy.config.database_uri import IMPLIED, StoreUri, parse_store_uri, path_of
 from mlflow_ae5_deploy.config.secret_refs import SecretRef
 from mlflow_ae5_deploy.config.warnings import store_advice
 from mlflow_ae5_deploy.engine.context import Context
@@ -140,9 +140,9 @@ def backups(context: Context) -> Iterator[Finding]:
 
 def judge(destination: str, database: str, artifacts: str) -> Finding:
     """Pure. database: the path of an SQLite file, empty for a database server. Others: a path or a URI."""
-    volume = volume_of(destination)
+    volume, artifacts_path = volume_of(path_of(destination)), path_of(artifacts)
     same_volume = [
-        word for word, location in (("database", database), ("artifacts", artifacts)) if volume_of(location) == volume
+        word for word, path in (("database", database), ("artifacts", artifacts_path)) if volume_of(path) == volume
     ]
     if volume and same_volume:
         return warning(
@@ -155,11 +155,11 @@ def judge(destination: str, database: str, artifacts: str) -> Finding:
     return ok(BACKUP_CHECK, f"snapshots are on {where}, apart from the data")
 
 
-def volume_of(location: str) -> str:
+def volume_of(path: str | None) -> str:
     """The volume a path is on, as far as its name tells: `data/x` and `/data/y` are one. Empty for no path."""
-    if not location or "://" in location:
+    if not path:
         return ""
-    parts = [part for part in location.split("/") if part not in ("", ".")]
-    if location.startswith("/") and parts[:1] != [_VOLUME]:
+    parts = [part for part in path.split("/") if part not in ("", ".")]
+    if path.startswith("/") and parts[:1] != [_VOLUME]:
         return "/" + "/".join(parts[:2])
     return f"/{parts[0]}" if parts else "/"

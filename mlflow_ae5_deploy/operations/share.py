@@ -19,6 +19,7 @@ from mlflow_ae5_deploy.resources.sharing import (
     StopSharing,
     collaborator,
     desired_pairs,
+    names,
     pairs_of,
 )
 
@@ -79,7 +80,7 @@ def kept_by_install(added: Sequence[Pair], configured: set[Pair]) -> tuple[str, 
     if not own:
         return ()
     return (
-        f"Not in the configuration: {_names(own)}. `install` does not share a recreated deployment with them. To keep "
+        f"Not in the configuration: {names(own)}. `install` does not share a recreated deployment with them. To keep "
         f"them, add to sharing: {_lines(own)}.",
     )
 
@@ -90,7 +91,7 @@ def undone_by_install(removed: Sequence[Pair], configured: set[Pair]) -> tuple[s
     if not back:
         return ()
     return (
-        f"Still in the configuration: {_names(back)}. The next `install` will share with them again. To prevent that, "
+        f"Still in the configuration: {names(back)}. The next `install` will share with them again. To prevent that, "
         f"remove from sharing: {_lines(back)}.",
     )
 
@@ -124,7 +125,7 @@ def _write(context: Context, deployment_id: str, changes: Sequence[SharingChange
     except DeadlineExceeded:
         seen = _present(context, deployment_id)
         raise StageFailed(
-            f"The platform lists other users and groups than were set: {_names(sorted(seen)) or 'nobody'}.", stage=13
+            f"The platform lists other users and groups than were set: {names(seen)}.", stage=13
         ) from None
 
 
@@ -142,11 +143,7 @@ def _results(present: set[Pair], configured: set[Pair]) -> tuple[ShareResult, ..
     return tuple(ShareResult(kind, name, (kind, name) in configured) for kind, name in sorted(present))
 
 
-def _names(pairs: Sequence[Pair]) -> str:
-    return ", ".join(f"{kind} {name}" for kind, name in pairs)
-
-
 def _lines(pairs: Sequence[Pair]) -> str:
     rows = (("groups", "group"), ("users", "user"))
     named = [(title, [name for kind, name in pairs if kind == desired]) for title, desired in rows]
-    return ", ".join(f"{title}: [{', '.join(names)}]" for title, names in named if names)
+    return ", ".join(f"{title}: [{', '.join(listed)}]" for title, listed in named if listed)

@@ -50,5 +50,10 @@ def pairs_of(collaborators: Iterable[Collaborator]) -> set[Pair]:
     return {(item.type, item.id) for item in collaborators}
 
 
+def names(pairs: Iterable[Pair]) -> str:
+    """For people."""
+    return ", ".join(f"{kind} {name}" for kind, name in sorted(pairs)) or "nobody"
+
+
 def collaborator(pair: Pair) -> Collaborator:
     return Collaborator(id=pair[1], type="group" if pair[0] == "group" else "user")

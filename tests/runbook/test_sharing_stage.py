@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from mlflow_ae5_deploy.common.errors import StageFailed
 from mlflow_ae5_deploy.resources.sharing import ShareWith, StopSharing
 from mlflow_ae5_deploy.runbook.stages.s13_sharing import SharingStage, SharingState
+from tests.runbook.runbook_support import context, deployment
 
 EVERYONE, TEAM, ANN = ("group", "everyone"), ("group", "team"), ("user", "ann")
 
@@ -35,3 +37,10 @@ def test_changes_that_follow_from_a_state(case, state, changes, warnings):
 
     assert [(type(change), change.type, change.name) for change in diff.changes] == changes
     assert len(diff.warnings) == warnings
+
+
+def test_the_error_names_nobody_where_the_platform_lists_nobody(tmp_path):
+    run = context(tmp_path, sharing={"groups": ["team"]})
+    run.outputs.deployment = deployment()
+    with pytest.raises(StageFailed, match=r"than were set: nobody\."):
+        SharingStage().verify(run)

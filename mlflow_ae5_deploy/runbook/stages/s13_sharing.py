@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 from mlflow_ae5_deploy.common.errors import Refused, StageFailed
 from mlflow_ae5_deploy.engine.change import Change
 from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.engine.stage import Changes, Diff, NoChange, Stage
-from mlflow_ae5_deploy.resources.sharing import Pair, ShareWith, StopSharing, collaborator, desired_pairs, pairs_of
+from mlflow_ae5_deploy.resources.sharing import (
+    Pair,
+    ShareWith,
+    StopSharing,
+    collaborator,
+    desired_pairs,
+    names,
+    pairs_of,
+)
 
 
 @dataclass(frozen=True)
@@ -58,7 +65,7 @@ class SharingStage(Stage[SharingState]):
         )
         if changes:
             return Changes(changes, warnings)
-        return NoChange(f"shared with {_names(state) or 'nobody, as configured'}", warnings)
+        return NoChange(f"shared with {names(state.desired)}{'' if state.desired else ', as configured'}", warnings)
 
     def apply(self, change: Change, state: SharingState, context: Context) -> None:
         """The platform takes the list as a whole, so the first change writes all of them."""
@@ -88,15 +95,7 @@ class SharingStage(Stage[SharingState]):
         state = self.observe(context)
         if state.missing or state.surplus:
             raise StageFailed(
-                f"The platform lists other users and groups than were set: {_listed(state.present)}.",
+                f"The platform lists other users and groups than were set: {names(state.present)}.",
                 stage=self.number,
             )
         return None
-
-
-def _names(state: SharingState) -> str:
-    return _listed(state.desired)
-
-
-def _listed(pairs: Iterable[Pair]) -> str:
-    return ", ".join(f"{kind} {name}" for kind, name in sorted(pairs))

@@ -90,10 +90,12 @@ def _sandbox_settings(options: TargetOptions, overrides: dict[str, Any], *, star
 
 def _noting_other_accounts(loaded: LoadedSettings, why: str) -> LoadedSettings:
     """With a warning where this sandbox has installations, but of other accounts only. why: this is the account."""
-    from mlflow_ae5_deploy.config.state_dir import accounts_on, state_root
+    from mlflow_ae5_deploy.config.state_dir import JOURNAL, accounts_on, state_root
 
     account, hostname = loaded.settings.account.username, loaded.settings.platform.hostname
-    found = accounts_on(state_root(loaded.settings, os.environ), hostname) if hostname else []
+    if not hostname or (installation_folder(loaded) / JOURNAL).is_file():
+        return loaded
+    found = accounts_on(state_root(loaded.settings, os.environ), hostname)
     if not found or account in found:
         return loaded
     note = (

@@ -20,7 +20,8 @@ from mlflow_ae5_deploy.config.environment import STATE_VARIABLE
 if TYPE_CHECKING:
     from mlflow_ae5_deploy.config.settings import Settings
 
-_APPENDED = ("journal.jsonl", "lock")  # of an installation; the others are replaced
+JOURNAL = "journal.jsonl"
+_APPENDED = (JOURNAL, "lock")  # of an installation; the others are replaced
 
 
 def state_root(settings: Settings | None, environ: Mapping[str, str]) -> Path:
@@ -65,39 +66,44 @@ def installations_on(state: Path, hostname: str) -> list[Path]:
     Different hosts can have the same readable name, so the name alone is not enough: the journal in the folder must
     name the host, and no other. A folder without such a journal is not listed, nor is a link.
     """
-    name = re.compile(rf"{re.escape(_readable(hostname.lower()))}_.+_.+_[0-9a-f]{{10}}\Z")
-    if not state.is_dir():
-        return []
-    return sorted(
-        folder
-        for folder in state.iterdir()
-        if name.match(folder.name)
-        and not folder.is_symlink()
-        and {host.lower() for host in _named(folder / "journal.jsonl", "host")} == {hostname.lower()}
-    )
+    return sorted(_accounts_by_folder(state, hostname))
 
 
 def accounts_on(state: Path, hostname: str) -> list[str]:
     """The service accounts of the installations on this host that this machine has records of."""
-    folders = installations_on(state, hostname)
-    return sorted({account for folder in folders for account in _named(folder / "journal.jsonl", "account", "begin")})
+    return sorted(set().union(*_accounts_by_folder(state, hostname).values()))
 
 
-def _named(journal: Path, field: str, event: str | None = None) -> set[str]:
-    """The values of a field in a journal, or in its entries of one event; empty when it cannot be read."""
-    values = set()
+def _accounts_by_folder(state: Path, hostname: str) -> dict[Path, set[str]]:
+    name = re.compile(rf"{re.escape(_readable(hostname.lower()))}_.+_.+_[0-9a-f]{{10}}\Z")
+    if not state.is_dir():
+        return {}
+    found = {}
+    for folder in state.iterdir():
+        if name.match(folder.name) and not folder.is_symlink():
+            hosts, accounts = _named(folder / JOURNAL)
+            if {host.lower() for host in hosts} == {hostname.lower()}:
+                found[folder] = accounts
+    return found
+
+
+def _named(journal: Path) -> tuple[set[str], set[str]]:
+    """The hosts that a journal names, and the accounts that runs began with; empty when it cannot be read."""
+    hosts, accounts = set(), set()
     try:
         lines = journal.read_text(encoding="utf-8").splitlines() if journal.is_file() else []  # a device may not end
     except (OSError, ValueError):
-        return set()
+        return set(), set()
     for line in lines:
         try:
             entry = json.loads(line)
         except ValueError:
             continue  # truncated by a full disk or a crash
-        if isinstance(entry, dict) and isinstance(entry.get(field), str) and event in (None, entry.get("event")):
-            values.add(entry[field])
-    return values
+        if isinstance(entry, dict) and isinstance(entry.get("host"), str):
+            hosts.add(entry["host"])
+        if isinstance(entry, dict) and entry.get("event") == "begin" and isinstance(entry.get("account"), str):
+            accounts.add(entry["account"])
+    return hosts, accounts
 
 
 def check_writable(folder: Path) -> Path:

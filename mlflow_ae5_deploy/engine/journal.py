@@ -19,6 +19,7 @@ from typing import Any
 from mlflow_ae5_deploy.common.clock import Clock
 from mlflow_ae5_deploy.common.files import cannot_write, private_folder
 from mlflow_ae5_deploy.common.redaction import scrub
+from mlflow_ae5_deploy.config.state_dir import JOURNAL
 
 _log = logging.getLogger(__name__)
 
@@ -91,7 +92,7 @@ class Journal:
     """`journal.jsonl` (0600) of one installation. With read_only nothing is written."""
 
     def __init__(self, folder: Path, clock: Clock, *, verb: str, read_only: bool = False) -> None:
-        self.path = folder / "journal.jsonl"
+        self.path = folder / JOURNAL
         self._clock = clock
         self._verb = verb
         self._read_only = read_only

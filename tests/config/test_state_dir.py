@@ -16,6 +16,7 @@ from mlflow_ae5_deploy.common.errors import Configuration
 from mlflow_ae5_deploy.common.files import storage_error
 from mlflow_ae5_deploy.config.settings import Settings
 from mlflow_ae5_deploy.config.state_dir import (
+    accounts_on,
     check_writable,
     installation_dir,
     installations_on,
@@ -201,3 +202,17 @@ def test_installations_on_a_host_are_found_by_name_and_journal(tmp_path):
     (tmp_path / "sandbox").mkdir()
     (tmp_path / "localhost-123_x_y_0123456789").symlink_to(own[0])
     assert installations_on(tmp_path, "localhost:123") == sorted(own)
+
+
+def test_the_accounts_on_a_host_are_those_that_runs_began_with(tmp_path):
+    for host, account in (("localhost:123", "ann"), ("localhost:123", "bob"), ("localhost:1234", "other")):
+        folder = installation_dir(tmp_path, host, account, "p")
+        folder.mkdir()
+        entries = [
+            {"event": "begin", "host": host, "account": account},
+            {"event": "done", "host": host, "account": "a consumer"},
+            {"event": "begin", "host": host, "account": 1},
+        ]
+        (folder / "journal.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in entries))
+    assert accounts_on(tmp_path, "localhost:123") == ["ann", "bob"]
+    assert accounts_on(tmp_path, "elsewhere") == []

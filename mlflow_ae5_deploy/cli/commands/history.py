@@ -25,12 +25,13 @@ Limit = Annotated[int, typer.Option("--limit", "-n", metavar="N", min=0, help="S
 )
 def command(options: TargetOptions, limit: Limit = 20) -> int:
     """Newest first. Reads the journal on this machine. Needs no connection."""
+    from mlflow_ae5_deploy.config.state_dir import JOURNAL
     from mlflow_ae5_deploy.operations.history import History, read
     from mlflow_ae5_deploy.render.history import entry_data, show_history
 
     loaded = load_settings(options, start=False)
     never_ran = options.sandbox and loaded.settings.platform.hostname is None
-    path = None if never_ran else installation_folder(loaded) / "journal.jsonl"
+    path = None if never_ran else installation_folder(loaded) / JOURNAL
     found = History((), 0) if path is None else read(path)
     entries = (found.entries[-limit:] if limit else found.entries)[::-1]
     reporter = options.reporter

@@ -30,11 +30,11 @@ from mlflow_ae5_deploy.cli.help import explained, signature  # noqa: E402
 from mlflow_ae5_deploy.cli.verbs import SECTIONS, command_tree  # noqa: E402
 from mlflow_ae5_deploy.common import errors  # noqa: E402
 from mlflow_ae5_deploy.config.problems import model_in  # noqa: E402
-from mlflow_ae5_deploy.config.reference import about, described, reference_yaml, scalar  # noqa: E402
 from mlflow_ae5_deploy.config.secret_refs import SecretRef  # noqa: E402
 from mlflow_ae5_deploy.config.settings import Settings  # noqa: E402
 from mlflow_ae5_deploy.operations.health_problem import CODES  # noqa: E402
 from tools import json_forms  # noqa: E402
+from tools.annotated_settings import about, described, reference_yaml, scalar  # noqa: E402
 
 REFERENCE = ROOT / "runbooks" / "reference"
 CONFIG = ROOT / "mlflow_ae5_deploy" / "config"

@@ -1,7 +1,7 @@
 """The settings, typed.
 
 Their descriptions are the documentation: reference.yaml and the configuration runbook are made from them. The steps of
-a new setting stand in `config/reference.py`.
+a new setting stand in `tools/annotated_settings.py`.
 
 Settings are frozen and strict: nothing is converted silently, and unknown keys are errors. Problems are raised as
 pydantic's; `load` turns them into one Configuration error that repeats no value.

@@ -18,10 +18,10 @@ from mlflow_ae5_deploy.config.environment import CA_VARIABLE, CONFIG_VARIABLE, N
 from mlflow_ae5_deploy.config.initial import SCHEMA, write_initial
 from mlflow_ae5_deploy.config.load import load
 from mlflow_ae5_deploy.config.problems import model_in
-from mlflow_ae5_deploy.config.reference import reference_yaml
 from mlflow_ae5_deploy.config.secret_refs import SecretRef
 from mlflow_ae5_deploy.config.settings import Settings
 from mlflow_ae5_deploy.config.yaml_file import read_yaml
+from tools.annotated_settings import reference_yaml
 
 PAGES = sorted((Path(__file__).parents[2] / "runbooks").rglob("*.md"))
 SAMPLES = [

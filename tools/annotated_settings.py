@@ -1,8 +1,9 @@
 """Render the settings as an annotated configuration file. To add a setting:
 
-1. Add the field, with its description, to `settings.py`.
-2. Where an environment variable sets it, add that to NAMES of `environment.py`, and to runbooks/reference/settings.md.
-3. Where it leads to a real platform or store, list it in `sandbox_ignores.py`.
+1. Add the field, with its description, to `mlflow_ae5_deploy/config/settings.py`.
+2. Where an environment variable sets it, add that to NAMES of `environment.py` there, and to
+   runbooks/reference/settings.md.
+3. Where it leads to a real platform or store, list it in `sandbox_ignores.py` there.
 4. Write the file and the page again: `python tools/reference.py`.
 """
 
@@ -18,11 +19,12 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from mlflow_ae5_deploy.config.environment import CA_VARIABLE, NAMES
+from mlflow_ae5_deploy.config.initial import SCHEMA
 from mlflow_ae5_deploy.config.problems import model_in
 from mlflow_ae5_deploy.config.settings import Settings
 
 _WIDTH = 116
-_SCHEMA = "# yaml-language-server: $schema=./mlflow-ae5-deploy.schema.json"  # `init` writes it beside the file
+_SCHEMA = f"# yaml-language-server: $schema=./{SCHEMA}"  # `init` writes it beside the file
 _HEADER = """\
 Configuration of mlflow-ae5-deploy: every setting, with its default and what it means.
 

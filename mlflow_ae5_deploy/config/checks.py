@@ -40,21 +40,6 @@ MANAGED_SECRETS = {
     "MLFLOW_TRACKING_TOKEN": "the deployment (stage 12)",
     "MLFLOW_TRACKING_BACKUP_DESTINATION": "backup.destination",
 }
-# Numbers, switches and the like, so that a person may see their values, whoever wrote them.
-HARMLESS_VARIABLES = frozenset(
-    {
-        "MLFLOW_DISABLE_TELEMETRY",
-        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION",
-        "MLFLOW_TRACKING_DATABASE_WAIT",
-        "MLFLOW_TRACKING_GC_DRY_RUN",
-        "MLFLOW_TRACKING_GC_INCLUDE_REGISTERED",
-        "MLFLOW_TRACKING_GC_ORPHANS",
-        "MLFLOW_TRACKING_GC_TTL",
-        "MLFLOW_TRACKING_UPGRADE_DRY_RUN",
-        "MLFLOW_TRACKING_UPGRADE_REHEARSE",
-        "MLFLOW_WORKERS",
-    }
-)
 BACKUP_SCHEMES = ("s3", "gs", "abfs", "abfss", "wasb", "wasbs", "az")
 
 

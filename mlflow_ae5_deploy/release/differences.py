@@ -7,17 +7,33 @@ value of a variable is only shown where it is known to be harmless, or comes fro
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 from mlflow_ae5_deploy.common.errors import ReleaseRefused
-from mlflow_ae5_deploy.config.checks import HARMLESS_VARIABLES, channel, is_confidential
+from mlflow_ae5_deploy.config.checks import channel, is_confidential
 from mlflow_ae5_deploy.release.archive import ArchiveSummary
 from mlflow_ae5_deploy.release.packages import packages_of_specs
 from mlflow_ae5_deploy.release.project_file import PROJECT_FILE, load_document, variable_default
 from mlflow_ae5_deploy.release.tree import PROVENANCE_FOLDER
 
 EDITED_BY_PLATFORM = {".gitignore", ".projectignore"}
+# Numbers, switches and the like, so that a person may see their values, whoever wrote them.
+HARMLESS_VARIABLES = frozenset(
+    {
+        "MLFLOW_DISABLE_TELEMETRY",
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION",
+        "MLFLOW_TRACKING_DATABASE_WAIT",
+        "MLFLOW_TRACKING_GC_DRY_RUN",
+        "MLFLOW_TRACKING_GC_INCLUDE_REGISTERED",
+        "MLFLOW_TRACKING_GC_ORPHANS",
+        "MLFLOW_TRACKING_GC_TTL",
+        "MLFLOW_TRACKING_UPGRADE_DRY_RUN",
+        "MLFLOW_TRACKING_UPGRADE_REHEARSE",
+        "MLFLOW_WORKERS",
+    }
+)
 _NAMED = 5  # files that are named; of more, only their number
 _LONGEST = 60  # characters of a name or value
 _CONSTRAINT = re.compile(r"[A-Za-z0-9.*+!_<>=,|~ -]*\Z")  # no address, which may hold a token
@@ -42,8 +58,8 @@ def _files(observed: ArchiveSummary, desired: ArchiveSummary) -> Iterator[str]:
     if len(found) <= _NAMED:
         yield from (f"file {path}: {what}" for path, what in sorted(found.items()))
         return
-    numbers = [f"{list(found.values()).count(what)} {what}" for what in ("changed", "added", "removed")]
-    yield f"files: {', '.join(text for text in numbers if not text.startswith('0 '))}"
+    numbers = Counter(found.values())
+    yield f"files: {', '.join(f'{numbers[what]} {what}' for what in ('changed', 'added', 'removed') if numbers[what])}"
 
 
 def _digests(project: ArchiveSummary) -> dict[str, str]:
@@ -71,27 +87,29 @@ def _project_files(observed: ArchiveSummary, desired: ArchiveSummary, configured
         ),
         *_packages(before, after),
         *_channels(before, after),
-        *_rows("command", _names(before, "commands"), _names(after, "commands")),
+        *_rows("command", _commands(before), _commands(after)),
     ]
     yield from lines or [f"file {PROJECT_FILE}: changed"]
 
 
+def _never(_name: str, _value: Any) -> bool:
+    return False
+
+
 def _rows(
-    what: str, before: Mapping[str, Any], after: Mapping[str, Any], *, had: Show | None = None, has: Show | None = None
+    what: str, before: Mapping[str, Any], after: Mapping[str, Any], *, had: Show = _never, has: Show = _never
 ) -> Iterator[str]:
-    """had, has: whether the value before and after may be shown; None: never."""
+    """had, has: whether the value before and after may be shown."""
     for name in sorted(before.keys() | after.keys()):
         old, new, line = before.get(name), after.get(name), f"{what} {_shown(name)}"
         if name not in after:
             yield f"{line}: removed"
         elif name not in before:
-            yield f"{line}: added" + (f" ({_shown(new)})" if has and new is not None and has(name, new) else "")
+            yield f"{line}: added" + (f" ({_shown(new)})" if new is not None and has(name, new) else "")
+        elif old != new and has(name, new):
+            yield f"{line}: {f'{_shown(old)} →' if had(name, old) else 'changed to'} {_shown(new)}"
         elif old != new:
-            shows_old, shows_new = bool(had and had(name, old)), bool(has and has(name, new))
-            if shows_old and shows_new:
-                yield f"{line}: {_shown(old)} → {_shown(new)}"
-            else:
-                yield f"{line}: changed" + (f" to {_shown(new)}" if shows_new else "")
+            yield f"{line}: changed"
 
 
 def _is_plain(name: str, value: Any) -> bool:
@@ -114,8 +132,8 @@ def _variables(document: Mapping[str, Any]) -> dict[str, Any]:
     return {str(name): variable_default(value) for name, value in _mapping(section).items()}
 
 
-def _names(document: Mapping[str, Any], key: str) -> dict[str, Any]:
-    return {str(name): value for name, value in _mapping(document.get(key)).items()}
+def _commands(document: Mapping[str, Any]) -> dict[str, Any]:
+    return {str(name): value for name, value in _mapping(document.get("commands")).items()}
 
 
 def _mapping(value: Any) -> Mapping[Any, Any]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from mlflow_ae5_deploy.config.problems import Problem
+from mlflow_ae5_deploy.config.problems import ENVIRONMENT, Problem
 
 CONFIG_VARIABLE = "MLFLOW_AE5_DEPLOY_CONFIG"
 DEFAULT_FILE = "mlflow-ae5-deploy.yaml"  # in the present folder, where neither flag nor variable names one
@@ -61,7 +61,7 @@ def read_environment(
                 Problem(
                     name.path,
                     "must be one of true, false, 1, 0, yes, no, on, off",
-                    f"environment {name.variable}",
+                    f"{ENVIRONMENT}{name.variable}",
                 )
             )
     return values, problems

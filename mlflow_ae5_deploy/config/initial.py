@@ -31,16 +31,13 @@ def write_initial(path: Path, *, hostname: str | None = None, username: str | No
         try:
             _write(target, content, force=overwrite)
         except FileExistsError:
-            problem = Configuration(
+            raise Configuration(
                 "The file exists already; it was not overwritten.",
                 where=str(target),
                 remedy="Edit it, choose another path, or add --force to overwrite it.",
-            )
+            ) from None
         except OSError as error:
-            problem = Configuration(f"The file cannot be written: {error.strerror or error}.", where=str(target))
-        else:
-            continue
-        raise problem
+            raise Configuration(f"The file cannot be written: {error.strerror or error}.", where=str(target)) from None
     return path
 
 

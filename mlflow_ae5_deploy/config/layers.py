@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_origin
 
-from mlflow_ae5_deploy.config.problems import COMMAND_LINE, Problem, model_in
+from mlflow_ae5_deploy.config.problems import COMMAND_LINE, ENVIRONMENT, Problem, model_in
 from mlflow_ae5_deploy.config.settings import Settings
 
 SettingPath = tuple[Any, ...]
@@ -44,7 +44,7 @@ class Merged:
             return problem
         if layer.label == "flag":
             return Problem(problem.path, problem.message, COMMAND_LINE)
-        if layer.label.startswith("environment "):
+        if layer.label.startswith(ENVIRONMENT):
             return Problem(problem.path, problem.message, layer.label)
         path = (*layer.prefix, *problem.path)
         line = next((layer.lines[path[:end]] for end in range(len(path), 0, -1) if path[:end] in layer.lines), None)

@@ -16,7 +16,7 @@ from mlflow_ae5_deploy.common import redaction
 from mlflow_ae5_deploy.common.errors import Configuration
 from mlflow_ae5_deploy.config.environment import CA_VARIABLE, CONFIG_VARIABLE, DEFAULT_FILE, read_environment
 from mlflow_ae5_deploy.config.layers import Layer, Merged, SettingPath, merge, nested
-from mlflow_ae5_deploy.config.problems import Problem, dotted, of_validation, refusal
+from mlflow_ae5_deploy.config.problems import ENVIRONMENT, Problem, dotted, of_validation, refusal
 from mlflow_ae5_deploy.config.sandbox_ignores import without_real_systems
 from mlflow_ae5_deploy.config.secret_refs import SecretRef
 from mlflow_ae5_deploy.config.settings import Settings
@@ -73,7 +73,7 @@ def load(
     values, misread = read_environment(environ, sandbox=sandbox)
     problems += misread + _problems_of_file(base, profiles)
     layers, ignored = _for_sandbox(layers) if sandbox else (layers, [])
-    layers += [Layer(f"environment {name.variable}", nested({dotted(name.path): text}), here) for name, text in values]
+    layers += [Layer(f"{ENVIRONMENT}{name.variable}", nested({dotted(name.path): text}), here) for name, text in values]
     layers.append(Layer("flag", nested(overrides), here))
     if not sandbox:
         layers += _trust_of_environment(merge(layers), environ, here)
@@ -183,7 +183,7 @@ def _trust_of_environment(merged: Merged, environ: Mapping[str, str], here: Path
     platform = merged.values.get("platform")
     has_ca_file = not isinstance(platform, dict | None) or bool(platform and platform.get("ca_file") is not None)
     bundle = None if has_ca_file else environ.get(CA_VARIABLE)
-    return [Layer(f"environment {CA_VARIABLE}", {"platform": {"ca_file": bundle}}, here)] if bundle else []
+    return [Layer(f"{ENVIRONMENT}{CA_VARIABLE}", {"platform": {"ca_file": bundle}}, here)] if bundle else []
 
 
 def _advice(settings: Settings, file: YamlFile | None) -> list[str]:

@@ -179,7 +179,7 @@ def _change_schedule(context: Context, request: GcRequest, desired: JobSpec) -> 
 
 
 def converge(context: Context, desired: JobSpec, *, wait: float) -> ScheduleResult:
-    """Exactly this one schedule, whatever was there before."""
+    """Make this the only garbage collection job."""
     project = current_deployment.required_installation(context)
     _check_command(context, project, desired)
     if dict(desired.variables).get(GC_DRY_RUN, "false").lower() == "true":

@@ -135,7 +135,8 @@ def diff(state: ScheduledJobState) -> Diff:
     """Pure: which jobs to delete, and whether to create or pause one."""
     desired, stays_paused = state.desired, state.stays_paused
     purpose, name = desired.purpose, desired.name
-    right = sorted((job for job in state.jobs if not differences(job, desired)), key=is_paused)
+    compared = [(job, tuple(differences(job, desired))) for job in state.jobs]
+    right = sorted((job for job, different in compared if not different), key=is_paused)
     keep = right[0] if right else None
     changes: list[Change] = [
         DeleteJob(
@@ -143,10 +144,10 @@ def diff(state: ScheduledJobState) -> Diff:
             id=job.id,
             purpose=purpose,
             stays_paused=stays_paused,
-            reason="" if differences(job, desired) else "a duplicate",
-            differences=tuple(differences(job, desired)),
+            reason="" if different else "a duplicate",
+            differences=different,
         )
-        for job in state.jobs
+        for job, different in compared
         if job is not keep
     ]
     if keep is None:

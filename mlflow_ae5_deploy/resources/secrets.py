@@ -27,11 +27,18 @@ _WHY = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class SetSecrets(Change):
+class SecretsChange(Change):
+    resource = "secrets"
+    names: tuple[str, ...]
+
+    def record(self) -> dict[str, str]:
+        return super().record() | {"name": ", ".join(self.names)}
+
+
+class SetSecrets(SecretsChange):
     """Secrets of the service account."""
 
-    verb, resource = "set", "secrets"
-    names: tuple[str, ...]
+    verb = "set"
 
     @property
     def target(self) -> str:
@@ -41,16 +48,12 @@ class SetSecrets(Change):
     def details(self) -> tuple[str, ...]:
         return self.names if len(self.names) > 1 else ()
 
-    def record(self) -> dict[str, str]:
-        return super().record() | {"name": ", ".join(self.names)}
-
 
 @dataclass(frozen=True, kw_only=True)
-class DeleteSecrets(Change):
+class DeleteSecrets(SecretsChange):
     """name: of the account, where it is not the service account."""
 
-    verb, resource = "delete", "secrets"
-    names: tuple[str, ...]
+    verb = "delete"
     consequences: tuple[Consequence, ...] = (
         Consequence(Impact.SECRETS, "the values of deleted secrets are lost: AE5 never shows them again"),
     )
@@ -62,9 +65,6 @@ class DeleteSecrets(Change):
     @property
     def details(self) -> tuple[str, ...]:
         return self.names
-
-    def record(self) -> dict[str, str]:
-        return super().record() | {"name": ", ".join(self.names)}
 
     @property
     def identity(self) -> tuple[Any, ...]:

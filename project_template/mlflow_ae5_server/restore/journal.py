@@ -26,7 +26,7 @@ from mlflow_ae5_server.restore.saved_copies import COPY_NAME, SavedCopies, damag
 SAVE_STEPS = ("save-database", "save-artifacts")
 RESTORE_STEPS = (*SAVE_STEPS, "restore-artifacts", "load-database", "upgrade-schema")
 UNDO_STEPS = ("undo-save-database", "undo-save-artifacts", "bring-back-artifacts", "bring-back-database")
-CopyName = str  # as _NAME has it
+CopyName = str  # as COPY_NAME has it
 Unprinted = str  # any text, also one that must not reach a terminal
 
 
@@ -160,22 +160,26 @@ class RestoreJournalFile:
 
         Not where the saved copy is there, or cannot be looked for: the answer to its making may have been lost.
         """
-        try:
+        with self._reverted(self._previous, self.require_running().save_as, saved_names):
             yield
-        except ProjectError:
-            if self._previous is not None and _is_missing(self.require_running().save_as, saved_names):
-                self._write(self._previous)
-            raise
 
     @contextlib.contextmanager
     def listed(self, copy: SavedCopy, saved_names: Callable[[], Collection[str]]) -> Iterator[None]:
         """List `copy` before the body makes it; no longer where the body is refused and nothing was made."""
         before = self.content
         self.add(copy)
+        with self._reverted(before, copy.name, saved_names):
+            yield
+
+    @contextlib.contextmanager
+    def _reverted(
+        self, before: RestoreJournal | None, name: str | None, saved_names: Callable[[], Collection[str]]
+    ) -> Iterator[None]:
+        """Write `before` where the body is refused without making the saved copy `name`."""
         try:
             yield
         except ProjectError:
-            if _is_missing(copy.name, saved_names):
+            if before is not None and _is_missing(name, saved_names):
                 self._write(before)
             raise
 

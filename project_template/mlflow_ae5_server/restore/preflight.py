@@ -28,7 +28,7 @@ from mlflow_ae5_server.database.dialects import DatabasePart, DatabaseState
 from mlflow_ae5_server.repository.check import CheckResult, note, verify
 from mlflow_ae5_server.repository.manifest import Manifest
 from mlflow_ae5_server.repository.repository import Repository
-from mlflow_ae5_server.restore.journal import RestoreJournalFile
+from mlflow_ae5_server.restore.journal import RestoreJournalFile, SavedCopy, new_name, now
 from mlflow_ae5_server.restore.saved_copies import SavedCopies, SavedSize
 
 _DATABASE_WAIT = 20.0  # seconds at most
@@ -109,6 +109,13 @@ class RestoreTarget:
         """Move the tables to a saved copy; `journal` forgets the start of a run that is refused here."""
         with journal.reverted_if_refused(lambda: dialects.saved_names(self.store)):
             dialects.save_copy(self.store, name)
+
+    def save_unexpected_database(self, journal: RestoreJournalFile, snapshot: str) -> str:
+        """Move tables that the restore of `snapshot` or its undo did not expect. Returns the name of the saved copy."""
+        copy = SavedCopy(new_name("failed"), snapshot, now(), database=True, artifacts=False)
+        with journal.listed(copy, lambda: dialects.saved_names(self.store)):
+            dialects.save_copy(self.store, copy.name)
+        return copy.name
 
     def observe(self) -> TargetState:
         state = dialects.state(self.store)

@@ -174,11 +174,8 @@ def _save_unexpected_database(restore: Restore, observed: TargetState, *, allowe
             f"{restore.target.store.shown}",
             "run it again with --replace, which saves them",
         )
-    name, store = new_name("failed"), restore.target.store
-    copy = SavedCopy(name, restore.source.snapshot.id, now(), database=True, artifacts=False)
-    with restore.journal.listed(copy, lambda: dialects.saved_names(store)):
-        dialects.save_copy(store, name)
-    say(f"saved the tables of {store.shown} as {name}")
+    name = restore.target.save_unexpected_database(restore.journal, restore.source.snapshot.id)
+    say(f"saved the tables of {restore.target.store.shown} as {name}")
 
 
 def upgrade_schema(restore: Restore) -> None:

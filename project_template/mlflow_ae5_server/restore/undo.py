@@ -204,9 +204,7 @@ def bring_back_database(undo: UndoRestore) -> None:
     running = undo.journal.require_running()
     if running.original in dialects.saved_names(undo.target.store):
         if undo.target.observe().has_database:  # made since this undo was interrupted
-            failed = new_name("failed")
-            dialects.save_copy(undo.target.store, failed)
-            undo.journal.add(SavedCopy(failed, running.snapshot, now(), database=True, artifacts=False))
+            undo.target.save_unexpected_database(undo.journal, running.snapshot)
         dialects.bring_back(undo.target.store, running.original)
 
 

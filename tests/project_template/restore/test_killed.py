@@ -170,12 +170,27 @@ def test_a_saved_copy_is_listed_before_it_is_made(tmp_path: Path, home_at: Any, 
     with connect_engine(home.store).begin() as connection:
         connection.execute(text("UPDATE runs SET name = 'written since'"))
 
-    def is_unlisted() -> bool:
-        listed = {copy.name for copy in journal.RestoreJournalFile(home.saved_copies()).saved}
-        return not set(dialects.saved_names(home.store)) <= listed
-
-    assert killing.run(lambda: home.restore("--replace"), when=is_unlisted)[0] == 0
+    assert killing.run(lambda: home.restore("--replace"), when=lambda: is_unlisted(home))[0] == 0
     assert [name[:7] for name in dialects.saved_names(home.store)] == ["failed_"]
+
+
+def test_a_saved_copy_of_an_undo_is_listed_before_it_is_made(tmp_path: Path, home_at: Any, pilot: Any) -> None:
+    home = home_at(tmp_path / "home", pilot.home.backups)
+    fill(home, pilot)
+    before = fields(home)
+    home.restore("--replace")
+    assert Moment(step="bring-back-database").kill(home, "--undo")
+    shutil.copy(pilot.home.store.file, home.store.file)  # written since
+
+    assert killing.run(lambda: home.restore("--undo"), when=lambda: is_unlisted(home))[0] == 0
+    assert fields(home) == before
+    assert sorted(name[:7] for name in dialects.saved_names(home.store)) == ["failed_", "undone_"]
+
+
+def is_unlisted(home: Any) -> bool:
+    """Whether there is a saved copy that the journal does not list."""
+    listed = {copy.name for copy in journal.RestoreJournalFile(home.saved_copies()).saved}
+    return not set(dialects.saved_names(home.store)) <= listed
 
 
 def assert_nothing_lost(home: Any, before: tuple[object, Any], at: Moment) -> None:

@@ -8,7 +8,6 @@ leaves an unfinished snapshot with the file list so far, and the next backup res
 from __future__ import annotations
 
 import contextlib
-import importlib.metadata
 import itertools
 import secrets
 import time
@@ -26,7 +25,7 @@ from mlflow_ae5_server.common.errors import DamagedError, StorageError
 from mlflow_ae5_server.common.keys import KeyCheck
 from mlflow_ae5_server.common.report import say, warn
 from mlflow_ae5_server.common.text import counted, shown
-from mlflow_ae5_server.database import locks
+from mlflow_ae5_server.database import locks, schema
 from mlflow_ae5_server.database.connection import Database
 from mlflow_ae5_server.database.contents import DatabasePart
 from mlflow_ae5_server.repository import file_list
@@ -262,7 +261,7 @@ class _Backup:
             started=self._own.started,
             finished=datetime.fromtimestamp(self._options.now(), UTC).isoformat(timespec="seconds"),
             read_from=self._read_from,
-            mlflow_version=importlib.metadata.version("mlflow"),
+            mlflow_version=schema.mlflow_version(),
             release=__version__,
             dialect=database.dialect,
             revision=database.revision,

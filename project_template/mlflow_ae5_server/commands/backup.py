@@ -13,7 +13,7 @@ from mlflow_ae5_server.common.errors import ConfigurationError, DamagedError, St
 from mlflow_ae5_server.common.report import Report, say, warn
 from mlflow_ae5_server.common.settings import Settings
 from mlflow_ae5_server.common.text import amount, counted
-from mlflow_ae5_server.database.connection import Database, check_uri, connect_engine, wait_until_ready
+from mlflow_ae5_server.database.connection import Database, absent, check_uri, connect_engine, wait_until_ready
 from mlflow_ae5_server.repository.check import CheckResult
 from mlflow_ae5_server.repository.manifest import Manifest
 from mlflow_ae5_server.repository.repository import Repository, create_repository, open_backend, open_repository
@@ -72,9 +72,7 @@ def _create(settings: Settings, report: Report, options: argparse.Namespace) -> 
     store = check_uri(settings.value("MLFLOW_BACKEND_STORE_URI"))
     journal.refuse_interrupted(artifacts)  # before the database: a restore may have moved it away
     if store.file is not None and not store.file.is_file():
-        raise ConfigurationError(
-            f"there is no database {store.shown}", "set MLFLOW_BACKEND_STORE_URI to the server's database"
-        )
+        raise absent(store)
     refuse_overlap(artifacts, location)
     source = open_artifacts(artifacts, store)
     wait_until_ready(store, settings.seconds("MLFLOW_TRACKING_DATABASE_WAIT"))
@@ -89,7 +87,6 @@ def _create(settings: Settings, report: Report, options: argparse.Namespace) -> 
         rehash=options.rehash,
         allow_empty=options.allow_empty,
         on_gone=lambda what, missing, previous: gone.update({what: (missing, previous)}),
-        say=say,
         keys=tuple(keys.make_check(one.name, os.environ, one.rows) for one in encrypted),
     )
     manifest = create_snapshot(repository, store, source, artifacts, dialects.dump, backup_options)

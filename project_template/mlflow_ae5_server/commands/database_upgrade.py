@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from mlflow_ae5_server.common import folders, progress
-from mlflow_ae5_server.common.errors import ConfigurationError
 from mlflow_ae5_server.common.report import Report
 from mlflow_ae5_server.common.settings import Settings
 from mlflow_ae5_server.database import character_sets, locks
-from mlflow_ae5_server.database.connection import Database, check_uri, is_absent, wait_until_ready
+from mlflow_ae5_server.database.connection import Database, absent, check_uri, is_absent, wait_until_ready
 from mlflow_ae5_server.database.migration import migrate
 from mlflow_ae5_server.database.migration import rehearse as rehearse_migration
 from mlflow_ae5_server.database.schema import (
@@ -71,9 +70,7 @@ def rehearse(settings: Settings, report: Report, _dry_run: bool = False) -> int:
     progress.start("DatabaseUpgrade", "rehearse")
     store = check_uri(settings.value("MLFLOW_BACKEND_STORE_URI"))
     if is_absent(store):
-        raise ConfigurationError(
-            f"there is no database {store.shown}", "set MLFLOW_BACKEND_STORE_URI to the server's database"
-        )
+        raise absent(store)
     wait_until_ready(store, settings.seconds("MLFLOW_TRACKING_DATABASE_WAIT"))
     return rehearse_migration(store, report)
 

@@ -16,7 +16,14 @@ from mlflow_ae5_server.common.report import Report, say
 from mlflow_ae5_server.common.server_probe import Experiment, Prober
 from mlflow_ae5_server.common.settings import Settings
 from mlflow_ae5_server.database import locks, schema
-from mlflow_ae5_server.database.connection import Database, check_uri, connect_engine, reason_of, wait_until_ready
+from mlflow_ae5_server.database.connection import (
+    Database,
+    absent,
+    check_uri,
+    connect_engine,
+    reason_of,
+    wait_until_ready,
+)
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Engine
@@ -46,9 +53,7 @@ def run(settings: Settings, report: Report, dry_run: bool, *, step: Callable[[st
             with locks.maintenance(store):  # a restore that is running now holds it, and will end
                 _refuse_unfinished(settings)
         # Connecting would create it, and an empty database has nothing to collect: a job that succeeds for ever.
-        raise ConfigurationError(
-            f"there is no database {store.shown}", "set MLFLOW_BACKEND_STORE_URI to the server's database"
-        )
+        raise absent(store)
     first, problem = _probe_server(settings, report)
     wait_until_ready(store, min(_DATABASE_WAIT, settings.seconds("MLFLOW_TRACKING_DATABASE_WAIT")))
     with contextlib.nullcontext() if dry_run else locks.maintenance(store), contextlib.ExitStack() as stack:

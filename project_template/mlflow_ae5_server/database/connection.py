@@ -125,6 +125,13 @@ def is_absent(database: Database) -> bool:
     return database.file is not None and not database.file.exists()
 
 
+def absent(database: Database) -> ConfigurationError:
+    """The error where the database does not exist."""
+    return ConfigurationError(
+        f"there is no database {database.shown}", "set MLFLOW_BACKEND_STORE_URI to the server's database"
+    )
+
+
 def connect_engine(database: Database, *, pooled: bool = False) -> Engine:
     """Return an engine without a pool, so that no connection survives a fork.
 

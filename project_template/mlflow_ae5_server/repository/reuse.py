@@ -24,10 +24,10 @@ _MAX_WARNINGS = 50  # about damaged blobs
 class ReusableBlobs:
     """Of one backup, which holds the lock. Safe for several threads where `index` is."""
 
-    def __init__(self, repository: Repository, index: BlobIndex, say: Callable[[str], None]) -> None:
+    def __init__(self, repository: Repository, index: BlobIndex, warn: Callable[[str], None]) -> None:
         self._repository = repository
         self._index = index
-        self._say = say
+        self._warn = warn
         self._lock = threading.Lock()
         self._damaged: set[str] = set()
 
@@ -70,7 +70,7 @@ class ReusableBlobs:
             number = len(self._damaged)
         damage.record(self._repository.backend, [(sha256, what)])
         if number <= _MAX_WARNINGS:
-            self._say(
+            self._warn(
                 f"the object {sha256} in {self._repository.shown} is damaged; its content is stored "
                 "again if the server still has it"
             )

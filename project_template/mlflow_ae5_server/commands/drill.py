@@ -27,7 +27,7 @@ from mlflow_ae5_server.common.folders import local_folder
 from mlflow_ae5_server.common.redaction import scrub
 from mlflow_ae5_server.common.report import Report, say, warn
 from mlflow_ae5_server.common.settings import Settings
-from mlflow_ae5_server.common.text import amount, counted
+from mlflow_ae5_server.common.text import amount, counted_files
 from mlflow_ae5_server.database import dialects, migration, schema
 from mlflow_ae5_server.database.connection import Database, check_uri, connect_engine
 from mlflow_ae5_server.drill import checks as drill_checks
@@ -63,8 +63,7 @@ def run(settings: Settings, report: Report, options: argparse.Namespace) -> int:
         preflight.wait_for_database(settings, store)
     parent = temporary_parent(destination, backups)
     drill = _Drill(source, report)
-    current = source.part.revision == schema.latest()
-    progress.start("Drill", without=("migrate",) if current else ())
+    progress.start("Drill", without=() if source.is_outdated else ("migrate",))
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(temporary_folder(parent))
         copy = stack.enter_context(_temporary_database(store, folder))
@@ -152,7 +151,7 @@ class _Drill:
 
     def _artifacts(self, temporary: TemporaryServer) -> str:
         done = self._source.write_artifacts(FolderTarget(temporary.artifacts), again=False)
-        return f"{counted(done.files, 'files')} ({amount(done.bytes)}), all read back and identical"
+        return f"{counted_files(done.files, done.bytes)}, all read back and identical"
 
     def _database(self, store: Database) -> str:
         part = self._source.part
@@ -163,9 +162,8 @@ class _Drill:
                 part, self._source.repository.reader(), store
             )  # raises DamagedError if the snapshot is the cause
             raise
-        contents = f"{counted(part.rows, 'rows')} in {counted(len(part.tables), 'tables')}"
-        message = f"{contents}, all read back and identical"
-        if part.revision == schema.latest():
+        message = f"{part.contents}, all read back and identical"
+        if not self._source.is_outdated:
             return message
         with progress.phase("migrate"):
             ended = migration.migrate(store)

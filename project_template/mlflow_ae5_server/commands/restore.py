@@ -10,8 +10,8 @@ from mlflow_ae5_server.common import folders, progress
 from mlflow_ae5_server.common.errors import ConfigurationError, ProjectError, StorageError
 from mlflow_ae5_server.common.report import Report, say
 from mlflow_ae5_server.common.settings import Settings
-from mlflow_ae5_server.common.text import amount, counted, moment
-from mlflow_ae5_server.database import character_sets, locks, schema
+from mlflow_ae5_server.common.text import counted_files, moment
+from mlflow_ae5_server.database import character_sets, locks
 from mlflow_ae5_server.database.connection import Database, check_uri
 from mlflow_ae5_server.restore import dry_run, journal, list_saved, preflight
 from mlflow_ae5_server.restore.files import RestoreCounts
@@ -64,8 +64,7 @@ def _restore(
         progress.start("Restore", "dry-run")
         dry_run.restore(settings, report, source, target, replace=replace, upgrade=upgrade)
         return
-    migrates = upgrade and source.part.revision != schema.latest()
-    progress.start("Restore", without=() if migrates else ("migrate",))
+    progress.start("Restore", without=() if upgrade and source.is_outdated else ("migrate",))
     preflight.check(source.repository, source.snapshot).require_intact(source.snapshot)
     with progress.phase("check-target"):
         preflight.wait_for_database(settings, store)
@@ -133,7 +132,7 @@ def _matching_artifacts(
         return None
     matching = source.matching_artifacts(artifacts)
     if matching is not None:
-        say(f"{counted(matching.files, 'files')} ({amount(matching.bytes)}) of the snapshot stay at {artifacts.shown}")
+        say(f"{counted_files(matching.files, matching.bytes)} of the snapshot stay at {artifacts.shown}")
     elif running is not None and running.snapshot == source.snapshot.id:
         raise StorageError(
             f"the artifacts at {artifacts.shown} have changed since the restore of {running.snapshot} was started",

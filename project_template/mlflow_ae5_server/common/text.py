@@ -22,6 +22,11 @@ def amount(size: float) -> str:
     return f"{size:.0f} {_UNITS[unit]}" if unit == 0 else f"{size:.1f} {_UNITS[unit]}"
 
 
+def counted_files(number: int, size: float) -> str:
+    """`3 files (1.2 MB)`."""
+    return f"{counted(number, 'files')} ({amount(size)})"
+
+
 def moment(text: str) -> str:
     """`2026-11-29 14:05 UTC`; `text` itself where it is not a time in ISO 8601."""
     try:

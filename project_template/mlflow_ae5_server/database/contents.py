@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from mlflow_ae5_server.common.errors import DamagedError
-from mlflow_ae5_server.common.text import shown
+from mlflow_ae5_server.common.text import counted, shown
 from mlflow_ae5_server.database import schema
 
 Digests = dict[str, tuple[int, str]]
@@ -47,6 +47,11 @@ class DatabasePart:
     @property
     def rows(self) -> int:
         return sum(table.rows for table in self.tables)
+
+    @property
+    def contents(self) -> str:
+        """For a person."""
+        return f"{counted(self.rows, 'rows')} in {counted(len(self.tables), 'tables')}"
 
     def objects(self) -> Iterator[str]:
         """The SHA-256 of every blob of this part; one may come twice."""

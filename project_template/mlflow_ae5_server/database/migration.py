@@ -99,7 +99,7 @@ def rehearse(store: Database, report: Report) -> int:
     with tempfile.TemporaryDirectory(prefix="mlflow-ae5-rehearsal-", dir=parent) as folder:
         spool = TemporaryBlobs(Path(folder))
         part = dialects.dump(store, spool)
-        say(f"copied {counted(part.rows, 'rows')} in {counted(len(part.tables), 'tables')}; migrating the copy")
+        say(f"copied {part.contents}; migrating the copy")
         report.add(rows=part.rows, tables=len(part.tables))
         with dialects.scratch(store) as copy:
             dialects.load(part, spool, copy)

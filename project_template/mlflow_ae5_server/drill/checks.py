@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mlflow_ae5_server.common.errors import DamagedError, ProjectError, StorageError, UnreachableError
-from mlflow_ae5_server.common.text import amount, counted, shown
+from mlflow_ae5_server.common.text import counted, counted_files, shown
 from mlflow_ae5_server.database.dialects import DatabasePart
 from mlflow_ae5_server.drill.api import DEFAULT, MlflowApi
 from mlflow_ae5_server.gc.locations import WORKSPACES, workspace_of
@@ -145,7 +145,7 @@ class ReadBack:
         Raises DamagedError where a file is not the snapshot's, StorageError where there are models and the snapshot has
         no file of any.
         """
-        text = f"{counted(self.files, 'files')} ({amount(self.bytes)}) of {counted(self.models, 'models')}"
+        text = f"{counted_files(self.files, self.bytes)} of {counted(self.models, 'models')}"
         for count, what in (
             (self.outside, "with files outside this server"),
             (self.without_files, "without files in the snapshot"),

@@ -15,7 +15,7 @@ from mlflow_ae5_server.common.errors import (
 )
 from mlflow_ae5_server.common.report import Report, say
 from mlflow_ae5_server.common.settings import Settings
-from mlflow_ae5_server.common.text import amount, counted, moment
+from mlflow_ae5_server.common.text import counted_files, moment
 from mlflow_ae5_server.database import character_sets, dialects, schema
 from mlflow_ae5_server.restore import journal, preflight
 from mlflow_ae5_server.restore.open import open_target
@@ -72,10 +72,10 @@ def restore(
     if message := journal.interrupted(target.destination):
         say(f"{message}; a restore resumes it")
     part, artifacts = source.part, source.snapshot.artifacts
-    print(f"would write {counted(part.rows, 'rows')} in {counted(len(part.tables), 'tables')} to {store.shown}")
-    print(f"would write {counted(artifacts.files, 'files')} ({amount(artifacts.bytes)}) to {target.saved_copies.shown}")
+    print(f"would write {part.contents} to {store.shown}")
+    print(f"would write {counted_files(artifacts.files, artifacts.bytes)} to {target.saved_copies.shown}")
     upgraded = None
-    if upgrade and part.revision != schema.latest():
+    if upgrade and source.is_outdated:
         upgraded = {"revision": part.revision, "new_revision": schema.latest()}
         print(f"would upgrade the schema from {part.revision} to {schema.latest()}")
     report.add(outcome="dry-run", would_refuse=refusals, would_upgrade=upgraded, written_files=0)

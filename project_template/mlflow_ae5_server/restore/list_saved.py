@@ -6,7 +6,7 @@ from typing import Any
 
 from mlflow_ae5_server.common.errors import AbsentError, BusyError
 from mlflow_ae5_server.common.report import Report, say
-from mlflow_ae5_server.common.text import amount, counted, moment
+from mlflow_ae5_server.common.text import counted_files, moment
 from mlflow_ae5_server.database import dialects
 from mlflow_ae5_server.restore.journal import SavedCopy
 from mlflow_ae5_server.restore.preflight import RestoreTarget
@@ -70,6 +70,6 @@ def _line(fields: dict[str, Any]) -> str:
     database = "a database and " if fields["database"] else ""
     more = "more than " if fields["more"] else ""
     return (
-        f"{fields['name']}: {database}{more}{counted(fields['files'], 'files')} ({amount(fields['bytes'])}), saved "
+        f"{fields['name']}: {database}{more}{counted_files(fields['files'], fields['bytes'])}, saved "
         f"{moment(fields['time'])} by {cause} of {fields['snapshot']}"
     )

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Protocol
 
 from mlflow_ae5_server.common.errors import DamagedError, StorageError, hint_for
-from mlflow_ae5_server.common.text import amount, counted
+from mlflow_ae5_server.common.text import counted_files
 
 RESERVED = ".mlflow-ae5-"  # names at the top of the destination that begin so are no artifacts
 JOURNAL = "restore.json"
@@ -43,8 +43,8 @@ class SavedSize:
     more: bool = False  # counting stopped at a limit, and there are more
 
     def __str__(self) -> str:
-        files = f"{'more than ' if self.more else ''}{counted(self.files, 'files')}"
-        return f"{files} ({amount(self.bytes)}), such as {self.example!r}"
+        more = "more than " if self.more else ""
+        return f"{more}{counted_files(self.files, self.bytes)}, such as {self.example!r}"
 
 
 class SavedCopies(Protocol):

@@ -9,7 +9,7 @@ from typing import Any
 from mlflow_ae5_server.common import keys, progress
 from mlflow_ae5_server.common.errors import DamagedError, ProjectError
 from mlflow_ae5_server.common.report import Report, say
-from mlflow_ae5_server.database import character_sets, dialects
+from mlflow_ae5_server.database import character_sets, dialects, schema
 from mlflow_ae5_server.database.connection import Database
 from mlflow_ae5_server.database.dialects import DatabasePart
 from mlflow_ae5_server.repository.manifest import Manifest
@@ -27,6 +27,11 @@ class RestoreSource:
     snapshot: Manifest
     part: DatabasePart
     shorten: bool = False  # free text that another kind of database cannot hold
+
+    @property
+    def is_outdated(self) -> bool:
+        """Whether its schema is older than that of the installed MLflow."""
+        return self.part.revision != schema.latest()
 
     def write_artifacts(self, target: ArtifactTarget, *, again: bool) -> RestoreCounts:
         """Write every file to `target`. Raises DamagedError where they are not those that the manifest counts."""

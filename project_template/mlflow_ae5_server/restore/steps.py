@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from mlflow_ae5_server.common import progress
 from mlflow_ae5_server.common.errors import DamagedError, NotEmptyError, SchemaError
 from mlflow_ae5_server.common.report import say
-from mlflow_ae5_server.common.text import amount, counted
+from mlflow_ae5_server.common.text import counted, counted_files
 from mlflow_ae5_server.database import dialects, migration, schema
 from mlflow_ae5_server.database.connection import connect_engine
 from mlflow_ae5_server.database.schema import inspect_schema
@@ -120,9 +120,7 @@ def restore_artifacts(restore: Restore) -> None:
     """Write every file, read it back and compare it."""
     counts = restore.matching if restore.matching is not None else _write_artifacts(restore)
     restore.result.artifacts = counts
-    say(
-        f"{counted(counts.files, 'files')} ({amount(counts.bytes)}) identical to the snapshot, {counts.written} written"
-    )
+    say(f"{counted_files(counts.files, counts.bytes)} identical to the snapshot, {counts.written} written")
     if restore.journal.require_running().step == "restore-artifacts":
         restore.journal.enter("load-database")
 
@@ -150,7 +148,7 @@ def load_database(restore: Restore) -> None:
         if source.is_loaded(store):
             restore.result.database_identical = True
             return
-        if upgrading and observed.database.revision == schema.latest() != source.part.revision:
+        if upgrading and source.is_outdated and observed.database.revision == schema.latest():
             return  # an interrupted run loaded it, compared it and upgraded its schema
         _save_unexpected_database(restore, observed, allowed=restore.replace or upgrading)
     try:
@@ -159,8 +157,7 @@ def load_database(restore: Restore) -> None:
         if dialects.state(store).kind != "empty":  # loaded, and different
             _save_unexpected_database(restore, observed, allowed=True)
         raise
-    contents = f"{counted(source.part.rows, 'rows')} in {counted(len(source.part.tables), 'tables')}"
-    say(f"{contents} identical to the snapshot")
+    say(f"{source.part.contents} identical to the snapshot")
     restore.result.database_identical = True
 
 

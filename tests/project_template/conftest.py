@@ -43,6 +43,15 @@ def free_port() -> int:
         return port
 
 
+def eventually(condition: Callable[[], bool], seconds: float = 20) -> bool:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return True
+
+
 @dataclass(frozen=True)
 class Ended:
     """A command that has ended. `last` is its last line on stdout as JSON."""

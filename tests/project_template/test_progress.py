@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import threading
+from collections.abc import Iterable, Iterator
 from itertools import groupby
 from typing import Any
 
 import pytest
+from mlflow_ae5_server.backup.artifacts import Artifact
+from mlflow_ae5_server.backup.sizing import sized
 from mlflow_ae5_server.common.progress import Progress
 from mlflow_ae5_server.common.report import Report, warn
 
 from tests.contract import CONTRACT, checked
+from tests.project_template.conftest import eventually
 
 AGREED = CONTRACT["progress"]
 TYPES = {"text": str, "integer": int, "number": (int, float), "flag": bool}
@@ -64,14 +70,35 @@ def test_a_total_that_was_overtaken_is_not_reported_and_the_last_line_has_the_re
     assert [(line["done"], line.get("total")) for line in read("\n".join(lines))] == [(0, 10), (11, None), (12, 12)]
 
 
-def test_a_slow_phase_is_noticed_once():
-    clock, noticed = Clock(), list[int]()
-    with Progress(["measure"], write=lambda _line: None, clock=clock).phase("measure", "items") as phase:
-        phase.on_slow = lambda: noticed.append(phase.done)
-        for _ in range(9):
-            clock.now += 1
-            phase.advance()
-    assert noticed == [1]
+class Store:
+    """An artifact store with files of these sizes."""
+
+    def __init__(self, sizes: Iterable[int]) -> None:
+        self.sizes, self.listed = sizes, threading.Event()
+
+    def scan(self) -> Iterator[Artifact]:
+        for size in self.sizes:
+            self.listed.set()
+            yield Artifact("a", "file", size, 0, "")
+
+
+@pytest.mark.parametrize(
+    ("after", "sizes", "body", "total"),
+    [
+        (0, (300, 700), lambda phase, _store: eventually(lambda: phase.total is not None), 1000),
+        (0, itertools.repeat(1), lambda _phase, store: store.listed.wait(20), None),  # ends while it is measured
+        (60, (300, 700), lambda _phase, store: not store.listed.is_set(), None),
+    ],
+    ids=["slow", "slow, but ends first", "fast"],
+)
+def test_a_slow_copy_has_a_total_and_a_fast_one_does_not_list_the_store_again(after, sizes, body, total):
+    lines, store = list[str](), Store(sizes)
+    with Progress(["examine-artifacts"], write=lines.append).phase("examine-artifacts", "bytes") as phase:
+        with sized(phase, store, after):
+            assert body(phase, store)
+        assert store.listed.is_set() == (after == 0)
+        phase.advance(1000)
+    assert read("\n".join(lines))[-1].get("total") == total
 
 
 def test_a_failed_phase_has_no_last_line():

@@ -6,8 +6,6 @@ import asyncio
 import re
 import socket
 import sqlite3
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,22 +17,13 @@ from mlflow_ae5_server.database.connection import check_uri
 from mlflow_ae5_server.restore import journal
 from mlflow_ae5_server.restore.open import open_saved_copies
 
-from tests.project_template.conftest import open_to_others
+from tests.project_template.conftest import eventually, open_to_others
 
 pytestmark = pytest.mark.slow
 
 SEARCH = "/api/2.0/mlflow/experiments/search"
 ENDPOINT = "dev-mlflow-tracking-server.ae5.example.com"
 SECRETS = ("pa55-w@rd/%secret", "pa55-w%40rd%2F%25secret")
-
-
-def eventually(condition: Callable[[], bool], seconds: float = 20) -> bool:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.05)
-    return True
 
 
 @pytest.mark.parametrize(

@@ -176,9 +176,9 @@ class _Backup:
             with (
                 contextlib.closing(UsedBlobs()) as used,
                 progress.phase("examine-artifacts", "bytes") as phase,
-                sized(phase, source),
             ):
-                lists, totals = self._copy(source, used, phase)
+                with sized(phase, source):
+                    lists, totals = self._copy(source, used, phase)
                 phase.was(totals.bytes)
                 used.add([*database.objects(), *lists])
                 damaged = self._reusable.count_damaged(used)

@@ -7,18 +7,20 @@ import threading
 from collections.abc import Iterator
 
 from mlflow_ae5_server.backup.artifacts import ArtifactSource
-from mlflow_ae5_server.common.progress import Phase
+from mlflow_ae5_server.common.progress import EVERY, Phase
 
 
 @contextlib.contextmanager
-def sized(phase: Phase, source: ArtifactSource) -> Iterator[None]:
-    """Set the total of `phase` once it turns out to be slow.
+def sized(phase: Phase, source: ArtifactSource, after: float = EVERY / 2) -> Iterator[None]:
+    """Set the total of `phase` where the block takes longer than `after` seconds; no longer when it has ended.
 
     The store is listed a second time for it, in a thread: a backup that has little to do must not pay for that.
     """
     stop = threading.Event()
 
     def measure() -> None:
+        if stop.wait(after):
+            return
         size = 0
         with contextlib.suppress(Exception):  # copying meets the same error, and reports it
             for artifact in source.scan():
@@ -28,10 +30,9 @@ def sized(phase: Phase, source: ArtifactSource) -> Iterator[None]:
             phase.total = size
 
     thread = threading.Thread(target=measure, name="size", daemon=True)
-    phase.on_slow = thread.start
+    thread.start()
     try:
         yield
     finally:
         stop.set()
-        if thread.ident is not None:
-            thread.join()
+        thread.join()

@@ -10,41 +10,37 @@ import json
 import sys
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sized
+from typing import TypeVar
 
 from mlflow_ae5_server.common.contract import CONTRACT, PHASES
 from mlflow_ae5_server.common.redaction import ScrubbingStream
 
-EVERY = 2.0  # seconds between two lines of a phase
+EVERY = 2.0  # seconds between two lines of a phase that counts
 _NAMES: dict[str, str] = CONTRACT["progress"]["phases"]
 _UNITS: list[str] = CONTRACT["progress"]["units"]
+S = TypeVar("S", bound=Sized)
 
 
 class Phase:
     """A phase that runs. `advance` may be called from any thread, and costs less than a microsecond."""
 
-    def __init__(self, report: Callable[..., None], clock: Callable[[], float], every: float) -> None:
+    def __init__(self, report: Callable[..., None], clock: Callable[[], float]) -> None:
         self.done = 0
         self.total: int | None = None
         """None while it is not known."""
-        self.on_slow: Callable[[], None] | None = None
-        """Called once, when the phase has run for half the time to its next line."""
-        self._report, self._clock, self._every = report, clock, every
+        self._report, self._clock = report, clock
         self._lock = threading.Lock()
         self._started = clock()
-        self._next = self._started + every
+        self._next = self._started + EVERY
 
     def advance(self, number: int = 1) -> None:
         with self._lock:
             self.done += number
-            now, slow = self._clock(), None
-            if self.on_slow is not None and now >= self._started + self._every / 2:
-                slow, self.on_slow = self.on_slow, None
+            now = self._clock()
             if now >= self._next:
-                self._next = now + self._every
+                self._next = now + EVERY
                 self._report(self.done, self.total, now - self._started)
-        if slow is not None:
-            slow()
 
     def was(self, number: int) -> None:
         """Set how much it was in all, where `advance` or `total` were approximate."""
@@ -66,15 +62,14 @@ class Progress:
         *,
         write: Callable[[str], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
-        every: float = EVERY,
     ) -> None:
         self._phases = list(phases)
         self._write = write or _to_log
-        self._clock, self._every = clock, every
+        self._clock = clock
 
     @contextlib.contextmanager
     def phase(self, name: str, unit: str | None = None, total: int | None = None) -> Iterator[Phase]:
-        """Report the phase `name` while the block runs: when it starts, every few seconds, and when it has ended."""
+        """Report the phase `name` while the block runs: when it starts, while it counts, and when it has ended."""
 
         def report(done: int, total: int | None, seconds: float, *, ended: bool = False) -> None:
             if self._phases:
@@ -82,7 +77,7 @@ class Progress:
 
         if name not in _NAMES or unit not in (None, *_UNITS):
             raise ValueError(f"contract.json has no phase {name} in {unit}")
-        running = Phase(report, self._clock, self._every)
+        running = Phase(report, self._clock)
         running.total = total
         running.line()
         yield running
@@ -124,3 +119,10 @@ def start(command: str, variant: str = "run", without: Collection[str] = ()) -> 
 def phase(name: str, unit: str | None = None, total: int | None = None) -> contextlib.AbstractContextManager[Phase]:
     """A phase of this process's job, see `Progress.phase`."""
     return _current.phase(name, unit, total)
+
+
+def reported(items: Iterable[S], advance: Callable[[int], None], size: Callable[[S], int] = len) -> Iterator[S]:
+    """Call `advance` with the size of each item that has been used."""
+    for item in items:
+        yield item
+        advance(size(item))

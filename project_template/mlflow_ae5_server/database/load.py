@@ -20,7 +20,7 @@ from mlflow_ae5_server.common.errors import (
     SchemaError,
     StorageError,
 )
-from mlflow_ae5_server.common.progress import Phase
+from mlflow_ae5_server.common.progress import Phase, reported
 from mlflow_ae5_server.common.report import warn
 from mlflow_ae5_server.common.text import counted
 from mlflow_ae5_server.database import (
@@ -35,7 +35,6 @@ from mlflow_ae5_server.database import (
 )
 from mlflow_ae5_server.database.connection import Database
 from mlflow_ae5_server.database.contents import DatabasePart, DatabaseState, Digests
-from mlflow_ae5_server.database.mysql_load import Block
 from mlflow_ae5_server.database.portability import Refused, Target
 from mlflow_ae5_server.database.work_folder import work_folder
 from mlflow_ae5_server.repository.interfaces import BlobSource
@@ -94,7 +93,7 @@ def _into_postgresql(
             for table in part.tables:
                 columns = table.columns or loading.shapes[table.name].names
                 chunks = _without_nul(table.name, map(objects.get, table.objects))
-                loading.stream(table.name, columns, _counted(chunks, phase))
+                loading.stream(table.name, columns, reported(chunks, phase.advance, _rows_in))
         loading.finish()
         return digests
 
@@ -120,26 +119,18 @@ def _into_mysql(part: DatabasePart, objects: BlobSource, target: Database, phase
             return digests
         for table in part.tables:
             blocks = copy_text.read_table(table, loading.shapes[table.name], objects)
-            loading.rows(table.name, table.columns, _rows(blocks, phase))
+            loading.rows(table.name, table.columns, reported(blocks, phase.advance))
         return part.digests()
 
 
-def _counted(chunks: Iterable[bytes], phase: Phase) -> Iterator[bytes]:
-    for chunk in chunks:
-        yield chunk
-        phase.advance(chunk.count(b"\n"))  # COPY text has one per row
-
-
-def _rows(blocks: Iterable[Block], phase: Phase) -> Iterator[Block]:
-    for block in blocks:
-        yield block
-        phase.advance(len(block))
+def _rows_in(chunk: bytes) -> int:
+    return chunk.count(b"\n")  # of COPY text, which has no other
 
 
 def _load_file(file: Path, loading: postgresql_load.PostgresqlLoad | mysql_load.MysqlLoad, phase: Phase) -> None:
     with sqlite_file.reading(file) as connection:
         for name, columns in loading.shapes.items():
-            loading.rows(name, columns.names, _rows(sqlite_load.row_blocks(connection, columns), phase))
+            loading.rows(name, columns.names, reported(sqlite_load.row_blocks(connection, columns), phase.advance))
 
 
 def expected(part: DatabasePart, objects: BlobSource, target: Database, *, shorten: bool) -> Digests:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from mlflow_ae5_server.common.errors import ConfigurationError, DamagedError, NotEmptyError
+from mlflow_ae5_server.common.progress import reported
 from mlflow_ae5_server.common.text import shown
 from mlflow_ae5_server.repository.blobs import BlobReader
 from mlflow_ae5_server.repository.entries import FileEntry
@@ -61,7 +62,7 @@ def restore(
             if again and _is_there(entry, target):
                 on_bytes(entry.size)
                 continue
-            read_back = target.write(entry, _reported(reader.chunks(entry), on_bytes))
+            read_back = target.write(entry, reported(reader.chunks(entry), on_bytes))
             if read_back != (entry.size, entry.sha256):
                 raise _not_as_written(entry, read_back, target)
             written += 1
@@ -89,12 +90,6 @@ def restore(
         _require_nothing_else(result, target)
         synced.result()
     return result
-
-
-def _reported(chunks: Iterable[memoryview], on_bytes: Callable[[int], None]) -> Iterator[memoryview]:
-    for chunk in chunks:
-        yield chunk
-        on_bytes(len(chunk))
 
 
 def matching(files: Iterable[FileEntry], target: ArtifactTarget) -> RestoreCounts | None:

@@ -211,18 +211,18 @@ def create(connection: Connection, revision: str) -> None:
     if not connection.in_transaction():
         connection.begin()
     pinned = (mlflow_version(), revision) == (pinned_schema.VERSION, pinned_schema.REVISION)
-    if pinned and (statements := pinned_schema.statements(connection.dialect.name)):
-        _execute(connection, statements)
+    if pinned and (script := pinned_schema.script(connection.dialect.name)):
+        _execute(connection, script)
     else:
         _migrate(connection, revision)
 
 
-def _execute(connection: Connection, statements: list[str]) -> None:
+def _execute(connection: Connection, script: str) -> None:
     cursor: Any = connection.connection.cursor()
     if connection.dialect.name == "sqlite":  # where each CREATE TABLE would be a transaction of its own
-        cursor.execute("BEGIN")
-    for statement in statements:
-        cursor.execute(statement)
+        cursor.executescript(f"BEGIN;\n{script}")
+    else:
+        cursor.execute(script)
 
 
 def _migrate(connection: Connection, revision: str) -> None:

@@ -127,7 +127,7 @@ class UndoRestore:
         if observed.has_database and not copy.database and not self.is_other_database(copy):
             raise NotEmptyError(
                 f"before that restore {self.target.store.shown} was empty: {copy.name} has no database, and the "
-                f"server would lose these {observed.database.rows} rows",
+                f"server would lose {counted(observed.database.rows, 'rows')}",
                 "set server.backend_store_uri (MLFLOW_BACKEND_STORE_URI) to the previous database, and undo again: "
                 "that database is not changed, and its artifacts are brought back",
             )

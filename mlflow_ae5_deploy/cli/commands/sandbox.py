@@ -12,6 +12,7 @@ from mlflow_ae5_deploy.cli.options import CommonOptions, Database, Yes, examples
 from mlflow_ae5_deploy.cli.sandbox_up import bring_up, called, sandbox_folder, sandbox_lifecycle
 from mlflow_ae5_deploy.common.errors import EXIT_DONE, Conflict
 from mlflow_ae5_deploy.render.format import Mark
+from mlflow_ae5_deploy.render.sandbox import show_sandbox
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -140,25 +141,17 @@ def _contents(installation: Path) -> list[str]:
 
 def _show(info: SandboxInfo, verb: str, options: CommonOptions) -> int:
     reporter = options.reporter
-    accounts = sandbox_lifecycle().accounts(info.state_dir)
-    url = f"https://{info.hostname}/"
-    reporter.document(
-        verb,
-        running=True,
-        url=url,
-        hostname=info.hostname,
-        accounts=accounts,
-        credentials_file=str(info.credentials_file),
-        ca_file=str(info.ca_file),
-        pid=info.pid,
-        state_dir=str(info.state_dir),
-    )
-    reporter.marked(Mark.OK, f"Sandbox running (pid {info.pid})")
-    reporter.hanging("  Sign in      ", url)
-    reporter.hanging("  Accounts     ", ", ".join(accounts) or "not readable")
-    reporter.hanging("  Passwords    ", f"{info.credentials_file} (only you can read it)")
-    reporter.hanging("  Certificate  ", f"{info.ca_file} (trust it, or accept the browser's warning)")
-    reporter.hanging("  State        ", str(info.state_dir))
+    fields = {
+        "url": f"https://{info.hostname}/",
+        "hostname": info.hostname,
+        "accounts": sandbox_lifecycle().accounts(info.state_dir),
+        "credentials_file": str(info.credentials_file),
+        "ca_file": str(info.ca_file),
+        "pid": info.pid,
+        "state_dir": str(info.state_dir),
+    }
+    reporter.document(verb, running=True, **fields)
+    show_sandbox(reporter, fields)
     return EXIT_DONE
 
 

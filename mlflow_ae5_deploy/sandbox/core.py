@@ -92,6 +92,11 @@ class SandboxCore:
         """The platform's host name, with its port."""
         return f"{VHOST if self.vhosts else 'localhost'}:{self.state.port}"
 
+    @property
+    def origin(self) -> str:
+        """The platform's address, without a path."""
+        return f"https://{self.host}"
+
     def endpoint_host(self, label: str) -> str:
         if self.vhosts:
             return f"{label}.{self.host}"

@@ -172,7 +172,7 @@ async def _authenticated(request: web.Request, handler: _Handler) -> web.StreamR
         if account is None:
             is_page = path.startswith(_PAGES)
             if core.settings.unauthenticated == "302" or is_page:
-                address = auth_url(core, f"https://{core.host}{request.rel_url.raw_path}" if is_page else None)
+                address = auth_url(core, f"{core.origin}{request.rel_url.raw_path}" if is_page else None)
                 return web.Response(status=302, headers={"Location": address}, content_type="text/html")
             raise ApiError(401, "Unauthorized")
         request[ACCOUNT] = account

@@ -181,7 +181,7 @@ async def token(request: web.Request) -> web.Response:
     await no_body(request)
     now = time.time()
     expires = now + core.settings.deployment_token_seconds
-    payload = {"iss": f"https://{core.host}/auth/realms/AnacondaPlatform", "azp": f"anaconda-app-{deployment.hex}"}
+    payload = {"iss": f"{core.origin}/auth/realms/AnacondaPlatform", "azp": f"anaconda-app-{deployment.hex}"}
     payload |= {"sub": deployment.owner, "jti": secrets.token_hex(16)}
     value = _signed(core, payload | {"iat": int(now), "exp": int(expires)})
     deployment.tokens[digest(value)] = expires

@@ -50,7 +50,7 @@ def project(core: SandboxCore, item: SandboxProject, account: SandboxAccount) ->
         "updated": item.updated,
         "url": f"{STORAGE_URL}/{item.hex}",
         "repository": f"{item.owner}-{item.hex}",
-        "repo_url": f"https://{core.host}/platform/git/anaconda/{item.owner}-{item.hex}.git",
+        "repo_url": f"{core.origin}/platform/git/anaconda/{item.owner}-{item.hex}.git",
         "repo_owned": item.owner == account.username,
         "git_server": "default",
         "git_repos": {},

@@ -119,7 +119,7 @@ async def create_user(request: web.Request) -> web.Response:
     values |= {"password_temporary": temporary, "groups": [name.strip("/") for name in groups]}
     account = core.identity.create(fields["username"], password, **values)
     core.save()
-    location = f"https://{core.host}{ADMIN}/users/{account.id}"
+    location = f"{core.origin}{ADMIN}/users/{account.id}"
     return web.Response(status=201, headers={"Location": location})
 
 
@@ -162,7 +162,7 @@ async def impersonate(request: web.Request) -> web.Response:
     account = _account(request)
     if not account.enabled:
         raise bad("User is disabled")
-    response = web.json_response({"sameRealm": False, "redirect": f"https://{core.host}/"})
+    response = web.json_response({"sameRealm": False, "redirect": f"{core.origin}/"})
     set_sso_cookie(core, response, account)
     return response
 

@@ -38,11 +38,11 @@ def auth_url(core: SandboxCore, return_to: str | None = None) -> str:
         "client_id": "anaconda-platform",
         "scope": "openid",
         "response_type": "code",
-        "redirect_uri": f"https://{core.host}/login",
+        "redirect_uri": f"{core.origin}/login",
     }
     if return_to:
         query["state"] = return_to
-    return f"https://{core.host}{REALM}/protocol/openid-connect/auth?{urlencode(query)}"
+    return f"{core.origin}{REALM}/protocol/openid-connect/auth?{urlencode(query)}"
 
 
 @queries(*_AUTH_QUERIES)
@@ -86,7 +86,7 @@ async def login(request: web.Request) -> web.Response:
     xsrf = secrets.token_hex(16)
     session = core.identity.grant("session", account.username, core.settings.session_seconds, xsrf)
     core.save()
-    response = _redirect(_own_address(core, request.query.get("state")) or f"https://{core.host}/")
+    response = _redirect(_own_address(core, request.query.get("state")) or f"{core.origin}/")
     domain = VHOST if core.vhosts else None
     response.set_cookie(SESSION_COOKIE, session, path="/", domain=domain, secure=True, httponly=True, samesite="Lax")
     response.set_cookie(XSRF_COOKIE, xsrf, path="/", domain=domain, secure=True)
@@ -97,7 +97,7 @@ async def logout(request: web.Request) -> web.Response:
     core = core_of(request)
     core.identity.revoke(request.cookies.get(SESSION_COOKIE))
     core.save()
-    response = _redirect(f"https://{core.host}{REALM}/protocol/openid-connect/logout")
+    response = _redirect(f"{core.origin}{REALM}/protocol/openid-connect/logout")
     domain = VHOST if core.vhosts else None
     response.del_cookie(SESSION_COOKIE, path="/", domain=domain)
     response.del_cookie(XSRF_COOKIE, path="/", domain=domain)
@@ -108,7 +108,7 @@ async def sso_logout(request: web.Request) -> web.Response:
     core = core_of(request)
     core.identity.revoke(request.cookies.get(SSO_COOKIE))
     core.save()
-    response = _redirect(f"https://{core.host}/")
+    response = _redirect(f"{core.origin}/")
     response.del_cookie(SSO_COOKIE, path=f"{REALM}/")
     return response
 
@@ -128,7 +128,7 @@ def _check_client(request: web.Request) -> None:
     core = core_of(request)
     if request.query.get("client_id") != "anaconda-platform":
         raise bad("Client not found")
-    if request.query.get("redirect_uri") != f"https://{core.host}/login":
+    if request.query.get("redirect_uri") != f"{core.origin}/login":
         raise bad("Invalid parameter: redirect_uri")
     if request.query.get("response_type") != "code":
         raise bad("Invalid parameter: response_type")
@@ -139,7 +139,7 @@ def _back_with_code(core: SandboxCore, account: SandboxAccount, state: str | Non
     core.save()
     if state:
         query["state"] = state
-    return _redirect(f"https://{core.host}/login?{urlencode(query)}")
+    return _redirect(f"{core.origin}/login?{urlencode(query)}")
 
 
 def _own_address(core: SandboxCore, address: str | None) -> str | None:
@@ -159,5 +159,5 @@ def _form(core: SandboxCore, state: str | None, error: str = "", username: str =
     query = {"session_code": secrets.token_urlsafe(8), "client_id": "anaconda-platform"}
     if state:
         query["state"] = state
-    action = f"https://{core.host}{REALM}/login-actions/authenticate?{urlencode(query)}"
+    action = f"{core.origin}{REALM}/login-actions/authenticate?{urlencode(query)}"
     return page(core, "login.html", account=None, action=action, error=error, username=username)

@@ -47,8 +47,8 @@ def page(
     **values: Any,
 ) -> web.Response:
     """embedder: the origin that may show the page in a frame."""
-    text = _ENVIRONMENT.get_template(template).render(home=f"https://{core.host}/", **values)
-    own = f"https://{core.host} https://{f'*.{core.host}' if core.vhosts else 'localhost:*'}"
+    text = _ENVIRONMENT.get_template(template).render(home=f"{core.origin}/", **values)
+    own = f"{core.origin} https://{f'*.{core.host}' if core.vhosts else 'localhost:*'}"
     policy = {
         "default-src": "'none'",
         "style-src": f"'sha256-{_STYLE_HASH}'",
@@ -79,11 +79,11 @@ def error_page(
         "message.html",
         status=status,
         reason=reason,
-        embedder=f"https://{core.host}" if endpoint else "'none'",
+        embedder=core.origin if endpoint else "'none'",
         account=account,
         heading=heading,
         lines=[f"{status} {reason}", *([advice] if advice else [])],
-        link=(f"https://{core.host}/", "Go to the overview"),
+        link=(f"{core.origin}/", "Go to the overview"),
     )
 
 

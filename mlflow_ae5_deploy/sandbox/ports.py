@@ -13,7 +13,7 @@ from mlflow_ae5_deploy.sandbox.core import SandboxCore
 from mlflow_ae5_deploy.sandbox.info import SandboxError
 
 LOOPBACK = "127.0.0.1"
-# Below the range from which outgoing connections take theirs, so that a port is likely to be free again later.
+# Below the ports of outgoing connections, so that a port is likely to be free after a restart.
 _RANGE = range(20000, 32000)
 
 

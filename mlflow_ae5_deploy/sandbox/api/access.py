@@ -25,11 +25,11 @@ from mlflow_ae5_deploy.sandbox.supervisor.workload import STORAGE_URL
 
 def project_of(request: web.Request, need: str = "r") -> SandboxProject:
     """The requested project; 404 if not visible, 403 without the permission `need`."""
-    core = core_of(request)
-    project = core.state.projects.get(request.match_info["id"])
-    permission = core.project_permission(account_of(request), project) if project else None
-    if project is None or permission is None:
+    core, account = core_of(request), account_of(request)
+    project = visible_project(core, account, request.match_info["id"])
+    if project is None:
         raise not_found("Project")
+    permission = core.project_permission(account, project)
     if need == "owner" and permission != "owner":
         raise denied("Only the owner may do this to the project")
     if need == "rw" and permission == "r":
@@ -59,6 +59,11 @@ def run_of(request: web.Request) -> SandboxRun:
     if run is None or run.owner != account_of(request).username:
         raise not_found("Run")
     return run
+
+
+def visible_project(core: SandboxCore, account: SandboxAccount, project_id: str) -> SandboxProject | None:
+    project = core.state.projects.get(project_id)
+    return project if project and core.project_permission(account, project) else None
 
 
 def visible_projects(core: SandboxCore, account: SandboxAccount) -> list[SandboxProject]:

@@ -167,8 +167,7 @@ async def _authenticated(request: web.Request, handler: _Handler) -> web.StreamR
     if path.startswith(f"{keycloak.ADMIN}/"):
         request[ACCOUNT] = keycloak.check_admin(core, request)
     elif path.startswith((*_API, *_PAGES)):
-        session = request.cookies.get(SESSION_COOKIE)
-        account = core.identity.account_of("session", session)
+        account = signed_in(request)
         if account is None:
             is_page = path.startswith(_PAGES)
             if core.settings.unauthenticated == "302" or is_page:
@@ -177,13 +176,13 @@ async def _authenticated(request: web.Request, handler: _Handler) -> web.StreamR
             raise ApiError(401, "Unauthorized")
         request[ACCOUNT] = account
         if request.method not in _SAFE:
-            _check_xsrf(core, request, session)
+            _check_xsrf(core, request)
     return await handler(request)
 
 
-def _check_xsrf(core: SandboxCore, request: web.Request, session: str | None) -> None:
+def _check_xsrf(core: SandboxCore, request: web.Request) -> None:
     sent, cookie = request.headers.get("x-xsrftoken", ""), request.cookies.get(XSRF_COOKIE, "")
-    grant = core.identity.holder("session", session)
+    grant = core.identity.holder("session", request.cookies.get(SESSION_COOKIE))
     if not sent:
         raise ApiError(403, "'_xsrf' argument missing from POST")
     if (

@@ -30,7 +30,6 @@ from mlflow_ae5_deploy.sandbox.errors import bad
 from mlflow_ae5_deploy.sandbox.models import SandboxDeployment, SandboxProject, now_text
 from mlflow_ae5_deploy.sandbox.ports import Endpoints
 from mlflow_ae5_deploy.sandbox.supervisor.deployments import DeploymentSupervisor
-from mlflow_ae5_deploy.sandbox.supervisor.processes import read_log
 
 API = "/api/v2"
 DEPLOYMENTS = web.AppKey("deployments", DeploymentSupervisor)
@@ -170,9 +169,7 @@ async def share(request: web.Request) -> web.Response:
 
 async def logs(request: web.Request) -> web.Response:
     deployment = deployment_of(request)
-    folder = request.app[DEPLOYMENTS].log_folder(deployment)
-    texts = {name: read_log(folder / f"{name}.log") for name in ("app", "events", "proxy")}
-    return web.json_response(texts | {"name": deployment.pod})
+    return web.json_response(request.app[DEPLOYMENTS].logs(deployment) | {"name": deployment.pod})
 
 
 async def token(request: web.Request) -> web.Response:

@@ -14,7 +14,7 @@ from yarl import URL
 
 from mlflow_ae5_deploy.sandbox.api.requests import ACCOUNT
 from mlflow_ae5_deploy.sandbox.auth.accounts import digest
-from mlflow_ae5_deploy.sandbox.auth.login import SESSION_COOKIE, XSRF_COOKIE, auth_url
+from mlflow_ae5_deploy.sandbox.auth.login import SESSION_COOKIE, XSRF_COOKIE, auth_url, signed_in
 from mlflow_ae5_deploy.sandbox.core import SandboxCore
 from mlflow_ae5_deploy.sandbox.errors import ApiError
 from mlflow_ae5_deploy.sandbox.models import SandboxDeployment
@@ -62,7 +62,7 @@ class Proxy:
 
     def _visitor(self, request: web.Request, deployment: SandboxDeployment) -> tuple[str | None, bool]:
         """The user name for the application (None: unknown), and whether a token was used."""
-        account = self._core.identity.account_of("session", request.cookies.get(SESSION_COOKIE))
+        account = signed_in(request)
         if deployment.public:
             return (account.username if account else ""), False
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")

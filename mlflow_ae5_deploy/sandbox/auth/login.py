@@ -76,7 +76,7 @@ async def authenticate(request: web.Request) -> web.Response:
 
 @queries("code", "state")
 async def login(request: web.Request) -> web.Response:
-    """Exchange the code for a session. `state` is the endpoint to return to."""
+    """Exchange the code for a session. `state` is the address to return to."""
     core = core_of(request)
     code = request.query.get("code")
     account = core.identity.account_of("code", code)

@@ -93,8 +93,11 @@ def _moment(text: str) -> Markup:
     return Markup('<time datetime="{}">{}</time>').format(when.isoformat(timespec="seconds"), shown)
 
 
-def _took(begin: str, end: str) -> str:
-    return duration(datetime.fromisoformat(end) - datetime.fromisoformat(begin))
+def _took(run: dict[str, Any]) -> str:
+    """How long a run took; empty while it runs."""
+    if run["state"] in ("initial", "running"):
+        return ""
+    return duration(datetime.fromisoformat(run["updated"]) - datetime.fromisoformat(run["created"]))
 
 
 def _safe(value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""What a person sees in the browser, by the same rules and records as the API."""
+"""The pages for a browser, by the same rules and records as the API."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from mlflow_ae5_deploy.sandbox.api.access import (
     run_of,
     visible_deployments,
     visible_jobs,
+    visible_project,
     visible_projects,
     visible_runs,
 )
@@ -75,16 +76,15 @@ async def project(request: web.Request) -> web.Response:
 
 
 async def deployment(request: web.Request) -> web.Response:
-    core, shown = core_of(request), deployment_of(request)
-    folder = request.app[DEPLOYMENTS].log_folder(shown)
+    core, account, shown = core_of(request), account_of(request), deployment_of(request)
     return page(
         core,
         "deployment.html",
-        account=account_of(request),
+        account=account,
         deployment=_deployment(core, shown),
-        project=_visible_project(request, shown.project_id),
+        project=visible_project(core, account, shown.project_id),
         tokens=sum(expires > time.time() for expires in shown.tokens.values()),
-        logs={name: read_log(folder / f"{name}.log") for name in ("app", "events", "proxy")},
+        logs=request.app[DEPLOYMENTS].logs(shown),
     )
 
 
@@ -96,16 +96,14 @@ async def view(request: web.Request) -> web.Response:
 
 
 async def job(request: web.Request) -> web.Response:
-    core, shown = core_of(request), job_of(request)
-    runs = _newest(visible_runs(core, account_of(request)))
-    listed = _job(core, shown, runs)
+    core, account, shown = core_of(request), account_of(request), job_of(request)
     return page(
         core,
         "job.html",
-        account=account_of(request),
-        job=listed,
-        runs=listed["runs"],
-        project=_visible_project(request, shown.project_id),
+        account=account,
+        job=views.job(core, shown),
+        runs=[views.run(core, r) for r in _newest(visible_runs(core, account)) if r.job_id == shown.id],
+        project=visible_project(core, account, shown.project_id),
     )
 
 
@@ -128,14 +126,9 @@ def _deployment(core: SandboxCore, shown: SandboxDeployment) -> dict[str, Any]:
 
 
 def _job(core: SandboxCore, shown: SandboxJob, runs: list[SandboxRun]) -> dict[str, Any]:
-    return views.job(core, shown) | {"runs": [views.run(core, r) for r in runs if r.job_id == shown.id]}
+    last = next((r for r in runs if r.job_id == shown.id), None)
+    return views.job(core, shown) | {"last_run": views.run(core, last) if last else None}
 
 
 def _newest(runs: list[SandboxRun]) -> list[SandboxRun]:
     return sorted(runs, key=lambda r: r.created, reverse=True)
-
-
-def _visible_project(request: web.Request, project_id: str) -> Any:
-    """The project of a deployment or job, if it is visible, too."""
-    found = core_of(request).state.projects.get(project_id)
-    return found if found and core_of(request).project_permission(account_of(request), found) else None

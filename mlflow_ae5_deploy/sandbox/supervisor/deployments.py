@@ -12,7 +12,7 @@ from mlflow_ae5_deploy.sandbox.models import SandboxDeployment, now_text
 from mlflow_ae5_deploy.sandbox.ports import LOOPBACK, free_port
 from mlflow_ae5_deploy.sandbox.project_file import SandboxHttpOptions
 from mlflow_ae5_deploy.sandbox.supervisor.base import Supervisor
-from mlflow_ae5_deploy.sandbox.supervisor.processes import Supervised, append_line
+from mlflow_ae5_deploy.sandbox.supervisor.processes import Supervised, append_line, read_log
 from mlflow_ae5_deploy.sandbox.supervisor.workload import WorkloadError
 
 FAILED_TEXT = "App failed to run"
@@ -48,6 +48,11 @@ class DeploymentSupervisor(Supervisor):
         """Stop the processes and delete the files; the caller deletes the record."""
         await self._end(deployment.id)
         await self._delete_files(deployment)
+
+    def logs(self, deployment: SandboxDeployment) -> dict[str, str]:
+        """Its logs by name."""
+        folder = self.log_folder(deployment)
+        return {name: read_log(folder / f"{name}.log") for name in ("app", "events", "proxy")}
 
     def app_port(self, deployment_id: str) -> int | None:
         worker = self._workers.get(deployment_id)

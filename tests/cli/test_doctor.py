@@ -267,6 +267,20 @@ class TestFromPlatform:
     def report(self, bench, report):
         bench.owner().post("credentials/user", {"key": "CHECK_REPORT", "value": json.dumps(report)})
 
+    def test_the_log_of_the_job_is_shown_with_verbose_only(self, bench, capsys, release):
+        own = 'settings (1):\n  A_SETTING  1\nprogress {"phase": "check-database"}\nlooking at the database\n'
+        bench.owner().post("credentials/user", {"key": "CHECK_REPORT", "value": own + json.dumps(GOOD)})
+        words = ("doctor", "--sandbox", "--from-platform", "--release", str(release))
+
+        short, verbose = bench.run(capsys, *words), bench.run(capsys, *words, "-v")
+
+        assert (short.code, verbose.code) == (0, 0), short.out
+        for text in ("progress {", '"outcome"', "A_SETTING", "looking at the database"):
+            assert text not in short.out + short.err
+        for text in ("  | looking at the database", '  | {"command": "Check"', "  |   A_SETTING"):
+            assert text in verbose.err
+        assert "progress {" not in verbose.out + verbose.err
+
     def leftovers(self, bench):
         owner = bench.owner()
         names = [job["name"] for job in owner.get("jobs")] + [run["name"] for run in owner.get("runs")]

@@ -8,6 +8,7 @@ import typer
 
 from mlflow_ae5_deploy.cli.context import given_token, load_settings, reading, writing
 from mlflow_ae5_deploy.cli.options import ReleaseWriteOptions, examples
+from mlflow_ae5_deploy.cli.stages import follow
 from mlflow_ae5_deploy.common.errors import EXIT_DONE, StageFailed
 
 NAME = "doctor"
@@ -44,6 +45,7 @@ def command(options: ReleaseWriteOptions, from_platform: FromPlatform = False) -
         reporter.doing(f"check {finding.group}")
 
     with (writing if from_platform else reading)(options, NAME, create_account=False) as context:
+        follow(context, reporter)
         findings = run_checks(
             context,
             STAGES,
@@ -51,7 +53,6 @@ def command(options: ReleaseWriteOptions, from_platform: FromPlatform = False) -
             token=given_token(options),
             job=from_platform,
             on_finding=show_finding,
-            on_log=lambda line: None if options.json else reporter.note(f"  {line}", style="dim"),
         )
         groups.flush()
     show_summary(reporter, findings, every=every)

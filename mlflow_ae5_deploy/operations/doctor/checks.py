@@ -29,12 +29,11 @@ def run_checks(
     token: Secret | None = None,
     job: bool = False,
     on_finding: OnFinding = lambda _finding: None,
-    on_log: Callable[[str], None] = lambda _line: None,
 ) -> list[Finding]:
     """Every finding; on_finding is called with each as soon as it is made.
 
     advice: warnings of the configuration. token: tried at the endpoint, if given. job: run a job on the platform for
-    the checks from there; on_log is called with each line of its log.
+    the checks from there.
     """
     findings: list[Finding] = []
 
@@ -67,7 +66,7 @@ def run_checks(
         add(server.server(context, environment, token))
     except PlatformError as error:
         add(server.not_checked(error))
-    add(from_platform.from_platform(context, on_log) if job else from_platform.not_run())
+    add(from_platform.from_platform(context) if job else from_platform.not_run())
     return findings
 
 

@@ -6,12 +6,12 @@ A temporary job runs the project's command `Check` once, with the stored secrets
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 
 from mlflow_ae5_deploy.common.errors import DeployError
 from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.jobs import one_off
 from mlflow_ae5_deploy.jobs.contract import CHECK_VALUES, last_line, read
+from mlflow_ae5_deploy.jobs.logs import job_log
 from mlflow_ae5_deploy.jobs.reports import CheckPart, CheckReport
 from mlflow_ae5_deploy.jobs.runner import command_of
 from mlflow_ae5_deploy.jobs.spec import JobSpec
@@ -32,15 +32,14 @@ def not_run() -> list[Finding]:
     return all_skipped(CHECKS, "they need a job on the platform", "Run `doctor --from-platform`.")
 
 
-def from_platform(context: Context, show: Callable[[str], None]) -> list[Finding]:
-    """show: called with each line of the job's log."""
+def from_platform(context: Context) -> list[Finding]:
     try:
-        return _run(context, show)
+        return _run(context)
     except DeployError as trouble:
         return [of_error(check, trouble) for check in CHECKS]
 
 
-def _run(context: Context, show: Callable[[str], None]) -> list[Finding]:
+def _run(context: Context) -> list[Finding]:
     settings = context.settings
     project = context.cached.project(settings.project.name)
     if project is None:
@@ -56,7 +55,8 @@ def _run(context: Context, show: Callable[[str], None]) -> list[Finding]:
     values = [] if encryption_keys.are_prompted(context) else encryption_keys.check_values(context)
     checks = ((CHECK_VALUES, json.dumps(values)),) if values else ()
     desired = JobSpec(JOB, command, "", checks, settings.deployment.resource_profile)
-    run, log = one_off.run_once(context, project, desired, show, seconds=settings.platform.deployment_deadline)
+    seconds = settings.platform.deployment_deadline
+    run, log = one_off.run_once(context, project, desired, job_log(context), seconds=seconds)
     return read_report(run.state, read(CheckReport, last_line(log)))
 
 

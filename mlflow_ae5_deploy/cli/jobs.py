@@ -43,11 +43,8 @@ def run_task(
                     show(reporter, job_result, context.clock.now())
                 job_errors.require(task, job_result)
     except DeployError as error:
-        if job_result is None or not options.json:
-            raise
-        reporter.data(run_data(verb, action, job_result, error, warnings=context.outputs.warnings))
-        reporter.error(error)
-        return error.exit_code
-    if options.json:
-        reporter.data(run_data(verb, action, job_result, warnings=context.outputs.warnings))
+        if job_result is not None:
+            error.document |= run_data(action, job_result, context.outputs.warnings)
+        raise
+    reporter.document(verb, **run_data(action, job_result, context.outputs.warnings))
     return EXIT_DONE

@@ -71,6 +71,7 @@ class _CommandLine:
     words: Sequence[str]
     json_mode: bool
     traceback: bool
+    verbose: bool = False
     target: Target = ()
     run_now: bool = False
     nagios: bool = False
@@ -89,18 +90,23 @@ class _CommandLine:
         as_json, nagios = "json" in formats or "-fjson" in arguments, words == ["status"] and "nagios" in formats
         json_mode = "--json" in arguments or (words == ["env"] and as_json)
         run_now = "--run-now" in arguments and "--dry-run" not in arguments  # the job of a dry run is deleted
-        target = _target_in(command, arguments[len(words) :]) if words else ()
-        return cls(words, json_mode, "--traceback" in arguments, target, run_now, nagios)
+        given = _readable(command, arguments[len(words) :]) if words else {}
+        verbose, target = bool(given.get("verbose")), _target_in(given)
+        return cls(words, json_mode, "--traceback" in arguments, verbose, target, run_now, nagios)
 
 
-def _target_in(command: Any, arguments: Sequence[str]) -> Target:
-    """The options that select the installation, as far as a command line with an error can be read."""
-    readable = command.make_context(
+def _readable(command: Any, arguments: Sequence[str]) -> Mapping[str, Any]:
+    """The options of a command line with an error, as far as it can be read."""
+    params: Mapping[str, Any] = command.make_context(
         None, list(arguments), resilient_parsing=True, ignore_unknown_options=True, allow_extra_args=True
     ).params
+    return params
+
+
+def _target_in(given: Mapping[str, Any]) -> Target:
     names = ("config", "profile", "hostname", "username", "session", "release")
-    given = {name: readable.get(name) for name in names}
-    return TargetOptions(sandbox=bool(readable.get("sandbox")), **given).target
+    chosen: dict[str, Any] = {name: given.get(name) for name in names}
+    return TargetOptions(sandbox=bool(given.get("sandbox")), **chosen).target
 
 
 def _tree_of(arguments: Sequence[str]) -> Any:
@@ -141,7 +147,7 @@ def _check_failed(error: BaseException, text: str, line: _CommandLine) -> int:
 
     code, words = nagios_failure(error, text)
     with contextlib.suppress(OSError):
-        Reporter().line(words)  # a command in it is named, not recommended
+        Reporter(verbose=line.verbose).line(words)  # a command in it is named, not recommended
     if line.traceback:
         _traceback(error)
     return code
@@ -155,7 +161,7 @@ def _failed(error: DeployError, line: _CommandLine) -> int:
 
     if line.json_mode:
         _document(line, "failed", error_data(error), error.document)
-    Reporter(json_mode=line.json_mode, target=line.target).error(error)
+    Reporter(json_mode=line.json_mode, verbose=line.verbose, target=line.target).error(error)
     if line.traceback:
         _traceback(error)
     return error.exit_code

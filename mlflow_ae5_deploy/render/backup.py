@@ -9,7 +9,6 @@ from typing import Any
 from mlflow_ae5_deploy.ae5.models import Job
 from mlflow_ae5_deploy.common.cron import parse_cron
 from mlflow_ae5_deploy.common.durations import moment
-from mlflow_ae5_deploy.common.errors import DeployError
 from mlflow_ae5_deploy.common.text import as_sentence, size
 from mlflow_ae5_deploy.engine.context import RestoreRequest
 from mlflow_ae5_deploy.engine.records import RestoreRecord
@@ -19,7 +18,6 @@ from mlflow_ae5_deploy.jobs.text import count, lasting, refusal, saved_copy, sna
 from mlflow_ae5_deploy.operations.schedule import ScheduleResult
 from mlflow_ae5_deploy.render.console import SCHEMA, Reporter
 from mlflow_ae5_deploy.render.format import Mark
-from mlflow_ae5_deploy.render.install import error_data
 from mlflow_ae5_deploy.resources.scheduled_job import in_words, is_paused
 
 _SHORT = 6  # characters of an id that `--snapshot` takes for the whole
@@ -296,22 +294,8 @@ def run_record(job_result: JobResult[Report]) -> dict[str, Any]:
     }
 
 
-def run_data(
-    verb: str,
-    action: str,
-    job_result: JobResult[Report],
-    error: DeployError | None = None,
-    warnings: Sequence[str] = (),
-) -> dict[str, Any]:
-    return {
-        "schema": SCHEMA,
-        "verb": verb,
-        "action": action,
-        "outcome": "done" if error is None else "failed",
-        "run": run_record(job_result),
-        "warnings": list(warnings),
-        **({"error": error_data(error)} if error is not None else {}),
-    }
+def run_data(action: str, job_result: JobResult[Report], warnings: Sequence[str]) -> dict[str, Any]:
+    return {"action": action, "run": run_record(job_result), "warnings": list(warnings)}
 
 
 def scheduled_data(verb: str, done: ScheduleResult) -> dict[str, Any]:

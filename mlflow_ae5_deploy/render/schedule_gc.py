@@ -16,7 +16,7 @@ from mlflow_ae5_deploy.jobs.contract import GC_DRY_RUN, GC_TTL
 from mlflow_ae5_deploy.operations.schedule import ScheduleResult
 from mlflow_ae5_deploy.operations.schedule_gc import GcRequest, ScheduleDifference, ScheduleGcResult
 from mlflow_ae5_deploy.render.backup import run_record
-from mlflow_ae5_deploy.render.console import SCHEMA, Reporter
+from mlflow_ae5_deploy.render.console import Reporter
 from mlflow_ae5_deploy.render.format import Mark, settings_lines, yaml_quoted
 from mlflow_ae5_deploy.resources.scheduled_job import is_paused
 
@@ -157,14 +157,11 @@ def to_keep(different: Sequence[ScheduleDifference], profile: str | None) -> lis
 # as JSON ----------------------------------------------------------------------------------------------------------
 
 
-def schedule_data(verb: str, result: ScheduleGcResult, of_job: Sequence[str] = ()) -> dict[str, Any]:
-    """outcome: changed, unchanged, paused, resumed, removed, ran; or failed. of_job: its warnings."""
+def schedule_data(result: ScheduleGcResult, of_job: Sequence[str]) -> dict[str, Any]:
+    """of_job: its warnings."""
     done = result.schedule
     job = done.job if done else None
     return {
-        "schema": SCHEMA,
-        "verb": verb,
-        "outcome": done.outcome if done else "ran",
         "changes": [change.data() for change in done.changes] if done else [],
         "job": {"id": job.id, "name": job.name, "variables": variables(result)} if job else None,
         "schedule": _schedule_data(job.schedule, result.now) if job and job.schedule else None,
@@ -172,7 +169,6 @@ def schedule_data(verb: str, result: ScheduleGcResult, of_job: Sequence[str] = (
         "pruned_runs": result.pruned,
         "run": {**run_record(result.run), "exit_code": result.run.exit_code} if result.run else None,
         "warnings": [*warnings(result), *of_job],
-        "error": None,
     }
 
 

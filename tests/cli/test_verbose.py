@@ -6,6 +6,8 @@ import logging
 
 import pytest
 
+from mlflow_ae5_deploy.cli.main import main
+
 ROWS = [
     ("-v", ["ae5.session: sign in as", "common.http_log: GET localhost:", "/api/v2/deployments 200, "], ["received:"]),
     ("-vv", ["common.http_log:   received: ["], []),
@@ -53,6 +55,20 @@ def test_stages_lock_journal_state_and_retries_are_logged(bench, capsys):
         "engine.lock: lock released",
     ):
         assert words in done.err, words
+
+
+@pytest.mark.parametrize(
+    ("option", "shown"),
+    [
+        ((), "a2-01234567"),
+        (("--verbose",), "a2-0123456789abcdef0123456789abcdef"),
+        (("-vv",), "a2-0123456789abcdef0123456789abcdef"),
+    ],
+)
+def test_an_error_has_ids_in_full(tmp_path, capsys, monkeypatch, option, shown):
+    monkeypatch.chdir(tmp_path)
+    assert main(["status", *option, "--profile", "a2-0123456789abcdef0123456789abcdef"]) == 3
+    assert f"there is no profile '{shown}'." in capsys.readouterr().err
 
 
 @pytest.fixture

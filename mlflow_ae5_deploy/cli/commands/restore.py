@@ -133,6 +133,5 @@ def _rehearse(
             reporter.doing("restore dry run")
             job_result = restore.rehearse(context, request, STAGES, prepare)
     show(reporter, job_result, context.clock.now())
-    if options.json:
-        reporter.data(run_data(NAME, "dry-run", job_result, warnings=context.outputs.warnings))
+    reporter.document(NAME, **run_data("dry-run", job_result, context.outputs.warnings))
     return EXIT_DONE

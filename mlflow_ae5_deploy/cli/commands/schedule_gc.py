@@ -99,7 +99,6 @@ def command(
 def _run(options: WriteOptions, request: GcRequest, overrides: Mapping[str, Any]) -> int:
     from mlflow_ae5_deploy.cli.stages import follow
     from mlflow_ae5_deploy.operations import schedule_gc
-    from mlflow_ae5_deploy.render.install import error_data
     from mlflow_ae5_deploy.render.schedule_gc import GcReporter, schedule_data
     from mlflow_ae5_deploy.resources.job_specs import gc_job
 
@@ -115,14 +114,11 @@ def _run(options: WriteOptions, request: GcRequest, overrides: Mapping[str, Any]
             if result.run is not None:
                 schedule_gc.require(result.run)
     except DeployError as error:
-        if result is None or not options.json:
-            raise
-        document = schedule_data(NAME, result, context.outputs.warnings)
-        reporter.data(document | {"outcome": "failed", "error": error_data(error)})
-        reporter.error(error)
-        return error.exit_code
-    if options.json:
-        reporter.data(schedule_data(NAME, result, context.outputs.warnings))
+        if result is not None:
+            error.document |= schedule_data(result, context.outputs.warnings)
+        raise
+    outcome = result.schedule.outcome if result.schedule else "ran"
+    reporter.document(NAME, outcome, **schedule_data(result, context.outputs.warnings), error=None)
     return EXIT_DONE
 
 

@@ -56,7 +56,7 @@ def schedule_job(job: Schedulable, options: WriteOptions, cron: str | None, *, r
         reporter.doing(job.verb)
         done = backup.schedule(context, job.command, desired) if desired else backup.unschedule(context, job.command)
         configured = getattr(context.settings.backup, job.field)
-    show_scheduled(reporter, done, job.setting, desired, configured)
+    show_scheduled(reporter, done, job.setting, desired, configured, options.profile)
     if options.json:
         reporter.data(scheduled_data(job.verb, done))
     return EXIT_DONE

@@ -16,8 +16,9 @@ from mlflow_ae5_deploy.jobs.reports import BackupReport, Report, RestoreReport, 
 from mlflow_ae5_deploy.jobs.result import JobResult
 from mlflow_ae5_deploy.jobs.text import count, lasting, refusal, saved_copy, snapshot_name
 from mlflow_ae5_deploy.operations.schedule import ScheduleResult
+from mlflow_ae5_deploy.render.changes import show_drift
 from mlflow_ae5_deploy.render.console import SCHEMA, Reporter
-from mlflow_ae5_deploy.render.format import Mark
+from mlflow_ae5_deploy.render.format import Mark, settings_lines, yaml_quoted
 from mlflow_ae5_deploy.resources.scheduled_job import in_words, is_paused
 
 _SHORT = 6  # characters of an id that `--snapshot` takes for the whole
@@ -245,7 +246,12 @@ def _counts(fields: Mapping[str, Any], names: Sequence[str]) -> list[str]:
 
 
 def show_scheduled(
-    reporter: Reporter, done: ScheduleResult, setting: str, cron: str | None, configured: str | None
+    reporter: Reporter,
+    done: ScheduleResult,
+    setting: str,
+    cron: str | None,
+    configured: str | None,
+    profile: str | None,
 ) -> None:
     for change in done.changes:
         reporter.marked(Mark.CHANGE, change.phrase)
@@ -254,15 +260,13 @@ def show_scheduled(
         reporter.warning(warning)
     if (cron or None) == configured:
         return
-    reporter.line(f"Differs from your configuration: {setting} is {configured or 'not set'}.")
-    if cron:
-        reporter.hanging(
-            "", "When `install` replaces the project, it creates the configured jobs only. To keep this one, add:"
-        )
-        for line in ("  backup:", f"    {setting.partition('.')[2]}: '{cron}'"):
-            reporter.line(line)
-    else:
-        reporter.line(f"The next `install` creates the job again. To prevent that, remove {setting}.")
+    rows = [f"{setting}: {configured or 'not set'} → {cron or 'not set'}"]
+    reverting = "the next `install`" if configured else "an `install` that replaces the project"
+    name = setting.removeprefix("backup.")
+    to_keep = settings_lines("backup", [f"{name}: {yaml_quoted(cron)}"], profile) if cron else []
+    show_drift(reporter, f"{reverting} will revert it", rows, to_keep)
+    if not cron:
+        reporter.line(f"To keep it, remove {setting} from the configuration.")
 
 
 def show_schedule(

@@ -116,6 +116,18 @@ def show_consequences(reporter: Reporter, changes: Sequence[Change]) -> None:
         reporter.note(f"  - {text}")
 
 
+def show_drift(reporter: Reporter, lead: str, rows: Sequence[str], to_keep: Sequence[str]) -> None:
+    """What differs from the configuration. rows: `setting: configured → actual`. to_keep: lines of YAML to add."""
+    reporter.line()
+    reporter.marked(Mark.WARNING, f"Differs from your configuration; {lead}:")
+    for row in rows:
+        reporter.hanging("  ", row)
+    if to_keep:
+        reporter.line("To keep it, add this to the configuration:")
+    for line in to_keep:
+        reporter.line(f"  {line}")
+
+
 def question(changes: Sequence[Change]) -> str:
     """What a person is asked, after the consequences."""
     return f"{capitalized(changes[0].phrase)}?" if len(changes) == 1 else f"Make these {len(changes)} changes?"

@@ -16,6 +16,7 @@ from mlflow_ae5_deploy.jobs.contract import GC_DRY_RUN, GC_TTL
 from mlflow_ae5_deploy.operations.schedule import ScheduleResult
 from mlflow_ae5_deploy.operations.schedule_gc import GcRequest, ScheduleDifference, ScheduleGcResult
 from mlflow_ae5_deploy.render.backup import run_record
+from mlflow_ae5_deploy.render.changes import show_drift
 from mlflow_ae5_deploy.render.console import Reporter
 from mlflow_ae5_deploy.render.format import Mark, settings_lines, yaml_quoted
 from mlflow_ae5_deploy.resources.scheduled_job import is_paused
@@ -129,15 +130,8 @@ def _show_job(reporter: Reporter, result: ScheduleGcResult) -> None:
 def _show_differences(reporter: Reporter, different: Sequence[ScheduleDifference], profile: str | None) -> None:
     if not different:
         return
-    reporter.line()
-    reporter.hanging("", "Differs from your configuration; the next `install` will revert it:", "yellow")
-    for item in different:
-        reporter.hanging("  ", f"{item.setting}: {item.configured} → {item.desired}")
-    lines = to_keep(different, profile)
-    if lines:
-        reporter.line("To keep it, add this to the configuration:")
-        for line in lines:
-            reporter.line(f"  {line}")
+    rows = [f"{item.setting}: {item.configured} → {item.desired}" for item in different]
+    show_drift(reporter, "the next `install` will revert it", rows, to_keep(different, profile))
     if any(item.hidden for item in different):
         reporter.hanging("", "A variable with a password cannot be configured; set server.backend_store_uri instead.")
 

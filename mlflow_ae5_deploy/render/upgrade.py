@@ -11,7 +11,7 @@ from mlflow_ae5_deploy.jobs.result import JobResult
 from mlflow_ae5_deploy.jobs.text import lasting
 from mlflow_ae5_deploy.operations.upgrade.apply import UpgradeResult
 from mlflow_ae5_deploy.operations.upgrade.plan import UpgradePlan, schema
-from mlflow_ae5_deploy.render.changes import shortened
+from mlflow_ae5_deploy.render.changes import shortened, show_drift
 from mlflow_ae5_deploy.render.console import SCHEMA, Reporter
 from mlflow_ae5_deploy.render.format import Mark, settings_lines, yaml_quoted
 
@@ -60,13 +60,9 @@ def show_upgraded(reporter: Reporter, done: UpgradeResult, release: str, program
 
 def show_not_configured(reporter: Reporter, installed: str, configured: str, profile: str | None) -> None:
     """Of the setting release.source: the value of the installed release, and the configured one."""
-    reporter.line()
-    text = "Differs from your configuration; the next install without --release will revert it:"
-    reporter.hanging(f"{Mark.WARNING.sign} ", text, Mark.WARNING.style)
-    reporter.hanging("  ", f"release.source: {configured} → {installed}")
-    reporter.line("To keep it, add this to the configuration:")
-    for line in settings_lines("release", [f"source: {yaml_quoted(installed)}"], profile):
-        reporter.line(f"  {line}")
+    lead = "the next install without --release will revert it"
+    to_keep = settings_lines("release", [f"source: {yaml_quoted(installed)}"], profile)
+    show_drift(reporter, lead, [f"release.source: {configured} → {installed}"], to_keep)
 
 
 def upgrade_data(

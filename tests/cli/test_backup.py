@@ -416,6 +416,14 @@ class TestSchedule:
         assert verb("backup", "schedule", "--remove").data["outcome"] == "unchanged"
         assert [job["command"] for job in owner.get("jobs")] == ["GarbageCollection"]
 
+    def test_the_lines_that_keep_a_schedule_belong_to_the_profile(self, bench, capsys, verb):
+        config = bench.configure("profiles:\n  prod:\n    gc:\n      schedule: '*/10 * * * *'\n")
+        words = ("--sandbox", "--config", str(config), "--profile", "prod")
+        shown = bench.run(capsys, "backup", "schedule", "30 2 * * *", *words)
+
+        assert verb("backup", "schedule", "--remove").code == 0
+        assert "\n  profiles:\n    prod:\n      backup:\n        schedule: '30 2 * * *'\n" in shown.out
+
     def test_a_paused_backup_that_install_recreates_stays_paused_and_other_jobs_do_not_change(
         self, bench, capsys, verb, owner
     ):

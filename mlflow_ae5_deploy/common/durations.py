@@ -45,8 +45,8 @@ def _suggest(text: str) -> str:
 
 
 def duration(span: timedelta) -> str:
-    """In the largest unit that leaves a number worth reading: `45 s`, `4 min`, `36 h`, `12 days`."""
-    seconds = span.total_seconds()
+    """In the largest unit that leaves a number worth reading: `45 s`, `4 min`, `36 h`, `12 days`; never below zero."""
+    seconds = max(span.total_seconds(), 0.0)  # clocks differ
     for size, unit in ((86400, "days"), (3600, "h"), (60, "min")):
         if seconds >= 2 * size:
             return f"{seconds / size:.0f} {unit}"

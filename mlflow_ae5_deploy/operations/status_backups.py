@@ -224,7 +224,7 @@ def _verification(newest: SnapshotRecord, now: datetime) -> str:
     if newest.damaged:
         return "DAMAGED"
     if newest.verified is not None:
-        return f"verified {duration(max(now - newest.verified, timedelta()))} ago"
+        return f"verified {duration(now - newest.verified)} ago"
     if newest.sampled is not None:
         return f"sampled, {newest.sampled.checked} of {newest.sampled.of} read, not verified"
     return "not verified"

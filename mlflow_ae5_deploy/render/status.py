@@ -80,7 +80,7 @@ def headline(status: Status) -> str:
     if not status.healthy:
         return f"Not healthy{found}: {server}."
     newest = state.backups.newest
-    backup = f"last backup {duration(max(now - newest.finished, timedelta(0)))} ago" if newest else "no known backup"
+    backup = f"last backup {duration(now - newest.finished)} ago" if newest else "no known backup"
     return f"Healthy{found}: {server}, {backup}."
 
 
@@ -138,9 +138,9 @@ def _token(state: InstallationState, now: datetime) -> str:
         current = state.deployment is not None and token.deployment_id == state.deployment.id
         of = "" if current else ", of an EARLIER deployment"
         end = f", expires {moment(token.expires, now)}" if token.expires else ""
-        accounts.append(f"{token.account}: issued {duration(max(now - token.issued, timedelta(0)))} ago{of}{end}")
+        accounts.append(f"{token.account}: issued {duration(now - token.issued)} ago{of}{end}")
     for token in state.token.previous:
-        age = duration(max(now - token.stored, timedelta(0)))
+        age = duration(now - token.stored)
         accounts.append(f"{token.account}: stored {age} ago, before the last change to the deployment")
     return "; ".join(accounts)
 
@@ -157,7 +157,7 @@ def _gc(state: InstallationState, now: datetime) -> str:
         run = f"no run on record{started}"
     if gc.running is not None and gc.running.began:
         run += f"; running since {moment(gc.running.began, now)}"
-    following = f"next in {duration(max(gc.next - now, timedelta(0)))}" if gc.next else "next unknown"
+    following = f"next in {duration(gc.next - now)}" if gc.next else "next unknown"
     return f"{'PAUSED' if gc.paused else gc.words}; {run}" + ("" if gc.paused else f"; {following}")
 
 

@@ -28,7 +28,15 @@ def shown(monkeypatch):
 
 @pytest.mark.parametrize(
     ("seconds", "words"),
-    [(0, "0 s"), (119, "119 s"), (240, "4 min"), (7200, "2 h"), (86400 * 2, "2 days"), (86400 * 365, "365 days")],
+    [
+        (-300, "0 s"),
+        (0, "0 s"),
+        (119, "119 s"),
+        (240, "4 min"),
+        (7200, "2 h"),
+        (86400 * 2, "2 days"),
+        (86400 * 365, "365 days"),
+    ],
 )
 def test_a_duration_is_in_the_largest_unit_worth_reading(seconds, words):
     assert duration(timedelta(seconds=seconds)) == words

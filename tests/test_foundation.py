@@ -7,6 +7,7 @@ import base64
 import copy
 import dataclasses
 import json
+import logging
 import pickle
 import re
 import traceback
@@ -500,20 +501,17 @@ def test_poll_until_waits_longer_and_longer(empty_answers, naps):
     assert clock.naps == pytest.approx(naps)
 
 
-def test_poll_until_has_a_longest_pause_and_reports_progress():
+def test_poll_until_has_a_longest_pause_and_reports_progress(caplog):
     clock = ManualClock()
-    waits: list[tuple[str, float]] = []
-    poll_until(
-        probe_after(20),
-        waiting_for="it",
-        deadline=Deadline(clock, 600),
-        longest=2,
-        on_wait=lambda what, seconds: waits.append((what, seconds)),
-    )
+    waits: list[str] = []
+    with caplog.at_level(logging.INFO, logger="mlflow_ae5_deploy"):
+        poll_until(probe_after(20), waiting_for="it", deadline=Deadline(clock, 600), longest=2, on_wait=waits.append)
+    logged = [record.args for record in caplog.records]
     assert max(clock.naps) == 2
-    assert len(waits) == 20
-    assert waits[0] == ("it", 0.0)
-    assert waits[-1][1] == pytest.approx(clock.elapsed - clock.naps[-1])
+    assert waits == ["it"] * 20
+    assert len(logged) == 20
+    assert logged[0] == ("it", 0.0)
+    assert logged[-1][1] == pytest.approx(clock.elapsed - clock.naps[-1])
 
 
 def test_poll_until_ends_at_the_deadline_with_a_last_probe():

@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 _MOST_ATTEMPTS = 3
 
-OnWait = Callable[[str, float], None]
+OnWait = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class WaitTimeouts:
 
 
 class ResourceApi:
-    """Base of the resource APIs. on_wait: called with the wait's text and seconds."""
+    """Base of the resource APIs. on_wait: called with the wait's text."""
 
     def __init__(
         self, session: UserSession, clock: Clock, waits: WaitTimeouts | None = None, on_wait: OnWait | None = None

@@ -46,7 +46,7 @@ def installed_state(context: Context) -> Installed:
     )
 
 
-def next_steps(verb: str, options: TargetOptions, result: RunResult, *, create_account: bool = False) -> list[str]:
+def next_steps(options: TargetOptions, result: RunResult, *, create_account: bool = False) -> list[str]:
     """Commands to paste. create_account: --create-account was given."""
     name = program()
 

@@ -109,7 +109,7 @@ def finish(
     reporter = options.reporter
     failed = result.error or failure_of(verification)
     installed = installed_state(context)
-    steps = next_steps(verb, options, result, create_account=create_account)
+    steps = next_steps(options, result, create_account=create_account)
     if options.json:
         document = run_data(verb, result, installed, steps, context.outputs.warnings)
         if context.options.restore is not None:

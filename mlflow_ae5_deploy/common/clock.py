@@ -77,13 +77,13 @@ def poll_until(
     first: float = 0.2,
     factor: float = 1.5,
     longest: float = 5.0,
-    on_wait: Callable[[str, float], None] | None = None,
+    on_wait: Callable[[str], None] | None = None,
     remedy: str = "",
 ) -> T:
     """Call `probe` until it returns something other than None.
 
-    Pauses grow from `first` by `factor` up to `longest` seconds. `on_wait(waiting_for, seconds_so_far)` is called
-    before each pause, for a progress display. Raises DeadlineExceeded naming what was awaited and for how long.
+    Pauses grow from `first` by `factor` up to `longest` seconds. `on_wait(waiting_for)` is called before each
+    pause, for a progress display. Raises DeadlineExceeded naming what was awaited and for how long.
     """
     clock = deadline.clock
     began = clock.monotonic()
@@ -97,7 +97,7 @@ def poll_until(
                 f"Timed out after {deadline.seconds:.0f} s waiting for {waiting_for}.", where=waiting_for, remedy=remedy
             )
         if on_wait is not None:
-            on_wait(waiting_for, clock.monotonic() - began)
+            on_wait(waiting_for)
         _log.info("waiting for %s, %.1f s so far", waiting_for, clock.monotonic() - began)
         clock.sleep(min(pause, deadline.remaining()))
         pause = min(pause * factor, longest)

@@ -24,11 +24,11 @@ class Phase:
 
 
 class Progress(Protocol):
-    def waiting(self, what: str, seconds: float) -> None:
-        """Something is awaited, for so many seconds by now."""
+    def waiting(self, what: str) -> None:
+        """Something is awaited."""
 
     def phase(self, phase: Phase) -> None:
-        """A job or a transfer is so far."""
+        """Report how far a job or a transfer is."""
 
     def server_down(self, *, down: bool) -> None:
         """The server was stopped, or runs again."""
@@ -40,7 +40,7 @@ class Progress(Protocol):
 class NoProgress:
     """Show nothing."""
 
-    def waiting(self, what: str, seconds: float) -> None:
+    def waiting(self, what: str) -> None:
         pass
 
     def phase(self, phase: Phase) -> None:

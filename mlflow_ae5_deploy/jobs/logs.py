@@ -118,7 +118,7 @@ def follow_run(context: Context, run_id: str, show: OnLine, *, seconds: float, l
         waiting_for=f"run {run_id} to end",
         deadline=Deadline(context.clock, seconds),
         longest=3.0,
-        on_wait=lambda _what, seconds: context.progress.waiting(JOB_END, seconds),
+        on_wait=lambda _what: context.progress.waiting(JOB_END),
         remedy="It continues on the platform: `logs --follow --run latest` shows it.",
     )
     _log.info("run %s of %s: %s", ended.id, ended.name, ended.state)

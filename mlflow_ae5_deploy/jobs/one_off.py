@@ -203,7 +203,7 @@ def delete_old_runs(context: Context, name: str, *, keep: int) -> int:
     for number, run in enumerate(old, 1):
         context.platform.delete_run(run.id)
         if number % 10 == 0:
-            context.progress.waiting(f"{counted(len(old) - number, 'old run records')} to be deleted", 0.0)
+            context.progress.waiting(f"{counted(len(old) - number, 'old run records')} to be deleted")
     if old:
         context.journal.effect("delete", f"{counted(len(old), 'old run records')} of job {name}")
     return len(old)

@@ -169,11 +169,8 @@ class SnapshotLine:
 
     snapshot: str = ""
     finished: str = ""
-    mlflow_version: str = ""
-    rows: int | None = None
     runs: int | None = None
     models: int | None = None
-    artifacts: int | None = None
     artifact_bytes: int | None = None
     stored_bytes: int | None = None  # written for it; the rest was stored before
     verified: str = ""  # when all of it was read
@@ -189,7 +186,6 @@ class SnapshotReport(Report):
     runs: int | None = None
     models: int | None = None
     rows: int | None = None
-    tables: int | None = None
     artifacts: int | None = None
     artifact_bytes: int | None = None
     damaged: tuple[DamagedObject, ...] = ()
@@ -205,7 +201,6 @@ class BackupReport(SnapshotReport):
     previous_runs: int | None = None
     missing_artifacts: int | None = None
     previous_artifacts: int | None = None
-    new_objects: int | None = None
     stored_bytes: int | None = None
     in_flight: InFlight | None = None
     external: tuple[str, ...] = ()  # artifact locations outside the store, which are not in the snapshot

@@ -73,8 +73,7 @@ def check_gc(context: Context, token: Secret | None) -> GcCheck:
         judgement = classify(job_result, token)
         if judgement != "stale" or deadline.expired():
             return _conclude(judgement, job_result, token)
-        waited = deadline.seconds - deadline.remaining()
-        context.progress.waiting("the garbage collection job to see the new token", waited)
+        context.progress.waiting("the garbage collection job to see the new token")
         context.clock.sleep(min(pause, deadline.remaining()))
         pause = min(pause * 2, _LONGEST)
 

@@ -99,16 +99,14 @@ class Reporter:
         """A line of result with its mark."""
         self.hanging(f"{mark.sign} ", text, mark.style)
 
-    def table(
-        self, heads: Sequence[str], rows: Sequence[Sequence[str]], *, right: Collection[str] = (), lead: str = ""
-    ) -> None:
-        """A table as wide as the terminal allows. right: heads of columns that hold numbers; lead: before each line."""
+    def table(self, heads: Sequence[str], rows: Sequence[Sequence[str]], *, right: Collection[str] = ()) -> None:
+        """A table as wide as the terminal allows. right: heads of columns that hold numbers."""
         if self.json_mode or not rows:
             return
         self._pause()
         shown = [[self._shown(cell) for cell in row] for row in rows]
-        for number, line in enumerate(table_lines(self.out, heads, shown, right, len(lead))):
-            self._print(self.out, lead + line, "bold" if number == 0 else None)
+        for number, line in enumerate(table_lines(self.out, heads, shown, right)):
+            self._print(self.out, line, "bold" if number == 0 else None)
 
     def note(self, text: str, style: str | None = None) -> None:
         """A remark on stderr; wrapped on a terminal."""
@@ -160,7 +158,7 @@ class Reporter:
         """step: `step 2 of 8`, of a longer piece of work."""
         self.progress.step(text, step)
 
-    def waiting(self, what: str, _seconds: float = 0.0) -> None:
+    def waiting(self, what: str) -> None:
         self.progress.waiting(what)
 
     def phase(self, phase: Phase) -> None:
@@ -191,7 +189,6 @@ class Reporter:
 
     def check(self, check: Check) -> None:
         """One check of `verify`; what was observed where it failed, or with --verbose."""
-        self._pause()
         detail = "" if check.passed and not self.verbose else f": {check.message}"
         self.marked(Mark.OK if check.passed else Mark.FAILED, f"{check.name}{detail}")
 

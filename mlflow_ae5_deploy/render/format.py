@@ -53,11 +53,11 @@ def yaml_quoted(value: str) -> str:
 
 
 def table_lines(
-    console: Console, heads: Sequence[str], rows: Sequence[Sequence[str]], right: Collection[str] = (), indent: int = 0
+    console: Console, heads: Sequence[str], rows: Sequence[Sequence[str]], right: Collection[str] = ()
 ) -> list[str]:
     """The lines of a table, the heads first; cells are folded where the terminal is too narrow.
 
-    right: heads of the columns that hold numbers. indent: characters that the caller puts before each line.
+    right: heads of the columns that hold numbers.
     """
     from rich.table import Table
     from rich.text import Text
@@ -67,7 +67,7 @@ def table_lines(
         table.add_column(head, justify="right" if head in right else "left", overflow="fold", no_wrap=head in right)
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
-    width = (console.width if console.is_terminal else _PIPED) - indent
+    width = console.width if console.is_terminal else _PIPED
     options = console.options.update(width=width, no_wrap=False, overflow="fold")
     lines = console.render_lines(table, options, pad=False)
     return ["".join(segment.text for segment in line).rstrip() for line in lines]

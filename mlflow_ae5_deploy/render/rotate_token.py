@@ -48,7 +48,6 @@ def rotation_data(verb: str, result: Rotation, now: datetime) -> dict[str, Any]:
 
 
 def show_rotation(reporter: Reporter, result: Rotation, now: datetime) -> None:
-    reporter.close()  # the progress display, before lines
     mark = {"unchanged": Mark.OK, "incomplete": Mark.FAILED}.get(result.outcome, Mark.CHANGE)
     reporter.marked(mark, _headline(result))
     rows = [

@@ -195,7 +195,7 @@ def bench(sandbox, provider, project_archive):
     waits: list[str] = []
     target = PlatformTarget(ConnectionOptions(info.hostname, ca_file=info.ca_file), provider, is_sandbox=True)
     session = open_session(target, Credentials("dev-user", Secret(password)), clock)
-    platform = Client(session, clock, SHORT, lambda what, _: waits.append(what))
+    platform = Client(session, clock, SHORT, waits.append)
     yield Bench(platform, session, control, project_archive, waits)
     control.clear()
     session.close()

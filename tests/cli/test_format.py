@@ -107,16 +107,16 @@ ROWS = [("20261130T021246Z-fd882b", "3", "2026-11-30 02:12 UTC"), ("20261130T021
 
 
 def test_a_table_has_aligned_columns(shown):
-    assert shown(None, lambda reporter: reporter.table(HEADS, ROWS, right=("runs",), lead="  ")) == [
-        "  snapshot                  runs  verified",
-        "  20261130T021246Z-fd882b      3  2026-11-30 02:12 UTC",
-        "  20261130T021246Z-aaaaaa  12345  never",
+    assert shown(None, lambda reporter: reporter.table(HEADS, ROWS, right=("runs",))) == [
+        "snapshot                  runs  verified",
+        "20261130T021246Z-fd882b      3  2026-11-30 02:12 UTC",
+        "20261130T021246Z-aaaaaa  12345  never",
     ]
 
 
 @pytest.mark.parametrize("width", [80, 60, 40, 20])
 def test_a_table_fits_the_terminal_and_loses_nothing(shown, width):
-    table = shown(width, lambda reporter: reporter.table(HEADS, ROWS, right=("runs",), lead="  "))
+    table = shown(width, lambda reporter: reporter.table(HEADS, ROWS, right=("runs",)))
     assert max(map(len, table)) <= width
     together = "".join("".join(table).split())
     assert sorted(together) == sorted("".join("".join((*HEADS, *(cell for row in ROWS for cell in row))).split()))

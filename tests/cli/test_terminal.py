@@ -47,7 +47,7 @@ def test_a_line_of_result_takes_the_progress_line_away(reporter, width):
     drawn(reporter)
     reporter.line("One run, now")
     for seconds in range(3):
-        reporter.waiting("run a2-0123456789abcdef0123456789abcdef to end " + "x" * 200, seconds)
+        reporter.waiting("run a2-0123456789abcdef0123456789abcdef to end " + "x" * 200)
         drawn(reporter)
         reporter.line(f"  | {seconds}")
     reporter.doing("doctor")
@@ -60,7 +60,7 @@ def test_a_line_of_result_takes_the_progress_line_away(reporter, width):
 
 
 def test_waiting_before_a_step_is_shown_without_a_separator(reporter, width):
-    reporter.waiting("the answer", 1)
+    reporter.waiting("the answer")
     reporter.close()
     assert "0 s\x1b[0m  waiting for the answer" in reporter.err.file.getvalue()
 

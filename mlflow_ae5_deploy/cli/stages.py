@@ -1,4 +1,4 @@
-"""Shared by `install` and `restore`: all stages under the lock, verification of a restore, result."""
+"""Shared by the verbs that run stages: under the lock, with the verification of a restore and the result."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from mlflow_ae5_deploy.cli.options import ReleaseOptions, ReleaseWriteOptions
 from mlflow_ae5_deploy.common.errors import EXIT_DONE, DeployError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Sequence
 
     from mlflow_ae5_deploy.engine.change import Change
     from mlflow_ae5_deploy.engine.context import Context, RestoreRequest
@@ -66,19 +66,30 @@ def run_all(
                         lock.at_stage("verify")
                         lines.flush()
                         verification = _verify(options, context)
-                        failure = failure_of(verification)
+                        failure = _failure_of(verification)
                     if failure is not None:
                         raise failure
             except DeployError as error:
                 if error is not failure:  # nothing that `finish` shows
                     raise
-        return finish(verb, options, context, result, lines, verification)
+        return finish(verb, options, context, result, lines, failure, verification)
 
 
 def follow(context: Context, reporter: Reporter) -> None:
     """With --verbose, show the logs of jobs as they grow."""
     if reporter.verbose:
         context.on_line = lambda line: reporter.log(f"  | {line}")
+
+
+def run_stages(context: Context, reporter: Reporter, stages: Sequence[AnyStage]) -> RunResult:
+    """Run some of the stages, and show each."""
+    from mlflow_ae5_deploy.engine.executor import run
+    from mlflow_ae5_deploy.render.changes import StageLines
+
+    lines = StageLines(reporter)
+    result = run(stages, context, on_stage=reporter.stage_begins, on_result=lines.add)
+    lines.flush()
+    return result
 
 
 def _verify(options: ReleaseWriteOptions, context: Context) -> Verification:
@@ -98,16 +109,16 @@ def finish(
     context: Context,
     result: RunResult,
     lines: StageLines,
+    failed: DeployError | None,
     verification: Verification | None = None,
     *,
     create_account: bool = False,
 ) -> int:
-    """Summary, or the error; as text or JSON."""
+    """Summary, or the error; as text or JSON. failed: of a stage, or of the verification."""
     from mlflow_ae5_deploy.cli.next_steps import installed_state, next_steps
     from mlflow_ae5_deploy.render.install import error_data, run_data, show_run
 
     reporter = options.reporter
-    failed = result.error or failure_of(verification)
     installed = installed_state(context)
     steps = next_steps(options, result, create_account=create_account)
     if options.json:
@@ -160,12 +171,11 @@ def restore_data(context: Context, verification: Verification | None) -> dict[st
     }
 
 
-def failure_of(verification: Verification | None) -> DeployError | None:
+def _failure_of(verification: Verification) -> DeployError | None:
     from mlflow_ae5_deploy.operations.verify import require
 
-    if verification is not None:
-        try:
-            require(verification)
-        except DeployError as error:
-            return error
+    try:
+        require(verification)
+    except DeployError as error:
+        return error
     return None

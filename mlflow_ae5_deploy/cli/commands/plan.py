@@ -33,7 +33,7 @@ def command(options: ReleaseOptions, create_account: CreateAccount = False, exit
     lines = StageLines(reporter)
     with reading(options, NAME, create_account=create_account) as context:
         result = run(STAGES, context, on_stage=reporter.stage_begins, on_result=lines.add)
-        finish(NAME, options, context, result, lines, create_account=create_account)
+        finish(NAME, options, context, result, lines, result.error, create_account=create_account)
     if result.error is not None:
         return result.error.exit_code
     return EXIT_CHANGES_PENDING if exit_code and result.pending else EXIT_DONE

@@ -10,7 +10,7 @@ from mlflow_ae5_deploy.cli.context import consent, locked, opened
 from mlflow_ae5_deploy.cli.jobs import run_task
 from mlflow_ae5_deploy.cli.options import CreateAccount, ReleaseWriteOptions, ReplaceKeys, Snapshot, Wait, examples
 from mlflow_ae5_deploy.cli.snapshot_values import checked_saved_copy, checked_snapshot
-from mlflow_ae5_deploy.cli.stages import follow, run_all
+from mlflow_ae5_deploy.cli.stages import follow, run_all, run_stages
 from mlflow_ae5_deploy.common.errors import EXIT_DONE, Usage
 from mlflow_ae5_deploy.jobs import tasks
 
@@ -111,10 +111,9 @@ def _rehearse(
 ) -> int:
     """verb: for the journal."""
     from mlflow_ae5_deploy.engine.context import RunOptions
-    from mlflow_ae5_deploy.engine.executor import recorded, run
+    from mlflow_ae5_deploy.engine.executor import recorded
     from mlflow_ae5_deploy.operations import restore
     from mlflow_ae5_deploy.render.backup import run_data, show
-    from mlflow_ae5_deploy.render.changes import StageLines
     from mlflow_ae5_deploy.runbook.stages.order import STAGES
 
     reporter = options.reporter
@@ -124,10 +123,7 @@ def _rehearse(
 
         def prepare(stages: Sequence[AnyStage]) -> RunResult:
             reporter.line("There is no project to run the job in; it is uploaded first")
-            lines = StageLines(reporter)
-            result = run(stages, context, on_stage=reporter.stage_begins, on_result=lines.add)
-            lines.flush()
-            return result
+            return run_stages(context, reporter, stages)
 
         with locked(options, verb, context), recorded(context):
             reporter.doing("restore dry run")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from mlflow_ae5_deploy.engine.context import Context
-    from mlflow_ae5_deploy.engine.stage import AnyStage, RunResult
     from mlflow_ae5_deploy.operations.upgrade.run import UpgradeRun
     from mlflow_ae5_deploy.render.console import Reporter
 
@@ -136,17 +136,9 @@ def _upgrade(run: UpgradeRun, reporter: Reporter, given: Sequence[str]) -> dict[
 
 
 def _upgrade_run(context: Context, reporter: Reporter, wait: float) -> UpgradeRun:
-    from mlflow_ae5_deploy.cli.stages import follow
-    from mlflow_ae5_deploy.engine.executor import run
+    from mlflow_ae5_deploy.cli.stages import follow, run_stages
     from mlflow_ae5_deploy.operations.upgrade.run import UpgradeRun
-    from mlflow_ae5_deploy.render.changes import StageLines
     from mlflow_ae5_deploy.runbook.stages.order import STAGES
-
-    def run_stages(stages: Sequence[AnyStage]) -> RunResult:
-        lines = StageLines(reporter)
-        result = run(stages, context, on_stage=reporter.stage_begins, on_result=lines.add)
-        lines.flush()
-        return result
 
     def show_step(text: str, step: str) -> None:
         reporter.doing(text, step)
@@ -154,4 +146,4 @@ def _upgrade_run(context: Context, reporter: Reporter, wait: float) -> UpgradeRu
         reporter.line(f"{line[:1].upper()}{line[1:]}")
 
     follow(context, reporter)
-    return UpgradeRun(context, STAGES, run_stages, show_step, reporter.check, wait)
+    return UpgradeRun(context, STAGES, partial(run_stages, context, reporter), show_step, reporter.check, wait)

@@ -61,37 +61,37 @@ class LogTail:
         return whole[at + len(anchor) :] if at >= 0 else f"{CUT}\n{whole}"
 
 
+def with_progress(show: OnLine, on_phase: Callable[[Phase], None]) -> OnLine:
+    """Pass progress lines of a job to `on_phase`, and every other line to `show`."""
+
+    def on_line(line: str) -> None:
+        if (phase := progress.parse(line)) is not None:
+            on_phase(phase)
+        else:
+            show(line)
+
+    return on_line
+
+
 class JobLog:
-    """Passes the lines of a job's log on: progress lines to the display, what the job itself writes to `show`.
+    """Passes on the lines that a job itself writes: not its settings or report, nor lines of the platform."""
 
-    Not shown: its settings, its report, and lines of the platform.
-    """
-
-    def __init__(self, show: OnLine, on_phase: Callable[[Phase], None] = lambda _phase: None) -> None:
-        self._show, self._on_phase = show, on_phase
+    def __init__(self, show: OnLine) -> None:
+        self._show = show
         self._in_settings = False
 
     def __call__(self, line: str) -> None:
         self._in_settings = line.startswith(_SETTINGS) or (self._in_settings and line.startswith("  "))
-        if (phase := progress.parse(line)) is not None:
-            self._on_phase(phase)
-        elif not (self._in_settings or line.startswith(_PLATFORM) or last_line(line)):
+        if not (self._in_settings or line.startswith(_PLATFORM) or last_line(line)):
             self._show(line)
 
 
 def job_log(context: Context, show: OnLine = lambda _line: None) -> OnLine:
     """What to do with each line of a job's log: with --verbose all are shown, else `show` gets those that it wrote."""
-    whole = context.on_line
-    if whole is None:
-        return JobLog(show, context.progress.phase)
-
-    def on_line(line: str) -> None:
-        if (phase := progress.parse(line)) is not None:
-            context.progress.phase(phase)
-        else:
-            whole(line)
-
-    return on_line
+    on_phase = context.progress.phase
+    if context.on_line is not None:
+        return with_progress(context.on_line, on_phase)
+    return JobLog(with_progress(show, on_phase))
 
 
 def follow_run(context: Context, run_id: str, show: OnLine, *, seconds: float, last: int = 0) -> tuple[Run, str]:

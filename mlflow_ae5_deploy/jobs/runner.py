@@ -17,7 +17,7 @@ from mlflow_ae5_deploy.engine.change import Change
 from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.engine.executor import applying
 from mlflow_ae5_deploy.jobs import job_errors, latest_outcomes, other_machines, saved_logs, text
-from mlflow_ae5_deploy.jobs.logs import JobLog, job_log
+from mlflow_ae5_deploy.jobs.logs import JobLog, job_log, with_progress
 from mlflow_ae5_deploy.jobs.one_off import run_once
 from mlflow_ae5_deploy.jobs.reports import R
 from mlflow_ae5_deploy.jobs.result import JobResult, read_result
@@ -149,7 +149,7 @@ def attempt(
 
 def _tail(log: str) -> str:
     lines = list[str]()
-    add = JobLog(lines.append)
+    add = JobLog(with_progress(lines.append, lambda _phase: None))
     for line in log.splitlines():
         if line.strip():
             add(line)

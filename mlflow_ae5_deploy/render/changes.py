@@ -108,7 +108,7 @@ def consequences_of(changes: Iterable[Change]) -> list[str]:
 def show_consequences(reporter: Reporter, changes: Sequence[Change]) -> None:
     """What changes that need consent will do; on stderr, because a question follows."""
     for change in changes:
-        reporter.note(f"{Mark.WARNING.sign} {capitalized(change.headline)}", style=Mark.WARNING.style)
+        reporter.warning(capitalized(change.headline))
         for line in shortened(change.lines, verbose=reporter.verbose):
             reporter.note(f"    {line}")
     reporter.note("  Consequences")

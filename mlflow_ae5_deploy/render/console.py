@@ -168,6 +168,7 @@ class Reporter:
         self.progress.server_down(down=down)
 
     def warning(self, text: str) -> None:
+        """A remark on stderr, with its mark."""
         self.note(f"{Mark.WARNING.sign} {text}", Mark.WARNING.style)
 
     def _pause(self) -> None:

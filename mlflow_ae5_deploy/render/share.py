@@ -23,7 +23,7 @@ def show_sharing(verb: str, reporter: Reporter, shared: tuple[ShareResult, ...],
     for item in shared:
         reporter.line(f"  {item.kind:<5}  {item.name}" + ("" if item.configured else " (not in the configuration)"))
     for note in change.notes if change else ():
-        reporter.note(f"{Mark.WARNING.sign} {note}", style=Mark.WARNING.style)
+        reporter.warning(note)
     reporter.document(
         verb,
         "done" if change is None else "changed" if change.changes else "unchanged",

@@ -19,7 +19,7 @@ QUESTION = "Uninstall the server?"
 
 def show_plan(reporter: Reporter, changes: Sequence[Change], kept: Sequence[Kept]) -> None:
     """On stderr, because a question follows."""
-    reporter.note(f"{Mark.WARNING.sign} Uninstall the MLflow tracking server", style=Mark.WARNING.style)
+    reporter.warning("Uninstall the MLflow tracking server")
     for change in changes:
         reporter.note(f"    {change.phrase}")
         for line in change.details if reporter.verbose or isinstance(change, DeleteSecrets) else ():
@@ -34,7 +34,7 @@ def show_plan(reporter: Reporter, changes: Sequence[Change], kept: Sequence[Kept
     else:
         reporter.note(f"  Stays: {stays(kept)} (-v shows where).")
     if warning := may_be_lost(kept):
-        reporter.note(f"{Mark.WARNING.sign} {warning}", style=Mark.WARNING.style)
+        reporter.warning(warning)
 
 
 def stays(kept: Sequence[Kept]) -> str:
@@ -62,7 +62,7 @@ def show_uninstalled(reporter: Reporter, result: UninstallResult, program: str) 
         for line in change.details if isinstance(change, DeleteSecrets) else ():
             reporter.line(f"    {line}")
     for warning in result.warnings:
-        reporter.note(f"{Mark.WARNING.sign} {warning}", style=Mark.WARNING.style)
+        reporter.warning(warning)
     if not result.failed:
         reporter.marked(Mark.OK, "Uninstalled. Database, artifacts and snapshots are not deleted by this tool.")
         if warning := may_be_lost(result.kept):

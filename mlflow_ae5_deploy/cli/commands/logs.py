@@ -55,6 +55,7 @@ def command(
 ) -> int:
     """Secrets are masked. Control characters are shown as escapes."""
     from mlflow_ae5_deploy.jobs import progress
+    from mlflow_ae5_deploy.jobs.logs import with_progress
     from mlflow_ae5_deploy.operations import logs
     from mlflow_ae5_deploy.render.logs import show_log
 
@@ -64,15 +65,7 @@ def command(
         raise Usage("--raw and --json exclude each other.", remedy="Leave --raw out: JSON is exact without it.")
     reporter = options.reporter
 
-    def show(line: str) -> None:
-        """With --raw as it is; else a job's progress line is shown as progress."""
-        if raw:
-            reporter.raw(line)
-        elif (phase := progress.parse(line)) is not None:
-            reporter.phase(phase)
-        else:
-            reporter.foreign(line)
-
+    show = reporter.raw if raw else with_progress(reporter.foreign, reporter.phase)
     try:
         with reading(options, NAME) as context:
             source = logs.source_of(context, run, part)

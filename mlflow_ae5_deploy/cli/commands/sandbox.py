@@ -117,7 +117,7 @@ def reset(options: CommonOptions, yes: Yes = False) -> int:
 def _show_reset(options: CommonOptions, folder: Path, installations: Sequence[Path]) -> None:
     """On stderr, because a question follows."""
     note = options.reporter.note
-    note(f"{Mark.WARNING.sign} Delete the sandbox and this machine's state of the installations on it", "yellow")
+    options.reporter.warning("Delete the sandbox and this machine's state of the installations on it")
     note(f"    {folder}: all projects, deployments, experiments, artifacts, snapshots and saved copies")
     for installation in installations:
         note(f"    {installation}: {', '.join(_contents(installation))}")

@@ -44,6 +44,11 @@ class Schedule:
     expression: str
     words: str
 
+    @property
+    def phrase(self) -> str:
+        """The words within a sentence."""
+        return self.words[:1].lower() + self.words[1:]
+
     def next_times(self, after: datetime, count: int = 3) -> list[datetime]:
         """The next `count` times after `after` (timezone-aware), in UTC as AE5 presumably."""
         from cronsim import CronSim

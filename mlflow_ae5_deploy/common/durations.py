@@ -53,8 +53,30 @@ def duration(span: timedelta) -> str:
     return f"{seconds:.0f} s"
 
 
+def seconds_of(seconds: float) -> str:
+    """A span that still grows: `12 s`, `2 min 05 s`, `1 h 02 min`."""
+    whole = int(max(seconds, 0))
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02} s"
+    return f"{whole // 3600} h {whole // 60 % 60:02} min"
+
+
+def lasting(seconds: float | None) -> str:
+    """A span that was measured or estimated: `3.2 s`, `4 min`."""
+    if seconds is None:
+        return "an unknown time"
+    return f"{seconds:.1f} s" if seconds < 100 else duration(timedelta(seconds=seconds))
+
+
 def moment(when: datetime, now: datetime) -> str:
     """`2026-11-29 14:05 UTC (4 min ago)`, the one form of a time in texts; `now` is aware too."""
     away = when - now
     near = f"in {duration(away)}" if away.total_seconds() > 0 else f"{duration(-away)} ago"
     return f"{when.astimezone(UTC):%Y-%m-%d %H:%M} UTC ({near})"
+
+
+def iso(when: datetime | None) -> str | None:
+    """A time in JSON."""
+    return when.isoformat(timespec="seconds") if when else None

@@ -20,7 +20,7 @@ _COMMAND = re.compile(rf"`((?:{_PROGRAM})?(?:{'|'.join(VERBS)})(?: [^`]*)?)`")
 # The options that make another verb work on the same installation, each with its value: (("--config", "x.yaml"), ...).
 Target = Sequence[tuple[str, ...]]
 _PLATFORM_ID = re.compile(r"(`[^`]*`|(?<!\S)\S*/\S*)|\b(a[0-9]-[0-9a-f]{8})[0-9a-f]{24}\b")
-_UNITS = ("bytes", "kB", "MB", "GB", "TB")  # in steps of 1,000
+_UNITS = ((10**12, "TB"), (10**9, "GB"), (10**6, "MB"), (1000, "kB"), (1, "bytes"))
 
 
 def with_target(command: str, target: Target) -> str:
@@ -53,6 +53,13 @@ def counted(number: int, things: str) -> str:
     return f"{number} {things.removesuffix('s') if number == 1 else things}"
 
 
+def count(number: int | None, things: str) -> str:
+    """As `counted`, of a number that may be large or unknown: `12,000 runs`."""
+    if number is None:
+        return f"an unknown number of {things}"
+    return counted(1, things) if number == 1 else f"{number:,} {things}"
+
+
 def with_short_ids(text: str) -> str:
     """Ids of the platform with 8 characters of their own: `a2-c20dfe15`.
 
@@ -66,8 +73,12 @@ def package_name(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
+def capitalized(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
 def as_sentence(text: str) -> str:
-    return f"{text[:1].upper()}{text[1:]}{'' if text.endswith(('.', '?', '!')) else '.'}" if text else ""
+    return f"{capitalized(text)}{'' if text.endswith(('.', '?', '!')) else '.'}" if text else ""
 
 
 def deleted(jobs: int, records: int) -> str:
@@ -80,7 +91,10 @@ def size(value: Any) -> str:
     """1234567 -> 1.2 MB."""
     if not isinstance(value, int | float) or isinstance(value, bool):
         return "an unknown size"
-    amount, unit = float(value), 0
-    while amount >= 1000 and unit < len(_UNITS) - 1:
-        amount, unit = amount / 1000, unit + 1
-    return f"{amount:.0f} {_UNITS[unit]}" if unit == 0 else f"{amount:.1f} {_UNITS[unit]}"
+    factor, name = unit_of(value)
+    return f"{value / factor:.{0 if factor == 1 else 1}f} {name}"
+
+
+def unit_of(value: float) -> tuple[int, str]:
+    """The unit for so many bytes: how many it has, and its name."""
+    return next((unit for unit in _UNITS if value >= unit[0]), _UNITS[-1])

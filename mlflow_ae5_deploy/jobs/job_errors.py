@@ -24,7 +24,7 @@ from mlflow_ae5_deploy.common.errors import (
     Usage,
 )
 from mlflow_ae5_deploy.common.redaction import scrub
-from mlflow_ae5_deploy.common.text import as_sentence
+from mlflow_ae5_deploy.common.text import as_sentence, capitalized
 from mlflow_ae5_deploy.jobs.contract import INCOMPLETE
 from mlflow_ae5_deploy.jobs.reports import BackupReport, Report, SnapshotReport
 from mlflow_ae5_deploy.jobs.result import JobResult
@@ -77,7 +77,7 @@ def require(task: JobRequest[Any], job_result: JobResult[Report]) -> None:
     missing = [item for item in _missing(report) if item[1]] if code == INCOMPLETE else []
     if missing:
         raise PartlyDone(
-            f"{job_result.message[:1].upper()}{job_result.message[1:]}. {' '.join(what for what, _, _ in missing)}",
+            f"{capitalized(job_result.message)}. {' '.join(what for what, _, _ in missing)}",
             where=", ".join(scrub(name) for _, names, _ in missing for name in names),
             remedy=as_sentence(hint) or " ".join(remedy for _, _, remedy in missing),
         )

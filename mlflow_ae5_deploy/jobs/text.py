@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
-from mlflow_ae5_deploy.common.durations import duration
+from mlflow_ae5_deploy.common.durations import lasting
 from mlflow_ae5_deploy.common.redaction import scrub
-from mlflow_ae5_deploy.common.text import as_sentence, counted, size
+from mlflow_ae5_deploy.common.text import as_sentence, count, counted, size
 from mlflow_ae5_deploy.jobs.reports import (
     BackupReport,
     DrillReport,
@@ -53,18 +53,6 @@ def warnings(report: Report) -> list[str]:
             names = ", ".join(report.external[:_NAMED]) + (f" and {more} more" if more > 0 else "")
             texts.append(f"not in snapshot {report.snapshot}: {names}")
     return [as_sentence(scrub(text)) for text in texts]
-
-
-def lasting(seconds: float | None) -> str:
-    if seconds is None:
-        return "an unknown time"
-    return f"{seconds:.1f} s" if seconds < 100 else duration(timedelta(seconds=seconds))
-
-
-def count(value: int | None, noun: str) -> str:
-    if value is None:
-        return f"an unknown number of {noun}"
-    return counted(1, noun) if value == 1 else f"{value:,} {noun}"
 
 
 # garbage collection -----------------------------------------------------------------------------------------------

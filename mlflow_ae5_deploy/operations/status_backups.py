@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from mlflow_ae5_deploy.ae5.models import Job, Project, Run
-from mlflow_ae5_deploy.common.durations import duration, moment
+from mlflow_ae5_deploy.common.durations import duration, iso, moment
 from mlflow_ae5_deploy.common.text import as_sentence
 from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.engine.records import Outcome, SnapshotRecord
@@ -234,25 +234,20 @@ def data(backups: BackupStatus) -> dict[str, Any]:
     newest = backups.newest
     return {
         "snapshot": newest.id if newest else None,
-        "finished": newest.finished.isoformat(timespec="seconds") if newest else None,
-        "verified": newest.verified.isoformat(timespec="seconds") if newest and newest.verified else None,
-        "sampled": {**asdict(newest.sampled), "at": newest.sampled.at.isoformat(timespec="seconds")}
-        if newest and newest.sampled
-        else None,
+        "finished": iso(newest.finished) if newest else None,
+        "verified": iso(newest.verified) if newest else None,
+        "sampled": {**asdict(newest.sampled), "at": iso(newest.sampled.at)} if newest and newest.sampled else None,
         "damaged": newest.damaged if newest else None,
         "complete": newest.complete if newest else None,
         "missing": newest.gone or None if newest else None,
         "schedule": backups.schedule or None,
         "paused": BACKUP in backups.paused,
-        "missed": [
-            {"what": item.what, "due": item.due.isoformat(timespec="seconds"), "again": item.again}
-            for item in backups.missed
-        ],
+        "missed": [{"what": item.what, "due": iso(item.due), "again": item.again} for item in backups.missed],
         "recreated": bool(backups.recreated),
         "failed": [
             {
                 "what": item.of,
-                "seen": item.when.isoformat(timespec="seconds"),
+                "seen": iso(item.when),
                 "message": item.message,
                 "snapshot": item.snapshot or None,
             }

@@ -8,13 +8,13 @@ from typing import Any
 
 from mlflow_ae5_deploy.ae5.models import Job
 from mlflow_ae5_deploy.common.cron import parse_cron
-from mlflow_ae5_deploy.common.durations import moment
-from mlflow_ae5_deploy.common.text import as_sentence, size
+from mlflow_ae5_deploy.common.durations import lasting, moment
+from mlflow_ae5_deploy.common.text import as_sentence, count, size
 from mlflow_ae5_deploy.engine.context import RestoreRequest
 from mlflow_ae5_deploy.engine.records import RestoreRecord
 from mlflow_ae5_deploy.jobs.reports import BackupReport, Report, RestoreReport, SnapshotLine, UnfitValue
 from mlflow_ae5_deploy.jobs.result import JobResult
-from mlflow_ae5_deploy.jobs.text import count, lasting, refusal, saved_copy, snapshot_name
+from mlflow_ae5_deploy.jobs.text import refusal, saved_copy, snapshot_name
 from mlflow_ae5_deploy.operations.schedule import ScheduleResult
 from mlflow_ae5_deploy.render.changes import show_drift
 from mlflow_ae5_deploy.render.console import SCHEMA, Reporter

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from typing import TYPE_CHECKING
 
+from mlflow_ae5_deploy.common.text import capitalized
 from mlflow_ae5_deploy.render.format import Mark
 
 if TYPE_CHECKING:
@@ -131,7 +132,3 @@ def show_drift(reporter: Reporter, lead: str, rows: Sequence[str], to_keep: Sequ
 def question(changes: Sequence[Change]) -> str:
     """What a person is asked, after the consequences."""
     return f"{capitalized(changes[0].phrase)}?" if len(changes) == 1 else f"Make these {len(changes)} changes?"
-
-
-def capitalized(text: str) -> str:
-    return text[:1].upper() + text[1:]

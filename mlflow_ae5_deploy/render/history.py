@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from mlflow_ae5_deploy.jobs.text import lasting
+from mlflow_ae5_deploy.common.durations import lasting
 from mlflow_ae5_deploy.operations.history import DONE, INTERRUPTED, NOTED, UNFINISHED
 from mlflow_ae5_deploy.render.format import Mark
 

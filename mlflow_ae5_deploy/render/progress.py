@@ -11,8 +11,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TextIO
 
+from mlflow_ae5_deploy.common.durations import seconds_of
 from mlflow_ae5_deploy.common.redaction import scrub
-from mlflow_ae5_deploy.common.text import with_short_ids
+from mlflow_ae5_deploy.common.text import unit_of, with_short_ids
 from mlflow_ae5_deploy.common.visible import visible
 from mlflow_ae5_deploy.engine.progress import JOB_END, Phase
 from mlflow_ae5_deploy.render.format import ascii_only, in_ascii
@@ -28,7 +29,6 @@ _GAP = "  "
 _STAYS = 8  # parts of this importance are never dropped
 _STEADY = 3.0  # seconds of a phase after which its rate says something
 _SILENT = 6.0  # seconds without a report after which it no longer does; a job reports every 2 s
-_UNITS = ((10**12, "TB"), (10**9, "GB"), (10**6, "MB"), (1000, "kB"), (1, "bytes"))
 
 
 @dataclass(frozen=True)
@@ -97,22 +97,11 @@ def _fitted(parts: list[tuple[int, str, str]], width: int | None, phase: Phase |
     return shown
 
 
-def seconds_of(seconds: float) -> str:
-    """`12 s`, `2 min 05 s`, `1 h 02 min`."""
-    whole = int(max(seconds, 0))
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02} s"
-    return f"{whole // 3600} h {whole // 60 % 60:02} min"
-
-
 def amount(done: float, total: float | None, unit: str) -> str:
     """`210 of 800 MB`, `1,200 of 5,000 rows`: both in the unit of the larger one."""
     if unit != "bytes":
         return f"{done:,.0f} of {total:,.0f} {unit}" if total is not None else f"{done:,.0f} {unit}"
-    larger = max(done, total or 0)
-    factor, name = next(((size, name) for size, name in _UNITS if larger >= size), _UNITS[-1])
+    factor, name = unit_of(max(done, total or 0))
     numbers = [f"{value / factor:.{0 if value == 0 or value / factor >= 100 or factor == 1 else 1}f}" for value in
                ((done,) if total is None else (done, total))]  # fmt: skip
     return f"{' of '.join(numbers)} {name}"

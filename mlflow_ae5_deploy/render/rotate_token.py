@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from mlflow_ae5_deploy.common.durations import duration, moment
+from mlflow_ae5_deploy.common.durations import duration, iso, moment
 from mlflow_ae5_deploy.render.console import SCHEMA
 from mlflow_ae5_deploy.render.format import Mark
 from mlflow_ae5_deploy.render.install import error_data
@@ -38,9 +38,9 @@ def rotation_data(verb: str, result: Rotation, now: datetime) -> dict[str, Any]:
         "restarted": restarted is not None,
         "rolled_back": restarted is not None and restarted.failed is not None,
         "token": {
-            "issued": _moment(result.issued),
+            "issued": iso(result.issued),
             "age_seconds": round((now - result.issued).total_seconds()) if result.issued else None,
-            "expires": _moment(result.expires),
+            "expires": iso(result.expires),
         },
         "warnings": list(result.warnings),
         "error": error_data(result.error) if result.error else None,
@@ -98,7 +98,3 @@ def _token(result: Rotation, now: datetime) -> str:
         return ""
     end = f"expires {moment(result.expires, now)}" if result.expires else "no expiry stated"
     return f"issued {duration(now - result.issued)} ago, {end}"
-
-
-def _moment(when: datetime | None) -> str | None:
-    return when.isoformat(timespec="seconds") if when else None

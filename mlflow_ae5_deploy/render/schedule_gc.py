@@ -113,7 +113,7 @@ def _show_job(reporter: Reporter, result: ScheduleGcResult) -> None:
     schedule = parse_cron(done.job.schedule)
     rows = [
         ("Job", f"{done.job.name} ({done.job.id})"),
-        ("Schedule", f"{schedule.expression} (UTC): {schedule.words[:1].lower()}{schedule.words[1:]}"),
+        ("Schedule", f"{schedule.expression} (UTC): {schedule.phrase}"),
     ]
     if is_paused(done.job) and done.outcome != "resumed":
         rows.append(("Next", "none, it is paused"))

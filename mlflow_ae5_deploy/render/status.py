@@ -7,7 +7,7 @@ from dataclasses import asdict, fields, is_dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from mlflow_ae5_deploy.common.durations import duration, moment
+from mlflow_ae5_deploy.common.durations import duration, iso, moment
 from mlflow_ae5_deploy.common.errors import DeadlineExceeded, Unreachable
 from mlflow_ae5_deploy.common.text import counted, whole_commands
 from mlflow_ae5_deploy.operations import status_backups
@@ -234,13 +234,13 @@ def _data(status: Status) -> dict[str, Any]:
     state, current = status.state, status.state.deployment
     return {
         "headline": headline(status),
-        "observed": _iso(status.observed),
+        "observed": iso(status.observed),
         "host": status.host,
         "account": status.account,
         "project": {"name": status.project, "id": state.project.id if state.project else None},
         "deployment": current
         and {name: getattr(current, name) for name in _DEPLOYMENT}
-        | {"public": current.public, "since": _iso(current.created), "newest_revision": state.newest_revision},
+        | {"public": current.public, "since": iso(current.created), "newest_revision": state.newest_revision},
         "api": {
             "status": state.health.status if state.health else "not checked",
             "message": state.health.message if state.health else "",
@@ -294,8 +294,4 @@ def _plain(value: Any) -> Any:
         return {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
     if isinstance(value, tuple):
         return [_plain(item) for item in value]
-    return _iso(value) if isinstance(value, datetime) else value
-
-
-def _iso(when: datetime | None) -> str | None:
-    return when.isoformat(timespec="seconds") if when else None
+    return iso(value) if isinstance(value, datetime) else value

@@ -5,10 +5,10 @@ from __future__ import annotations
 import shlex
 from typing import Any
 
+from mlflow_ae5_deploy.common.durations import lasting
 from mlflow_ae5_deploy.common.text import counted
 from mlflow_ae5_deploy.jobs.reports import UpgradeReport
 from mlflow_ae5_deploy.jobs.result import JobResult
-from mlflow_ae5_deploy.jobs.text import lasting
 from mlflow_ae5_deploy.operations.upgrade.apply import UpgradeResult
 from mlflow_ae5_deploy.operations.upgrade.plan import UpgradePlan, schema
 from mlflow_ae5_deploy.render.changes import shortened, show_drift

@@ -322,8 +322,7 @@ def is_paused(job: Job) -> bool:
 
 def in_words(schedule: Schedule, now: datetime) -> str:
     (following,) = schedule.next_times(now, 1)
-    words = f"{schedule.words[:1].lower()}{schedule.words[1:]}"
-    return f"{words} ({schedule.expression}), next {moment(following, now)}"
+    return f"{schedule.phrase} ({schedule.expression}), next {moment(following, now)}"
 
 
 def await_idle(

@@ -10,9 +10,10 @@ import pytest
 from rich.console import Console
 
 from mlflow_ae5_deploy.cli.sandbox_up import announce_first_install
+from mlflow_ae5_deploy.common.durations import seconds_of
 from mlflow_ae5_deploy.engine.progress import JOB_END, Phase
 from mlflow_ae5_deploy.render.console import Reporter
-from mlflow_ae5_deploy.render.progress import ProgressLine, ProgressState, amount, seconds_of, words
+from mlflow_ae5_deploy.render.progress import ProgressLine, ProgressState, amount, words
 from tests.cli.terminal import Terminal, screen
 
 MB = 10**6

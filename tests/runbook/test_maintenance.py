@@ -9,13 +9,14 @@ from runbook_support import OURS, Doors, context
 
 from mlflow_ae5_deploy.ae5.models import Run
 from mlflow_ae5_deploy.common import errors
+from mlflow_ae5_deploy.common.durations import lasting
 from mlflow_ae5_deploy.common.text import size
 from mlflow_ae5_deploy.jobs import job_errors, tasks
 from mlflow_ae5_deploy.jobs.contract import read
 from mlflow_ae5_deploy.jobs.logs import follow_run
 from mlflow_ae5_deploy.jobs.reports import REPORTS, BackupReport, Report
 from mlflow_ae5_deploy.jobs.result import read_result
-from mlflow_ae5_deploy.jobs.text import lasting, sentence
+from mlflow_ae5_deploy.jobs.text import sentence
 from tests.contract import CONTRACT
 
 

@@ -11,6 +11,7 @@ import typer
 from mlflow_ae5_deploy.cli.context import writing
 from mlflow_ae5_deploy.cli.options import ReleaseWriteOptions, Wait, examples
 from mlflow_ae5_deploy.common.errors import EXIT_DONE, Usage
+from mlflow_ae5_deploy.common.text import capitalized
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -142,8 +143,7 @@ def _upgrade_run(context: Context, reporter: Reporter, wait: float) -> UpgradeRu
 
     def show_step(text: str, step: str) -> None:
         reporter.doing(text, step)
-        line = f"{step}: {text}" if step else text
-        reporter.line(f"{line[:1].upper()}{line[1:]}")
+        reporter.line(capitalized(f"{step}: {text}" if step else text))
 
     follow(context, reporter)
     return UpgradeRun(context, STAGES, partial(run_stages, context, reporter), show_step, reporter.check, wait)

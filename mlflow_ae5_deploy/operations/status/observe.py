@@ -208,7 +208,7 @@ def _in_words(job: Job, now: datetime) -> tuple[str, datetime | None]:
         schedule = parse_cron(job.schedule or "")
     except Configuration:
         return "on a schedule that this tool cannot read", None
-    return schedule.words[:1].lower() + schedule.words[1:], schedule.next_times(now, 1)[0]
+    return schedule.phrase, schedule.next_times(now, 1)[0]
 
 
 def _last_run(context: Context, run: Run) -> LastRun:

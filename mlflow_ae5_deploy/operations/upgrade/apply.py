@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from mlflow_ae5_deploy.ae5.models import Project
+from mlflow_ae5_deploy.common.durations import lasting
 from mlflow_ae5_deploy.common.errors import Conflict, DeployError
 from mlflow_ae5_deploy.engine.change import Change, Consequence, Impact
 from mlflow_ae5_deploy.engine.context import Context
@@ -22,7 +23,6 @@ from mlflow_ae5_deploy.jobs import job_errors, runner, tasks
 from mlflow_ae5_deploy.jobs.contract import REHEARSE
 from mlflow_ae5_deploy.jobs.reports import UpgradeReport
 from mlflow_ae5_deploy.jobs.result import JobResult
-from mlflow_ae5_deploy.jobs.text import lasting
 from mlflow_ae5_deploy.operations import backup, restart_as_it_was
 from mlflow_ae5_deploy.operations.upgrade import plan, rollback
 from mlflow_ae5_deploy.operations.upgrade.plan import UpgradePlan

@@ -64,11 +64,11 @@ def load_settings(
 
 def _sandbox_settings(options: TargetOptions, overrides: dict[str, Any], *, start: bool) -> LoadedSettings:
     """Settings of an installation on the sandbox."""
-    from mlflow_ae5_deploy.cli.sandbox_up import overrides_at_rest, sandbox_overrides
+    from mlflow_ae5_deploy.cli.sandbox_up import overrides_without_start, sandbox_overrides
     from mlflow_ae5_deploy.config.load import load
 
     environ = without_cluster(os.environ)
-    sandbox = sandbox_overrides(options.reporter, database=options.database) if start else overrides_at_rest()
+    sandbox = sandbox_overrides(options.reporter, database=options.database) if start else overrides_without_start()
     overrides = {**overrides, **sandbox.settings}
 
     def loaded() -> LoadedSettings:

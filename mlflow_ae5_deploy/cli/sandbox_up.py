@@ -63,7 +63,7 @@ def sandbox_overrides(reporter: Reporter, *, database: str | None) -> SandboxOve
     return SandboxOverrides(settings, references, info.mounts_secrets)
 
 
-def overrides_at_rest() -> SandboxOverrides:
+def overrides_without_start() -> SandboxOverrides:
     """For a verb that reads local files only: the sandbox is not started. No address where it has never run."""
     settings = {
         "platform.hostname": called(sandbox_lifecycle().hostname, sandbox_folder()),

@@ -1,4 +1,4 @@
-"""One sentence for each kind of report. Pure; any field may be absent."""
+"""Sentences on what a job reports. Pure; any field may be absent."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""The terminal: results on stdout, progress on stderr and only where that is a terminal.
+"""The terminal: results on stdout; progress, remarks and errors on stderr.
 
-Every line passes through `scrub`, the last of several guards against printing a secret.
+Every text but a token that was asked for passes through `scrub`, the last of several guards against printing a secret.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     from mlflow_ae5_deploy.operations.verify import Check
 
 SCHEMA = 1  # of every JSON document
-_LEAD = re.compile(r" *(?:[-+!✓✗] )?")  # of a line: what a wrapped rest stands below
+_LEAD = re.compile(r" *(?:[-+!✓✗] )?")  # indentation and mark; a wrapped line continues below what follows them
 # Fields of a JSON document with commands that a person runs.
-_WITH_COMMANDS = ("remedy", "warnings", "problems", "notes", "markdown")
+_WITH_COMMANDS = ("remedy", "warnings", "notes", "markdown")
 
 
 class Reporter:
@@ -138,7 +138,7 @@ class Reporter:
             self.data({"schema": SCHEMA, "verb": verb, "outcome": outcome, **fields}, compact=compact)
 
     def as_it_is(self, text: str) -> None:
-        """To stdout without the scrubber, for a token that was asked for with --show-token."""
+        """To stdout without the scrubber: scrubbed text, or a token that was asked for with --show-token."""
         self._pause()
         try:
             self._out_file.write(text)

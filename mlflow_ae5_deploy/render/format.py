@@ -1,4 +1,7 @@
-"""Marks and tables, the same in every verb. Times, counts and sizes are in common/durations.py and common/text.py."""
+"""Marks, tables and lines of YAML, the same in every verb.
+
+Times are in common/durations.py, counts and sizes in common/text.py.
+"""
 
 from __future__ import annotations
 

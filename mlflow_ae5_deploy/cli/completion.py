@@ -59,14 +59,12 @@ def releases(context: typer.Context, incomplete: str) -> list[str]:
 
 def snapshots(context: typer.Context, incomplete: str) -> list[str]:
     """latest, and those made from this machine, the newest first. The repository itself is not queried."""
-    from mlflow_ae5_deploy.cli.snapshot_values import ID
     from mlflow_ae5_deploy.config.state_dir import JOURNAL
     from mlflow_ae5_deploy.operations.history import effects
 
     made: list[str] = []
     with contextlib.suppress(DeployError, OSError):
-        recorded = effects(_installation(context) / JOURNAL, "back up", "snapshot")
-        made = [name for name in recorded if ID.match(name)]  # the shell evaluates them
+        made = effects(_installation(context) / JOURNAL, "back up", "snapshot")
     return one_of(dict.fromkeys(("latest", *reversed(made))))(incomplete)
 
 

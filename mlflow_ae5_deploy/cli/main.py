@@ -18,9 +18,9 @@ import typer
 from typer.exceptions import TyperException
 
 from mlflow_ae5_deploy.cli.completion import COMPLETION_VARIABLE, for_shell
-from mlflow_ae5_deploy.cli.options import TargetOptions
+from mlflow_ae5_deploy.cli.options import TARGET_NAMES, TargetOptions
 from mlflow_ae5_deploy.cli.usage import usage_error
-from mlflow_ae5_deploy.cli.verbs import DEFAULTS, PROGRAM, VERBS, command_tree, resolved
+from mlflow_ae5_deploy.cli.verbs import DEFAULTS, VERBS, command_tree, resolved
 from mlflow_ae5_deploy.common.errors import (
     EXIT_BUG,
     EXIT_DONE,
@@ -30,7 +30,7 @@ from mlflow_ae5_deploy.common.errors import (
     DeployError,
     Interrupted,
 )
-from mlflow_ae5_deploy.common.text import Target, addressed, with_target
+from mlflow_ae5_deploy.common.text import PROGRAM, Target, addressed, with_target
 from mlflow_ae5_deploy.common.visible import visible, visible_lines
 
 # Faults of this machine, not of this tool, wherever they are raised.
@@ -104,8 +104,7 @@ def _readable(command: Any, arguments: Sequence[str]) -> Mapping[str, Any]:
 
 
 def _target_in(given: Mapping[str, Any]) -> Target:
-    names = ("config", "profile", "hostname", "username", "session", "release")
-    chosen: dict[str, Any] = {name: given.get(name) for name in names}
+    chosen: dict[str, Any] = {name: given.get(name) for name in TARGET_NAMES}
     return TargetOptions(sandbox=bool(given.get("sandbox")), **chosen).target
 
 

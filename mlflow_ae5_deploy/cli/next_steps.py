@@ -9,14 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlflow_ae5_deploy.cli.options import TargetOptions
-from mlflow_ae5_deploy.common.text import with_target
+from mlflow_ae5_deploy.common.text import PROGRAM, with_target
 from mlflow_ae5_deploy.render.install import Installed, replaced_release, server_changed
 
 if TYPE_CHECKING:
     from mlflow_ae5_deploy.engine.context import Context
     from mlflow_ae5_deploy.engine.stage import RunResult
-
-PROGRAM = "mlflow-ae5-deploy"
 
 
 def program() -> str:

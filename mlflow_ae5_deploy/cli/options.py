@@ -153,6 +153,10 @@ class CommonOptions:
         return Reporter(json_mode=self.json, verbose=self.verbose > 0, target=self.target)
 
 
+TARGET_NAMES = ("config", "profile", "hostname", "username", "session", "release")
+"""The options with a value that select an installation."""
+
+
 @dataclass(frozen=True)
 class TargetOptions(CommonOptions):
     """Which installation. A field without an option, such as `release` here, is not on the command line."""
@@ -168,8 +172,7 @@ class TargetOptions(CommonOptions):
 
     @property
     def target(self) -> Target:
-        names = ("config", "profile", "hostname", "username", "session", "release")
-        given = [(f"--{name}", str(getattr(self, name))) for name in names if getattr(self, name) is not None]
+        given = [(f"--{name}", str(getattr(self, name))) for name in TARGET_NAMES if getattr(self, name) is not None]
         return ((("--sandbox",),) if self.sandbox else ()) + tuple(given)
 
 

@@ -11,8 +11,8 @@ import typer
 
 from mlflow_ae5_deploy.cli.help import VerbGroup, VerbPage, epilog
 from mlflow_ae5_deploy.cli.options import command
+from mlflow_ae5_deploy.common.text import PROGRAM
 
-PROGRAM = "mlflow-ae5-deploy"
 # heading -> verb -> summary. `cli/commands/` has a module for each, with a function `command`.
 SECTIONS = {
     "Install": {

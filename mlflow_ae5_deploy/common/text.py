@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Sequence
 from typing import Any
 
+PROGRAM = "mlflow-ae5-deploy"
 # Verbs that work on a platform, and so take --sandbox.
 VERBS = (
     *("plan", "install", "status", "doctor", "verify", "rotate-token", "schedule-rotation", "schedule-gc", "share"),
@@ -15,8 +16,7 @@ VERBS = (
 # Of these, those with --release.
 _RELEASE = ("plan", "install", "status", "doctor", "restore", "upgrade")
 _NO_RELEASE = ("--roll-back", "--list-saved", "--drop-saved")  # where these verbs take none
-_PROGRAM = "mlflow-ae5-deploy "
-_COMMAND = re.compile(rf"`((?:{_PROGRAM})?(?:{'|'.join(VERBS)})(?: [^`]*)?)`")
+_COMMAND = re.compile(rf"`((?:{PROGRAM} )?(?:{'|'.join(VERBS)})(?: [^`]*)?)`")
 # The options that make another verb work on the same installation, each with its value: (("--config", "x.yaml"), ...).
 Target = Sequence[tuple[str, ...]]
 _PLATFORM_ID = re.compile(r"(`[^`]*`|(?<!\S)\S*/\S*)|\b(a[0-9]-[0-9a-f]{8})[0-9a-f]{24}\b")
@@ -25,7 +25,7 @@ _UNITS = ((10**12, "TB"), (10**9, "GB"), (10**6, "MB"), (1000, "kB"), (1, "bytes
 
 def with_target(command: str, target: Target) -> str:
     """Add the options of `target` that the command's verb takes and does not have yet."""
-    verb = command.removeprefix(_PROGRAM).split(" ", 1)[0]
+    verb = command.removeprefix(f"{PROGRAM} ").split(" ", 1)[0]
     given = command.split()
     if "--help" in given:
         return command
@@ -45,7 +45,7 @@ def addressed(text: str, target: Target) -> str:
 
 def whole_commands(text: str) -> str:
     """Begin every command of this tool in backquotes with its name, so that it can be pasted."""
-    return _COMMAND.sub(lambda found: f"`{_PROGRAM}{found[1].removeprefix(_PROGRAM)}`", text)
+    return _COMMAND.sub(lambda found: f"`{PROGRAM} {found[1].removeprefix(f'{PROGRAM} ')}`", text)
 
 
 def counted(number: int, things: str) -> str:

@@ -24,11 +24,10 @@ _WIDTH = max(map(len, GROUPS))
 
 
 class DoctorReporter:
-    """Shows each group when its last check is done. every: also what is fine, check by check."""
+    """Shows each group when its last check is done; with --verbose also what is fine, check by check."""
 
-    def __init__(self, reporter: Reporter, *, every: bool) -> None:
+    def __init__(self, reporter: Reporter) -> None:
         self._reporter = reporter
-        self._every = every
         self._group: list[Finding] = []
 
     def add(self, finding: Finding) -> None:
@@ -41,16 +40,16 @@ class DoctorReporter:
             return
         group, findings, self._group = self._group[0].group, self._group, []
         fine = [finding for finding in findings if finding.severity == OK]
-        if fine and not self._every:
+        if fine and not self._reporter.verbose:
             self._line(Mark.OK, group, f"{counted(len(fine), 'checks')} ok")
             group = ""
-        shown = findings if self._every else [finding for finding in findings if finding.severity != OK]
+        shown = findings if self._reporter.verbose else [finding for finding in findings if finding.severity != OK]
         for (severity, message, remedy), same in groupby(shown, lambda f: (f.severity, f.message, f.remedy)):
             self._show(group, severity, message, remedy, [finding.check for finding in same])
             group = ""
 
     def _show(self, group: str, severity: str, message: str, remedy: str, checks: Sequence[str]) -> None:
-        if severity == SKIPPED and len(checks) > 1 and not self._every:
+        if severity == SKIPPED and len(checks) > 1 and not self._reporter.verbose:
             text = f"{len(checks)} checks skipped: {message}"
         else:
             text = f"{', '.join(checks)}  {message}"  # with a colon, the scrubber masks what follows `token`
@@ -80,11 +79,11 @@ def summary(findings: Sequence[Finding]) -> str:
     return ", ".join(text for number, text in parts if number)
 
 
-def show_summary(reporter: Reporter, findings: Sequence[Finding], *, every: bool) -> None:
+def show_summary(reporter: Reporter, findings: Sequence[Finding]) -> None:
     count = counts(findings)
     outcome = "failed" if count[ERROR] else "passed"
     reporter.document("doctor", outcome, counts=count, findings=[finding.data() for finding in findings])
     reporter.line()
     mark = Mark.FAILED if count[ERROR] else Mark.WARNING if count[WARNING] else Mark.OK
-    hint = "" if every or not count[OK] else " (`doctor -v` shows all)"
+    hint = "" if reporter.verbose or not count[OK] else " (`doctor -v` shows all)"
     reporter.marked(mark, f"{summary(findings)}{hint}")

@@ -36,15 +36,14 @@ _DEPLOYMENT = [
 def show(reporter: Reporter, status: Status, *, compact: bool = False) -> None:
     reporter.document("status", outcome(status), compact=compact, **_data(status))
     reporter.marked(Mark.OK if status.healthy else Mark.FAILED, headline(status))
-    if status.state.installed:
-        _show_problems(reporter, status)
-        reporter.line()
-        for title, text in rows(status):
-            reporter.hanging(f"  {title:<10} ", text)
-        for text in _drift_in_short(status):
-            reporter.hanging(" " * 13, text, "yellow")
-    else:
-        _show_problems(reporter, status)
+    _show_problems(reporter, status)
+    if not status.state.installed:
+        return
+    reporter.line()
+    for title, text in rows(status):
+        reporter.hanging(f"  {title:<10} ", text)
+    for text in _drift_in_short(status):
+        reporter.hanging(" " * 13, text, "yellow")
 
 
 def _show_problems(reporter: Reporter, status: Status) -> None:
@@ -240,7 +239,7 @@ def _data(status: Status) -> dict[str, Any]:
         "project": {"name": status.project, "id": state.project.id if state.project else None},
         "deployment": current
         and {name: getattr(current, name) for name in _DEPLOYMENT}
-        | {"public": current.public, "since": iso(current.created), "newest_revision": state.newest_revision},
+        | {"since": iso(current.created), "newest_revision": state.newest_revision},
         "api": {
             "status": state.health.status if state.health else "not checked",
             "message": state.health.message if state.health else "",

@@ -14,8 +14,9 @@ from typing import get_args
 import pytest
 
 from mlflow_ae5_deploy.cli import completion
-from mlflow_ae5_deploy.cli.verbs import GROUPS, PROGRAM, VERBS
+from mlflow_ae5_deploy.cli.verbs import GROUPS, VERBS
 from mlflow_ae5_deploy.common.clock import ManualClock
+from mlflow_ae5_deploy.common.text import PROGRAM
 from mlflow_ae5_deploy.config.settings import PlatformSettings
 from mlflow_ae5_deploy.config.state_dir import installation_dir, private_dir
 from mlflow_ae5_deploy.engine.journal import Journal

@@ -37,8 +37,8 @@ def command(options: ReleaseWriteOptions, from_platform: FromPlatform = False) -
     from mlflow_ae5_deploy.runbook.stages.order import STAGES
 
     advice = load_settings(options).warnings
-    reporter, every = options.reporter, options.verbose > 0
-    groups = DoctorReporter(reporter, every=every)
+    reporter = options.reporter
+    groups = DoctorReporter(reporter)
 
     def show_finding(finding: Finding) -> None:
         groups.add(finding)
@@ -55,5 +55,5 @@ def command(options: ReleaseWriteOptions, from_platform: FromPlatform = False) -
             on_finding=show_finding,
         )
         groups.flush()
-    show_summary(reporter, findings, every=every)
+    show_summary(reporter, findings)
     return FAILED if any(finding.severity == ERROR for finding in findings) else EXIT_DONE

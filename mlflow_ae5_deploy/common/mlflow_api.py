@@ -65,10 +65,12 @@ class Answer:
 
 @dataclass(frozen=True)
 class Health:
-    """status: healthy | unauthorised | unhealthy. message: what was seen."""
+    """status: healthy | unauthorised | unhealthy. message: what was seen, without a full stop."""
 
     status: str
     message: str
+    answered: bool = True
+    """Whether anything answered at all."""
 
     @property
     def healthy(self) -> bool:

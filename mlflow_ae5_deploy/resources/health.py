@@ -1,17 +1,29 @@
-"""Wait until a deployment is healthy, or raise an error with its log."""
+"""Whether a deployment is healthy; wait until it is, or raise an error with its log."""
 
 from __future__ import annotations
 
 from mlflow_ae5_deploy.ae5.models import Deployment
 from mlflow_ae5_deploy.common.clock import Deadline, poll_until
-from mlflow_ae5_deploy.common.errors import DeadlineExceeded, DeployError, StageFailed
-from mlflow_ae5_deploy.common.mlflow_api import Health
+from mlflow_ae5_deploy.common.errors import DeadlineExceeded, DeployError, PlatformError, StageFailed
+from mlflow_ae5_deploy.common.mlflow_api import PROBE, Health, health_of
 from mlflow_ae5_deploy.common.redaction import scrub
 from mlflow_ae5_deploy.engine.context import Context
 
 _TAIL_LINES = 25
 _LONGEST_PROBE = 30.0  # seconds, however long the platform may take
 _STATE_EVERY = 4  # probes between two requests for the deployment's own state
+
+
+def health_at(context: Context, url: str, *, host: str | None = None) -> Health:
+    """Ask the MLflow API at an endpoint as the signed-in owner, which needs no token.
+
+    host: the name to send, where it is not that of the URL.
+    """
+    try:
+        answer = context.platform.session.browse(f"{url.rstrip('/')}/{PROBE}", host=host)
+    except PlatformError as error:
+        return Health("unhealthy", error.what.rstrip("."), answered=False)
+    return health_of(answer.status, answer.content_type, answer.text.encode(), f"{answer.status} at {answer.url}")
 
 
 def await_health(context: Context, deployment: Deployment, seconds: float | None = None) -> Health:

@@ -47,6 +47,17 @@ def test_a_timeout_names_its_setting(bench, capsys):
     assert_error(late, 13, "platform.read_timeout")
 
 
+def test_a_verification_that_created_nothing_does_not_claim_to_have_deleted_it(bench, capsys):
+    assert bench.install(capsys).code == 0
+    with bench.fault("GET", "experiments/search", status=503, times=None):
+        failed = bench.run(capsys, "verify", "--sandbox", "--json")
+
+    assert failed.code == 21
+    names = [check["name"] for check in failed.data["checks"]]
+    assert names[0] == "MLflow API healthy"
+    assert [name for name in names if "rejected" not in name] == names[:1]
+
+
 def test_the_way_back_after_an_uninstall_is_a_whole_command(bench, capsys):
     options = ("--sandbox", "--config", str(bench.another()))
     assert bench.run(capsys, "install", *options, "--release", str(bench.release)).code == 0

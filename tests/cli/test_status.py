@@ -273,6 +273,19 @@ class TestNotHealthy:
         assert "The MLflow API is not healthy: " in errors_of(seen.data)[0]
         assert seen.data["deployment"]["state"] == "started"
 
+    def test_a_server_that_does_not_answer_is_asked_for_nothing_more(self, bench, capsys):
+        bench.install(capsys, "--yes")
+        config = bench.configure("platform: {read_timeout: 1}\n")
+        bench.forget_calls()
+        with bench.fault("GET", "experiments/search", delay=3, times=None):
+            seen = status(bench, capsys, "--config", str(config))
+
+        (problem,) = errors_of(seen.data)
+        assert problem.startswith("The MLflow API is not healthy: ")
+        assert "did not answer within the time allowed. " in problem
+        assert seen.data["mlflow"]["version"] is None
+        assert [call["path"] for call in bench.calls() if call["path"].endswith("/version")] == []
+
     def test_nothing_installed(self, bench, capsys):
         bench.install(capsys, "--yes")
         config = bench.configure("project:\n  name: another\n")

@@ -100,7 +100,7 @@ def observed(tmp_path, world: str) -> list[Any]:
     lists, sessions, restore = WORLDS[world]
     platform = SimpleNamespace(
         username=ACCOUNT,
-        session=SimpleNamespace(browse=lambda _url: HTML),
+        session=SimpleNamespace(browse=lambda _url, **_more: HTML),
         logs=lambda _id: SimpleNamespace(app="", events=""),
         runs=lambda _id=None: [],
         jobs=lambda: [],

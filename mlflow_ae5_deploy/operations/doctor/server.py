@@ -24,7 +24,7 @@ from mlflow_ae5_deploy.operations.doctor.findings import (
 )
 from mlflow_ae5_deploy.operations.doctor.release import mlflow_running, proxied
 from mlflow_ae5_deploy.operations.health_problem import HealthProblem
-from mlflow_ae5_deploy.operations.status.observe import health_at, observe
+from mlflow_ae5_deploy.operations.status.observe import observe
 from mlflow_ae5_deploy.operations.status.problems import (
     gc_problems,
     outdated_failure,
@@ -36,6 +36,7 @@ from mlflow_ae5_deploy.operations.status.problems import (
 from mlflow_ae5_deploy.operations.status.state import InstallationState
 from mlflow_ae5_deploy.release.packages import PackageEnvironment, exact_version
 from mlflow_ae5_deploy.resources import token_expiry
+from mlflow_ae5_deploy.resources.health import health_at
 
 CHECKS = ("server", "mlflow-running", "allowed-hosts", "token", "gc-job")
 

@@ -12,7 +12,7 @@ from datetime import datetime
 from mlflow_ae5_deploy.ae5.models import Deployment, Job, Project, Run
 from mlflow_ae5_deploy.common.cron import parse_cron
 from mlflow_ae5_deploy.common.errors import Configuration, PlatformError
-from mlflow_ae5_deploy.common.mlflow_api import PROBE, Health, health_of
+from mlflow_ae5_deploy.common.mlflow_api import Health
 from mlflow_ae5_deploy.common.redaction import Secret
 from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.engine.lock import Holder, holder_of
@@ -32,6 +32,7 @@ from mlflow_ae5_deploy.operations.status_backups import observe_backups
 from mlflow_ae5_deploy.release.provenance import build_record_of
 from mlflow_ae5_deploy.resources import scheduled_job
 from mlflow_ae5_deploy.resources.current_deployment import chosen_of
+from mlflow_ae5_deploy.resources.health import health_at
 from mlflow_ae5_deploy.resources.interrupted import interrupted_restore
 from mlflow_ae5_deploy.resources.job_specs import gc_job
 from mlflow_ae5_deploy.resources.token import TOKEN, recipients
@@ -121,7 +122,7 @@ def _ask_server(
     """(health, version, why the version is not known), as the signed-in owner, because that needs no token."""
     if current is None or not current.is_started or not current.url:
         return None, None, "no server runs"
-    health = deployment_health(context, current)
+    health = health_at(context, current.url)
     if health.status == "unauthorised" and token is not None:
         server = context.server(current.url, token)
         try:
@@ -129,25 +130,13 @@ def _ask_server(
         finally:
             server.close()
         return health, *read_version(answer.status, answer.body.decode("utf-8", "replace"), answer.message)
+    if not health.answered:  # the next call would wait as long
+        return health, None, health.message
     try:
         page = context.platform.session.browse(f"{current.url.rstrip('/')}/version")
     except PlatformError as error:
         return health, None, error.what
     return health, *read_version(page.status, page.text, f"{page.status} at {page.url}")
-
-
-def deployment_health(context: Context, current: Deployment) -> Health:
-    """Ask a deployment's MLflow API, as the signed-in owner."""
-    return health_at(context, current.url or "")
-
-
-def health_at(context: Context, url: str, *, host: str | None = None) -> Health:
-    """host: the name to send, where it is not that of the URL."""
-    try:
-        answer = context.platform.session.browse(f"{url.rstrip('/')}/{PROBE}", host=host)
-    except PlatformError as error:
-        return Health("unhealthy", error.what)
-    return health_of(answer.status, answer.content_type, answer.text.encode(), f"{answer.status} at {answer.url}")
 
 
 def read_version(status: int, text: str, message: str) -> tuple[str | None, str]:

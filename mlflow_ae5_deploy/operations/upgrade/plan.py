@@ -15,13 +15,13 @@ from mlflow_ae5_deploy.jobs.contract import REHEARSE
 from mlflow_ae5_deploy.jobs.reports import UpgradeReport
 from mlflow_ae5_deploy.jobs.result import JobResult
 from mlflow_ae5_deploy.jobs.spec import check_profile
-from mlflow_ae5_deploy.operations.status.observe import deployment_health
 from mlflow_ae5_deploy.release.archive import read_project_archive
 from mlflow_ae5_deploy.release.models import BuiltArchive
 from mlflow_ae5_deploy.release.packages import environment_of
 from mlflow_ae5_deploy.release.provenance import release_name, same_content
 from mlflow_ae5_deploy.resources.before_replacing import check_later_stages
 from mlflow_ae5_deploy.resources.current_deployment import chosen_of
+from mlflow_ae5_deploy.resources.health import health_at
 
 UNKNOWN = "unknown"
 _SHOWN_APART = "package mlflow:"
@@ -89,7 +89,7 @@ def check(context: Context, planned: UpgradePlan) -> None:
     check_profile(context, context.settings.backup.resource_profile, "backup.resource_profile")
     server = planned.server
     if server is not None and server.is_started and server.url:
-        health = deployment_health(context, server)
+        health = health_at(context, server.url)
         if health.status == "unhealthy":
             raise Conflict(
                 f"The server is unhealthy ({health.message}); an upgrade could not be verified.",

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from mlflow_ae5_deploy.ae5.models import Deployment
-from mlflow_ae5_deploy.common.errors import Conflict, PlatformError, StageFailed
-from mlflow_ae5_deploy.common.mlflow_api import PROBE, Health, health_of
+from mlflow_ae5_deploy.common.errors import Conflict, StageFailed
+from mlflow_ae5_deploy.common.mlflow_api import Health
 from mlflow_ae5_deploy.engine.change import Change, Consequence, Impact
 from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.engine.records import DeploymentSpec
@@ -32,6 +32,7 @@ from mlflow_ae5_deploy.resources.deployment import (
     stop,
 )
 from mlflow_ae5_deploy.resources.deployment_spec import DeploymentState, drift, select
+from mlflow_ae5_deploy.resources.health import health_at
 from mlflow_ae5_deploy.resources.secrets import SetSecrets, setting
 
 _PRIVATE = (Consequence(Impact.ACCESS, "clients without a token or a sign-in will be rejected"),)
@@ -90,11 +91,7 @@ class DeployStage(Stage[DeploymentState]):
         token = context.outputs.token if context.outputs.token_deployment == current.id else None
         if token is not None:
             return context.server(current.url, token).health()
-        try:
-            answer = context.platform.session.browse(f"{current.url.rstrip('/')}/{PROBE}")
-        except PlatformError as error:
-            return Health("unhealthy", error.what)
-        return health_of(answer.status, answer.content_type, answer.text.encode(), f"{answer.status} at {answer.url}")
+        return health_at(context, current.url)
 
     def check(self, state: DeploymentState, context: Context) -> None:
         """Find out now what could not be started later."""

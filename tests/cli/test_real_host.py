@@ -157,7 +157,8 @@ class TestAccount:
         seen = cluster.run(capsys, "status", "--json", "--release", str(cluster.release))
 
         assert (seen.code, seen.data["outcome"]) == (32, "not installed"), seen.err
-        assert errors_of(seen.data) == ["Nothing is installed: the account does not exist. Run `install`."]
+        remedy = f"Run `mlflow-ae5-deploy install --release {cluster.release}`."
+        assert errors_of(seen.data) == [f"Nothing is installed: the account does not exist. {remedy}"]
         assert cluster.writes() == []
 
     def test_without_admin_rights_a_missing_account_is_keycloaks_answer(self, cluster, capsys, monkeypatch):

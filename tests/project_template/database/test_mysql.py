@@ -92,9 +92,9 @@ def structure(database: Database) -> dict[str, list[str]]:
 
 
 def scratch_databases(database: Database) -> list[object]:
-    """What there is beside it."""
+    """Scratch databases, and its saved copies; another database on the server may have saved copies of its own."""
     found = column(database, "SELECT schema_name FROM information_schema.schemata")
-    return [name for name in found if str(name).startswith("mlflow_ae5_")]
+    return [name for name in found if str(name).startswith("mlflow_ae5_scratch_")] + [*dialects.saved_names(database)]
 
 
 def test_what_is_loaded_has_the_keys_and_triggers_that_mlflow_makes(

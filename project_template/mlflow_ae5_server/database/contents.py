@@ -46,7 +46,8 @@ class DatabasePart:
 
     @property
     def rows(self) -> int:
-        return sum(table.rows for table in self.tables)
+        """Without that of the schema's revision, as in DatabaseState."""
+        return sum(table.rows for table in self.tables if table.name != schema.VERSION_TABLE)
 
     @property
     def contents(self) -> str:

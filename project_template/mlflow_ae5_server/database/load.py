@@ -64,11 +64,12 @@ def require_empty(target: Database, state: DatabaseState) -> None:
 
 def load(part: DatabasePart, objects: BlobSource, target: Database, *, shorten: bool) -> Digests:
     """Load, and return the digests: the snapshot's, but for shortened texts."""
-    with progress.phase("load-database", "rows", part.rows) as phase:
+    written = sum(table.rows for table in part.tables)
+    with progress.phase("load-database", "rows", written) as phase:
         match target.dialect:
             case "sqlite":
                 sqlite_load.load(part, objects, target)
-                phase.was(part.rows)
+                phase.was(written)
                 return part.digests()
             case "postgresql":
                 return _into_postgresql(part, objects, target, phase, shorten=shorten)

@@ -194,6 +194,8 @@ def test_list_show_and_create_say_what_is_in_a_snapshot(server):
     shown = server.job("show")[1]["manifest"]
     assert shown["id"] == created["snapshot"]
     assert shown["database"]["tables"][0]["digest"]
+    tables = {table["name"]: table["rows"] for table in shown["database"]["tables"]}
+    assert created["rows"] == sum(tables.values()) - tables["alembic_version"]  # as of a database in place
     assert "lists" not in shown["artifacts"]
     again = server.job("create --allow-external")[1]
     assert (again["new_objects"], again["new_bytes"], again["stored_bytes"]) == (0, 0, 0)

@@ -13,12 +13,14 @@ import json
 import re
 import sys
 from collections.abc import Callable, Container, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic.json_schema import GenerateJsonSchema
+from ruamel.yaml import YAML
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "project_template")]
@@ -226,6 +228,53 @@ def problems() -> str:
     return "\n".join(_table(("code", "severity", "meaning"), rows))
 
 
+# features of MLflow -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Features:
+    """The content of features.yaml."""
+
+    steps: list[str]
+    features: list[dict[str, Any]]
+    options: dict[str, str]
+    others: dict[str, list[str]]
+
+
+@functools.cache
+def features() -> Features:
+    return Features(**YAML(typ="safe", pure=True).load(ROOT / "tools" / "features.yaml"))
+
+
+def support(feature: dict[str, Any]) -> str:
+    """Supported is a feature with tests of every step, and nothing else."""
+    if "refused" in feature:
+        return "refused"
+    return "supported" if set(feature["tests"]) == set(features().steps) else "untested"
+
+
+def feature_table() -> str:
+    """Every feature, with the steps that have no test."""
+    rows = []
+    for feature in features().features:
+        ours = support(feature)
+        missing = [step for step in features().steps if step not in feature.get("tests", ())]
+        notes = [feature.get("refused") or feature.get("note", "")]
+        if ours == "untested":
+            notes.append("not tested: " + (", ".join(missing) if len(missing) < len(features().steps) else "any step"))
+        rows.append((feature["name"], _variables_as_code(feature["switch"]), ours, "; ".join(filter(None, notes))))
+    return "\n".join(_table(("feature", "switch", "here", "notes"), rows))
+
+
+def option_table() -> str:
+    rows = [(f"`{option}`", _variables_as_code(ours)) for option, ours in features().options.items()]
+    return "\n".join(_table(("of `mlflow server`", "here"), rows))
+
+
+def _variables_as_code(text: str) -> str:
+    return re.sub(r"\bMLFLOW_[A-Z_0-9]+\b", r"`\g<0>`", text)
+
+
 def schema_file(verb: str) -> Path:
     """The schema of a verb's document, which verbs of the same form share."""
     return REFERENCE / "schemas" / f"{json_forms.like(verb)[0].replace(' ', '-')}.json"
@@ -255,6 +304,8 @@ PARTS: dict[str, tuple[Path, Callable[[], str]]] = {
     "settings": (REFERENCE / "settings.md", settings),
     "forms": (REFERENCE / "json.md", forms),
     "problems": (REFERENCE / "json.md", problems),
+    "features": (REFERENCE / "features.md", feature_table),
+    "options": (REFERENCE / "features.md", option_table),
 }
 FILES: dict[Path, Callable[[], str]] = {
     CONFIG / "reference.yaml": reference_yaml,

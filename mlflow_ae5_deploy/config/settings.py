@@ -316,7 +316,7 @@ class GcSettings(Section):
 
 
 class BackupSettings(Section):
-    """Snapshots of database and artifacts: destination, schedule, and how many `backup prune` keeps."""
+    """Snapshots of database and artifacts: destination, schedule, and how many are kept."""
 
     destination: BackupDestination = Field(
         default="data/mlflow/standalone/backups",
@@ -334,13 +334,11 @@ class BackupSettings(Section):
     )
     keep_last: Count | None = Field(
         default=None,
-        description="Retention of `backup prune` without --keep options: the N most recent snapshots. Only"
-        " `backup prune --yes` deletes; a scheduled backup does not.",
+        description="Retention: keep the N most recent snapshots. A scheduled backup deletes the others after it has"
+        " succeeded; so does `backup prune --yes`. Without keep_last, keep_daily and keep_weekly nothing is deleted.",
     )
-    keep_daily: Count | None = Field(default=None, description="Likewise for `backup prune`: one per day for N days.")
-    keep_weekly: Count | None = Field(
-        default=None, description="Likewise for `backup prune`: one per week for N weeks."
-    )
+    keep_daily: Count | None = Field(default=None, description="Likewise: keep one snapshot per day for N days.")
+    keep_weekly: Count | None = Field(default=None, description="Likewise: keep one snapshot per week for N weeks.")
     name: Name = Field(default="scheduled mlflow.tracking.server backup", description="Name of the scheduled job.")
     drill_name: Name = Field(default="scheduled mlflow.tracking.server drill", description="Name of the drill's job.")
     resource_profile: Text = Field(

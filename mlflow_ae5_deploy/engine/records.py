@@ -119,6 +119,7 @@ class ScheduledJobRecord:
     command: str
     schedule: str
     paused: bool
+    arguments: str = ""  # of the command, where it has some
 
 
 @dataclass(frozen=True)

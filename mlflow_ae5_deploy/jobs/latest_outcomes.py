@@ -43,7 +43,13 @@ def learned(task: JobRequest[Any], job_result: JobResult[Report], when: datetime
         snapshot, is_newest = "", True
     if job_result.succeeded or (kind == BACKUP and job_result.exit_code == INCOMPLETE):
         own = Outcome(kind, when, True, snapshot=snapshot, newest=is_newest)
-        return [*([own] if kind != REPOSITORY else []), *_newest_damaged(report, when), Outcome(REPOSITORY, when, True)]
+        preview = kind == PRUNE and report.outcome == "dry-run"
+        return [
+            *([own] if kind != REPOSITORY and not preview else []),
+            *_pruned_after_backup(report, when),
+            *_newest_damaged(report, when),
+            Outcome(REPOSITORY, when, True),
+        ]
     failed = _failed(task, kind, job_result, missed=requested == "latest" and newest != "")
     if failed is None:
         return []
@@ -71,6 +77,14 @@ def _requested(task: JobRequest[Any]) -> str:
     """The snapshot that was named, or `latest`."""
     named = [word for option, word in pairwise(task.words) if option in ("--snapshot", "--drop-damaged")]
     return named[0] if named else "latest"
+
+
+def _pruned_after_backup(report: Report, when: datetime) -> list[Outcome]:
+    if not isinstance(report, BackupReport) or report.action != "create":
+        return []
+    if report.prune_error:
+        return [Outcome(PRUNE, when, False, scrub(report.prune_error), scrub(report.prune_hint))]
+    return [Outcome(PRUNE, when, True)] if report.kept else []
 
 
 def _newest_damaged(report: Report, when: datetime) -> list[Outcome]:

@@ -222,6 +222,8 @@ class BackupReport(SnapshotReport):
     freed_bytes: int | None = None
     guard: str = ""  # why no object was removed
     incomplete: tuple[IncompleteSnapshot, ...] = ()  # snapshots that a prune found to lack objects
+    prune_error: str = ""  # why a backup that succeeded deleted no older snapshots, although it should
+    prune_hint: str = ""
 
     @property
     def is_complete(self) -> bool:

@@ -45,6 +45,8 @@ def warnings(report: Report) -> list[str]:
     """What a job warns of, a sentence each. An error names what an incomplete snapshot lacks."""
     texts = list(report.warnings)
     if isinstance(report, BackupReport):
+        if report.prune_error:
+            texts.append(f"older snapshots were not deleted: {report.prune_error}")
         if report.not_recorded:
             texts.append(f"the result was not recorded in the repository: {report.not_recorded}")
         texts += report.unsafe_keys
@@ -131,15 +133,21 @@ def _backup(report: BackupReport) -> str:
                 return "the job reported no manifest"
             return f"snapshot {report.manifest.get('id') or report.manifest.get('snapshot')}"
         case "prune":
-            guard = f"; {report.guard}" if report.guard else ""
             if report.outcome == "dry-run":
-                removed = len(report.would_remove)
+                guard, removed = f"; {report.guard}" if report.guard else "", len(report.would_remove)
                 return f"would delete {removed} of {counted(removed + len(report.kept), 'snapshots')}{guard}"
-            removed_snapshots = counted(len(report.removed), "snapshots")
-            return f"deleted {removed_snapshots} ({size(report.freed_bytes)} freed), kept {len(report.kept)}{guard}"
+            return _pruned(report)
     running = report.in_flight.running_runs if report.in_flight else 0
     in_progress = f"; {counted(running, 'runs')} {'was' if running == 1 else 'were'} in progress" if running else ""
-    return f"snapshot {report.snapshot} created: {_contents(report)}, {size(report.stored_bytes)} new{in_progress}"
+    pruned = f"; {_pruned(report)}" if report.kept else ""
+    new = f"{size(report.stored_bytes)} new"
+    return f"snapshot {report.snapshot} created: {_contents(report)}, {new}{in_progress}{pruned}"
+
+
+def _pruned(report: BackupReport) -> str:
+    guard = f"; {report.guard}" if report.guard else ""
+    deleted = counted(len(report.removed), "snapshots")
+    return f"deleted {deleted} ({size(report.freed_bytes)} freed), kept {len(report.kept)}{guard}"
 
 
 def _read(report: BackupReport) -> str:

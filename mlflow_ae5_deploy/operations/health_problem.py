@@ -108,7 +108,7 @@ _ROWS = (
         "Fix the cause, then run `backup verify`.",
     ),
     ProblemCode("drill-failed", ERROR, "The last drill failed.", "Fix the cause, then run `drill`."),
-    ProblemCode("prune-failed", ERROR, "The last prune failed.", "Fix the cause, then run `backup prune`."),
+    ProblemCode("prune-failed", ERROR, "The last prune failed.", "Fix the cause, then run `backup prune --yes`."),
     ProblemCode(
         "repository-missing",
         ERROR,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
@@ -59,13 +60,14 @@ _FAILURES = {
     REPOSITORY: ("repository-missing", "The backup repository was not found on {when}: {message}."),
 }
 _PAUSED = {BACKUP: "backup-paused", DRILL: "drill-paused"}
-_AFTERWARDS = {BACKUP: "`backup`", DRILL: "`drill`", REPOSITORY: "`backup list`", PRUNE: "`backup prune`"}
+_AFTERWARDS = {BACKUP: "`backup`", DRILL: "`drill`", REPOSITORY: "`backup list`", PRUNE: "`backup prune --yes`"}
 
 
 @dataclass(frozen=True)
 class BackupStatus:
     newest: SnapshotRecord | None = None
     schedule: str = ""  # cron of the backup job; empty where there is none
+    retention: tuple[tuple[str, int], ...] = ()  # of that job: (last, daily or weekly; number of snapshots it keeps)
     paused: tuple[str, ...] = ()  # scheduled jobs that are paused
     failed: tuple[Outcome, ...] = ()  # the last outcome of each kind, if it failed
     unreadable: tuple[str, ...] = ()  # scheduled jobs whose last run ended, with an unreadable log
@@ -110,6 +112,7 @@ def observe_backups(context: Context, project: Project | None) -> BackupStatus:
     return BackupStatus(
         _newest(recorded, created),
         (scheduled.schedule or "") if scheduled else "",
+        _retention(scheduled) if scheduled else (),
         tuple(paused),
         tuple(item for item in latest_outcomes.latest(seen).values() if not item.passed),
         tuple(unreadable),
@@ -141,6 +144,11 @@ def _kind(context: Context, job: Job) -> str | None:
             words = job.variables.get(ARGUMENTS[command], "").split()
             return latest_outcomes.kind_of(JobRequest(command, Report, tuple(words), ""))
     return None
+
+
+def _retention(job: Job) -> tuple[tuple[str, int], ...]:
+    arguments = job.variables.get(ARGUMENTS[job_specs.BACKUP], "")
+    return tuple((rule, int(number)) for rule, number in re.findall(r"--keep-(last|daily|weekly) (\d+)", arguments))
 
 
 def _ended(runs_of: RunsOf, job: Job | None) -> list[Run]:
@@ -213,7 +221,8 @@ def _remedy(outcome: Outcome) -> str:
 
 def words(backups: BackupStatus, now: datetime) -> str:
     """The line on the screen."""
-    schedule = f"scheduled {backups.schedule} UTC" if backups.schedule else "not scheduled"
+    keeps = ", ".join(f"{rule} {number}" for rule, number in backups.retention) or "every snapshot"
+    schedule = f"scheduled {backups.schedule} UTC, keeps {keeps}" if backups.schedule else "not scheduled"
     newest = backups.newest
     if newest is None:
         return f"none recorded on this machine; {schedule}"
@@ -241,6 +250,7 @@ def data(backups: BackupStatus) -> dict[str, Any]:
         "complete": newest.complete if newest else None,
         "missing": newest.gone or None if newest else None,
         "schedule": backups.schedule or None,
+        "retention": dict(backups.retention),
         "paused": BACKUP in backups.paused,
         "missed": [{"what": item.what, "due": iso(item.due), "again": item.again} for item in backups.missed],
         "recreated": bool(backups.recreated),

@@ -219,7 +219,7 @@ class TestFailures:
                 "backup verify",
             ),
             "drill": ("1", "The last drill", "drill"),
-            "backup prune --keep-last 1": ("25", "The last prune of backups", "backup prune --keep-last 1"),
+            "backup prune --keep-last 1": ("25", "The last prune of backups", "backup prune --keep-last 9 --yes"),
             "backup list": ("15", "The backup repository was not found", "backup list"),
             "backup": ("28", "The last backup", "backup"),
         }

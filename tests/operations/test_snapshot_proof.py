@@ -15,6 +15,7 @@ from mlflow_ae5_deploy.jobs.contract import DAMAGED, read
 from mlflow_ae5_deploy.jobs.latest_outcomes import note
 from mlflow_ae5_deploy.jobs.reports import BackupReport
 from mlflow_ae5_deploy.jobs.result import JobResult
+from mlflow_ae5_deploy.jobs.text import sentence, warnings
 from mlflow_ae5_deploy.operations.status_backups import BackupStatus, data, words
 from mlflow_ae5_deploy.render.backup import show
 from mlflow_ae5_deploy.render.console import Reporter
@@ -48,6 +49,37 @@ def test_a_check_updates_the_record(tmp_path, recorded, counts, passed, verified
     assert (document["verified"], document["sampled"]) == (verified and verified.isoformat(), sampled)
     assert document["damaged"] is not passed
     assert f", {message}" in words(BackupStatus(state.snapshot), NOW)
+
+
+@pytest.mark.parametrize(
+    ("retention", "shown", "as_data"),
+    [
+        ((), "keeps every snapshot", {}),
+        ((("last", 7), ("daily", 30)), "keeps last 7, daily 30", {"last": 7, "daily": 30}),
+    ],
+)
+def test_what_a_scheduled_backup_keeps_is_shown(retention, shown, as_data):
+    backups = BackupStatus(RECORDED, "30 2 * * *", retention)
+
+    assert words(backups, NOW).endswith(f"; scheduled 30 2 * * * UTC, {shown}")
+    assert data(backups)["retention"] == as_data
+
+
+PRUNED = {"action": "create", "snapshot": "S2", "runs": 1, "stored_bytes": 12, "removed": ["S0"], "kept": ["S1", "S2"]}
+CREATED = [
+    ("nothing deleted", {**PRUNED, "removed": [], "kept": []}, "12 bytes new", ""),
+    ("one deleted", {**PRUNED, "freed_bytes": 5}, "12 bytes new; deleted 1 snapshot (5 bytes freed), kept 2", ""),
+    ("failed", {**PRUNED, "removed": [], "kept": [], "prune_error": "no room"}, "12 bytes new",
+     "Older snapshots were not deleted: no room."),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("case", "line", "shown", "warning"), CREATED, ids=[row[0] for row in CREATED])
+def test_a_backup_shows_what_it_deleted(case, line, shown, warning):
+    report = read(BackupReport, line)
+
+    assert sentence(report).endswith(shown)
+    assert warnings(report) == [warning] * bool(warning)
 
 
 @pytest.mark.parametrize(

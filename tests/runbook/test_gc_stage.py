@@ -132,6 +132,24 @@ def test_the_record_of_one_interrupted_job_change_says_nothing_of_another(tmp_pa
     assert (type(change), change.name, change.id) == (PauseJob, desired.name, desired.id)
 
 
+ARGUMENTS = "MLFLOW_TRACKING_BACKUP_ARGUMENTS"
+RETENTION = [
+    ("none configured, none there", {}, {}, []),
+    ("none configured", {}, {ARGUMENTS: "create --keep-last 7"}, [DeleteJob, CreateJob]),
+    ("none there", {"keep_last": 7}, {}, [DeleteJob, CreateJob]),
+    ("the same", {"keep_last": 7, "keep_weekly": 4}, {ARGUMENTS: "create --keep-last 7 --keep-weekly 4"}, []),
+    ("another", {"keep_daily": 7}, {ARGUMENTS: "create --keep-daily 30"}, [DeleteJob, CreateJob]),
+]
+
+
+@pytest.mark.parametrize(("case", "keep", "variables", "changes"), RETENTION, ids=[row[0] for row in RETENTION])
+def test_a_scheduled_backup_prunes_by_the_configured_retention(tmp_path, case, keep, variables, changes):
+    jobs = [job(), backup_job("Backup", BACKUPS["schedule"], variables=variables)]
+    where = context(tmp_path, lists=Lists(jobs_=jobs), backup={"schedule": BACKUPS["schedule"], **keep})
+
+    assert [type(change) for change in diff_of(where).changes] == changes
+
+
 def test_values_of_variables_are_not_shown(tmp_path):
     diff = diff_of(
         context(tmp_path, lists=Lists(jobs_=[job(variables={"MLFLOW_BACKEND_STORE_URI": "postgresql://u:pw@h/d"})]))

@@ -26,6 +26,7 @@ TRIAL, UNDO = tasks.restore("--snapshot", "latest", "--dry-run"), tasks.restore(
 DRILLED = tasks.drill("latest")
 WELL = {"outcome": "done", "exit_code": 0}
 LACKING = {**WELL, "kept": ["S1", "S2"], "incomplete": [{"snapshot": "S1", "what": "1 object missing"}]}
+CREATED = {"action": "create", "snapshot": "S2"}
 LISTED = {**WELL, "snapshots": [{"snapshot": "S1", "damaged": "half of it"}, {"snapshot": "S2"}]}
 
 
@@ -48,6 +49,14 @@ ROWS = [
     ("backup", CREATE, WELL, {BACKUP, REPOSITORY}),
     ("backup, incomplete", CREATE, broken(23), {BACKUP, REPOSITORY}),
     ("backup, destination full", CREATE, broken(28), {"!backup"}),
+    ("backup that pruned", CREATE, {**WELL, **CREATED, "kept": ["S2"]}, {BACKUP, PRUNE, REPOSITORY}),
+    ("backup, its prune failed", CREATE, {**WELL, **CREATED, "prune_error": "no"}, {BACKUP, "!prune", REPOSITORY}),
+    (
+        "backup, its prune found damage",
+        CREATE,
+        {**LACKING, **CREATED, "kept": ["S1"]},
+        {BACKUP, PRUNE, REPOSITORY, "!check"},
+    ),
     ("backup that was killed", CREATE, {}, {"!backup"}),
     ("scheduled backup, which has no words", replace(CREATE, words=()), broken(22), {"!backup"}),
     ("verify", VERIFY, WELL, {CHECK, REPOSITORY}),
@@ -66,6 +75,7 @@ ROWS = [
     ("prune", PRUNED, WELL, {PRUNE, REPOSITORY}),
     ("prune, an older one is not whole", PRUNED, LACKING, {PRUNE, REPOSITORY}),
     ("prune, the newest is not whole", PRUNED, {**LACKING, "kept": ["S1"]}, {PRUNE, REPOSITORY, "!check"}),
+    ("preview of a prune", PRUNED, {**WELL, "outcome": "dry-run"}, {REPOSITORY}),
     ("prune, damaged", PRUNED, broken(25), {"!prune"}),
     ("prune, no room", PRUNED, broken(28), {"!prune"}),
     ("prune, folder gone", PRUNED, broken(15), {"!repository"}),

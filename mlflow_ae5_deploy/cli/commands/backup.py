@@ -127,10 +127,9 @@ def prune(
 ) -> int:
     """A snapshot stays if any --keep option selects it. Without options: the retention of the configuration."""
     keeps = {"--keep-last": keep_last, "--keep-daily": keep_daily, "--keep-weekly": keep_weekly}
-    given = {option: value for option, value in keeps.items() if value is not None}
-    if not given and drop_damaged is None:
-        given = _configured(load_settings(options).settings.backup)
-    words = [word for option, value in given.items() for word in (option, str(value))]
+    words = [word for option, value in keeps.items() if value is not None for word in (option, str(value))]
+    if not words and drop_damaged is None:
+        words += _configured(load_settings(options).settings.backup)
     if drop_damaged is not None:
         words += ["--drop-damaged", checked_damaged(drop_damaged)]
     task = tasks.backup("prune", *words, *(["--yes"] if options.yes else []))
@@ -159,14 +158,11 @@ COMMANDS = {
 }
 
 
-def _configured(settings: BackupSettings) -> dict[str, int]:
+def _configured(settings: BackupSettings) -> tuple[str, ...]:
     """The retention of the configuration, as options of a prune."""
-    values = {
-        "--keep-last": settings.keep_last,
-        "--keep-daily": settings.keep_daily,
-        "--keep-weekly": settings.keep_weekly,
-    }
-    configured = {option: value for option, value in values.items() if value is not None}
+    from mlflow_ae5_deploy.resources.job_specs import retention
+
+    configured = retention(settings)
     if not configured:
         raise Usage(
             "No retention is given.",

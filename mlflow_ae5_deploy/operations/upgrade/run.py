@@ -13,6 +13,7 @@ from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.engine.records import ScheduledJobRecord, UpgradeRecord
 from mlflow_ae5_deploy.engine.stage import AnyStage, RunResult
 from mlflow_ae5_deploy.jobs import other_machines
+from mlflow_ae5_deploy.jobs.contract import ARGUMENTS
 from mlflow_ae5_deploy.jobs.reports import UpgradeReport
 from mlflow_ae5_deploy.jobs.result import JobResult
 from mlflow_ae5_deploy.jobs.runner import command_of
@@ -103,12 +104,13 @@ def stop_servers(context: Context) -> None:
 
 
 def scheduled_jobs_of(context: Context, project: Project) -> tuple[ScheduledJobRecord, ...]:
-    """The scheduled backup and drill. They have no variables."""
-    names = {command_of(context.settings, command) for command in ("Backup", "Drill")}
+    """The scheduled backup and drill. They have no variables but their arguments."""
+    names = {command_of(context.settings, command): ARGUMENTS[command] for command in ("Backup", "Drill")}
     return tuple(
-        ScheduledJobRecord(job.name, job.command, job.schedule, scheduled_job.is_paused(job))
+        ScheduledJobRecord(job.name, job.command, job.schedule, scheduled_job.is_paused(job), *job.variables.values())
         for job in context.cached.jobs()
-        if job.project_id == project.id and job.schedule and job.command in names and not job.variables
+        if job.project_id == project.id and job.schedule and job.command in names
+        if not {*job.variables} - {names[job.command]}
     )
 
 
@@ -123,9 +125,11 @@ def schedule_as_before(run: UpgradeRun) -> None:
     commands = {command.id for command in context.cached.revisions(project)[0].commands}
     profile = context.settings.backup.resource_profile
     for job in run.record.jobs:
-        purpose = "drill" if "Drill" in job.command else "backup"
+        command = "Drill" if "Drill" in job.command else "Backup"
+        purpose = command.lower()
+        variables = ((ARGUMENTS[command], job.arguments),) if job.arguments else ()
         desired = JobSpec(
-            job.name, job.command, job.schedule, (), profile, purpose=purpose, section="backup", alone=False
+            job.name, job.command, job.schedule, variables, profile, purpose=purpose, section="backup", alone=False
         )
         present = scheduled_job.jobs_for(context.cached.jobs(), project, desired)
         if not present and job.command in commands:

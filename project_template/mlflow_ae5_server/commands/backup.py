@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import argparse
 import os
+import traceback
 from collections.abc import Callable
 from typing import Any
 
 from mlflow_ae5_server.common import folders, keys, progress
 from mlflow_ae5_server.common.contract import EXIT_CODES
-from mlflow_ae5_server.common.errors import ConfigurationError, DamagedError, StorageError, UsageError
+from mlflow_ae5_server.common.errors import ConfigurationError, DamagedError, ProjectError, StorageError, UsageError
+from mlflow_ae5_server.common.redaction import scrub
 from mlflow_ae5_server.common.report import Report, say, warn
 from mlflow_ae5_server.common.settings import Settings
 from mlflow_ae5_server.common.text import amount, counted
 from mlflow_ae5_server.database.connection import Database, absent, check_uri, connect_engine, wait_until_ready
 from mlflow_ae5_server.repository.check import CheckResult
 from mlflow_ae5_server.repository.manifest import Manifest
+from mlflow_ae5_server.repository.prune import PrunePlan, prune
 from mlflow_ae5_server.repository.repository import Repository, create_repository, open_backend, open_repository
+from mlflow_ae5_server.repository.retention import RetentionPolicy
+from mlflow_ae5_server.restore import journal
 
 INCOMPLETE = EXIT_CODES["incomplete"]
 
@@ -65,9 +70,10 @@ def _create(settings: Settings, report: Report, options: argparse.Namespace) -> 
     from mlflow_ae5_server.backup.external_artifacts import refuse_overlap
     from mlflow_ae5_server.backup.open_artifacts import open_artifacts
     from mlflow_ae5_server.database import dialects
-    from mlflow_ae5_server.restore import journal
 
-    progress.start("Backup", "create")
+    policy = _policy(options)
+    pruning = () if policy != RetentionPolicy() else ("examine-snapshots", "delete-objects")
+    progress.start("Backup", "create", without=pruning)
     location, artifacts = destination(settings), _artifacts(settings)
     store = check_uri(settings.value("MLFLOW_BACKEND_STORE_URI"))
     journal.refuse_interrupted(artifacts)  # before the database: a restore may have moved it away
@@ -103,7 +109,30 @@ def _create(settings: Settings, report: Report, options: argparse.Namespace) -> 
         external=external,
         unsafe_keys=unsafe,
     )
+    if policy != RetentionPolicy():
+        missing = [f"many {what} of the previous one are missing" for what in gone]
+        _delete_older(repository, policy, artifacts, report, missing if complete else ["it is incomplete"])
     return 0 if complete else INCOMPLETE
+
+
+def _delete_older(
+    repository: Repository, policy: RetentionPolicy, artifacts: str, report: Report, doubts: list[str]
+) -> None:
+    """Prune after a backup, which is done whatever becomes of this. doubts: about the new snapshot."""
+    if doubts:
+        warn(f"older snapshots were not deleted, because of the new one: {' and '.join(doubts)}")
+        return
+    try:
+        plan = prune(repository, policy, apply=True, guard=lambda: journal.refuse_interrupted(artifacts))
+    except Exception as caught:
+        error = caught if isinstance(caught, ProjectError) else ProjectError(f"{type(caught).__name__}: {caught}")
+        if error is not caught:
+            traceback.print_exc()
+        say(f"warning: older snapshots were not deleted: {error}")
+        report.add(prune_error=scrub(error.message), prune_hint=scrub(error.hint))
+        return
+    _say_pruned(plan, "deleted")
+    report.add(**_pruned(plan), removed=list(plan.removed), snapshot_count=repository.count())
 
 
 def _say_created(manifest: Manifest, external: list[str], gone: dict[str, tuple[int, int]], unsafe: list[str]) -> None:
@@ -265,22 +294,35 @@ def _show(settings: Settings, report: Report, options: argparse.Namespace) -> in
 
 
 def _prune(settings: Settings, report: Report, options: argparse.Namespace) -> int:
-    from mlflow_ae5_server.repository.prune import prune
-    from mlflow_ae5_server.repository.retention import RetentionPolicy
-    from mlflow_ae5_server.restore import journal
-
     progress.start("Backup", "prune", without=() if options.yes else ("delete-objects",))
-    policy = RetentionPolicy(options.keep_last, options.keep_daily, options.keep_weekly)
     artifacts = _artifacts(settings)
     repository = _open(settings, report)
     plan = prune(
         repository,
-        policy,
+        _policy(options),
         apply=options.yes,
         drop=options.drop_damaged,
         guard=lambda: journal.refuse_interrupted(artifacts),  # an interrupted restore needs its snapshot
     )
-    verb = "deleted" if options.yes else "would delete"
+    _say_pruned(plan, "deleted" if options.yes else "would delete")
+    if not options.yes and (interrupted := journal.interrupted(artifacts)):
+        report.add(interrupted_restore=interrupted)
+    report.add(
+        outcome="done" if options.yes else "dry-run",
+        **_pruned(plan),
+        **{"removed" if options.yes else "would_remove": list(plan.removed)},
+    )
+    return 0
+
+
+def _policy(options: argparse.Namespace) -> RetentionPolicy:
+    """Raises UsageError."""
+    policy = RetentionPolicy(options.keep_last, options.keep_daily, options.keep_weekly)
+    policy.check()
+    return policy
+
+
+def _say_pruned(plan: PrunePlan, verb: str) -> None:
     for name in plan.removed:
         say(f"{verb} snapshot {name}")
     for name in plan.unfinished:
@@ -292,17 +334,16 @@ def _prune(settings: Settings, report: Report, options: argparse.Namespace) -> i
         say(f"damaged: snapshot {name}: {message}")
     if plan.unrecorded:
         say(f"warning: the damage could not be recorded: {plan.unrecorded}")
-        report.add(not_recorded=plan.unrecorded)
-    if not options.yes and (interrupted := journal.interrupted(artifacts)):
-        report.add(interrupted_restore=interrupted)
-    report.add(
-        outcome="done" if options.yes else "dry-run",
-        kept=list(plan.kept),
-        unfinished=list(plan.unfinished),
-        objects=plan.objects,
-        freed_bytes=plan.freed_bytes,
-        guard=plan.refused,
-        incomplete=[{"snapshot": name, "what": message} for name, message in plan.lacking],
-        **{"removed" if options.yes else "would_remove": list(plan.removed)},
-    )
-    return 0
+
+
+def _pruned(plan: PrunePlan) -> dict[str, Any]:
+    """The report fields of a prune, but for the deleted snapshots."""
+    return {
+        "kept": list(plan.kept),
+        "unfinished": list(plan.unfinished),
+        "objects": plan.objects,
+        "freed_bytes": plan.freed_bytes,
+        "guard": plan.refused,
+        "incomplete": [{"snapshot": name, "what": message} for name, message in plan.lacking],
+        **({"not_recorded": plan.unrecorded} if plan.unrecorded else {}),
+    }

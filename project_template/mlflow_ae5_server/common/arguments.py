@@ -81,6 +81,7 @@ def backup(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="take a snapshot without any artifact, or any run, where there should be some",
     )
+    _keep(create, "then delete older snapshots, as `prune` does: keep")
     verify = actions.add_parser("verify", help="read a snapshot's objects again and compare", allow_abbrev=False)
     verify.add_argument("--snapshot", default="latest", metavar="ID")
     extent = verify.add_mutually_exclusive_group()
@@ -90,9 +91,14 @@ def backup(parser: argparse.ArgumentParser) -> None:
     show = actions.add_parser("show", help="show one snapshot's manifest", allow_abbrev=False)
     show.add_argument("--snapshot", default="latest", metavar="ID")
     prune = actions.add_parser("prune", help="list the snapshots that would go, or remove them", allow_abbrev=False)
-    for rule in ("last", "daily", "weekly"):
-        prune.add_argument(f"--keep-{rule}", type=int, metavar="N")
+    _keep(prune, "keep")
     prune.add_argument(
         "--drop-damaged", action="append", default=[], metavar="ID", help="a damaged snapshot to remove as well"
     )
     prune.add_argument("--yes", action="store_true", help="remove them")
+
+
+def _keep(parser: argparse.ArgumentParser, what: str) -> None:
+    rules = (("last", "the N most recent"), ("daily", "one per day for N days"), ("weekly", "one per week for N weeks"))
+    for rule, text in rules:
+        parser.add_argument(f"--keep-{rule}", type=int, metavar="N", help=f"{what} {text}")

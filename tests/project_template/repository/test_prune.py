@@ -279,3 +279,78 @@ def test_nothing_is_removed_while_a_restore_is_interrupted(server):
     assert server.job(f"prune --drop-damaged {other.id} --yes")[0] == UnfinishedError.exit_code
     journal_file.end()
     assert server.job(f"prune --drop-damaged {other.id} --yes")[1]["removed"] == [other.id]
+
+
+# a backup that prunes ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def mlflow_server(server):
+    server.use_mlflow()
+    server.write("0/run/artifacts/a", b"a")
+    return server
+
+
+def listed(server):
+    return ids([one.manifest for one in server.repository().snapshots() if one.manifest])
+
+
+def test_a_backup_with_a_policy_deletes_older_snapshots_after_it_has_succeeded(mlflow_server, capsys):
+    made = [mlflow_server.job("create --allow-external")[1]["snapshot"] for _ in range(3)]
+    assert listed(mlflow_server) == made, "without a policy, nothing is deleted"
+    mlflow_server.job(f"verify --snapshot {made[0]}")
+
+    code, done = mlflow_server.job("create --allow-external --keep-last 2")
+
+    kept = [made[0], made[2], done["snapshot"]]  # the first is the newest verified one
+    assert (code, done["outcome"], done["removed"], done["kept"]) == (0, "done", [made[1]], kept)
+    assert (listed(mlflow_server), done["snapshot_count"]) == (kept, 3)
+    assert f"deleted snapshot {made[1]}" in capsys.readouterr().err
+
+
+def fails(server):
+    server.database.file.unlink()
+
+
+def is_incomplete(server):
+    server.sql("INSERT INTO experiments (experiment_id, name, artifact_location, lifecycle_stage) "
+               "VALUES (99, 'external', 's3://elsewhere/x', 'active')")  # fmt: skip
+
+
+def lacks_much(server):
+    for number in range(200):
+        server.artifacts.joinpath(f"0/run/artifacts/{number}").unlink()
+
+
+DOUBTS = [("it failed", fails, 3), ("it is incomplete", is_incomplete, 23), ("much is missing", lacks_much, 0)]
+
+
+@pytest.mark.parametrize(("case", "change", "code"), DOUBTS, ids=[row[0] for row in DOUBTS])
+def test_a_backup_in_doubt_deletes_nothing(mlflow_server, case, change, code):
+    for number in range(200):
+        mlflow_server.write(f"0/run/artifacts/{number}", b"%d" % number)
+    made = [mlflow_server.job("create --allow-external")[1]["snapshot"] for _ in range(2)]
+    change(mlflow_server)
+
+    ended, report = mlflow_server.job("create --keep-last 1")
+
+    assert ended == code, report
+    assert "removed" not in report
+    assert listed(mlflow_server)[:2] == made
+
+
+def test_a_prune_that_fails_leaves_the_backup_a_success(mlflow_server, capsys):
+    made = [mlflow_server.job("create --allow-external")[1]["snapshot"] for _ in range(2)]
+    Path(mlflow_server.backend, "snapshots", mlflow_server.repository().snapshots()[0].name).write_bytes(b"{}")
+
+    code, report = mlflow_server.job("create --allow-external --keep-last 1")
+
+    assert (code, report["outcome"], listed(mlflow_server)) == (0, "done", [made[1], report["snapshot"]])
+    assert "nothing was deleted" in report["prune_error"]
+    assert "drop-damaged" in report["prune_hint"]
+    assert "older snapshots were not deleted" in capsys.readouterr().err
+
+
+def test_a_wrong_number_is_refused_before_the_backup(mlflow_server):
+    assert mlflow_server.job("create --keep-last=-1")[0] == UsageError.exit_code
+    assert listed(mlflow_server) == []

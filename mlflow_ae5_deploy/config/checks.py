@@ -13,6 +13,7 @@ from typing import Any
 
 from mlflow_ae5_deploy.common.errors import DeployError
 from mlflow_ae5_deploy.config.database_uri import holds_password, leaves_its_folder, login_in, parse_store_uri
+from mlflow_ae5_deploy.config.server_variables import REFUSED, problem_of
 
 ENDPOINT = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\Z")
 _NAME = re.compile(r"[A-Za-z0-9._ -]+\Z")
@@ -120,6 +121,8 @@ def secret_name(value: str) -> str:
         raise ValueError("may contain only letters, digits and '_'")
     if value in MANAGED_SECRETS:
         raise ValueError(f"is managed by this tool; its value comes from {MANAGED_SECRETS[value]}")
+    if value in REFUSED:
+        raise ValueError(f"is not supported: {REFUSED[value]}")
     return value
 
 
@@ -137,6 +140,17 @@ def variables(values: Any) -> Any:
     Checks types as well, so that all problems of all variables come at once.
     """
     return _each(values, _variable)
+
+
+def server_variables(values: Any) -> Any:
+    """Variables of the server that are stored as secrets, because jobs and server read those."""
+    return _each(values, _server_variable)
+
+
+def _server_variable(key: str, value: str) -> str:
+    if key in MANAGED_SECRETS:
+        return f"is managed by this tool; its value comes from {MANAGED_SECRETS[key]}"
+    return _variable(key, value)
 
 
 def dependencies(values: Any) -> Any:
@@ -179,7 +193,7 @@ def _variable(key: str, value: str) -> str:
         return "would expose a secret to others; move it to server.secrets, as a reference"
     if re.match(r"env:[A-Za-z_]\w*\Z", value):
         return "is not resolved here, because variables are plain text; move it to server.secrets"
-    return ""
+    return problem_of(key, value)
 
 
 def is_confidential(key: str, value: str) -> bool:

@@ -38,6 +38,11 @@ _STORE_VARIABLES = (
     "MLFLOW_TRACKING_URI",
     "MLFLOW_REGISTRY_URI",
     "MLFLOW_TRACKING_BACKUP_DESTINATION",
+    "MLFLOW_REGISTRY_STORE_URI",
+    "MLFLOW_READ_REPLICA_BACKEND_STORE_URI",
+    "MLFLOW_S3_ENDPOINT_URL",
+    "MLFLOW_SERVER_JOB_HUEY_REDIS_URL",
+    "MLFLOW_GATEWAY_BUDGET_REDIS_URL",
 )
 
 
@@ -54,7 +59,7 @@ def without_real_systems(values: Mapping[Any, Any]) -> tuple[dict[Any, Any], lis
         if isinstance(group, dict) and key in group and not _is_in_the_sandbox(group[key]):
             del group[key]
             ignored.append(f"{section}.{key}")
-    for section in ("gc", "slipstream"):
+    for section in ("gc", "slipstream", "server"):
         ignored += _ignored_variables(result.get(section), section)
     if isinstance(result.get("server"), dict) and result["server"].pop("secrets", None):
         ignored.append("server.secrets")  # they open real stores, which the sandbox ignores too

@@ -28,6 +28,7 @@ from pydantic import (
 from mlflow_ae5_deploy.config import checks
 from mlflow_ae5_deploy.config.database_uri import check_shipped, holds_password, parse_store_uri
 from mlflow_ae5_deploy.config.secret_refs import SecretRef
+from mlflow_ae5_deploy.config.server_variables import contradictions
 
 
 # In these, ValueError also for wrong types: pydantic does not collect a TypeError.
@@ -80,6 +81,7 @@ Channel = Annotated[str, AfterValidator(checks.channel)]
 Channels = Annotated[list[Channel], AfterValidator(checks.distinct)]
 CommandName = Annotated[str, AfterValidator(checks.command_name)]
 Variables = Annotated[dict[str, str], BeforeValidator(checks.variables)]
+ServerVariables = Annotated[dict[str, str], BeforeValidator(checks.server_variables)]
 Dependencies = Annotated[dict[str, str], BeforeValidator(checks.dependencies)]
 SecretName = Annotated[str, AfterValidator(checks.secret_name)]
 FilePath = Annotated[Path, BeforeValidator(_as_path)]
@@ -291,6 +293,12 @@ class ServerSettings(Section):
         " MLflow's keys, instead of generated ones: MLFLOW_CRYPTO_KEK_PASSPHRASE,"
         " MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY.",
     )
+    variables: ServerVariables = Field(
+        default={},
+        description="Variables of MLflow for server and jobs, such as MLFLOW_ENABLE_WORKSPACES: 'true', stored as"
+        " secrets. The features of MLflow that they switch on are listed in the reference. A variable that is deleted"
+        " here stays stored: set it to 'unset'.",
+    )
     key_file: FilePath | None = Field(
         default=None,
         description="File (mode 0600) of the keys that MLflow encrypts LLM keys and webhook secrets with. Made once by"
@@ -396,6 +404,18 @@ class Settings(Section):
     def added_packages(self) -> list[str] | None:
         """Packages added to the bundled project's; None where another release is used."""
         return list(self.slipstream.dependencies) if self.release.source == "bundled" else None
+
+    @model_validator(mode="after")
+    def _variables_fit_together(self) -> Settings:
+        """Check the server's variables; problems are (path of the setting, text)."""
+        variables, secrets = self.server.variables, self.server.secrets
+        found = [
+            *((name, "is also in server.secrets; keep it in one of them") for name in variables if name in secrets),
+            *contradictions(variables, self.slipstream.variables, secrets),
+        ]
+        if found:
+            raise ValueError([(("server", "variables", name), problem) for name, problem in found])
+        return self
 
     @model_validator(mode="after")
     def _drivers_are_there(self) -> Settings:

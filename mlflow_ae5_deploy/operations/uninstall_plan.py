@@ -171,7 +171,8 @@ def is_location_at_risk(location: str) -> bool:
 
 def _own_names(context: Context) -> set[str]:
     """Secrets of the service account that this tool may have written, from any machine."""
-    return {*MANAGED_SECRETS, *context.settings.server.secrets, *context.state.secrets.get(context.account, {})}
+    server = context.settings.server
+    return {*MANAGED_SECRETS, *server.variables, *server.secrets, *context.state.secrets.get(context.account, {})}
 
 
 def _consumers(context: Context) -> tuple[ConsumerSecrets, ...]:

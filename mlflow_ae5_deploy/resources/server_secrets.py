@@ -19,6 +19,7 @@ def desired(context: Context) -> Mapping[str, Secret]:
         "MLFLOW_ARTIFACTS_DESTINATION": Secret.public(server.artifacts_destination),
         "MLFLOW_DEFAULT_ARTIFACT_ROOT": Secret.public(server.default_artifact_root),
         "MLFLOW_TRACKING_GC_TTL": Secret.public(server.gc_ttl),
+        **{name: Secret.public(value) for name, value in server.variables.items()},
         **{name: values.secret(ref, f"secret {name}") for name, ref in server.secrets.items()},
         **encryption_keys.available(context),
     }

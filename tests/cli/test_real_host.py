@@ -253,6 +253,7 @@ class TestAccount:
         for name, value in planted.items():
             monkeypatch.setenv(name, value)
         server = "backend_store_uri: 'env:DB_URI', secrets: {AWS_SECRET_ACCESS_KEY: 'env:S3_KEY'}"
+        server += ", variables: {MLFLOW_ENABLE_WORKSPACES: 'true'}"
         path = cluster.configure(f"server: {{{server}}}\n")
 
         done = cluster.run(capsys, "install", "--yes", "--config", str(path), "--release", str(cluster.release))
@@ -264,6 +265,8 @@ class TestAccount:
         mounted = cluster.folder / "state" / "sandbox" / "secrets" / ACCOUNT
         assert (mounted / "AWS_SECRET_ACCESS_KEY").read_text().strip() == planted["S3_KEY"]
         assert (mounted / "MLFLOW_BACKEND_STORE_URI").read_text().strip() == planted["DB_URI"]
+        assert (mounted / "MLFLOW_ENABLE_WORKSPACES").read_text().strip() == "true"
+        assert "secret add MLFLOW_ENABLE_WORKSPACES true" in printed.out
         kept = [file.read_bytes() for file in cluster.state_folder.rglob("*") if file.is_file()]
         for text in (done.out, done.err, again.out, again.err, printed.out, *map(repr, kept)):
             assert "planted" not in text

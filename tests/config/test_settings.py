@@ -68,6 +68,8 @@ def value_at(settings: Settings, path: str) -> Any:
         ("server.artifacts_destination", "s3://bucket/mlflow", "s3://bucket/mlflow"),
         ("server.gc_ttl", "0d0h10m0s", "0d0h10m0s"),
         ("server.secrets", {"AWS_SECRET_ACCESS_KEY": "env:K"}, {"AWS_SECRET_ACCESS_KEY": SecretRef("env", "K")}),
+        ("server.variables", {"MLFLOW_ENABLE_WORKSPACES": "true"}, {"MLFLOW_ENABLE_WORKSPACES": "true"}),
+        ("server.variables", {"MLFLOW_STATIC_PREFIX": "unset"}, {"MLFLOW_STATIC_PREFIX": "unset"}),
         ("gc.schedule", "30  3 * * *", "30 3 * * *"),
         ("gc.variables", {"MLFLOW_TRACKING_GC_TTL": "0d0h10m0s"}, {"MLFLOW_TRACKING_GC_TTL": "0d0h10m0s"}),
         ("gc.variables", {"AWS_ACCESS_KEY_ID": "AKIA"}, {"AWS_ACCESS_KEY_ID": "AKIA"}),
@@ -222,6 +224,34 @@ def test_valid_values_are_accepted(path, given, kept):
             ".MLFLOW_BACKEND_STORE_URI",
             "server.backend_store_uri",
         ),
+        (
+            "server.secrets",
+            {"MLFLOW_AUTH_ADMIN_PASSWORD": "env:X"},
+            ".MLFLOW_AUTH_ADMIN_PASSWORD",
+            "no login of its own",
+        ),
+        ("server.variables", {"MLFLOW_ENABLE_WORKSPACES": True}, ".MLFLOW_ENABLE_WORKSPACES", "put it in quotes"),
+        ("server.variables", {"MLFLOW_ENABLE_WORKSPACES": "yes"}, ".MLFLOW_ENABLE_WORKSPACES", "'true' or 'false'"),
+        (
+            "server.variables",
+            {"MLFLOW_TRACKING_URI": "https://x/"},
+            ".MLFLOW_TRACKING_URI",
+            "the deployment (stage 10)",
+        ),
+        ("server.variables", {"MLFLOW_TRACKING_TOKEN": "hunter2"}, ".MLFLOW_TRACKING_TOKEN", "managed by this tool"),
+        (
+            "server.variables",
+            {"MLFLOW_READ_REPLICA_BACKEND_STORE_URI": "postgresql+psycopg://u:hunter2@h/d"},
+            ".MLFLOW_READ_REPLICA_BACKEND_STORE_URI",
+            "move it to server.secrets",
+        ),
+        ("slipstream.variables", {"MLFLOW_UVICORN_OPTS": "-x"}, ".MLFLOW_UVICORN_OPTS", "see MLFLOW_WORKERS"),
+        (
+            "server.variables",
+            {"MLFLOW_SQL_TRACE_ROLLUPS_ENABLED": "true"},
+            ".MLFLOW_SQL_TRACE_ROLLUPS_ENABLED",
+            "no effect without MLFLOW_SERVER_ENABLE_JOB_EXECUTION",
+        ),
         ("gc.schedule", "*/8 * * * *", "", "does not divide 60"),
         ("gc.schedule", "* * * *", "", "five are needed"),
         ("gc.schedule", "@daily", "", "five are needed"),
@@ -246,6 +276,29 @@ def test_invalid_values_are_refused_by_name_and_reason(path, value, reported, wo
     assert ".".join(map(str, problems[0].path)) == path + reported
     assert words in problems[0].message
     assert "hunter2" not in str(problems[0])
+
+
+REFERRED = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "env:X"}
+ROLLUPS = {"MLFLOW_SQL_TRACE_ROLLUPS_ENABLED": "true"}
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"server.variables": ROLLUPS | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "true"}}, ""),
+        ({"server.variables": ROLLUPS, "slipstream.variables": {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "true"}}, ""),
+        ({"server.variables": ROLLUPS, "server.secrets": REFERRED}, ""),  # its value is not known here
+        ({"server.variables": ROLLUPS | {"MLFLOW_SERVER_JOB_ENABLE_PERIODIC_TASKS": "false"}}, ""),
+        ({"server.variables": ROLLUPS | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}}, "no effect without"),
+        (
+            {"server.variables": {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "true"}, "server.secrets": REFERRED},
+            "one of them",
+        ),
+    ],
+)
+def test_variables_of_the_server_are_checked_together(given, words):
+    found = validate(nested(given))
+    assert isinstance(found, Settings) if not words else words in found[0].message
 
 
 def _with(path: str, value: Any) -> Mapping[str, Any]:

@@ -24,6 +24,7 @@ from mlflow_ae5_server.server import (
     host_guard,
     host_policy,
     job_runner,
+    variables,
     worker_count,
 )
 from mlflow_ae5_server.server.prefork import Restarts, Supervisor
@@ -49,6 +50,8 @@ def run(options: HttpOptions, settings: Settings) -> int:
     store = check_uri(settings.value("MLFLOW_BACKEND_STORE_URI"))
     registry_uri = settings.value("MLFLOW_REGISTRY_STORE_URI")
     registry = check_uri(registry_uri, "MLFLOW_REGISTRY_STORE_URI") if registry_uri else store
+    replica = _replica(settings, store, registry)
+    variables.require_supported(os.environ)
     policy = host_policy.derive(
         options.hosts,
         options.iframe_hosts,
@@ -66,14 +69,16 @@ def run(options: HttpOptions, settings: Settings) -> int:
     with bind(options) as listener, contextlib.ExitStack() as marks:
         if not is_absent(store):  # connecting would create it, and the server may refuse to start
             wait_until_ready(store, wait, say=say)
+        if replica is not None:
+            wait_until_ready(replica, wait, say=say)
         marks.enter_context(locks.serving(store))
-        sizes = _sizes(count, store, registry)
+        sizes = _sizes(count, *dict.fromkeys(filter(None, (store, registry, replica))))
         sizes.apply(os.environ)
         framed = application.set_environment(store, registry, artifact_root, destination, prefix, policy, jobs)
-        app = application.load(store, registry, artifact_root, destination, wait)
+        app = application.load(store, registry, artifact_root, destination, wait, replica)
         job_environment = job_runner.prepare(store.uri, artifact_root, options.port) if jobs else None
         application.drop_connections()
-        say(f"database: {store.shown}")
+        say(f"database: {store.shown}" + (f", read replica: {replica.shown}" if replica is not None else ""))
         say(
             f"serving on {options.address}:{listener.getsockname()[1]} with {counted(sizes.workers, 'workers')} "
             f"({reason})"
@@ -91,8 +96,17 @@ def run(options: HttpOptions, settings: Settings) -> int:
             return supervisor.run()
 
 
-def _sizes(workers: int, store: Database, registry: Database) -> capacity.Capacity:
-    databases = {database.uri: database for database in (store, registry)}.values()
+def _replica(settings: Settings, store: Database, registry: Database) -> Database | None:
+    uri = settings.value(variables.REPLICA)
+    if not uri:
+        return None
+    replica = check_uri(uri, variables.REPLICA)
+    variables.require_replica(replica, store, registry)
+    return replica
+
+
+def _sizes(workers: int, store: Database, *others: Database) -> capacity.Capacity:
+    databases = (store, *others)
     limits = [limit for database in databases if (limit := capacity.read_limit(database)) is not None]
     pool = capacity.configured_pool(os.environ)
     return capacity.choose(workers, store.dialect, min(limits, default=None), len(databases), pool)

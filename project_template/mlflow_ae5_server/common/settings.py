@@ -55,7 +55,9 @@ DEFAULTS: dict[str, str] = {
     "MLFLOW_SERVER_CORS_ALLOWED_ORIGINS": UNSET,
     "MLFLOW_DISABLE_TELEMETRY": "true",
 }
-_STORE_URIS = frozenset({"MLFLOW_BACKEND_STORE_URI", "MLFLOW_REGISTRY_STORE_URI"})
+_STORE_URIS = frozenset(
+    {"MLFLOW_BACKEND_STORE_URI", "MLFLOW_REGISTRY_STORE_URI", "MLFLOW_READ_REPLICA_BACKEND_STORE_URI"}
+)
 _LOCATIONS = frozenset(
     {"MLFLOW_ARTIFACTS_DESTINATION", "MLFLOW_DEFAULT_ARTIFACT_ROOT", "MLFLOW_TRACKING_BACKUP_DESTINATION"}
 )
@@ -173,7 +175,7 @@ def _is_sensitive(name: str, value: str | None, source: str) -> bool:
 def read_secrets(folder: Path) -> dict[str, str]:
     """The account's secrets: one file each, without the trailing newline.
 
-    A certificate kept as a secret is replaced by the path of its file, which is what the settings for it expect.
+    A certificate and a configuration of trace archival are replaced by the path of their file, which MLflow expects.
     """
     secrets: dict[str, str] = {}
     if not folder.is_dir():
@@ -186,6 +188,8 @@ def read_secrets(folder: Path) -> dict[str, str]:
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigurationError(f"the secret {file.name} cannot be read: {type(error).__name__}") from None
         if file.name in {"MLFLOW_TRACKING_SERVER_CERT_PATH", "REQUESTS_CA_BUNDLE"} and "-----BEGIN" in value:
+            value = str(file)
+        if file.name == "MLFLOW_TRACE_ARCHIVAL_CONFIG" and value.lstrip().startswith("trace_archival:"):
             value = str(file)
         secrets[file.name] = value
     return secrets

@@ -23,7 +23,8 @@ from mlflow_ae5_server.database.connection import Database
 from mlflow_ae5_server.drill.api import MlflowApi
 
 START = 180.0  # seconds; a cold start on a small container takes about 15
-_WORKSPACES = "MLFLOW_ENABLE_WORKSPACES"  # a database with workspaces needs it
+# A database with workspaces or rollups needs them.
+_FEATURES = ("MLFLOW_ENABLE_WORKSPACES", "MLFLOW_SQL_TRACE_ROLLUPS_ENABLED")
 _STOP = 30.0  # seconds until it is killed
 # The kernel chooses the port, and the server logs it.
 _LISTENS = re.compile(rb"^serving on \S+:(?P<port>\d+) ", re.M)
@@ -82,7 +83,7 @@ def environment(temporary: TemporaryServer, environ: Mapping[str, str]) -> dict[
         "HOME": str(temporary.folder),
         "TMPDIR": str(tmp),
         "PYTHONPATH": os.pathsep.join(part for part in (package, ours.get("PYTHONPATH", "")) if part),
-        **{name: environ[name] for name in (*keys.NAMES, keys.VERSION, _WORKSPACES) if environ.get(name)},
+        **{name: environ[name] for name in (*keys.NAMES, keys.VERSION, *_FEATURES) if environ.get(name)},
         "MLFLOW_AE5_SECRETS_DIR": str(secrets),
         "MLFLOW_BACKEND_STORE_URI": temporary.store.uri,
         "MLFLOW_REGISTRY_STORE_URI": temporary.store.uri,
@@ -90,6 +91,7 @@ def environment(temporary: TemporaryServer, environ: Mapping[str, str]) -> dict[
         "MLFLOW_DEFAULT_ARTIFACT_ROOT": "mlflow-artifacts:/",
         "MLFLOW_WORKERS": "1",
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        "MLFLOW_SERVER_JOB_ENABLE_PERIODIC_TASKS": "false",
         "MLFLOW_DISABLE_TELEMETRY": "true",
     }
 

@@ -8,6 +8,7 @@ import gc
 import os
 import uuid
 import warnings
+from typing import Any
 
 from mlflow_ae5_server.common import keys
 from mlflow_ae5_server.common.errors import ConfigurationError, ProjectError, UnfinishedError
@@ -16,9 +17,12 @@ from mlflow_ae5_server.common.text import counted
 from mlflow_ae5_server.database import character_sets, locks
 from mlflow_ae5_server.database.connection import Database, connect_engine
 from mlflow_ae5_server.database.schema import require_current, schema_of
-from mlflow_ae5_server.server import artifact_guard
+from mlflow_ae5_server.server import artifact_guard, variables
 from mlflow_ae5_server.server.host_guard import Application
 from mlflow_ae5_server.server.host_policy import HostPolicy
+
+# Words of MLflow's refusals to open a database, and the variable that it misses.
+_OFF_FEATURES = {"disable workspaces": "MLFLOW_ENABLE_WORKSPACES", "rollups": "MLFLOW_SQL_TRACE_ROLLUPS_ENABLED"}
 
 
 def set_environment(
@@ -39,6 +43,7 @@ def set_environment(
     # The server is not a client of itself; with these it would address, and log in to, its own public endpoint.
     for name in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI", "MLFLOW_TRACKING_TOKEN", "MLFLOW_WORKSPACE"):
         environ.pop(name, None)
+    environ.pop("_MLFLOW_SERVER_READ_REPLICA_BACKEND_STORE", None)  # set when the replica has the schema
     environ.update(
         {
             "_MLFLOW_SERVER_FILE_STORE": store.uri,
@@ -76,17 +81,23 @@ def _limit_threads() -> None:
         ctypes.CDLL(None).mallopt(-8, 2)  # M_ARENA_MAX (glibc)
 
 
-def load(store: Database, registry: Database, artifact_root: str, destination: str, wait: float) -> Application:
+def load(
+    store: Database,
+    registry: Database,
+    artifact_root: str,
+    destination: str,
+    wait: float,
+    replica: Database | None = None,
+) -> Application:
     """Import MLflow's application and open its stores.
 
     An empty database is initialised, an old one refused.
     """
     keys.require_usable(os.environ)
+    variables.require_readable(os.environ)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # MLflow's own, at import: an administrator cannot act on them
         from mlflow.server.fastapi_app import app
-    from mlflow.server.handlers import initialize_backend_stores
-    from mlflow.tracing.trace_rollup_service import validate_sql_trace_rollup_startup
 
     _share_pools()
     artifact_guard.install(destination, artifact_root)
@@ -99,16 +110,43 @@ def load(store: Database, registry: Database, artifact_root: str, destination: s
                 refuse_unfinished(destination)
                 character_sets.require_database(store)
                 say(f"creating the tables in the empty database {store.shown}")
-            initialize_backend_stores(store.uri, registry.uri, artifact_root)
+            _open_stores(store, registry, artifact_root, replica, wait)
     else:
         require_current(schema, store)
         _warn_of_character_sets(store)
-        initialize_backend_stores(store.uri, registry.uri, artifact_root)
-    validate_sql_trace_rollup_startup(store.uri)
+        _open_stores(store, registry, artifact_root, replica, wait)
     for database in {store.uri: store, registry.uri: registry}.values():
         _check_keys(database)
     application: Application = app
     return application
+
+
+def _open_stores(
+    store: Database, registry: Database, artifact_root: str, replica: Database | None, wait: float
+) -> None:
+    """Open MLflow's stores.
+
+    MLflow refuses a database whose data needs a feature that is off.
+    """
+    from mlflow.exceptions import MlflowException
+    from mlflow.server.handlers import initialize_backend_stores
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+    from mlflow.tracing.trace_rollup_service import validate_sql_trace_rollup_startup
+
+    try:
+        if replica is not None:
+            creating: Any = SqlAlchemyStore  # makes missing tables, for which the replica has to wait
+            creating(store.uri, artifact_root)
+            variables.await_replica(replica, wait)
+            os.environ["_MLFLOW_SERVER_READ_REPLICA_BACKEND_STORE"] = replica.uri
+        initialize_backend_stores(store.uri, registry.uri, artifact_root)
+        validate_sql_trace_rollup_startup(store.uri)
+    except MlflowException as error:
+        message = error.message
+        switch = next((name for word, name in _OFF_FEATURES.items() if word in message), "")
+        raise ConfigurationError(
+            f"MLflow refuses to start: {message}", f"set {switch} to true" if switch else ""
+        ) from None
 
 
 def _share_pools() -> None:

@@ -30,8 +30,7 @@ def wrap(application: Application, policy: HostPolicy, prefix: str = "", *, fram
     """`application` for the hosts and origins of `policy` only.
 
     frames=False leaves MLflow's own frame policy. MLflow's assistant runs commands on the server for callers from
-    127.0.0.1. Behind AE5's proxy any client may look like that, so all of them are presented as remote;
-    MLFLOW_ENABLE_REMOTE_ASSISTANT decides.
+    127.0.0.1. Behind AE5's proxy any client may look like that, so all of them are presented as remote, and refused.
     """
     frame_policy = policy.content_security_policy.encode()
     probes = frozenset(prefix + path for path in _PROBES)

@@ -1,0 +1,95 @@
+"""Variables of MLflow that this server cannot start with, alone or together.
+
+MLflow ignores some of them here, and reads a value that it does not understand only at a request, which then fails.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from mlflow_ae5_server.common.errors import ConfigurationError, SchemaError
+from mlflow_ae5_server.database.connection import Database
+from mlflow_ae5_server.database.schema import SchemaState, schema_of
+
+RULES: dict[str, Any] = json.loads(Path(__file__).with_name("variables.json").read_text(encoding="utf-8"))
+REPLICA = "MLFLOW_READ_REPLICA_BACKEND_STORE_URI"
+_REGISTRY = "MLFLOW_REGISTRY_STORE_URI"
+_OFF = frozenset({"", "0", "false", "no", "off"})
+
+
+def require_supported(environ: Mapping[str, str]) -> None:
+    """Raise ConfigurationError for a variable that is refused, or lacks the one that it needs."""
+    for name, why in RULES["refused"].items():
+        if _is_on(environ, name):
+            raise ConfigurationError(f"{name} is not supported: {why}", f"delete the secret or variable {name}")
+    jobs = RULES["needed"]
+    if _is_on(environ, jobs) or environ.get(RULES["unless_off"], "").strip().lower() in _OFF - {""}:
+        return
+    for name, why in RULES["needs"].items():
+        if _is_on(environ, name):
+            raise ConfigurationError(f"{name} has no effect without {jobs}: {why}", f"set {jobs} to true")
+
+
+def _is_on(environ: Mapping[str, str], name: str) -> bool:
+    return environ.get(name, "").strip().lower() not in _OFF
+
+
+def require_readable(environ: Mapping[str, str]) -> None:
+    """Raise ConfigurationError for a value that MLflow cannot read.
+
+    Imports MLflow.
+    """
+    from mlflow import environment_variables
+
+    kind: Any = environment_variables._EnvironmentVariable
+    for variable in vars(environment_variables).values():
+        if not isinstance(variable, kind) or variable.name not in environ:
+            continue
+        try:
+            variable.get()
+        except ValueError:
+            expected = "true or false" if variable.type is bool else f"a value of type {variable.type.__name__}"
+            raise ConfigurationError(
+                f"{variable.name} is not {expected}", f"correct the variable {variable.name}"
+            ) from None
+
+
+def require_replica(replica: Database, store: Database, registry: Database) -> None:
+    """Raise ConfigurationError for a read replica that MLflow cannot use beside these databases."""
+    if replica.dialect == "sqlite" or replica.dialect != store.dialect:
+        raise ConfigurationError(
+            f"{REPLICA} is a {replica.dialect} database, and MLFLOW_BACKEND_STORE_URI a {store.dialect} one",
+            "use a replica that the database server itself replicates, or none",
+        )
+    if registry.uri != store.uri:
+        raise ConfigurationError(
+            f"{REPLICA} and {_REGISTRY} exclude each other: MLflow would read models from the wrong database",
+            f"keep models in the server's database: delete {_REGISTRY}",
+        )
+
+
+def await_replica(
+    replica: Database,
+    seconds: float,
+    *,
+    observe: Callable[[Database], SchemaState] = schema_of,
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+) -> None:
+    """Return when the replica has the schema of the installed MLflow.
+
+    Raises SchemaError where it has not after `seconds`: it is behind, or it replicates another database.
+    """
+    deadline = clock() + seconds
+    while (schema := observe(replica)).state != "current":
+        if clock() > deadline:
+            raise SchemaError(
+                f"the read replica {replica.shown} is behind: its schema is {schema.found or 'empty'}, and that of "
+                f"this MLflow is {schema.expected}",
+                f"wait until it has caught up, or delete {REPLICA} to read from the database itself",
+            )
+        sleep(1.0)

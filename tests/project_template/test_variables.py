@@ -1,0 +1,116 @@
+"""Variables of MLflow that the server does not start with, and a read replica that cannot be used."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow import environment_variables
+from mlflow_ae5_server.common.errors import ConfigurationError, SchemaError
+from mlflow_ae5_server.database.connection import Database, check_uri
+from mlflow_ae5_server.database.schema import SchemaState
+from mlflow_ae5_server.server import variables
+
+from mlflow_ae5_deploy.config import server_variables
+
+JOBS = "MLFLOW_SERVER_ENABLE_JOB_EXECUTION"
+ROLLUPS = "MLFLOW_SQL_TRACE_ROLLUPS_ENABLED"
+
+
+def test_the_tool_has_the_same_rules() -> None:
+    rules = json.loads(Path(variables.__file__).with_suffix(".json").read_text())
+
+    assert (rules["refused"], rules["needs"]) == (server_variables.REFUSED, server_variables.NEEDS)
+    assert (rules["needed"], rules["unless_off"]) == (server_variables.JOBS, server_variables.PERIODIC)
+    assert server_variables.REPLICA == variables.REPLICA
+    known = vars(environment_variables).values()
+    kinds = {v.name: v.type for v in known if isinstance(v, environment_variables._EnvironmentVariable)}
+    assert {name: kinds.get(name) for name in server_variables.FLAGS} == dict.fromkeys(server_variables.FLAGS, bool)
+
+
+@pytest.mark.parametrize("name", variables.RULES["refused"])
+def test_a_variable_that_cannot_work_here_is_refused(name: str) -> None:
+    for value in ("", "false", "0"):
+        variables.require_supported({name: value})
+    with pytest.raises(ConfigurationError, match=f"{name} is not supported: "):
+        variables.require_supported({name: "true"})
+
+
+@pytest.mark.parametrize("name", variables.RULES["needs"])
+def test_what_only_jobs_do_is_refused_without_them(name: str) -> None:
+    variables.require_supported({name: "true", JOBS: "true"})
+    variables.require_supported({name: "true", JOBS: "false", variables.RULES["unless_off"]: "false"})  # elsewhere
+    with pytest.raises(ConfigurationError, match=f"{name} has no effect without {JOBS}"):
+        variables.require_supported({name: "true", JOBS: "false"})
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("MLFLOW_ENABLE_WORKSPACES", "yes", "is not true or false"),
+        ("MLFLOW_WEBHOOK_REQUEST_TIMEOUT", "soon", "is not a value of type int"),
+        ("MLFLOW_ENABLE_WORKSPACES", "TRUE", ""),
+    ],
+)
+def test_a_value_that_mlflow_reads_only_at_a_request_is_refused_at_the_start(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, message: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    if not message:
+        variables.require_readable({name: value})
+        return
+    with pytest.raises(ConfigurationError, match=f"{name} {message}"):
+        variables.require_readable({name: value})
+
+
+PG, OTHER = "postgresql+psycopg://u@h/d", "postgresql+psycopg://u@h/other"
+
+
+@pytest.mark.parametrize(
+    ("replica", "store", "registry", "message"),
+    [
+        ("postgresql+psycopg://u@replica/d", PG, PG, ""),
+        ("sqlite:///replica.sqlite", "sqlite:///d.sqlite", "sqlite:///d.sqlite", "is a sqlite database"),
+        ("mysql+pymysql://u@h/d", PG, PG, "is a mysql database, and MLFLOW_BACKEND_STORE_URI a postgresql one"),
+        ("postgresql+psycopg://u@replica/d", PG, OTHER, "exclude each other"),
+    ],
+)
+def test_a_replica_that_mlflow_cannot_use_is_refused(replica: str, store: str, registry: str, message: str) -> None:
+    databases = [check_uri(uri) for uri in (replica, store, registry)]
+    if not message:
+        variables.require_replica(*databases)
+        return
+    with pytest.raises(ConfigurationError, match=message):
+        variables.require_replica(*databases)
+
+
+EMPTY, OLD = SchemaState("empty", None, "new"), SchemaState("outdated", "old", "new")
+NEW = SchemaState("current", "new", "new")
+
+
+def test_a_replica_without_the_schema_is_awaited_and_then_refused() -> None:
+    states, now = iter((EMPTY, OLD, NEW)), [0.0]
+
+    def sleep(seconds: float) -> None:
+        now[0] += seconds
+
+    def wait(observe: Callable[[Database], SchemaState]) -> None:
+        variables.await_replica(check_uri(PG), 5, observe=observe, clock=lambda: now[0], sleep=sleep)
+
+    wait(lambda _replica: next(states))
+    assert now == [2.0]
+    with pytest.raises(SchemaError, match="is behind: its schema is old, and that of this MLflow is new"):
+        wait(lambda _replica: OLD)
+
+
+def test_the_server_ends_with_the_message(project: Any) -> None:
+    ended = project.run(
+        "TrackingServer", "--anaconda-project-address=127.0.0.1", "--anaconda-project-port=0",
+        MLFLOW_ENABLE_REMOTE_ASSISTANT="true",
+    )  # fmt: skip
+    assert ended.code == 3, ended.output
+    assert "MLFLOW_ENABLE_REMOTE_ASSISTANT is not supported" in ended.output
+    assert not (project.folder / "data").exists()

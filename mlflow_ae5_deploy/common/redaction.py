@@ -166,7 +166,7 @@ def _set_apart(text: str, registered: tuple[str, ...], shown: tuple[str, ...]) -
 
     Of two that overlap, nothing of either is left. Returns also the characters, with what each stands for.
     """
-    spans = [(*span, False) for value in registered for span in _occurrences(text, value)]
+    spans = [(*span, False) for value in registered if value in text for span in _occurrences(text, value)]
     spans += [(*span, True) for value in shown if value in text for span in _standing_alone(text, value)]
     if not spans:
         return text, {}

@@ -8,6 +8,7 @@ both the salt and a guess of the value.
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import secrets
 from collections.abc import Collection, Mapping
@@ -71,12 +72,15 @@ def _other_value_if_damaged(value: Any, read: ValidatorFunctionWrapHandler) -> S
 def _undamaged(kind: type) -> BeforeValidator:
     """Leave out damaged entries of a mapping: the next run observes them again."""
 
+    @functools.cache
+    def adapter() -> TypeAdapter[Any]:  # takes as long as a request to build, and only some runs need it
+        return TypeAdapter(kind)
+
     def entries(value: Any) -> dict[str, Any]:
-        adapter: TypeAdapter[Any] = TypeAdapter(kind)
         found = {}
         for key, item in value.items() if isinstance(value, dict) else ():
             with contextlib.suppress(ValidationError):
-                found[key] = adapter.validate_python(item)
+                found[key] = adapter().validate_python(item)
         return found
 
     return BeforeValidator(entries)

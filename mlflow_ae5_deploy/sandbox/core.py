@@ -129,7 +129,7 @@ class SandboxCore:
 
     def launch_options(self, username: str) -> tuple[str, ...]:
         """For the launcher of a command of this account."""
-        return ("--secrets", str(self.secrets_folder(username))) if self.mounts_secrets else ()
+        return (f"secrets={self.secrets_folder(username)}",) if self.mounts_secrets else ()
 
     # -- who may what ---------------------------------------------------------------------
 

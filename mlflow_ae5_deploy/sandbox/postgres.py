@@ -88,7 +88,7 @@ class Postgres:
         log = self._core.folder("logs") / "postgresql.log"
         await asyncio.to_thread(_initialise, binaries, data, password)
         uid, gid = _identity()
-        as_user = () if uid is None else ("--uid", str(uid), "--gid", str(gid))
+        as_user = () if uid is None else (f"uid={uid}", f"gid={gid}")
         process = await Supervised.start(
             [
                 *(str(binaries / "postgres"), "-D", str(data), "-p", str(port), "-h", LOOPBACK),
@@ -100,7 +100,7 @@ class Postgres:
             env={"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C"},
             grace=10.0,
             # SIGINT to the main process alone is PostgreSQL's fast shutdown.
-            options=("--signal", "SIGINT", "--main-only", *as_user),
+            options=("signal=SIGINT", "main-only=1", *as_user),
         )
         try:
             await _create_database(process, port, password)

@@ -148,7 +148,8 @@ class SandboxServer:
         certificates.write_bundle(self._state_dir)
         _seed(core)
         _choose_addresses(core)
-        core.mounts_secrets = core.settings.mount_secrets and await can_mount_secrets(core.folder("secrets"))
+        if core.settings.mount_secrets:
+            core.mounts_secrets = await asyncio.to_thread(can_mount_secrets, core.folder("secrets"))
 
         http = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0),

@@ -17,7 +17,7 @@ from tests.sandbox.support import wait_for
 class Launched:
     def __init__(self, command: str, *options: str, folder: Path) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-I", "-S", str(LAUNCHER), "--grace", "1", *options, "--", "/bin/sh", "-c", command],
+            [sys.executable, "-I", "-S", str(LAUNCHER), "grace=1", *options, "--", "/bin/sh", "-c", command],
             stdin=subprocess.PIPE,
             cwd=folder,
             start_new_session=True,
@@ -65,7 +65,7 @@ def test_secrets_are_where_ae5_has_them_for_the_command_alone(launch, tmp_path):
     before = {path.name for path in Path("/var/run").iterdir()}
     show = "cat /var/run/secrets/user_credentials/NAME > shown; ls -A /var/run > run; pwd -P > here; id -u > who"
 
-    code = launch(show, "--secrets", str(tmp_path / "secrets")).process.wait(20)
+    code = launch(show, f"secrets={tmp_path / 'secrets'}").process.wait(20)
 
     if code == 125:
         pytest.skip("this machine allows no mount namespace")

@@ -4,9 +4,10 @@ Started as a process of its own (standard library only, isolated mode) and leade
 the other end of its standard input: when that closes, because the sandbox asks for a stop or is gone, killed
 however hard, the command gets the stop signal, some grace, and then everything it started is killed.
 
-    launcher.py --grace SECONDS [--signal NAME] [--main-only] [--uid N --gid N] [--secrets FOLDER] -- COMMAND...
+    launcher.py grace=SECONDS [signal=NAME] [main-only=1] [uid=N gid=N] [secrets=FOLDER] -- COMMAND...
 
-With --secrets the command gets a mount namespace of its own, in which that folder is also where AE5 has the secrets.
+With secrets the command gets a mount namespace of its own, in which that folder is also where AE5 has the secrets.
+It imports little, because it is started for each command and waits beside it.
 
 A deployment becomes a process by deployments.py -> base.py -> processes.py -> launcher.py.
 
@@ -15,13 +16,11 @@ Exit status: the command's, or 128 + the signal that ended it; 125 where the fol
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import ctypes
 import os
 import select
 import signal
-import subprocess
 import sys
 import time
 
@@ -34,41 +33,46 @@ _KILL_SECONDS = 2.0  # less than what the sandbox waits for beyond the grace
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--grace", type=float, required=True)
-    parser.add_argument("--signal", default="SIGTERM")
-    parser.add_argument("--main-only", action="store_true")
-    parser.add_argument("--uid", type=int)
-    parser.add_argument("--gid", type=int)
-    parser.add_argument("--secrets")
-    parser.add_argument("command", nargs="+")
-    options = parser.parse_args()
-    if options.secrets is not None:
+    words = sys.argv[1:]
+    end = words.index("--")
+    options, command = dict(word.split("=", 1) for word in words[:end]), words[end + 1 :]
+    if "secrets" in options:
         try:
-            _mount_secrets(options.secrets)
+            _mount_secrets(options["secrets"])
         except (OSError, AttributeError) as error:  # AttributeError: not Linux
             print(f"[sandbox] {_SECRETS} cannot be mounted: {error}", file=sys.stderr)
             return 125
     _adopt_orphans()
     wake = _signal_pipe()
-    groups: list[int] | None = [] if options.uid is not None else None
-    child = subprocess.Popen(
-        options.command,
-        stdin=subprocess.DEVNULL,
-        user=options.uid,
-        group=options.gid,
-        extra_groups=groups,
-        preexec_fn=_die_with_parent,  # safe: this process has one thread
-    )
-    status = _wait(child.pid, wake)
+    child = _start(command, options)
+    status = _wait(child, wake)
     if status is None:
-        number = signal.Signals[options.signal]
+        number = signal.Signals[options.get("signal", "SIGTERM")]
         with contextlib.suppress(ProcessLookupError):
-            os.kill(child.pid, number) if options.main_only else os.killpg(0, number)
-        status = _wait_all(child.pid, wake, time.monotonic() + options.grace)
-    _kill_the_rest(child.pid)
-    child.returncode = 0  # reaped above; keeps Popen's destructor quiet
+            os.kill(child, number) if "main-only" in options else os.killpg(0, number)
+        status = _wait_all(child, wake, time.monotonic() + float(options["grace"]))
+    _kill_the_rest(child)
     return 137 if status is None else status
+
+
+def _start(command: list[str], options: dict[str, str]) -> int:
+    """Start the command without standard input, as the user of `uid` and `gid` if they are given; returns its pid."""
+    child = os.fork()
+    if child:
+        return child
+    try:
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        for number in (signal.SIGPIPE, signal.SIGXFSZ):  # ignored by Python, and what is ignored is inherited
+            signal.signal(number, signal.SIG_DFL)
+        if "uid" in options:
+            os.setgroups([])
+            os.setgid(int(options["gid"]))
+            os.setuid(int(options["uid"]))
+        _die_with_parent()  # last: another user clears it
+        os.execvp(command[0], command)  # noqa: S606
+    except OSError as error:
+        print(f"[sandbox] {command[0]}: {error}", file=sys.stderr, flush=True)
+    os._exit(127)
 
 
 def _mount_secrets(folder: str) -> None:
@@ -170,7 +174,7 @@ def _wait_all(child: int, wake: int, deadline: float) -> int | None:
         found = _reap(child)
         status = found if found is not None else status
         left = deadline - time.monotonic()
-        if left <= 0 or (status is not None and not _others()):
+        if left <= 0 or (status is not None and _is_alone()):
             return status
         select.select([wake], [], [], min(left, 0.1))
         _drain(wake)
@@ -195,14 +199,23 @@ def _reap(child: int) -> int | None:
     return status
 
 
+def _is_alone() -> bool:
+    """Whether nothing that was started is left: on Linux it would be a child, or below one; elsewhere nobody knows."""
+    if sys.platform != "linux":
+        return True
+    try:
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return True
+    return False
+
+
 def _others() -> list[int]:
-    """Our group's and adopted processes that still run (Linux; elsewhere none).
+    """Our group's and adopted processes that still run, on Linux.
 
     Zombies count: a process whose first thread has ended is listed as one while its other threads still run.
     """
     me, found = os.getpid(), []
-    if sys.platform != "linux":
-        return found
     for name in os.listdir("/proc"):  # noqa: PTH208
         if not name.isdigit() or int(name) == me:
             continue
@@ -225,10 +238,9 @@ def _kill_the_rest(child: int) -> None:
     deadline = time.monotonic() + _KILL_SECONDS
     while time.monotonic() < deadline:
         _reap(child)
-        others = _others()
-        if not others:
+        if _is_alone():
             return
-        for pid in others:
+        for pid in _others():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         time.sleep(0.01)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import json
 import os
 import signal
+import subprocess
 import sys
 from pathlib import Path
 from typing import BinaryIO
@@ -86,7 +88,7 @@ class Supervised:
         with open_log(log) as output:
             starting = asyncio.ensure_future(
                 asyncio.create_subprocess_exec(
-                    *(sys.executable, "-I", "-S", str(LAUNCHER), "--grace", str(grace), *options, "--", *command),
+                    *(sys.executable, "-I", "-S", str(LAUNCHER), f"grace={grace}", *options, "--", *command),
                     stdin=asyncio.subprocess.PIPE,
                     stdout=output,
                     stderr=output,
@@ -134,12 +136,13 @@ class Supervised:
         self._table.remove(self.pid)
 
 
-async def can_mount_secrets(scratch: Path) -> bool:
-    """Whether commands can have a mount namespace here."""
-    command = (sys.executable, "-I", "-S", str(LAUNCHER), "--grace", "0", "--secrets", str(scratch), "--", "true")
-    quiet = asyncio.subprocess.DEVNULL
-    trial = await asyncio.create_subprocess_exec(*command, stdin=asyncio.subprocess.PIPE, stdout=quiet, stderr=quiet)
-    return await trial.wait() == 0
+@functools.cache
+def can_mount_secrets(scratch: Path) -> bool:
+    """Whether commands can have a mount namespace here. Blocking, and tried once: that does not change meanwhile."""
+    command = (sys.executable, "-I", "-S", str(LAUNCHER), "grace=0", f"secrets={scratch}", "--", "true")
+    quiet = subprocess.DEVNULL
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=quiet, stderr=quiet) as trial:
+        return trial.wait() == 0
 
 
 def open_log(path: Path) -> BinaryIO:

@@ -146,7 +146,7 @@ def _check_failed(error: BaseException, text: str, line: _CommandLine) -> int:
 
     code, words = nagios_failure(error, text)
     with contextlib.suppress(OSError):
-        Reporter(verbose=line.verbose).line(words)  # a command in it is named, not recommended
+        Reporter(verbose=line.verbose).copied(words)  # a command in it is named, not recommended
     if line.traceback:
         _traceback(error)
     return code

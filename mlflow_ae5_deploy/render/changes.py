@@ -126,7 +126,7 @@ def show_drift(reporter: Reporter, lead: str, rows: Sequence[str], to_keep: Sequ
     if to_keep:
         reporter.line("To keep it, add this to the configuration:")
     for line in to_keep:
-        reporter.line(f"  {line}")
+        reporter.copied(f"  {line}")
 
 
 def question(changes: Sequence[Change]) -> str:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 SCHEMA = 1  # of every JSON document
 _LEAD = re.compile(r" *(?:[-+!✓✗] )?")  # indentation and mark; a wrapped line continues below what follows them
+_PATH = re.compile(r"(?!.*(?:://|`)).*/.*")  # not an address or a command: those are copied
 # Fields of a JSON document with commands that a person runs.
 _WITH_COMMANDS = ("remedy", "warnings", "notes", "markdown")
 
@@ -70,10 +71,16 @@ class Reporter:
         return self._err
 
     def line(self, text: str = "", style: str | None = None) -> None:
-        """One line of result."""
+        """A line of result; wrapped on a terminal, below its own indentation."""
         if not self.json_mode:
             self._pause()  # or the progress line stays in the text: both are on the same terminal
-            self._print(self.out, self._shown(text), style)
+            self._print(self.out, _broken(self.out, self._shown(text)), style)
+
+    def copied(self, text: str) -> None:
+        """A line of result that is meant to be copied: never wrapped."""
+        if not self.json_mode:
+            self._pause()
+            self._print(self.out, self._shown(text))
 
     def foreign(self, line: str, lead: str = "") -> None:
         """A line of a log, without `target`: no command in it is ours."""
@@ -99,14 +106,26 @@ class Reporter:
         """A line of result with its mark."""
         self.hanging(f"{mark.sign} ", text, mark.style)
 
-    def table(self, heads: Sequence[str], rows: Sequence[Sequence[str]], *, right: Collection[str] = ()) -> None:
-        """A table as wide as the terminal allows. right: heads of columns that hold numbers."""
+    def table(
+        self,
+        heads: Sequence[str],
+        rows: Sequence[Sequence[str]],
+        *,
+        right: Collection[str] = (),
+        folds: Collection[str] = (),
+    ) -> None:
+        """A table; on a terminal that is too narrow for it, a paragraph for each row. right, folds: see table_lines."""
         if self.json_mode or not rows:
             return
         self._pause()
         shown = [[self._shown(cell) for cell in row] for row in rows]
-        for number, line in enumerate(table_lines(self.out, heads, shown, right)):
+        lines = table_lines(self.out, heads, shown, right, folds)
+        for number, line in enumerate(lines):
             self._print(self.out, line, "bold" if number == 0 else None)
+        for row in shown if not lines else ():
+            first, *rest = [f"{head} {cell}" for head, cell in zip(heads, row, strict=True) if head]
+            self._print(self.out, first if heads[0] else f"{row[0]} {first}", "bold")  # the mark's column has no head
+            self._print(self.out, _wrapped(self.out, "  ", ", ".join(rest)))
 
     def note(self, text: str, style: str | None = None) -> None:
         """A remark on stderr; wrapped on a terminal."""
@@ -236,16 +255,36 @@ def _console(file: TextIO) -> Console:
 
 
 def _wrapped(console: Console, lead: str, text: str) -> str:
+    """`text` in the column behind `lead`.
+
+    A word that is too long for it is moved left on a line of its own, so that it can be copied; a path that is too
+    long even for the terminal is folded after a slash.
+    """
     if not console.is_terminal:
         return lead + text
-    return textwrap.fill(
-        text,
-        width=max(console.width, len(lead) + 20),
-        initial_indent=lead,
-        subsequent_indent=" " * len(lead),
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
+    room = max(console.width - len(lead), 20)
+    lines: list[str] = []
+    for line in textwrap.wrap(text, room, break_long_words=False, break_on_hyphens=False):
+        if len(line) <= room:
+            lines.append(" " * len(lead) + line)
+        elif len(line) > console.width and _PATH.fullmatch(line):
+            lines += [" " * len(lead) + part for part in _folded(line, room)]
+        else:
+            lines.append(" " * max(console.width - len(line), 0) + line)
+    if lines and lines[0].startswith(" " * len(lead)):
+        lines[0] = lead + lines[0][len(lead) :]
+    elif lead.strip() or not lines:
+        lines.insert(0, lead.rstrip())
+    return "\n".join(lines)
+
+
+def _folded(path: str, room: int) -> list[str]:
+    lines = [""]
+    for part in re.findall(r"[^/]*/?", path):
+        if lines[-1] and len(lines[-1]) + len(part) > room:
+            lines.append("")
+        lines[-1] += part
+    return lines
 
 
 def _broken(console: Console, text: str) -> str:

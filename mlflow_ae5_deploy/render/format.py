@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -30,6 +30,7 @@ class Mark(Enum):
 _ASCII = str.maketrans({"✓": "=", "✗": "x", "→": "->", "…": "...", "·": "-", "█": "#", "░": ".", "━": "="})
 _LOCALES = ("LC_ALL", "LC_CTYPE", "LANG")  # the first that is set decides
 _PIPED = 200  # characters, the width of a table that nobody watches
+_GAP = 2  # characters between two columns
 
 
 def ascii_only(encoding: str, environ: Mapping[str, str]) -> bool:
@@ -56,21 +57,32 @@ def yaml_quoted(value: str) -> str:
 
 
 def table_lines(
-    console: Console, heads: Sequence[str], rows: Sequence[Sequence[str]], right: Collection[str] = ()
+    console: Console,
+    heads: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    right: Collection[str],
+    folds: Collection[str],
 ) -> list[str]:
-    """The lines of a table, the heads first; cells are folded where the terminal is too narrow.
+    """The lines of a table, the heads first; none where the terminal is too narrow.
 
-    right: heads of the columns that hold numbers.
+    right: heads of columns that hold numbers. folds: heads of columns whose cells may become several lines.
     """
+    columns = {head: (head, *(row[number] for row in rows)) for number, head in enumerate(heads)}
+    longest = {
+        head: max(len(part) for cell in cells for part in (cell.split() if head in folds else [cell]) or [""])
+        for head, cells in columns.items()
+    }
+    width = console.width if console.is_terminal else _PIPED
+    if sum(longest.values()) + _GAP * (len(heads) - 1) > width:
+        return []
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for head in heads:
-        table.add_column(head, justify="right" if head in right else "left", overflow="fold", no_wrap=head in right)
+    table = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0))
+    for head, least in longest.items():
+        justify: Literal["left", "right"] = "right" if head in right else "left"
+        table.add_column(head, justify=justify, no_wrap=head not in folds, min_width=least)
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
-    width = console.width if console.is_terminal else _PIPED
-    options = console.options.update(width=width, no_wrap=False, overflow="fold")
-    lines = console.render_lines(table, options, pad=False)
+    lines = console.render_lines(table, console.options.update(width=width, no_wrap=False), pad=False)
     return ["".join(segment.text for segment in line).rstrip() for line in lines]

@@ -36,7 +36,8 @@ def show_history(reporter: Reporter, entries: Sequence[Entry], total: int) -> No
         for entry, row in zip(entries, rows, strict=True):
             _show_details(reporter, entry, row)
     else:
-        reporter.table((*_HEADS, *(("who",) if several else ())), rows, right=("took", "changes"))
+        heads = (*_HEADS, *(("who",) if several else ()))
+        reporter.table(heads, rows, right=("took", "changes"), folds=("verb", "result", "who"))
     reporter.line()
     if len(entries) < total:
         reporter.hanging("", f"The last {len(entries)} of {total} runs; `history -n 0` shows all.")

@@ -115,7 +115,7 @@ def _show_commands(reporter: Reporter, title: str, commands: Sequence[str]) -> N
     reporter.line(title, style="bold")
     for command in commands:
         fits = len(command) + 2 <= reporter.out.width or not reporter.out.is_terminal
-        reporter.line(f"  {command if fits else command.partition(_COMMENT)[0]}")
+        reporter.copied(f"  {command if fits else command.partition(_COMMENT)[0]}")
 
 
 def _headline(verb: str, result: RunResult) -> str:

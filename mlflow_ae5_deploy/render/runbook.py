@@ -55,7 +55,7 @@ def show(reporter: Reporter, text: str) -> None:
         commands ^= line.startswith("```")
         quote = "> " if line.startswith("> ") else ""
         if commands:
-            reporter.line(line)
+            reporter.copied(line)
         else:
             reporter.hanging(quote, line.removeprefix(quote))
 

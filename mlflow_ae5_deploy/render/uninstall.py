@@ -55,7 +55,7 @@ def show_uninstalled(reporter: Reporter, result: UninstallResult, program: str) 
         left = f"only {counted(len(result.secrets), 'secrets')} left ({', '.join(result.secrets)})"
         reporter.marked(Mark.OK, f"Unchanged: {left if result.secrets else 'nothing is installed'}.")
         if result.secrets:
-            reporter.line(f"  To delete them: {program} {reporter.command('uninstall --purge-secrets')}")
+            reporter.copied(f"  To delete them: {program} {reporter.command('uninstall --purge-secrets')}")
         return
     for change in result.changes:
         reporter.marked(Mark.CHANGE, change.phrase)
@@ -71,7 +71,7 @@ def show_uninstalled(reporter: Reporter, result: UninstallResult, program: str) 
         reporter.line()
         reporter.line("To install it again", style="bold")
         command = shlex.join(["install", "--release", str(result.archive)])
-        reporter.line(f"  {program} {reporter.command(command)}")
+        reporter.copied(f"  {program} {reporter.command(command)}")
 
 
 def write_document(reporter: Reporter, result: UninstallResult) -> None:

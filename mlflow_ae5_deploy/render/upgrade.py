@@ -55,7 +55,7 @@ def show_upgraded(reporter: Reporter, done: UpgradeResult, release: str, program
     reporter.line()
     reporter.line("To return to the previous release and data", style="bold")
     words = ["restore", "--snapshot", done.snapshot, "--release", done.kept_archive, "--replace", "--stop-server"]
-    reporter.line(f"  {program} {reporter.command(shlex.join(words))}")
+    reporter.copied(f"  {program} {reporter.command(shlex.join(words))}")
 
 
 def show_not_configured(reporter: Reporter, installed: str, configured: str, profile: str | None) -> None:

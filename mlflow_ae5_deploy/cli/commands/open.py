@@ -35,7 +35,7 @@ def command(options: TargetOptions, no_browser: NoBrowser = False) -> int:
     if options.json:  # a browser may print something of its own
         reporter.document(NAME, url=url)
         return EXIT_DONE
-    reporter.line(url)
+    reporter.copied(url)
     entitled = ", ".join([*(f"group {name}" for name in shared.groups), *shared.users]) or "nobody but its owner"
     reporter.note(f"Sign in to the platform there. By the configuration it is shared with: {entitled}.")
     if options.sandbox:

@@ -45,7 +45,7 @@ def export(
         bytes=exported.size,
     )
     reporter.line(f"{'Unchanged' if exported.unchanged else 'Exported'}: {exported.archive} ({size(exported.size)})")
-    reporter.line(f"  SHA-256  {exported.sha256}")
+    reporter.copied(f"  SHA-256  {exported.sha256}")
     reporter.line(f"Use it with `--release {exported.archive}`, or put both files on a mirror.")
     return EXIT_DONE
 

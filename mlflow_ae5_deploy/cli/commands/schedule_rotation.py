@@ -51,5 +51,5 @@ def command(options: TargetOptions, cron: Cron = "*/10 * * * *") -> int:
     for warning in warnings:
         reporter.warning(warning)
     reporter.document(NAME, line=line, words=schedule.words, warnings=warnings)
-    reporter.line(line)
+    reporter.copied(line)
     return EXIT_DONE

@@ -73,7 +73,7 @@ def _nagios(options: ReleaseOptions) -> int:
 
     with reading(options, NAME, create_account=False) as context:
         code, line = nagios(_status(options, context))
-    options.reporter.line(line)
+    options.reporter.copied(line)
     return code
 
 

@@ -19,6 +19,7 @@ from mlflow_ae5_deploy.common.errors import DeployError, Interrupted, Usage
 if TYPE_CHECKING:
     from mlflow_ae5_deploy.ae5.options import ConnectionOptions
     from mlflow_ae5_deploy.cli.options import CommonOptions, TargetOptions, WriteOptions
+    from mlflow_ae5_deploy.common.clock import SystemClock
     from mlflow_ae5_deploy.common.redaction import Secret
     from mlflow_ae5_deploy.config.load import LoadedSettings
     from mlflow_ae5_deploy.config.settings import PlatformSettings
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from mlflow_ae5_deploy.engine.context import Context, RunOptions
     from mlflow_ae5_deploy.engine.lock import InstallationLock
 
+ANSWERS = {"y": True, "yes": True, "n": False, "no": False, "": False}
 _NO_MOUNT = (
     "This machine does not let the sandbox mount /var/run/secrets/user_credentials. A release that reads its secrets "
     "there only, as upstream's 0.7.2 does, does not see them here and runs on its own defaults (SQLite)."
@@ -105,11 +107,16 @@ def _noting_other_accounts(loaded: LoadedSettings, why: str) -> LoadedSettings:
     return replace(loaded, ignored_on_sandbox=(*loaded.ignored_on_sandbox, note))
 
 
-def prompt() -> Callable[[str], str] | None:
+def prompt(clock: SystemClock) -> Callable[[str], str] | None:
     """Ask for a secret without echo; None without a terminal."""
     if not (sys.stdin is not None and sys.stdin.isatty() and sys.stderr.isatty()):
         return None
-    return lambda question: getpass.getpass(f"{question}: ", stream=sys.stderr)
+
+    def ask(question: str) -> str:
+        with clock.asking():
+            return getpass.getpass(f"{question}: ", stream=sys.stderr)
+
+    return ask
 
 
 @contextlib.contextmanager
@@ -159,20 +166,19 @@ def _context(options: TargetOptions, verb: str, run: RunOptions, loaded: LoadedS
     from mlflow_ae5_deploy.ae5.connect import PlatformTarget
     from mlflow_ae5_deploy.ae5.open_sessions import Sessions
     from mlflow_ae5_deploy.common import redaction
-    from mlflow_ae5_deploy.common.clock import SystemClock
     from mlflow_ae5_deploy.config.secret_refs import SecretResolver
     from mlflow_ae5_deploy.config.state_dir import state_dir, state_root
     from mlflow_ae5_deploy.engine.context import Context, Folders
     from mlflow_ae5_deploy.engine.journal import Journal
     from mlflow_ae5_deploy.engine.state import SavedState
 
-    settings, reporter, clock = loaded.settings, options.reporter, SystemClock()
+    settings, reporter, clock = loaded.settings, options.reporter, options.clock
     folder = installation_folder(loaded)
     for path in (folder, folder.parent, loaded.path, Path.cwd(), sys.executable, sys.argv[0]):
         redaction.show(str(path or ""))
     if not run.dry:
         state_dir(settings, os.environ)  # fail now if it cannot be written, not after the first effect
-    values = SecretResolver(os.environ, prompt(), added=settings.added_packages)
+    values = SecretResolver(os.environ, prompt(clock), added=settings.added_packages)
     target = PlatformTarget(_connection(settings.platform), settings.platform.session, options.sandbox, run.dry)
     access = Sessions(settings, target, values, clock, reporter.waiting)
     return Context(
@@ -238,14 +244,20 @@ def can_ask(options: CommonOptions) -> bool:
 
 
 def confirmed(options: CommonOptions, question: str) -> bool:
-    """Ask. Without a terminal the answer is no."""
+    """Ask until the answer is y, yes, n, no or nothing, which is no. Without a terminal the answer is no."""
     if not can_ask(options):
         return False
+    shown = f"{question} [y/N]"
     try:
-        return typer.confirm(question, default=False, err=True)
+        with options.clock.asking():
+            while (
+                answer := typer.prompt(shown, default="", show_default=False, err=True).strip().lower()
+            ) not in ANSWERS:
+                options.reporter.note("Answer y (yes) or n (no); Enter means no.")
     except typer.Abort:  # the journal records only this as an interruption
         typer.echo(err=True)  # the question's line has not ended
         raise KeyboardInterrupt from None
+    return ANSWERS[answer]
 
 
 def consent(

@@ -22,6 +22,7 @@ from mlflow_ae5_deploy.cli.usage import checked_choice
 from mlflow_ae5_deploy.common.errors import Interrupted
 
 if TYPE_CHECKING:
+    from mlflow_ae5_deploy.common.clock import SystemClock
     from mlflow_ae5_deploy.common.text import Target
     from mlflow_ae5_deploy.render.console import Reporter
 
@@ -151,6 +152,12 @@ class CommonOptions:
         from mlflow_ae5_deploy.render.console import Reporter
 
         return Reporter(json_mode=self.json, verbose=self.verbose > 0, target=self.target)
+
+    @functools.cached_property
+    def clock(self) -> SystemClock:
+        from mlflow_ae5_deploy.common.clock import SystemClock
+
+        return SystemClock()
 
 
 TARGET_NAMES = ("config", "profile", "hostname", "username", "session", "release")

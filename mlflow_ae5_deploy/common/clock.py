@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Protocol, TypeVar
@@ -18,6 +19,10 @@ T = TypeVar("T")
 
 class Clock(Protocol):
     def monotonic(self) -> float: ...
+    def worked(self) -> float:
+        """As `monotonic`, without the time that questions waited for an answer."""
+        ...
+
     def now(self) -> datetime: ...
     def sleep(self, seconds: float) -> None: ...
 
@@ -25,8 +30,21 @@ class Clock(Protocol):
 class SystemClock:
     """The machine's clock; `now()` is timezone-aware UTC."""
 
-    def monotonic(self) -> float:
-        return time.monotonic()
+    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self.monotonic = monotonic
+        self._asked = 0.0
+
+    def worked(self) -> float:
+        return self.monotonic() - self._asked
+
+    @contextlib.contextmanager
+    def asking(self) -> Iterator[None]:
+        """A person is asked in the body."""
+        began = self.monotonic()
+        try:
+            yield
+        finally:
+            self._asked += self.monotonic() - began
 
     def now(self) -> datetime:
         return datetime.now(UTC)
@@ -44,6 +62,9 @@ class ManualClock:
     naps: list[float] = field(default_factory=list)
 
     def monotonic(self) -> float:
+        return self.elapsed
+
+    def worked(self) -> float:
         return self.elapsed
 
     def now(self) -> datetime:

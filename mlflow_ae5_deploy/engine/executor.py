@@ -30,10 +30,10 @@ C = TypeVar("C", bound=Change)
 @contextlib.contextmanager
 def recorded(context: Context) -> Iterator[None]:
     """Write `begin`, and `end` with the outcome or `interrupted`, to the journal."""
-    journal, started = context.journal, context.clock.monotonic()
+    journal, started = context.journal, context.clock.worked()
 
     def end(outcome: str, what: str) -> None:
-        seconds = round(context.clock.monotonic() - started, 1)
+        seconds = round(context.clock.worked() - started, 1)
         journal.write("end", outcome=outcome, what=what, writes=context.access.costs()[1], seconds=seconds)
 
     journal.write("begin", account=context.account, host=context.access.target.options.hostname)
@@ -88,7 +88,7 @@ def run(
     on_result: OnResult | None = None,
 ) -> RunResult:
     """Run the stages. A DeployError ends the run and is part of the result. The caller records begin and end."""
-    started = context.clock.monotonic()
+    started = context.clock.worked()
     results: list[StageResult] = []
     failure: DeployError | None = None
     unfit = next((stage for stage in stages if not _fit(stage, context)), None)
@@ -104,7 +104,7 @@ def run(
         if failure is not None:
             break
     requests, writes = context.access.costs()
-    return RunResult(tuple(results), failure, context.clock.monotonic() - started, requests, writes)
+    return RunResult(tuple(results), failure, context.clock.worked() - started, requests, writes)
 
 
 def _following(change: Change) -> Change:
@@ -121,11 +121,11 @@ def _fit(stage: AnyStage, context: Context) -> bool:
 
 
 def _run_stage(stage: AnyStage, context: Context) -> tuple[StageResult, DeployError | None]:
-    started = context.clock.monotonic()
+    started = context.clock.worked()
     diff: Diff = NoChange("")
 
     def result(outcome: str, reason: str) -> StageResult:
-        seconds = context.clock.monotonic() - started
+        seconds = context.clock.worked() - started
         return StageResult(stage.number, stage.name, outcome, reason, diff.changes, diff.warnings, seconds)
 
     try:

@@ -25,6 +25,8 @@ class Entry:
     verb: str
     outcome: str
     """done | interrupted | unfinished (it was killed, or runs now) | noted | the kind of an error."""
+    seconds: float | None = None
+    """Without the time at questions, where the run has ended by itself."""
     changed: list[str] = field(default_factory=list)
     """Its effects, as phrases."""
     changes: int = 0
@@ -32,12 +34,6 @@ class Entry:
     trouble: list[str] = field(default_factory=list)
     """What failed on the way, and the error it ended with."""
     open_intents: list[JournalEntry] = field(default_factory=list, repr=False)
-
-    @property
-    def seconds(self) -> float | None:
-        if self.began is None or self.ended is None:
-            return None
-        return round((self.ended - self.began).total_seconds(), 1)
 
 
 @dataclass(frozen=True)
@@ -127,7 +123,9 @@ def _take(record: JournalEntry, entries: list[Entry], open_: dict[tuple[str, str
     elif event == "failed":
         entry.trouble.append(_failure(record))
     elif event in ("end", "interrupted"):
-        entry.ended = record.time
+        entry.ended, entry.seconds = record.time, record.seconds
+        if entry.seconds is None and entry.began and entry.ended:
+            entry.seconds = round((entry.ended - entry.began).total_seconds(), 1)
         entry.outcome = INTERRUPTED if event == "interrupted" else record.outcome or DONE
         what = record.what
         if what and not any(what in line for line in entry.trouble):

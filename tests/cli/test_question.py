@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+from mlflow_ae5_deploy.cli.context import confirmed
+from mlflow_ae5_deploy.cli.options import CommonOptions
 from tests.cli.answers import assert_error
 from tests.cli.bench import make_release
 from tests.cli.terminal import Terminal
@@ -15,15 +17,16 @@ from tests.cli.terminal import Terminal
 class Person(Terminal):
     """Answers at a terminal, or interrupts there, and may do something before."""
 
-    def __init__(self, answer, before=lambda: None):
+    def __init__(self, *answers, before=lambda: None):
         super().__init__()
-        self.answer, self.before = answer, before
+        self.answers, self.before = list(answers), before
 
     def readline(self, *_args):
         self.before()
-        if self.answer is KeyboardInterrupt:
+        answer = self.answers.pop(0)
+        if answer is KeyboardInterrupt:
             raise KeyboardInterrupt
-        return self.answer + "\n"
+        return answer + "\n"
 
 
 @pytest.fixture
@@ -39,7 +42,7 @@ def answer(bench, capsys, monkeypatch):
             asked.append(True)
             before()
 
-        monkeypatch.setattr(sys, "stdin", Person(answer, look_at_lock))
+        monkeypatch.setattr(sys, "stdin", Person(answer, before=look_at_lock))
         ended = bench.run(capsys, "uninstall", "--sandbox", *argv)
         assert asked
         return ended
@@ -62,6 +65,27 @@ def test_no_changes_nothing_and_does_not_suggest_yes(bench, capsys, answer):
     assert "--yes" not in refused.err
     assert bench.writes() == []
     assert bench.everything() == before
+
+
+@pytest.mark.parametrize(
+    ("answers", "agreed", "explained"),
+    [
+        (("maybe", "j", "YES"), True, 2),
+        (("ja", "no"), False, 1),
+        (("",), False, 0),
+        ((" y ",), True, 0),
+    ],
+)
+def test_another_answer_is_explained_and_asked_again(capsys, monkeypatch, answers, agreed, explained):
+    person = Person(*answers)
+    monkeypatch.setattr(sys, "stdin", person)
+
+    assert confirmed(CommonOptions(), "Delete it?") is agreed
+
+    err = capsys.readouterr().err
+    assert err.count("Answer y (yes) or n (no); Enter means no.") == explained
+    assert err.count("Delete it? [y/N]:") == explained + 1
+    assert person.answers == []
 
 
 def test_an_interrupted_question_is_no_run_that_was_killed(bench, capsys, answer):

@@ -186,6 +186,12 @@ def test_who_when_and_how_long():
     assert (entry.who, entry.seconds, entry.began.isoformat()) == ("a@b", 5.0, "2026-01-01T00:00:00+00:00")
 
 
+def test_the_time_at_a_question_is_not_counted():
+    (entry,) = history_of([BEGIN, line("end", 55, outcome="done", what="", seconds=5.0)]).entries
+
+    assert entry.seconds == 5.0
+
+
 @pytest.mark.parametrize("broken", ["{", "[]", '"text"', "{}", '{"event": "begi'])
 def test_lines_that_are_none_are_counted_and_passed_over(broken):
     found = history_of([BEGIN, broken, "", END])

@@ -7,6 +7,7 @@ import json
 import pytest
 from runbook_support import context
 
+from mlflow_ae5_deploy.common.clock import ManualClock, SystemClock
 from mlflow_ae5_deploy.common.errors import Conflict, StageFailed
 from mlflow_ae5_deploy.common.redaction import Secret
 from mlflow_ae5_deploy.engine.change import Change, Consequence, Impact
@@ -106,6 +107,29 @@ def test_what_interrupts_needs_consent(tmp_path, agreed):
     if not agreed:
         assert isinstance(result.error, Conflict)
         assert result.error.what == "Not confirmed: replace thing a."
+
+
+def test_the_time_at_a_question_is_not_part_of_a_run(tmp_path):
+    time = ManualClock()
+    clock = SystemClock(time.monotonic)
+    where = context(tmp_path)
+
+    def thinks(_changes):
+        with clock.asking():
+            time.sleep(600)
+        return True
+
+    class Slow(Scripted):
+        def apply(self, change, state, context):
+            time.sleep(7)
+
+    where.clock, where.options = clock, RunOptions(consent=thinks)
+    with recorded(where):
+        result = run([Slow(6, WEIGHTY)], where)
+
+    assert (result.seconds, result.stages[0].seconds) == (7, 7)
+    assert journal(tmp_path)[-1]["seconds"] == 7
+    assert clock.monotonic() == 607
 
 
 def test_every_intent_is_on_disk_before_its_effect(tmp_path):

@@ -57,7 +57,7 @@ def status(context: Context, stages: Sequence[AnyStage], token: Secret | None = 
 
     An account that an administrator does not find is no error here: nothing is installed.
     """
-    began, before = context.clock.monotonic(), context.access.costs()[0]
+    began, before = context.clock.worked(), context.access.costs()[0]
     context.cached.forget()
     try:
         drift = compare_stages([stage for stage in stages if stage.number <= SIGN_IN], context)
@@ -77,5 +77,5 @@ def status(context: Context, stages: Sequence[AnyStage], token: Secret | None = 
         problems=tuple(problems(state, drift, now)),
         stages=tuple(drift),
         requests=context.access.costs()[0] - before,
-        seconds=context.clock.monotonic() - began,
+        seconds=context.clock.worked() - began,
     )

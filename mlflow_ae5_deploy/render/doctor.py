@@ -24,21 +24,23 @@ _WIDTH = max(map(len, GROUPS))
 
 
 class DoctorReporter:
-    """Shows each group when its last check is done; with --verbose also what is fine, check by check."""
+    """Shows each group when its last check is done. With --verbose: every check, at the end, after the log."""
 
     def __init__(self, reporter: Reporter) -> None:
         self._reporter = reporter
-        self._group: list[Finding] = []
+        self._found: list[Finding] = []
 
     def add(self, finding: Finding) -> None:
-        if self._group and self._group[0].group != finding.group:
+        if not self._reporter.verbose and self._found and self._found[0].group != finding.group:
             self.flush()
-        self._group.append(finding)
+        self._found.append(finding)
 
     def flush(self) -> None:
-        if not self._group:
-            return
-        group, findings, self._group = self._group[0].group, self._group, []
+        found, self._found = self._found, []
+        for group, findings in groupby(found, lambda finding: finding.group):
+            self._show_group(group, list(findings))
+
+    def _show_group(self, group: str, findings: Sequence[Finding]) -> None:
         fine = [finding for finding in findings if finding.severity == OK]
         if fine and not self._reporter.verbose:
             self._line(Mark.OK, group, f"{counted(len(fine), 'checks')} ok")

@@ -11,7 +11,9 @@ import pytest
 from mlflow_ae5_deploy.common.durations import duration, moment
 from mlflow_ae5_deploy.common.errors import Conflict
 from mlflow_ae5_deploy.common.text import with_short_ids
+from mlflow_ae5_deploy.operations.doctor import findings
 from mlflow_ae5_deploy.render.console import Reporter
+from mlflow_ae5_deploy.render.doctor import DoctorReporter
 from mlflow_ae5_deploy.render.format import Mark
 from tests.cli.terminal import lines
 
@@ -224,3 +226,37 @@ def test_a_remedy_has_commands_that_can_be_pasted(shown, remedy, shown_as):
         None, lambda reporter: reporter.data({"remedy": remedy}, compact=True), target=(("--sandbox",),), json_mode=True
     )
     assert json.loads(document) == {"remedy": shown_as}
+
+
+FINDINGS = [
+    findings.ok("python", "3.12"),
+    findings.ok("ae5-tools", "0.7.3"),
+    findings.warning("tls", "expires soon", "Renew it."),
+]
+
+
+@pytest.mark.parametrize(
+    ("verbose", "expected"),
+    [
+        (False, ["✓ machine  2 checks ok", "  request", "! platform tls  expires soon", "           Renew it."]),
+        (
+            True,
+            [
+                "  request",
+                "✓ machine  python  3.12",
+                "✓          ae5-tools  0.7.3",
+                "! platform tls  expires soon",
+                "           Renew it.",
+            ],
+        ),
+    ],
+)
+def test_the_whole_list_of_doctor_follows_the_log(shown, verbose, expected):
+    def write(reporter):
+        groups = DoctorReporter(reporter)
+        for finding in FINDINGS:
+            groups.add(finding)
+        reporter.log("  request")
+        groups.flush()
+
+    assert shown(80, write, verbose=verbose) == expected

@@ -59,6 +59,12 @@ def test_ae5_tools(version, needed, severity, message):
     assert_finding(connection.ae5_tools(version, needed=needed), severity, message)
 
 
+def test_an_endpoint_without_an_address_is_one_error():
+    dns, tls = connection.endpoint(None, "https://no-such-endpoint.invalid/")
+    assert_finding(dns, ERROR, "does not resolve")
+    assert_finding(tls, SKIPPED, "its name does not resolve")
+
+
 PINS = [
     ("==3.17.2", True, OK, "mlflow 3.17.2"),
     ("=3.17.2", True, OK, "mlflow 3.17.2"),

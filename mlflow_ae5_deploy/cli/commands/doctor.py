@@ -46,14 +46,16 @@ def command(options: ReleaseWriteOptions, from_platform: FromPlatform = False) -
 
     with (writing if from_platform else reading)(options, NAME, create_account=False) as context:
         follow(context, reporter)
-        findings = run_checks(
-            context,
-            STAGES,
-            advice=advice,
-            token=given_token(options),
-            job=from_platform,
-            on_finding=show_finding,
-        )
-        groups.flush()
+        try:
+            findings = run_checks(
+                context,
+                STAGES,
+                advice=advice,
+                token=given_token(options),
+                job=from_platform,
+                on_finding=show_finding,
+            )
+        finally:
+            groups.flush()
     show_summary(reporter, findings)
     return FAILED if any(finding.severity == ERROR for finding in findings) else EXIT_DONE

@@ -13,9 +13,10 @@ from mlflow_ae5_deploy.operations.doctor.findings import ERROR, Finding, all_ski
 from mlflow_ae5_deploy.resources.current_deployment import chosen_of
 
 OnFinding = Callable[[Finding], None]
-# checks, and why those that need the platform are skipped when one of them fails
+# Checks, and why those that need the platform are skipped when one of them fails
+_UNREACHABLE = "the platform cannot be reached"
 _BLOCKING = (
-    ({"dns", "reachable", "tls"}, "the platform cannot be reached"),
+    ({"dns", "reachable", "tls"}, _UNREACHABLE),
     ({account.CREDENTIALS}, "there are no credentials to sign in with"),
     ({"login"}, "nobody is signed in"),
 )
@@ -56,8 +57,11 @@ def run_checks(
     else:
         add(account.login(context, next(stage for stage in stages if stage.number == 1)))
         blocked = _blocked(findings) or ("the account does not exist yet" if context.access.missing else "")
-    if blocked:
+    if blocked == _UNREACHABLE:
+        add(all_skipped(connection.ENDPOINT_CHECKS, blocked))
+    elif blocked:
         add(connection.endpoint(context, None))
+    if blocked:
         add(all_skipped((*server.CHECKS, *from_platform.CHECKS), blocked))
         return findings
     try:

@@ -20,8 +20,19 @@ from mlflow_ae5_deploy.common.optional_packages import (
 )
 from mlflow_ae5_deploy.config.state_dir import check_writable
 from mlflow_ae5_deploy.engine.context import Context
-from mlflow_ae5_deploy.operations.doctor.findings import ERROR, Finding, error, info, of_error, ok, skipped, warning
+from mlflow_ae5_deploy.operations.doctor.findings import (
+    ERROR,
+    Finding,
+    all_skipped,
+    error,
+    info,
+    of_error,
+    ok,
+    skipped,
+    warning,
+)
 
+ENDPOINT_CHECKS = ("endpoint-dns", "endpoint-tls")
 _SOON = 30  # days before a certificate's end
 _SLOW_CLOCK, _WRONG_CLOCK = 30.0, 300.0  # seconds; Keycloak's tokens live for a minute
 
@@ -83,11 +94,12 @@ def endpoint(context: Context, url: str | None) -> Iterator[Finding]:
     """url: the deployment's; None while there is none: then the name it will have is checked."""
     host = urlsplit(url).netloc if url else expected_host(context)
     if host is None:
-        for check in ("endpoint-dns", "endpoint-tls"):
-            yield skipped(check, "the sandbox assigns the endpoint's address with the first deployment")
+        yield from all_skipped(ENDPOINT_CHECKS, "the sandbox assigns the endpoint's address with the first deployment")
         return
-    yield _dns("endpoint-dns", host)
-    yield _tls("endpoint-tls", host, context)
+    dns, tls = ENDPOINT_CHECKS
+    found = _dns(dns, host)
+    yield found
+    yield skipped(tls, "its name does not resolve") if found.severity == ERROR else _tls(tls, host, context)
 
 
 def expected_host(context: Context) -> str | None:

@@ -70,5 +70,5 @@ def all_skipped(checks: Iterable[str], why: str, remedy: str = "") -> list[Findi
 
 def of_error(check: str, trouble: DeployError) -> Finding:
     """A check that ended in one of our errors, which know their own remedy."""
-    suffix = f" ({trouble.where})" if trouble.where else ""
+    suffix = f" ({trouble.where})" if trouble.where and trouble.where not in trouble.what else ""
     return error(check, f"{trouble.what}{suffix}", trouble.remedy or _ASK)

@@ -73,6 +73,11 @@ def with_progress(show: OnLine, on_phase: Callable[[Phase], None]) -> OnLine:
     return on_line
 
 
+def readable(show: OnLine, on_phase: Callable[[Phase], None], *, with_report: bool) -> OnLine:
+    """As `with_progress`. with_report: also pass on a job's report, which is JSON."""
+    return with_progress(lambda line: show(line) if with_report or not last_line(line) else None, on_phase)
+
+
 class JobLog:
     """Passes on the lines that a job itself writes: not its settings or report, nor lines of the platform."""
 

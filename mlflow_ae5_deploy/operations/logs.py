@@ -70,9 +70,17 @@ def follow(context: Context, source: LogSource, show: OnLine, *, last: int) -> s
     item = source.item
     if isinstance(item, Run):
         ended, text = follow_run(context, item.id, show, seconds=_FOLLOWED, last=last)
-        return f"run {item.id}: {read_any_result(ended, text).message}"
+        return result_of(LogSource(ended), text)
     follow_deployment(context, item.id, lambda: part_of(context.platform.logs(item.id), source.part), show, last=last)
     return ""
+
+
+def result_of(source: LogSource, log: str) -> str:
+    """Of a run that has ended, in words; else empty."""
+    item = source.item
+    return (
+        f"run {item.id}: {read_any_result(item, log).message}" if isinstance(item, Run) and not item.is_active else ""
+    )
 
 
 def deployment_of(context: Context) -> Deployment:

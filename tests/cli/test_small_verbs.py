@@ -53,11 +53,14 @@ class TestLogs:
         newest = max(bench.owner().get("runs"), key=lambda run: run["created"])
 
         latest = here("logs", "--run", "latest")
+        verbose = here("logs", "--run", "latest", "-v", "-n", "1")
         named = here("logs", "--run", newest["id"], "--json")
         missing = here("logs", "--run", "a2-" + "0" * 32)
 
         assert "collecting older than 30d0h0m0s" in latest.out
-        assert newest["id"][:11] in latest.err
+        assert '"outcome"' not in latest.out + latest.err
+        assert f"run {newest['id'][:11]}: " in latest.err
+        assert '"outcome": "done"' in verbose.out.splitlines()[-1]
         assert "collecting older than 30d0h0m0s" in named.data["lines"]
         assert_error(missing, 15, "There is no run", "--run latest")
 
@@ -73,14 +76,14 @@ class TestLogs:
             out, err = process.communicate(timeout=60)
 
         assert process.returncode == 0
-        assert '"outcome": "done"' in out
+        assert '"outcome"' not in out + err
         assert "deleted 2 runs" in err
 
     def test_following_begins_with_the_last_lines(self, bench, here):
         newest = max(bench.owner().get("runs"), key=lambda run: run["created"])
         whole = here("logs", "--run", newest["id"], "-n", "0").out.splitlines()
 
-        followed = here("logs", "--follow", "--run", newest["id"], "-n", "1")
+        followed = here("logs", "--follow", "--run", newest["id"], "-n", "2")  # the last one is its report
 
         assert len(whole) > 1
         assert followed.out.splitlines() == whole[-1:]

@@ -54,8 +54,7 @@ def command(
     raw: Raw = False,
 ) -> int:
     """Secrets are masked. Control characters are shown as escapes."""
-    from mlflow_ae5_deploy.jobs import progress
-    from mlflow_ae5_deploy.jobs.logs import with_progress
+    from mlflow_ae5_deploy.jobs.logs import lines_of, readable
     from mlflow_ae5_deploy.operations import logs
     from mlflow_ae5_deploy.render.logs import show_log
 
@@ -64,18 +63,25 @@ def command(
     if raw and options.json:
         raise Usage("--raw and --json exclude each other.", remedy="Leave --raw out: JSON is exact without it.")
     reporter = options.reporter
+    with_report = run is None or options.verbose > 0  # the server's log has none
 
-    show = reporter.raw if raw else with_progress(reporter.foreign, reporter.phase)
     try:
         with reading(options, NAME) as context:
             source = logs.source_of(context, run, part)
             reporter.note(source.title)
             if follow and source.saved is None:
+                show = reporter.raw if raw else readable(reporter.foreign, reporter.phase, with_report=with_report)
                 reporter.note(logs.follow(context, source, show, last=lines))
                 return EXIT_DONE
             source, text = logs.read(context, source)
-            exact = raw or options.json
-            show_log(reporter, show, part, source, text if exact else progress.without(text), lines=lines)
+            found = lines_of(text)
+            if not (raw or options.json):
+                found = []
+                for line in lines_of(text):
+                    readable(found.append, lambda _phase: None, with_report=with_report)(line)
+            show_log(reporter, reporter.raw if raw else reporter.foreign, part, source, found[-lines:])
+            if result := logs.result_of(source, text):
+                reporter.note(result)
     except (KeyboardInterrupt, Interrupted):
         if not follow:  # else this is how to stop following
             raise

@@ -7,15 +7,12 @@ import os
 import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import typer
 
 from mlflow_ae5_deploy.cli.usage import checked_choice
 from mlflow_ae5_deploy.common.errors import DeployError
-
-if TYPE_CHECKING:
-    from mlflow_ae5_deploy.config.load import LoadedSettings
 
 # Of those that typer supports; PowerShell is rare on Linux.
 SHELLS = ("bash", "zsh", "fish")
@@ -80,14 +77,11 @@ def _installation(context: typer.Context) -> Path:
     if sandbox:
         environ = without_cluster(environ)
         overrides["platform.hostname"] = sandbox_lifecycle().hostname(sandbox_folder())
+        overrides["account.username"] = given.get("username") or SANDBOX_ACCOUNT
     path = Path(given["config"]) if given.get("config") else None
-
-    def loaded() -> LoadedSettings:
-        return load(path, profile=given.get("profile"), environ=environ, overrides=overrides, sandbox=sandbox)
-
-    if sandbox and loaded().settings.account.username is None:
-        overrides["account.username"] = SANDBOX_ACCOUNT
-    return installation_folder(loaded())
+    return installation_folder(
+        load(path, profile=given.get("profile"), environ=environ, overrides=overrides, sandbox=sandbox)
+    )
 
 
 def _configuration(context: typer.Context) -> dict[Any, Any]:

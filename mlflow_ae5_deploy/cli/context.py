@@ -71,27 +71,20 @@ def _sandbox_settings(options: TargetOptions, overrides: dict[str, Any], *, star
 
     environ = without_cluster(os.environ)
     sandbox = sandbox_overrides(options.reporter, database=options.database) if start else overrides_without_start()
-    overrides = {**overrides, **sandbox.settings}
-
-    def loaded() -> LoadedSettings:
-        return load(options.config, profile=options.profile, environ=environ, overrides=overrides, sandbox=True)
-
-    configured = loaded().settings.account.username
-    account = configured or SANDBOX_ACCOUNT
-    overrides["account.username"] = account
+    account = options.username or SANDBOX_ACCOUNT
+    overrides = {**overrides, **sandbox.settings, "account.username": account}
     if account in sandbox.passwords:
         overrides["account.password"] = sandbox.passwords[account]
-    complete = loaded()
+    complete = load(options.config, profile=options.profile, environ=environ, overrides=overrides, sandbox=True)
     if options.username is None:
-        why = f"the account.username of {complete.path}" if configured else "the default account"
-        complete = _noting_other_accounts(complete, why)
+        complete = _noting_other_accounts(complete)
     if sandbox.mounts_secrets or complete.settings.release.source == "bundled":
         return complete
     return replace(complete, ignored_on_sandbox=(*complete.ignored_on_sandbox, _NO_MOUNT))
 
 
-def _noting_other_accounts(loaded: LoadedSettings, why: str) -> LoadedSettings:
-    """With a warning where this sandbox has installations, but of other accounts only. why: this is the account."""
+def _noting_other_accounts(loaded: LoadedSettings) -> LoadedSettings:
+    """With a warning where this sandbox has installations, but of other accounts only."""
     from mlflow_ae5_deploy.config.state_dir import JOURNAL, accounts_on, state_root
 
     account, hostname = loaded.settings.account.username, loaded.settings.platform.hostname
@@ -101,7 +94,7 @@ def _noting_other_accounts(loaded: LoadedSettings, why: str) -> LoadedSettings:
     if not found or account in found:
         return loaded
     note = (
-        f"This machine knows no installation of {account} ({why}) on this sandbox, only of {', '.join(found)}. "
+        f"This machine knows no installation of {account} (the default) on this sandbox, only of {', '.join(found)}. "
         f"For that one, add --username {found[0]}."
     )
     return replace(loaded, ignored_on_sandbox=(*loaded.ignored_on_sandbox, note))
@@ -196,10 +189,15 @@ def _context(options: TargetOptions, verb: str, run: RunOptions, loaded: LoadedS
 
 
 @contextlib.contextmanager
-def reading(options: TargetOptions, verb: str, *, create_account: bool | None = None) -> Iterator[Context]:
-    """Open for reading only: the session refuses every write."""
+def reading(
+    options: TargetOptions, verb: str, *, create_account: bool | None = None, start: bool = True
+) -> Iterator[Context]:
+    """Open for reading only: the session refuses every write. start: start the sandbox if it is not up, else refuse."""
+    from mlflow_ae5_deploy.cli.sandbox_up import require_running
     from mlflow_ae5_deploy.engine.context import RunOptions
 
+    if options.sandbox and not start:
+        require_running()
     with opened(options, verb, RunOptions(dry=True), create_account=create_account) as context:
         yield context
 

@@ -46,14 +46,7 @@ def sandbox_overrides(reporter: Reporter, *, database: str | None) -> SandboxOve
 
     info, database_uri = bring_up(reporter, database=database)
     accounts: dict[str, Any] = json.loads(info.credentials_file.read_text())
-    settings: dict[str, Any] = {
-        "platform.hostname": info.hostname,
-        "platform.ca_file": info.ca_file,
-        "platform.verify_tls": True,
-        "platform.client_cert": None,
-        "account.impersonate": True,
-        "account.create": True,
-        "admin.username": accounts["admin"]["username"],
+    settings = _platform_settings(info.hostname, info.ca_file, accounts["admin"]["username"]) | {
         "admin.password": SecretRef.holding(Secret(accounts["admin"]["password"])),
     }
     if database_uri is not None:
@@ -65,12 +58,33 @@ def sandbox_overrides(reporter: Reporter, *, database: str | None) -> SandboxOve
 
 def overrides_without_start() -> SandboxOverrides:
     """For a verb that reads local files only: the sandbox is not started. No address where it has never run."""
-    settings = {
-        "platform.hostname": called(sandbox_lifecycle().hostname, sandbox_folder()),
+    lifecycle, folder = sandbox_lifecycle(), sandbox_folder()
+    settings = _platform_settings(
+        called(lifecycle.hostname, folder), called(lifecycle.ca_file, folder), lifecycle.ADMIN
+    )
+    return SandboxOverrides(settings, {}, mounts_secrets=True)
+
+
+def _platform_settings(hostname: str | None, ca_file: Path | None, admin: str) -> dict[str, Any]:
+    return {
+        "platform.hostname": hostname,
+        "platform.ca_file": ca_file,
+        "platform.verify_tls": True,
+        "platform.client_cert": None,
         "account.impersonate": True,
         "account.create": True,
+        "admin.username": admin,
     }
-    return SandboxOverrides(settings, {}, mounts_secrets=True)
+
+
+def require_running() -> None:
+    """For a verb that reads what a running sandbox has. Raises Unreachable where none runs."""
+    if called(sandbox_lifecycle().status, sandbox_folder()) is None:
+        raise Unreachable(
+            "The sandbox is not running.",
+            where=str(sandbox_folder()),
+            remedy="Start it with `mlflow-ae5-deploy sandbox up`.",
+        )
 
 
 def sandbox_folder() -> Path:

@@ -17,6 +17,7 @@ _IGNORED = (
     ("platform", "ca_file"),
     ("platform", "client_cert"),
     ("platform", "session"),
+    ("account", "username"),
     ("account", "password"),
     ("account", "impersonate"),
     ("admin", "username"),

@@ -10,6 +10,9 @@ from typing import Any
 VHOST = "ae5.localhost"
 """The platform's name where names below localhost resolve."""
 
+ADMIN = "admin"
+"""The name of its administrator."""
+
 
 class SandboxError(RuntimeError):
     """An operation of the sandbox failed; the message is for users."""

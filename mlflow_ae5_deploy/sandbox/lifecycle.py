@@ -17,12 +17,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
-from mlflow_ae5_deploy.sandbox.info import VHOST, SandboxError, SandboxInfo
+from mlflow_ae5_deploy.sandbox.info import ADMIN, VHOST, SandboxError, SandboxInfo
 
 __all__ = [
+    "ADMIN",
     "SandboxError",
     "SandboxInfo",
     "accounts",
+    "ca_file",
     "database_uri",
     "down",
     "hostname",
@@ -120,6 +122,12 @@ def hostname(state_dir: Path) -> str | None:
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return f"{VHOST if vhosts else 'localhost'}:{port}" if port else None
+
+
+def ca_file(state_dir: Path) -> Path | None:
+    """The certificate of its authority, also while it is stopped; None if it never ran."""
+    path = Path(state_dir) / "ca.pem"
+    return path if path.is_file() else None
 
 
 def accounts(state_dir: Path) -> list[str]:

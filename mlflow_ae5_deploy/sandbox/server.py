@@ -26,7 +26,7 @@ from mlflow_ae5_deploy.sandbox.auth.accounts import DEFAULT_ROLE, EVERYONE, hash
 from mlflow_ae5_deploy.sandbox.control_plane.api import control_app
 from mlflow_ae5_deploy.sandbox.control_plane.control import Control
 from mlflow_ae5_deploy.sandbox.core import HTTP_LOG, LOG, SandboxCore
-from mlflow_ae5_deploy.sandbox.info import SandboxError, SandboxInfo
+from mlflow_ae5_deploy.sandbox.info import ADMIN, SandboxError, SandboxInfo
 from mlflow_ae5_deploy.sandbox.ports import Endpoints, listen, wildcard_names_resolve
 from mlflow_ae5_deploy.sandbox.postgres import Postgres
 from mlflow_ae5_deploy.sandbox.secret_files import SecretFiles
@@ -36,7 +36,6 @@ from mlflow_ae5_deploy.sandbox.supervisor.deployments import DeploymentSuperviso
 from mlflow_ae5_deploy.sandbox.supervisor.jobs import JobSupervisor
 from mlflow_ae5_deploy.sandbox.supervisor.processes import can_mount_secrets, reap_stale
 
-ADMIN = "admin"
 PERSON = "dev-user"
 SERVICE_ACCOUNT = "mlflow-service"
 Database = Literal["sqlite", "postgresql"]

@@ -98,11 +98,9 @@ def test_a_release_is_named_once(bench, capsys):
 
 
 def test_before_an_installation_the_next_step_is_one_for_the_sandbox(bench, capsys):
-    config = bench.configure("account: {username: nobody-yet}\n")
+    refused = bench.run(capsys, "backup", "--sandbox", "--username", "nobody-yet")
 
-    refused = bench.run(capsys, "backup", "--sandbox", "--config", str(config))
-
-    assert_error(refused, 11, f"`mlflow-ae5-deploy install --sandbox --config {config}` creates it")
+    assert_error(refused, 11, "`mlflow-ae5-deploy install --sandbox --username nobody-yet` creates it")
 
 
 @pytest.mark.parametrize(

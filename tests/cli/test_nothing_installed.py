@@ -53,10 +53,9 @@ def test_with_a_project_but_no_deployment(site, capsys, argv):
 
 @pytest.mark.parametrize("argv", UNDOS, ids=" ".join)
 def test_an_undo_on_a_platform_without_the_account(site, capsys, argv):
-    config = site.configure("platform: {lost_answer_deadline: 0.5}\naccount: {username: nobody-yet}\n")
     site.forget_calls()
 
-    refused = site.run(capsys, *argv, "--sandbox", "--config", str(config))
+    refused = site.run(capsys, *argv, "--sandbox", "--username", "nobody-yet")
 
     assert_error(refused, 15, "no project")
     assert site.writes() == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import stat
 from pathlib import Path
 
@@ -17,12 +18,12 @@ OWN = "account: {username: svc-other, password: 'env:NOT_SET'}\nprofiles: {prod:
 @pytest.mark.parametrize(
     ("options", "account"),
     [
-        ([], "svc-other"),
-        (["--profile", "prod"], "svc-prod"),
+        ([], "mlflow-service"),
+        (["--profile", "prod"], "mlflow-service"),
         (["--username", "svc-flag", "--profile", "prod"], "svc-flag"),
     ],
 )
-def test_a_rehearsal_is_for_the_account_that_is_configured(bench, capsys, monkeypatch, options, account):
+def test_a_rehearsal_has_its_own_account_unless_an_option_names_another(bench, capsys, monkeypatch, options, account):
     monkeypatch.setenv("AE5_USERNAME", "not-this-one")
     path = bench.configure(OWN)
 
@@ -32,30 +33,39 @@ def test_a_rehearsal_is_for_the_account_that_is_configured(bench, capsys, monkey
 
     assert shown.code == 0, shown.err
     assert shown.data["installation"]["account"] == account
+    assert (
+        "Ignored on the sandbox, because they refer to real systems: account.password, account.username." in shown.err
+    )
 
 
-def test_the_sandbox_creates_the_configured_account(bench, capsys):
-    path = bench.configure(OWN)
+def test_the_sandbox_creates_the_account_of_the_option(bench, capsys):
+    path = ("--username", "svc-other")
 
-    installed = bench.install(capsys, "--config", str(path))
+    installed = bench.install(capsys, *path)
 
     assert installed.code == 0, installed.err
     assert installed.data["installation"]["account"] == "svc-other"
-    again = bench.install(capsys, "--config", str(path))
+    again = bench.install(capsys, *path)
     assert (again.code, again.data["outcome"]) == (0, "unchanged")
-    assert bench.run(capsys, "uninstall", "--sandbox", "--yes", "--config", str(path)).code == 0
+    assert bench.run(capsys, "uninstall", "--sandbox", "--yes", *path).code == 0
 
 
 @pytest.mark.parametrize("verb", ["status", "history"])
 def test_another_account_with_an_installation_is_named(bench, capsys, verb):
-    assert bench.install(capsys).code == 0
-    path = bench.configure("account: {username: svc-third}\n")
+    default, kept = bench.state_folder, bench.folder / "kept"
+    assert bench.install(capsys, "--username", "svc-third", "--config", str(bench.another("third"))).code == 0
+    if default.exists():
+        default.rename(kept)
+    try:
+        by_default = bench.run(capsys, verb, "--sandbox")
+        by_option = bench.run(capsys, verb, "--sandbox", "--username", "svc-third")
+    finally:
+        if kept.exists():
+            shutil.rmtree(default, ignore_errors=True)
+            kept.rename(default)
 
-    third = bench.run(capsys, verb, "--sandbox", "--config", str(path))
-    by_option = bench.run(capsys, verb, "--sandbox", "--config", str(path), "--username", "mlflow-service")
-
-    assert f"no installation of svc-third (the account.username of {path}) on this sandbox" in third.err
-    assert "add --username mlflow-service." in third.err
+    assert "This machine knows no installation of mlflow-service (the default) on this sandbox" in by_default.err
+    assert "add --username svc-" in by_default.err
     assert "This machine knows no installation" not in by_option.err
 
 
@@ -161,13 +171,21 @@ class TestSandbox:
         assert bench.run(capsys, "sandbox", "logs").code == 0
 
     @pytest.mark.parametrize(
-        "words", [["history", "--sandbox"], ["schedule-rotation", "--sandbox"], ["sandbox", "status"]]
+        "words",
+        [["history", "--sandbox"], ["schedule-rotation", "--sandbox"], ["runbook", "--sandbox"], ["sandbox", "status"]],
     )
     def test_reading_local_state_starts_no_new_one(self, bench, capsys, words):
         shown = [bench.run(capsys, *words, *options) for options in ([], ["--json"])]
 
         assert [done.code for done in shown] == [0, 0], shown[0].err
         assert shown[1].data["outcome"] == "done"
+        assert not (bench.folder / "state" / "sandbox").exists()
+
+    @pytest.mark.parametrize("words", [[], ["--run", "latest"], ["--follow"]])
+    def test_without_a_running_sandbox_there_are_no_logs(self, bench, capsys, words):
+        refused = bench.run(capsys, "logs", *words, "--sandbox")
+
+        assert_error(refused, 10, "The sandbox is not running.", "`mlflow-ae5-deploy sandbox up`")
         assert not (bench.folder / "state" / "sandbox").exists()
 
 

@@ -357,7 +357,7 @@ def test_sandbox_ignores_settings_of_real_systems(loaded, artifacts, kept):
     settings = result.settings
     assert settings.platform.hostname is None
     assert (settings.platform.ca_file, settings.platform.read_timeout) == (Path("/sandbox/ca.pem"), 5)
-    assert (settings.account.username, settings.account.password, settings.account.impersonate) == ("svc", None, False)
+    assert (settings.account.username, settings.account.password, settings.account.impersonate) == (None, None, False)
     assert settings.admin == defaults.admin
     assert settings.server.backend_store_uri == defaults.server.backend_store_uri
     assert settings.server.artifacts_destination == (artifacts if kept else defaults.server.artifacts_destination)

@@ -66,7 +66,7 @@ def command(
     with_report = run is None or options.verbose > 0  # the server's log has none
 
     try:
-        with reading(options, NAME) as context:
+        with reading(options, NAME, start=False) as context:
             source = logs.source_of(context, run, part)
             reporter.note(source.title)
             if follow and source.saved is None:

@@ -20,7 +20,7 @@ def command(options: TargetOptions) -> int:
     from mlflow_ae5_deploy.common.cron import parse_cron
     from mlflow_ae5_deploy.render.runbook import runbook, show
 
-    settings = load_settings(options).settings
+    settings = load_settings(options, start=False).settings
     text = runbook(settings, schedule_words=parse_cron(settings.gc.schedule).words)
     options.reporter.document(NAME, markdown=text)
     show(options.reporter, text)

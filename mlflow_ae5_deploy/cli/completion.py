@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ FORMATS = ("shell", "dotenv", "python", "notebook", "conda", "json")
 COMPLETION_VARIABLE = "_MLFLOW_AE5_DEPLOY_COMPLETE"  # set by the shell, as typer names it
 PARTS = ("app", "events", "proxy")
 
+_WITH_EQUALS = re.compile(r" --[a-z0-9-]+=\S*\Z")
 _PLAIN = re.compile(r"[A-Za-z0-9_./+-]+")
 Offer = Callable[[str], list[str]]
 
@@ -98,6 +99,13 @@ def _file(context: typer.Context) -> Path:
 
     path = context.params.get("config") or os.environ.get(CONFIG_VARIABLE) or DEFAULT_FILE
     return Path(path).absolute()
+
+
+def complete_behind_equals(environ: Mapping[str, str]) -> None:
+    """Have zsh complete only what follows `--option=`. It evaluates what the program prints."""
+    line = environ.get("_TYPER_COMPLETE_ARGS", "")
+    if environ.get(COMPLETION_VARIABLE) == "complete_zsh" and _WITH_EQUALS.search(line):
+        typer.echo("compset -P '*=';")
 
 
 def for_shell(arguments: Sequence[str], program: str) -> bool:

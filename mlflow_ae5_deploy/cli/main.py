@@ -17,7 +17,7 @@ from typing import Any
 import typer
 from typer.exceptions import TyperException
 
-from mlflow_ae5_deploy.cli.completion import COMPLETION_VARIABLE, for_shell
+from mlflow_ae5_deploy.cli.completion import COMPLETION_VARIABLE, complete_behind_equals, for_shell
 from mlflow_ae5_deploy.cli.options import TARGET_NAMES, TargetOptions
 from mlflow_ae5_deploy.cli.usage import usage_error
 from mlflow_ae5_deploy.cli.verbs import DEFAULTS, VERBS, command_tree, resolved
@@ -119,6 +119,7 @@ def _run(arguments: list[str]) -> Any:
     """Run the verb. A closed stdout (`| head`) is no error, because the verb has done its work."""
     if for_shell(arguments, PROGRAM):
         return EXIT_DONE
+    complete_behind_equals(os.environ)
     try:
         code = _tree_of(arguments)(arguments, prog_name=PROGRAM, standalone_mode=False)
     except SystemExit as end:  # typer's answer to a closed pipe

@@ -68,7 +68,7 @@ def completed_by_zsh(program: Path, line: str, **more: str) -> set[str]:
     variables = {"_MLFLOW_AE5_DEPLOY_COMPLETE": "complete_zsh", "_TYPER_COMPLETE_ARGS": line}
     done = run([sys.executable, str(program)], program, **variables | more)
     assert (done.returncode, done.stderr) == (0, "")
-    return set(re.findall(r'^"([^"]+)"', done.stdout.removeprefix("_arguments '*: :(("), re.MULTILINE))
+    return set(re.findall(r'^"([^"]+)"', done.stdout.partition("_arguments '*: :((")[2], re.MULTILINE))
 
 
 def verbs() -> set[str]:
@@ -263,6 +263,7 @@ def test_zsh_itself_completes_after_installing_it_from_bash(program, configured)
     run(["bash", "-c", f"'{program}' --install-completion zsh"], program)
     press_tab = f"""
         compdef() {{ :; }}
+        compset() {{ print -r -- "compset $@"; }}
         _arguments() {{ print -r -- "$@"; }}
         source ~/.zfunc/_{PROGRAM}
         words=({PROGRAM} "$@") CURRENT=$(($# + 1))
@@ -274,3 +275,6 @@ def test_zsh_itself_completes_after_installing_it_from_bash(program, configured)
 
         assert done.stderr == ""
         assert re.findall(r'^"([^"]+)"', done.stdout.removeprefix("*: :(("), re.M) == [desired]
+
+    done = run(["zsh", "-f", "-c", press_tab, "zsh", "env", "--format=sh"], program, **configured)
+    assert done.stdout.splitlines() == ["compset -P *=", '*: :(("shell"))']  # zsh takes `shell` for what follows `=`

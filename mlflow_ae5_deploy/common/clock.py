@@ -32,10 +32,10 @@ class SystemClock:
 
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
         self.monotonic = monotonic
-        self._asked = 0.0
+        self._at_questions = 0.0
 
     def worked(self) -> float:
-        return self.monotonic() - self._asked
+        return self.monotonic() - self._at_questions
 
     @contextlib.contextmanager
     def asking(self) -> Iterator[None]:
@@ -44,7 +44,7 @@ class SystemClock:
         try:
             yield
         finally:
-            self._asked += self.monotonic() - began
+            self._at_questions += self.monotonic() - began
 
     def now(self) -> datetime:
         return datetime.now(UTC)

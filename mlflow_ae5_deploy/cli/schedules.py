@@ -20,19 +20,21 @@ RemoveSchedule = Annotated[bool, typer.Option("--remove", help="Delete the job a
 
 @dataclass(frozen=True)
 class Schedulable:
-    """A job that a verb schedules. field: of the settings `backup`."""
+    """A job that a verb schedules. kind: of job_specs.TASKS. field: of the settings `backup`. option: of the verb."""
 
     verb: str
-    command: str
+    kind: str
     field: str
+    option: str = ""
 
     @property
     def setting(self) -> str:
         return f"backup.{self.field}"
 
 
-BACKUPS = Schedulable("backup schedule", "Backup", "schedule")
-DRILLS = Schedulable("drill schedule", "Drill", "drill_schedule")
+BACKUPS = Schedulable("backup schedule", "backup", "schedule")
+CHECKS = Schedulable("backup schedule", "check", "verify_schedule", " --verify")
+DRILLS = Schedulable("drill schedule", "drill", "drill_schedule")
 
 
 def schedule_job(job: Schedulable, options: WriteOptions, cron: str | None, *, remove: bool) -> int:
@@ -48,13 +50,13 @@ def schedule_job(job: Schedulable, options: WriteOptions, cron: str | None, *, r
     if desired is None and not remove:
         with reading(options, job.verb) as context:
             reporter.doing(job.verb)
-            found = backup.scheduled(context, job.command)
+            found = backup.scheduled(context, job.kind)
             configured, now = getattr(context.settings.backup, job.field), context.clock.now()
-        show_schedule(reporter, job.verb, found, job.setting, configured, now)
+        show_schedule(reporter, job.verb, found, job.setting, configured, now, option=job.option)
         return EXIT_DONE
     with writing(options, job.verb) as context:
         reporter.doing(job.verb)
-        done = backup.schedule(context, job.command, desired) if desired else backup.unschedule(context, job.command)
+        done = backup.schedule(context, job.kind, desired) if desired else backup.unschedule(context, job.kind)
         configured = getattr(context.settings.backup, job.field)
     show_scheduled(reporter, done, job.setting, desired, configured, options.profile)
     if options.json:

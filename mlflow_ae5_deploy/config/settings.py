@@ -336,6 +336,10 @@ class BackupSettings(Section):
         default=None,
         description="When a backup is taken, as cron in UTC, such as 30 2 * * *; null schedules none.",
     )
+    verify_schedule: Cron | None = Field(
+        default=None,
+        description="When the newest snapshot is read back and compared, as cron; null never.",
+    )
     drill_schedule: Cron | None = Field(
         default=None,
         description="When the newest snapshot is tested by restoring it to a temporary location, as cron; null never.",
@@ -348,6 +352,9 @@ class BackupSettings(Section):
     keep_daily: Count | None = Field(default=None, description="Likewise: keep one snapshot per day for N days.")
     keep_weekly: Count | None = Field(default=None, description="Likewise: keep one snapshot per week for N weeks.")
     name: Name = Field(default="scheduled mlflow.tracking.server backup", description="Name of the scheduled job.")
+    verify_name: Name = Field(
+        default="scheduled mlflow.tracking.server backup verify", description="Name of the job that verifies."
+    )
     drill_name: Name = Field(default="scheduled mlflow.tracking.server drill", description="Name of the drill's job.")
     resource_profile: Text = Field(
         default="default",

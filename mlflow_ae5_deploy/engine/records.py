@@ -134,7 +134,7 @@ class UpgradeRecord:
     phase: Phase  # has started; it may not have ended
     started: AwareDatetime
     definition: DeploymentDefinition | None = None  # of the server; None if none ran
-    jobs: tuple[ScheduledJobRecord, ...] = ()  # the scheduled backup and drill
+    jobs: tuple[ScheduledJobRecord, ...] = ()  # the scheduled backup, check and drill
     snapshot: str | None = None  # made after the stop
     schema_touched: bool = False  # the schema may have been changed
     failure: str = ""  # why it is rolled back, once that has started
@@ -167,6 +167,7 @@ class SnapshotRecord:
     complete: bool = True
     sampled: Sample | None = None  # the last check, where that read a part
     gone: str = ""  # a sentence where many artifacts of the snapshot before are not in it
+    protected: AwareDatetime | None = None  # start of the newest with all of the store, this or an earlier one
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from mlflow_ae5_deploy.jobs.contract import ABSENT, DAMAGED, INCOMPLETE, REPOSIT
 from mlflow_ae5_deploy.jobs.reports import BackupReport, Report, RestoreReport
 from mlflow_ae5_deploy.jobs.result import JobResult
 from mlflow_ae5_deploy.jobs.tasks import JobRequest
+from mlflow_ae5_deploy.jobs.text import missing_since, started
 
 BACKUP, CHECK, DRILL, PRUNE, REPOSITORY = "backup", "check", "drill", "prune", "repository"
 _ACTIONS = {"create": BACKUP, "verify": CHECK, "prune": PRUNE}
@@ -128,8 +129,15 @@ def note(state: SavedState, task: JobRequest[Any], job_result: JobResult[Report]
     if snapshot is not None and about_newest and succeeded and kind_of(task) == CHECK:
         state.snapshot = checked(snapshot, job_result.report, when)
     elif snapshot is not None and ((about_newest and job_result.exit_code == DAMAGED) or (succeeded and damaged)):
-        state.snapshot = replace(snapshot, verified=None, sampled=None, damaged=True)
+        state.snapshot = replace(snapshot, verified=None, sampled=None, damaged=True, protected=None)
     state.save()
+
+
+def created(report: BackupReport, finished: datetime) -> SnapshotRecord:
+    """The record of a new snapshot."""
+    complete, gone = report.is_complete, missing_since(report)
+    protected = None if report.unreadable else started(report.snapshot) or finished  # of the store itself, all
+    return SnapshotRecord(report.snapshot, finished, complete=complete, gone=gone, protected=protected)
 
 
 def checked(snapshot: SnapshotRecord, report: Report, now: datetime) -> SnapshotRecord:

@@ -99,11 +99,16 @@ def _skipped(report: GcReport) -> str:
 
 def snapshot_name(snapshot: str) -> str:
     """An id with the time in it, in words: `20261129T140500Z-1a2b3c (2026-11-29 14:05 UTC)`."""
+    when = started(snapshot)
+    return f"{snapshot} ({when:%Y-%m-%d %H:%M} UTC)" if when else snapshot
+
+
+def started(snapshot: str) -> datetime | None:
+    """When a snapshot was started, by its id."""
     try:
-        when = datetime.strptime(snapshot[:16], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+        return datetime.strptime(snapshot[:16], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
     except ValueError:
-        return snapshot
-    return f"{snapshot} ({when:%Y-%m-%d %H:%M} UTC)"
+        return None
 
 
 def missing_since(report: BackupReport) -> str:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from mlflow_ae5_deploy.ae5.models import Job, Project
 from mlflow_ae5_deploy.common.text import whole_commands
 from mlflow_ae5_deploy.engine.context import Context
-from mlflow_ae5_deploy.engine.records import SnapshotRecord
-from mlflow_ae5_deploy.jobs import job_errors, runner, tasks
+from mlflow_ae5_deploy.jobs import job_errors, latest_outcomes, runner, tasks
 from mlflow_ae5_deploy.jobs.contract import ABSENT, INCOMPLETE
 from mlflow_ae5_deploy.jobs.reports import BackupReport, R, Report, RestoreReport
 from mlflow_ae5_deploy.jobs.result import JobResult
@@ -18,7 +19,7 @@ from mlflow_ae5_deploy.operations.health_problem import CODES
 from mlflow_ae5_deploy.operations.schedule import ScheduleResult, converge, remove
 from mlflow_ae5_deploy.resources import backup_destination, backup_repository, current_deployment, scheduled_job
 from mlflow_ae5_deploy.resources.interrupted import refuse_backup_during_upgrade
-from mlflow_ae5_deploy.resources.job_specs import backup_job
+from mlflow_ae5_deploy.resources.job_specs import TASKS, backup_job
 from mlflow_ae5_deploy.resources.scheduled_job import RUN_DEADLINE
 
 
@@ -101,29 +102,26 @@ def _record(context: Context, job_result: JobResult[Report], *, accept: bool) ->
         case BackupReport():
             created = job_result.succeeded or job_result.exit_code == INCOMPLETE
             if created and report.action == "create" and report.snapshot:
-                context.state.snapshot = SnapshotRecord(
-                    report.snapshot,
-                    context.clock.now(),
-                    complete=report.is_complete,
-                    gone=missing_since(report),
-                )
+                made, before = latest_outcomes.created(report, context.clock.now()), context.state.snapshot
+                protected = made.protected or (before.protected if before else None)
+                context.state.snapshot = replace(made, protected=protected)
                 context.state.save()
                 context.journal.effect("back up", "snapshot", report.snapshot)
             backup_repository.note(context, report, accept=accept)
 
 
-def scheduled(context: Context, command: str) -> list[Job]:
-    """The present jobs with this command: one, unless somebody changed that on the platform."""
+def scheduled(context: Context, kind: str) -> list[Job]:
+    """The present jobs of this kind: one, unless somebody changed that on the platform."""
     project = current_deployment.required_installation(context)
-    return scheduled_job.jobs_for(context.cached.jobs(), project, backup_job(context.settings, command, ""))
+    return scheduled_job.jobs_for(context.cached.jobs(), project, backup_job(context.settings, kind, ""))
 
 
-def schedule(context: Context, command: str, cron: str, *, wait: float = RUN_DEADLINE) -> ScheduleResult:
-    """Exactly one job of this name, with this cron."""
-    runner.require_command(context, current_deployment.required_installation(context), command)
+def schedule(context: Context, kind: str, cron: str, *, wait: float = RUN_DEADLINE) -> ScheduleResult:
+    """Exactly one job of this kind, with this cron."""
+    runner.require_command(context, current_deployment.required_installation(context), TASKS[kind].request.command)
     backup_destination.store(context)
-    return converge(context, backup_job(context.settings, command, cron), wait=wait)
+    return converge(context, backup_job(context.settings, kind, cron), wait=wait)
 
 
-def unschedule(context: Context, command: str, *, wait: float = RUN_DEADLINE) -> ScheduleResult:
-    return remove(context, backup_job(context.settings, command, ""), wait=wait)
+def unschedule(context: Context, kind: str, *, wait: float = RUN_DEADLINE) -> ScheduleResult:
+    return remove(context, backup_job(context.settings, kind, ""), wait=wait)

@@ -182,10 +182,11 @@ _ROWS = (
     ProblemCode(
         "backup-old",
         WARNING,
-        "The newest known snapshot is over a week old, and no backup is scheduled.",
+        "The newest complete snapshot is older than the schedule allows, or over a week old without one.",
         "Run `backup`.",
     ),
     ProblemCode("backup-paused", WARNING, "The scheduled backup is paused.", "Resume the job on the platform."),
+    ProblemCode("check-paused", WARNING, "The scheduled backup check is paused.", "Resume the job on the platform."),
     ProblemCode("drill-paused", WARNING, "The scheduled drill is paused.", "Resume the job on the platform."),
     ProblemCode(
         "backup-incomplete",

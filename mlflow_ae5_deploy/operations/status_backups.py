@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -21,7 +21,6 @@ from mlflow_ae5_deploy.jobs.latest_outcomes import BACKUP, CHECK, DRILL, PRUNE, 
 from mlflow_ae5_deploy.jobs.reports import BackupReport, Report
 from mlflow_ae5_deploy.jobs.result import JobResult
 from mlflow_ae5_deploy.jobs.tasks import JobRequest
-from mlflow_ae5_deploy.jobs.text import missing_since
 from mlflow_ae5_deploy.operations import missed
 from mlflow_ae5_deploy.operations.health_problem import HealthProblem
 from mlflow_ae5_deploy.operations.missed import Missed
@@ -30,10 +29,6 @@ from mlflow_ae5_deploy.resources.backup_repository import ObservedRepository
 
 OLD = timedelta(days=7)  # where no schedule says when the next is due
 _RUNS_READ = 5  # runs of the job, newest first, until one is found that made a snapshot
-_SCHEDULED: dict[str, JobRequest[Any]] = {
-    job_specs.BACKUP: tasks.backup("create"),
-    job_specs.DRILL: tasks.drill("latest"),
-}
 _ONE_OFF: tuple[JobRequest[Any], ...] = (
     tasks.backup("create"),
     tasks.backup("verify"),
@@ -59,7 +54,8 @@ _FAILURES = {
     PRUNE: ("prune-failed", "The last prune of backups failed on {when}: {message}."),
     REPOSITORY: ("repository-missing", "The backup repository was not found on {when}: {message}."),
 }
-_PAUSED = {BACKUP: "backup-paused", DRILL: "drill-paused"}
+_PAUSED = {BACKUP: "backup-paused", CHECK: "check-paused", DRILL: "drill-paused"}
+_RESULTS = {True: "passed", False: "FAILED"}
 _AFTERWARDS = {BACKUP: "`backup`", DRILL: "`drill`", REPOSITORY: "`backup list`", PRUNE: "`backup prune --yes`"}
 
 
@@ -68,11 +64,17 @@ class BackupStatus:
     newest: SnapshotRecord | None = None
     schedule: str = ""  # cron of the backup job; empty where there is none
     retention: tuple[tuple[str, int], ...] = ()  # of that job: (last, daily or weekly; number of snapshots it keeps)
-    paused: tuple[str, ...] = ()  # scheduled jobs that are paused
-    failed: tuple[Outcome, ...] = ()  # the last outcome of each kind, if it failed
-    unreadable: tuple[str, ...] = ()  # scheduled jobs whose last run ended, with an unreadable log
+    overdue: bool = False  # a complete snapshot was due by that schedule, and there is none
+    schedules: tuple[tuple[str, str], ...] = ()  # (kind, cron) of the other scheduled jobs
+    paused: tuple[str, ...] = ()  # kinds of scheduled jobs that are paused
+    outcomes: tuple[Outcome, ...] = ()  # the last one of each kind
+    unreadable: tuple[str, ...] = ()  # kinds of scheduled jobs whose last run ended, with an unreadable log
     recreated: str = ""  # a sentence where the destination holds another repository than before
     missed: tuple[Missed, ...] = ()
+
+    @property
+    def failed(self) -> list[Outcome]:
+        return [outcome for outcome in self.outcomes if not outcome.passed]
 
 
 def observe_backups(context: Context, project: Project | None) -> BackupStatus:
@@ -80,41 +82,47 @@ def observe_backups(context: Context, project: Project | None) -> BackupStatus:
     newest_id = recorded.id if recorded else ""
     seen = [*context.state.outcomes.values()]
     repositories: list[ObservedRepository] = []
+    checks: list[tuple[datetime, Report]] = []
 
     def learn(task: JobRequest[Any], run: Run, job_result: JobResult[Report]) -> None:
         when = ended(run, job_result)
         repositories.extend(backup_repository.observed(job_result.report, when))
         if when is not None:
             seen.extend(latest_outcomes.learned(task, job_result, when, newest=newest_id))
+            if job_result.succeeded and latest_outcomes.kind_of(task) == CHECK:
+                checks.append((when, job_result.report))
 
     for task in _ONE_OFF:
         left = interrupted_run(context, project, task)
         if left is not None and left.job_result is not None:
             learn(left.task, left.run, left.job_result)
     runs_of = functools.cache(lambda job_id: context.platform.runs(job_id))  # signs in only when it is needed
-    created, unreadable, paused, scheduled = None, [], [], None
-    for command, task in _SCHEDULED.items():
-        desired = job_specs.backup_job(context.settings, command, "")
+    created, unreadable, jobs = None, [], dict[str, Job]()
+    for kind, scheduled_task in job_specs.TASKS.items():
+        desired = job_specs.backup_job(context.settings, kind, "")
         job = next(iter(scheduled_job.jobs_for(context.cached.jobs(), project, desired)), None)
         runs = _ended(runs_of, job)
-        last = result_of(context, task.report, runs[0]) if runs else None
+        last = result_of(context, scheduled_task.request.report, runs[0]) if runs else None
         if last is not None:
-            learn(task, runs[0], last)
+            learn(scheduled_task.request, runs[0], last)
         elif runs and runs[0].created is not None and runs[0].state != "completed":
             message = f"the platform reports {runs[0].state}; the log of that run cannot be read"
-            seen.append(Outcome(command.lower(), runs[0].created, False, message))
+            seen.append(Outcome(kind, runs[0].created, False, message))
         elif runs:
-            unreadable.append(command.lower())
-        if job is not None and scheduled_job.is_paused(job):
-            paused.append(command.lower())
-        if command == job_specs.BACKUP:
-            scheduled, created = job, _created(context, runs, last)
+            unreadable.append(kind)
+        if job is not None and job.schedule:
+            jobs[kind] = job
+        if kind == BACKUP:
+            created = _created(context, runs, last)
+    newest, scheduled = _newest(recorded, created), jobs.pop(BACKUP, None)
     return BackupStatus(
-        _newest(recorded, created),
+        _checked(newest, checks) if newest else None,
         (scheduled.schedule or "") if scheduled else "",
         _retention(scheduled) if scheduled else (),
-        tuple(paused),
-        tuple(item for item in latest_outcomes.latest(seen).values() if not item.passed),
+        scheduled is not None and _overdue(scheduled, runs_of(scheduled.id), newest, context.clock.now()),
+        tuple((kind, job.schedule or "") for kind, job in jobs.items()),
+        tuple(kind for kind, job in [(BACKUP, scheduled), *jobs.items()] if job and scheduled_job.is_paused(job)),
+        tuple(latest_outcomes.latest(seen).values()),
         tuple(unreadable),
         backup_repository.recreated(context, repositories),
         _missed(context, project, runs_of, [*seen, *_as_outcome(recorded), *_as_outcome(created)]),
@@ -139,7 +147,7 @@ def _missed(context: Context, project: Project | None, runs_of: RunsOf, done: li
 
 def _kind(context: Context, job: Job) -> str | None:
     """What a job of the project does, by its command and options."""
-    for command in _SCHEDULED:
+    for command in ("Backup", "Drill"):
         if job.command == runner.command_of(context.settings, command):
             words = job.variables.get(ARGUMENTS[command], "").split()
             return latest_outcomes.kind_of(JobRequest(command, Report, tuple(words), ""))
@@ -147,7 +155,7 @@ def _kind(context: Context, job: Job) -> str | None:
 
 
 def _retention(job: Job) -> tuple[tuple[str, int], ...]:
-    arguments = job.variables.get(ARGUMENTS[job_specs.BACKUP], "")
+    arguments = job.variables.get(ARGUMENTS["Backup"], "")
     return tuple((rule, int(number)) for rule, number in re.findall(r"--keep-(last|daily|weekly) (\d+)", arguments))
 
 
@@ -159,21 +167,42 @@ def _ended(runs_of: RunsOf, job: Job | None) -> list[Run]:
 
 def _created(context: Context, newest_first: list[Run], last: JobResult[BackupReport] | None) -> SnapshotRecord | None:
     """The newest snapshot of these runs. last: the result of the first of them."""
+    newest = None
     for number, run in enumerate(newest_first[:_RUNS_READ]):
         job_result = result_of(context, BackupReport, run) if number else last
         if job_result is None or not (job_result.succeeded or job_result.exit_code == INCOMPLETE):
             continue
         report, finished = job_result.report, ended(run, job_result)
         if report.snapshot and finished is not None:
-            return SnapshotRecord(report.snapshot, finished, complete=report.is_complete, gone=missing_since(report))
-    return None
+            made = latest_outcomes.created(report, finished)
+            newest = replace(newest, protected=made.protected) if newest else made
+            if newest.protected is not None:
+                break
+    return newest
 
 
 def _newest(recorded: SnapshotRecord | None, created: SnapshotRecord | None) -> SnapshotRecord | None:
     """Of the same snapshot the record, which knows whether it was verified."""
     if recorded is None or created is None or recorded.id == created.id:
         return recorded or created
-    return max(recorded, created, key=lambda item: item.finished)
+    newest = max(recorded, created, key=lambda item: item.finished)
+    return replace(newest, protected=newest.protected or recorded.protected or created.protected)
+
+
+def _checked(newest: SnapshotRecord, checks: list[tuple[datetime, Report]]) -> SnapshotRecord:
+    """With the checks of it that no run from this machine has recorded."""
+    for when, report in checks:
+        if report.snapshot == newest.id and (newest.verified is None or when > newest.verified) and not newest.damaged:
+            newest = latest_outcomes.checked(newest, report, when)
+    return newest
+
+
+def _overdue(job: Job, runs: list[Run], newest: SnapshotRecord | None, now: datetime) -> bool:
+    """Whether the job should have made a complete snapshot by now. A run that failed made none."""
+    if newest is None or newest.protected is None:
+        return False
+    active = [run for run in runs if run.is_active]
+    return missed.missed(_NAMES[BACKUP], job, active, now, done=[newest.protected]) is not None
 
 
 def problems(backups: BackupStatus, now: datetime) -> list[HealthProblem]:
@@ -181,16 +210,16 @@ def problems(backups: BackupStatus, now: datetime) -> list[HealthProblem]:
     found, newest = [_failure(outcome, now) for outcome in backups.failed], backups.newest
     if backups.recreated:
         found.append(HealthProblem("repository-replaced", backups.recreated))
-    for name in backups.unreadable:
-        text = f"The result of the last scheduled {name} is unknown: the log of its run cannot be read."
+    for kind in backups.unreadable:
+        text = f"The result of the last scheduled {_NAMES[kind]} is unknown: the log of its run cannot be read."
         found.append(HealthProblem(_UNKNOWN, text))
-    found += [HealthProblem(_PAUSED[name], f"The scheduled {name} is paused.") for name in backups.paused]
+    found += [HealthProblem(_PAUSED[kind], f"The scheduled {_NAMES[kind]} is paused.") for kind in backups.paused]
     found += missed.problems(backups.missed)
     if newest is None:
         return [*found, HealthProblem("no-backup", "No backup recorded on this machine.")]
-    if (BACKUP in backups.paused or not backups.schedule) and now - newest.finished > OLD:
-        text = f"The newest snapshot known on this machine is {duration(now - newest.finished)} old."
-        found.append(HealthProblem("backup-old", text))
+    idle, since = BACKUP in backups.paused or not backups.schedule, newest.protected
+    if backups.overdue or (idle and since is not None and now - since > OLD):
+        found.append(HealthProblem("backup-old", f"Data since {_since(newest, now)} is in no complete snapshot."))
     if not newest.complete:
         text = f"Snapshot {newest.id} lacks artifacts: they are unreadable, or outside the store."
         found.append(HealthProblem("backup-incomplete", text))
@@ -229,6 +258,28 @@ def words(backups: BackupStatus, now: datetime) -> str:
     return f"{moment(newest.finished, now)}, {_verification(newest, now)}; {schedule}"
 
 
+def unsaved(backups: BackupStatus, now: datetime) -> str:
+    """Since when data is in no complete snapshot, as far as is known here."""
+    newest = backups.newest
+    return f"data since {_since(newest, now)} is in no complete snapshot" if newest else "no snapshot is known"
+
+
+def _since(newest: SnapshotRecord, now: datetime) -> str:
+    return moment(newest.protected, now) if newest.protected else "an unknown time"
+
+
+def last(backups: BackupStatus, kind: str, now: datetime) -> str:
+    """The line of a check or drill: its last result, and its schedule."""
+    cron, outcome = dict(backups.schedules).get(kind), _outcome(backups, kind)
+    schedule = f"scheduled {cron} UTC" if cron else "not scheduled"
+    result = "none known" if outcome is None else f"{moment(outcome.when, now)}, {_RESULTS[outcome.passed]}"
+    return f"{result}; {schedule}"
+
+
+def _outcome(backups: BackupStatus, kind: str) -> Outcome | None:
+    return next((outcome for outcome in backups.outcomes if outcome.of == kind), None)
+
+
 def _verification(newest: SnapshotRecord, now: datetime) -> str:
     if newest.damaged:
         return "DAMAGED"
@@ -249,9 +300,13 @@ def data(backups: BackupStatus) -> dict[str, Any]:
         "damaged": newest.damaged if newest else None,
         "complete": newest.complete if newest else None,
         "missing": newest.gone or None if newest else None,
+        "protected": iso(newest.protected) if newest else None,
+        "overdue": backups.overdue,
         "schedule": backups.schedule or None,
         "retention": dict(backups.retention),
         "paused": BACKUP in backups.paused,
+        "check": _last_data(backups, CHECK),
+        "drill": _last_data(backups, DRILL),
         "missed": [{"what": item.what, "due": iso(item.due), "again": item.again} for item in backups.missed],
         "recreated": bool(backups.recreated),
         "failed": [
@@ -264,4 +319,14 @@ def data(backups: BackupStatus) -> dict[str, Any]:
             for item in backups.failed
         ],
         "unreadable": list(backups.unreadable),
+    }
+
+
+def _last_data(backups: BackupStatus, kind: str) -> dict[str, Any]:
+    outcome = _outcome(backups, kind)
+    return {
+        "last": iso(outcome.when) if outcome else None,
+        "passed": outcome.passed if outcome and outcome.reported else None,
+        "schedule": dict(backups.schedules).get(kind),
+        "paused": kind in backups.paused,
     }

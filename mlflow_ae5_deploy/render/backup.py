@@ -270,15 +270,22 @@ def show_scheduled(
 
 
 def show_schedule(
-    reporter: Reporter, verb: str, jobs: Sequence[Job], setting: str, configured: str | None, now: datetime
+    reporter: Reporter,
+    verb: str,
+    jobs: Sequence[Job],
+    setting: str,
+    configured: str | None,
+    now: datetime,
+    *,
+    option: str = "",
 ) -> None:
-    """The current schedule."""
+    """The current schedule. option: of the verb, with which it is set."""
     reporter.document(verb, jobs=[_job_data(job) for job in jobs], configured=configured)
     for job in jobs:
         words = in_words(parse_cron(job.schedule), now) if job.schedule else "no schedule"
         reporter.marked(*((Mark.WARNING, f"Paused: {words}") if is_paused(job) else (Mark.OK, f"Scheduled: {words}")))
     if not jobs:
-        reporter.line(f"Nothing is scheduled. Schedule it with `{verb} CRON`.")
+        reporter.line(f"Nothing is scheduled. Schedule it with `{verb}{option} CRON`.")
     if [job.schedule for job in jobs] != [configured] * bool(configured):
         reporter.line(f"Differs from your configuration: {setting} is {configured or 'not set'}.")
 

@@ -10,6 +10,7 @@ from typing import Any
 from mlflow_ae5_deploy.common.durations import duration, iso, moment
 from mlflow_ae5_deploy.common.errors import DeadlineExceeded, Unreachable
 from mlflow_ae5_deploy.common.text import counted, whole_commands
+from mlflow_ae5_deploy.jobs.latest_outcomes import CHECK, DRILL
 from mlflow_ae5_deploy.operations import status_backups
 from mlflow_ae5_deploy.operations.health_problem import ERROR
 from mlflow_ae5_deploy.operations.status.run import Status
@@ -96,6 +97,9 @@ def rows(status: Status) -> list[tuple[str, str]]:
         ("Token", _token(state, now)),
         ("GC", _gc(state, now)),
         ("Backup", status_backups.words(state.backups, now)),
+        ("Unsaved", status_backups.unsaved(state.backups, now)),
+        ("Check", status_backups.last(state.backups, CHECK, now)),
+        ("Drill", status_backups.last(state.backups, DRILL, now)),
         ("Secrets", secrets if missing else f"all {count} present"),
         ("Sharing", ", ".join(f"{kind} {name}" for kind, name in state.shared) or "with nobody"),
         ("Took", f"{status.seconds:.1f} s ({counted(status.requests, 'API calls')})"),

@@ -1,16 +1,35 @@
-"""The specs of the scheduled jobs: garbage collection, backup and drill."""
+"""The specs of the scheduled jobs: garbage collection, backup, check of a snapshot, and drill."""
 
 from __future__ import annotations
 
-import shlex
+from dataclasses import dataclass, replace
+from typing import Any
 
 from mlflow_ae5_deploy.common.cron import parse_cron
 from mlflow_ae5_deploy.config.settings import BackupSettings, Settings
-from mlflow_ae5_deploy.jobs.contract import ARGUMENTS
+from mlflow_ae5_deploy.jobs import tasks
+from mlflow_ae5_deploy.jobs.latest_outcomes import BACKUP, CHECK, DRILL
 from mlflow_ae5_deploy.jobs.runner import command_of
 from mlflow_ae5_deploy.jobs.spec import JobSpec
+from mlflow_ae5_deploy.jobs.tasks import JobRequest
 
-BACKUP, DRILL = "Backup", "Drill"
+
+@dataclass(frozen=True)
+class ScheduledTask:
+    """What a scheduled job does. schedule, name: fields of the settings `backup`."""
+
+    request: JobRequest[Any]
+    schedule: str
+    name: str
+
+
+# kind of outcome -> what a job of this kind does
+TASKS = {
+    BACKUP: ScheduledTask(tasks.backup("create"), "schedule", "name"),
+    CHECK: ScheduledTask(tasks.backup("verify"), "verify_schedule", "verify_name"),
+    DRILL: ScheduledTask(tasks.drill("latest"), "drill_schedule", "drill_name"),
+}
+_DEFAULTS = (tasks.backup("create"), tasks.drill("latest"))  # what a command without arguments does
 
 
 def gc_job(settings: Settings) -> JobSpec:
@@ -19,17 +38,19 @@ def gc_job(settings: Settings) -> JobSpec:
     return JobSpec(gc.name, gc.command, schedule, variables, gc.resource_profile)
 
 
-def backup_job(settings: Settings, command: str, schedule: str) -> JobSpec:
-    """Of a backup or a drill. By default they create a snapshot, and test the latest one."""
-    backup = settings.backup
-    keep = retention(backup) if command == BACKUP else ()
+def backup_job(settings: Settings, kind: str, schedule: str) -> JobSpec:
+    """kind: of TASKS."""
+    backup, task = settings.backup, TASKS[kind]
+    request = task.request
+    if kind == BACKUP:
+        request = replace(request, words=(*request.words, *retention(backup)))
     return JobSpec(
-        backup.name if command == BACKUP else backup.drill_name,
-        command_of(settings, command),
+        getattr(backup, task.name),
+        command_of(settings, request.command),
         parse_cron(schedule).expression if schedule else "",
-        ((ARGUMENTS[command], shlex.join(("create", *keep))),) if keep else (),
+        () if request in _DEFAULTS else request.all_variables(),
         backup.resource_profile,
-        purpose=command.lower(),
+        purpose=request.purpose,
         section="backup",
         alone=False,
     )
@@ -43,6 +64,6 @@ def retention(backup: BackupSettings) -> tuple[str, ...]:
 
 def scheduled_jobs(settings: Settings) -> list[JobSpec]:
     """All that `install` schedules."""
-    pairs = ((BACKUP, settings.backup.schedule), (DRILL, settings.backup.drill_schedule))
-    configured = [backup_job(settings, command, schedule) for command, schedule in pairs if schedule]
+    schedules = {kind: getattr(settings.backup, task.schedule) for kind, task in TASKS.items()}
+    configured = [backup_job(settings, kind, schedule) for kind, schedule in schedules.items() if schedule]
     return [gc_job(settings), *configured]

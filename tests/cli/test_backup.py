@@ -406,11 +406,14 @@ class TestSchedule:
         assert again.data["outcome"] == "unchanged"
         assert (job["schedule"], job["variables"]) == ("30 2 * * *", {})
         assert [c["change"] for c in changed.data["changes"]] == ["delete_job", "create_job"]
-        config = bench.configure("backup:\n  schedule: 0 1 * * *\n  drill_schedule: 0 5 * * 0\n")
+        config = bench.configure("backup: {schedule: 0 1 * * *, drill_schedule: 0 5 * * 0, keep_last: 7}\n")
         installed = bench.install(capsys, "--config", str(config))
         assert installed.code == 0, installed.err
-        found = {job["command"]: job["schedule"] for job in owner.get("jobs")}
-        assert found == {"Backup": "0 1 * * *", "Drill": "0 5 * * 0", "GarbageCollection": "*/10 * * * *"}
+        found = {job["command"]: (job["schedule"], job["variables"]) for job in owner.get("jobs")}
+        assert found.pop("GarbageCollection")[0] == "*/10 * * * *"
+        keeps = {"MLFLOW_TRACKING_BACKUP_ARGUMENTS": "create --keep-last 7"}
+        assert found == {"Backup": ("0 1 * * *", keeps), "Drill": ("0 5 * * 0", {})}
+        assert verb("status").data["backup"]["retention"] == {"last": 7}
         removed = [verb("backup", "schedule", "--remove"), verb("drill", "schedule", "--remove")]
         assert [outcome.data["outcome"] for outcome in removed] == ["removed", "removed"]
         assert verb("backup", "schedule", "--remove").data["outcome"] == "unchanged"
@@ -482,10 +485,15 @@ class TestSchedule:
         assert [job["state"] for job in owner.get("jobs")] == ["scheduled", "scheduled"]
         assert verb("backup", "schedule", "--remove").code == 0
 
-    def test_the_drill_has_its_own_schedule(self, verb, owner):
+    def test_checks_and_drills_have_schedules_of_their_own(self, bench, capsys, verb, owner):
         assert verb("drill", "schedule", "0 6 * * 0").data["verb"] == "drill schedule"
-        assert {job["command"] for job in owner.get("jobs")} == {"Drill", "GarbageCollection"}
-        assert verb("drill", "schedule", "--remove").data["outcome"] == "removed"
+        assert verb("backup", "schedule", "--verify", "0 4 * * 6").data["job"]["command"] == "Backup"
+        found = {job["command"]: job["variables"] for job in owner.get("jobs") if job["command"] != "GarbageCollection"}
+        assert found == {"Drill": {}, "Backup": {"MLFLOW_TRACKING_BACKUP_ARGUMENTS": "verify"}}
+        for words in (["drill", "schedule"], ["backup", "schedule", "--verify"]):
+            assert verb(*words, "--remove").data["outcome"] == "removed"
+        none = bench.run(capsys, "backup", "schedule", "--verify", "--sandbox")
+        assert none.out == "Nothing is scheduled. Schedule it with `backup schedule --verify CRON --sandbox`.\n"
 
     def test_without_cron_the_present_schedule_is_shown(self, bench, capsys, verb, owner):
         config = ["--config", str(bench.configure("backup: {schedule: 0 1 * * *}\n"))]

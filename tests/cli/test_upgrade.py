@@ -23,7 +23,7 @@ WHEN = datetime(2026, 1, 1, tzinfo=UTC)
 BEFORE = "schema-1\nbefore\n"
 AFTER = "schema-2\nbefore\n"
 GC, BACKUP = "GarbageCollection", "Backup"
-PAUSED = [(BACKUP, "paused"), ("Drill", "paused"), (GC, "paused")]
+PAUSED = [(BACKUP, "paused"), (BACKUP, "paused"), ("Drill", "paused"), (GC, "paused")]
 
 
 @pytest.fixture
@@ -179,9 +179,10 @@ class TestForward:
             assert false not in plan.out
 
     def test_what_was_paused_stays_paused_forward_and_back(self, site, capsys):
-        """Also a drill that the configuration does not know."""
+        """Also a drill and a check that the configuration does not know."""
         owner = site.owner()
         assert site.run(capsys, "drill", "schedule", "0 6 * * 0", "--sandbox").code == 0
+        assert site.run(capsys, "backup", "schedule", "--verify", "0 4 * * 6", "--sandbox").code == 0
         for job in owner.get("jobs"):
             owner.post(f"jobs/{job['id']}/pause")
         before = {job["id"] for job in owner.get("jobs")}
@@ -202,7 +203,9 @@ class TestForward:
         (volume(site) / "break-server-schema-2").unlink()
         assert upgrade(site, capsys, "--yes").code == 0
         assert sorted((job["command"], job["state"]) for job in owner.get("jobs")) == PAUSED
+        assert {"MLFLOW_TRACKING_BACKUP_ARGUMENTS": "verify"} in [job["variables"] for job in owner.get("jobs")]
         assert site.run(capsys, "drill", "schedule", "--remove", "--sandbox").code == 0
+        assert site.run(capsys, "backup", "schedule", "--verify", "--remove", "--sandbox").code == 0
         for job in owner.get("jobs"):
             owner.post(f"jobs/{job['id']}/unpause")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -35,7 +36,7 @@ from mlflow_ae5_deploy.operations.status.state import (
     TokenStatus,
     UnfinishedOperation,
 )
-from mlflow_ae5_deploy.operations.status_backups import BackupStatus, observe_backups
+from mlflow_ae5_deploy.operations.status_backups import BackupStatus, data, last, observe_backups, unsaved, words
 from mlflow_ae5_deploy.release.provenance import BuildRecord
 from mlflow_ae5_deploy.resources.deployment import StartDeployment
 from mlflow_ae5_deploy.resources.interrupted import InterruptedRestore
@@ -72,7 +73,7 @@ WELL = InstallationState(
     desired_secrets=("A", "B"),
     shared=(("group", "everyone"),),
     desired_shared=(("group", "everyone"),),
-    backups=BackupStatus(SnapshotRecord("S1", NOW - HOUR), "0 2 * * *"),
+    backups=BackupStatus(SnapshotRecord("S1", NOW - HOUR, protected=NOW - HOUR), "0 2 * * *"),
 )
 
 OTHER = ReplaceProject(name="p", id="a0-1", reason="", release="0.1.1 → bundled 0.1.0", differences=("package x",))
@@ -101,9 +102,18 @@ def backed_up(**changes):
     return {"backups": replace(WELL.backups, newest=replace(WELL.backups.newest, **changes))}
 
 
+def before(**span):
+    when = NOW - timedelta(**span)
+    return {"finished": when, "protected": when}
+
+
+def not_scheduled(**span):
+    return {"backups": BackupStatus(SnapshotRecord("S1", **before(**span)))}
+
+
 def failed(kind, message, hint="", snapshot="", *, ran=True, reported=True):
     outcome = Outcome(kind, NOW, False, message, hint, snapshot, ran=ran, reported=reported)
-    return {"backups": replace(WELL.backups, failed=(outcome,))}
+    return {"backups": replace(WELL.backups, outcomes=(outcome,))}
 
 
 def running(verb, **unfinished):
@@ -258,9 +268,10 @@ WARNINGS = [
         for kind, name in ((BACKUP, "backup"), (CHECK, "backup check"), (DRILL, "drill"), (PRUNE, "prune of backups"))
     ),
     ("no backup", {"backups": BackupStatus()}, "No backup recorded on this machine"),
-    ("old, and not due", backed_up(finished=NOW - timedelta(days=25)), None),  # as it may be on a monthly schedule
-    ("old, no schedule", {"backups": BackupStatus(SnapshotRecord("S1", NOW - timedelta(days=8)))}, "is 8 days old"),
-    ("young, no schedule", {"backups": BackupStatus(SnapshotRecord("S1", NOW - timedelta(days=7)))}, None),
+    ("old, and not due", backed_up(**before(days=25)), None),  # as it may be on a monthly schedule
+    ("due", {"backups": replace(WELL.backups, overdue=True)}, "Data since 2026-03-01 11:00 UTC (60 min ago) is in no"),
+    ("old, no schedule", not_scheduled(days=8), "Data since 2026-02-21 12:00 UTC (8 days ago) is in no complete"),
+    ("young, no schedule", not_scheduled(days=7), None),
     ("incomplete backup", backed_up(complete=False), "outside the store"),
     ("many artifacts gone", backed_up(gone="25 of the 30 artifacts"), "25 of the 30 artifacts."),
     (
@@ -270,6 +281,7 @@ WARNINGS = [
     ),
     ("gc paused", collected(paused=True), "is paused"),
     ("backup paused", {"backups": replace(WELL.backups, paused=(BACKUP,))}, "is paused"),
+    ("check paused", {"backups": replace(WELL.backups, paused=(CHECK,))}, "The scheduled backup check is paused"),
     ("drill paused", {"backups": replace(WELL.backups, paused=(DRILL,))}, "is paused"),
     (
         "restarted by somebody else",
@@ -549,7 +561,78 @@ def test_every_scheduled_job_of_the_project_is_observed(tmp_path):
 
 def test_a_paused_backup_and_drill_are_observed(tmp_path):
     backup = context(tmp_path).settings.backup
-    names = (("Backup", backup.name), ("Drill", backup.drill_name))
-    jobs = tuple(job(id=command, name=name, command=command, state="paused") for command, name in names)
+    names = (("Backup", backup.name), ("Backup", backup.verify_name), ("Drill", backup.drill_name))
+    jobs = tuple(job(id=name, name=name, command=command, state="paused") for command, name in names)
     run = context(tmp_path, lists=Lists(jobs_=jobs), doors=Doors(platform_=Runs()))
-    assert observe_backups(run, OURS).paused == (BACKUP, DRILL)
+    assert observe_backups(run, OURS).paused == (BACKUP, CHECK, DRILL)
+
+
+class Logs:
+    """Stands where the platform stands: runs of the job `backup` and of others, newest first, each with its report."""
+
+    def __init__(self, **runs):
+        self.reports = {
+            f"{job_id}-{number}": fields for job_id, all_ in runs.items() for number, fields in enumerate(all_)
+        }
+
+    def runs(self, job_id):
+        return [
+            Run(name, "x", "x", OURS.id, fields.get("state", "completed"), job_id, created=fields["began"])
+            for name, fields in self.reports.items()
+            if name.rpartition("-")[0] == job_id
+        ]
+
+    def run_log(self, run_id):
+        fields = {key: value for key, value in self.reports[run_id].items() if key not in ("began", "state")}
+        return json.dumps({"outcome": "done", "exit_code": 0, "seconds": 60, "action": "create", **fields})
+
+
+TODAY = ManualClock().now()  # midnight
+DAY = timedelta(days=1)
+WHOLE = {"began": TODAY - DAY, "snapshot": f"{TODAY - DAY:%Y%m%dT%H%M%SZ}-1a2b3c"}
+OLDER = {"began": TODAY - 3 * DAY, "snapshot": f"{TODAY - 3 * DAY:%Y%m%dT%H%M%SZ}-2b3c4d"}
+NO = {"began": TODAY - HOUR, "outcome": "failed", "exit_code": 28, "error": "no room"}
+LACKS = {**WHOLE, "outcome": "incomplete", "exit_code": 23, "unreadable": ["a: no permission"]}
+PROTECTED = [
+    ("no run", "0 2 * * *", [], None, False),
+    ("in time", "0 0 * * *", [WHOLE], TODAY - DAY, False),
+    ("failed since", "0 22 * * *", [NO, WHOLE], TODAY - DAY, True),
+    ("failed, and not due yet", "30 23 * * *", [NO, WHOLE], TODAY - DAY, False),
+    ("due, and running", "0 22 * * *", [{"began": TODAY - HOUR, "state": "running"}, WHOLE], TODAY - DAY, False),
+    ("the newest is incomplete", "0 0 * * *", [LACKS, OLDER], TODAY - 3 * DAY, True),
+    ("only external ones lack", "0 0 * * *", [{**WHOLE, "external": ["s3://b"]}], TODAY - DAY, False),
+    ("none is complete", "0 0 * * *", [LACKS], None, False),
+]
+
+
+@pytest.mark.parametrize(("case", "cron", "runs", "protected", "overdue"), PROTECTED, ids=[row[0] for row in PROTECTED])
+def test_since_when_data_is_in_no_snapshot_is_observed(tmp_path, case, cron, runs, protected, overdue):
+    scheduled = job(id="b", name=context(tmp_path).settings.backup.name, command="Backup", schedule=cron,
+                    created=TODAY - 9 * DAY)  # fmt: skip
+    where = context(tmp_path, lists=Lists(jobs_=[scheduled]), doors=Doors(platform_=Logs(b=runs)))
+
+    found = observe_backups(where, OURS)
+
+    assert (found.newest.protected if found.newest else None, found.overdue) == (protected, overdue)
+    since = (
+        "no snapshot" if not found.newest else f"data since {protected:%Y-%m-%d %H:%M}" if protected else "unknown time"
+    )
+    assert since in unsaved(found, TODAY)
+    assert data(found)["protected"] == (protected.isoformat() if protected else None)
+
+
+def test_a_scheduled_check_verifies_the_newest_snapshot_and_its_result_is_shown(tmp_path):
+    backup = context(tmp_path).settings.backup
+    rows = (("b", backup.name, "Backup"), ("c", backup.verify_name, "Backup"), ("d", backup.drill_name, "Drill"))
+    daily = {"schedule": "0 0 * * *", "created": TODAY - 9 * DAY}
+    jobs = [job(id=id_, name=name, command=command, **daily) for id_, name, command in rows]
+    whole = {"snapshot": WHOLE["snapshot"], "action": "verify", "checked_objects": 5, "of_objects": 5}
+    platform = Logs(b=[WHOLE], c=[{**whole, "began": TODAY - HOUR}], d=[{**NO, "exit_code": 1}])
+
+    found = observe_backups(context(tmp_path, lists=Lists(jobs_=jobs), doors=Doors(platform_=platform)), OURS)
+
+    assert ", verified 59 min ago;" in words(found, TODAY)
+    assert last(found, CHECK, TODAY).endswith("(59 min ago), passed; scheduled 0 0 * * * UTC")
+    assert last(found, DRILL, TODAY).endswith("(59 min ago), FAILED; scheduled 0 0 * * * UTC")
+    assert (data(found)["check"]["passed"], data(found)["drill"]["passed"]) == (True, False)
+    assert last(BackupStatus(), DRILL, TODAY) == "none known; not scheduled"

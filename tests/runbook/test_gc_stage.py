@@ -96,43 +96,51 @@ def test_a_job_recreated_by_an_interrupted_run_is_paused_by_the_next(tmp_path):
     assert [type(change) for change in diff.changes] == [PauseJob]
 
 
-BACKUPS = {"schedule": "0 1 * * *", "drill_schedule": "0 2 * * *"}
-NAMES = {"Backup": BackupSettings().name, "Drill": BackupSettings().drill_name}
+BACKUPS = {"schedule": "0 1 * * *", "verify_schedule": "0 3 * * *", "drill_schedule": "0 2 * * *"}
+ARGUMENTS = "MLFLOW_TRACKING_BACKUP_ARGUMENTS"
+# purpose -> setting, name, command, variables
+SCHEDULED = {
+    "backup": ("schedule", BackupSettings().name, "Backup", {}),
+    "backup verify": ("verify_schedule", BackupSettings().verify_name, "Backup", {ARGUMENTS: "verify"}),
+    "drill": ("drill_schedule", BackupSettings().drill_name, "Drill", {}),
+}
 
 
-def backup_job(command, cron, **changes):
-    return job(id=f"a2-{command.lower()}", name=NAMES[command], command=command, schedule=cron, **changes)
+def backup_job(purpose, **changes):
+    setting, name, command, variables = SCHEDULED[purpose]
+    cron = BACKUPS[setting]
+    return job(
+        **{"id": f"a2-{setting}", "name": name, "command": command, "schedule": cron, "variables": variables, **changes}
+    )
 
 
-@pytest.mark.parametrize(("command", "other"), [("Backup", "Drill"), ("Drill", "Backup")])
-def test_a_paused_backup_or_drill_stays_paused_and_the_others_do_not_change(tmp_path, command, other):
-    crons = {"Backup": BACKUPS["schedule"], "Drill": BACKUPS["drill_schedule"]}
-    jobs = [job(), backup_job(other, crons[other]), backup_job(command, "0 9 * * *", state="paused")]
+@pytest.mark.parametrize("purpose", SCHEDULED)
+def test_a_paused_job_stays_paused_and_the_others_do_not_change(tmp_path, purpose):
+    others = [backup_job(other) for other in SCHEDULED if other != purpose]
+    jobs = [job(), *others, backup_job(purpose, schedule="0 9 * * *", state="paused")]
     where = context(tmp_path, lists=Lists(jobs_=jobs), backup=BACKUPS)
 
     diff = diff_of(where)
 
     assert [type(change) for change in diff.changes] == [DeleteJob, CreateJob]
-    assert diff.changes[-1].name == NAMES[command]
+    assert diff.changes[-1].name == SCHEDULED[purpose][1]
     assert "stays paused" in diff.changes[-1].reason
     (warning,) = diff.warnings
-    assert f"no {command.lower()} runs until" in warning
+    assert f"no {purpose} runs until" in warning
 
 
-@pytest.mark.parametrize("purpose", ["garbage collection", "backup", "drill"])
+@pytest.mark.parametrize("purpose", ["garbage collection", *SCHEDULED])
 def test_the_record_of_one_interrupted_job_change_says_nothing_of_another(tmp_path, purpose):
-    jobs = [job(), backup_job("Backup", BACKUPS["schedule"]), backup_job("Drill", BACKUPS["drill_schedule"])]
-    where = context(tmp_path, lists=Lists(jobs_=jobs), backup=BACKUPS)
+    jobs = {"garbage collection": job(), **{other: backup_job(other) for other in SCHEDULED}}
+    where = context(tmp_path, lists=Lists(jobs_=list(jobs.values())), backup=BACKUPS)
     where.state.record_job_change(purpose, paused=True, jobs=["a2-previous"])
 
     diff = diff_of(where)
 
     (change,) = diff.changes
-    desired = dict(zip(["garbage collection", "backup", "drill"], jobs, strict=True))[purpose]
-    assert (type(change), change.name, change.id) == (PauseJob, desired.name, desired.id)
+    assert (type(change), change.name, change.id) == (PauseJob, jobs[purpose].name, jobs[purpose].id)
 
 
-ARGUMENTS = "MLFLOW_TRACKING_BACKUP_ARGUMENTS"
 RETENTION = [
     ("none configured, none there", {}, {}, []),
     ("none configured", {}, {ARGUMENTS: "create --keep-last 7"}, [DeleteJob, CreateJob]),
@@ -144,7 +152,7 @@ RETENTION = [
 
 @pytest.mark.parametrize(("case", "keep", "variables", "changes"), RETENTION, ids=[row[0] for row in RETENTION])
 def test_a_scheduled_backup_prunes_by_the_configured_retention(tmp_path, case, keep, variables, changes):
-    jobs = [job(), backup_job("Backup", BACKUPS["schedule"], variables=variables)]
+    jobs = [job(), backup_job("backup", variables=variables)]
     where = context(tmp_path, lists=Lists(jobs_=jobs), backup={"schedule": BACKUPS["schedule"], **keep})
 
     assert [type(change) for change in diff_of(where).changes] == changes

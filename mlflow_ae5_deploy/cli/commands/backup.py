@@ -9,7 +9,7 @@ import typer
 from mlflow_ae5_deploy.cli.context import load_settings
 from mlflow_ae5_deploy.cli.jobs import run_task
 from mlflow_ae5_deploy.cli.options import Snapshot, Wait, WriteOptions, examples
-from mlflow_ae5_deploy.cli.schedules import BACKUPS, Cron, RemoveSchedule, schedule_job
+from mlflow_ae5_deploy.cli.schedules import BACKUPS, CHECKS, Cron, RemoveSchedule, schedule_job
 from mlflow_ae5_deploy.cli.snapshot_values import checked_damaged, checked_share, checked_snapshot
 from mlflow_ae5_deploy.common.errors import Usage
 from mlflow_ae5_deploy.jobs import tasks
@@ -42,6 +42,9 @@ KeepDaily = Annotated[
 ]
 KeepWeekly = Annotated[
     int | None, typer.Option("--keep-weekly", metavar="N", min=1, help="Keep one snapshot per week for N weeks.")
+]
+ScheduleVerify = Annotated[
+    bool, typer.Option("--verify", help="The schedule of `backup verify`, instead of that of `backup`.")
 ]
 DropDamaged = Annotated[
     str | None,
@@ -139,13 +142,15 @@ def prune(
 @examples(
     {
         "backup schedule '30 2 * * *'": "Back up every night at 02:30 UTC",
-        "backup schedule": "Show the current schedule",
+        "backup schedule --verify '0 4 * * 6'": "Verify the latest one every Saturday at 04:00 UTC",
         "backup schedule --remove": "Stop scheduled backups",
     }
 )
-def schedule(options: WriteOptions, cron: Cron = None, remove: RemoveSchedule = False) -> int:
-    """With CRON: exactly one job that creates snapshots. Safe to re-run."""
-    return schedule_job(BACKUPS, options, cron, remove=remove)
+def schedule(
+    options: WriteOptions, cron: Cron = None, verify_: ScheduleVerify = False, remove: RemoveSchedule = False
+) -> int:
+    """With CRON: exactly one job that creates snapshots, and deletes older ones as configured. Safe to re-run."""
+    return schedule_job(CHECKS if verify_ else BACKUPS, options, cron, remove=remove)
 
 
 COMMANDS = {

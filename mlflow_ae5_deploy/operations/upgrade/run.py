@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from enum import IntEnum
@@ -12,7 +13,7 @@ from mlflow_ae5_deploy.common.errors import NotFound, StageFailed
 from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.engine.records import ScheduledJobRecord, UpgradeRecord
 from mlflow_ae5_deploy.engine.stage import AnyStage, RunResult
-from mlflow_ae5_deploy.jobs import other_machines
+from mlflow_ae5_deploy.jobs import other_machines, tasks
 from mlflow_ae5_deploy.jobs.contract import ARGUMENTS
 from mlflow_ae5_deploy.jobs.reports import UpgradeReport
 from mlflow_ae5_deploy.jobs.result import JobResult
@@ -104,7 +105,7 @@ def stop_servers(context: Context) -> None:
 
 
 def scheduled_jobs_of(context: Context, project: Project) -> tuple[ScheduledJobRecord, ...]:
-    """The scheduled backup and drill. They have no variables but their arguments."""
+    """The scheduled backup, check and drill. They have no variables but their arguments."""
     names = {command_of(context.settings, command): ARGUMENTS[command] for command in ("Backup", "Drill")}
     return tuple(
         ScheduledJobRecord(job.name, job.command, job.schedule, scheduled_job.is_paused(job), *job.variables.values())
@@ -126,7 +127,8 @@ def schedule_as_before(run: UpgradeRun) -> None:
     profile = context.settings.backup.resource_profile
     for job in run.record.jobs:
         command = "Drill" if "Drill" in job.command else "Backup"
-        purpose = command.lower()
+        words = shlex.split(job.arguments)
+        purpose = tasks.backup(*words).purpose if command == "Backup" and words else command.lower()
         variables = ((ARGUMENTS[command], job.arguments),) if job.arguments else ()
         desired = JobSpec(
             job.name, job.command, job.schedule, variables, profile, purpose=purpose, section="backup", alone=False

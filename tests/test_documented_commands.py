@@ -33,6 +33,7 @@ NOT_RUN = {
     "conda": "environments are not made in tests, and ae5-tools' channel may be out of reach",
     "python3": "the README's own set-up; `.ci/run` does it",
     "python": "installs this very project, or downloads packages; `python tests` is the suite itself",
+    "mv": "renames what the command before it wrote",
     "tar": "in a test of its own",
     "source": "a shell's own",
     "read": "asks a person",

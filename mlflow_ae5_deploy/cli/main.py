@@ -29,6 +29,7 @@ from mlflow_ae5_deploy.common.errors import (
     Configuration,
     DeployError,
     Interrupted,
+    Usage,
 )
 from mlflow_ae5_deploy.common.text import PROGRAM, Target, addressed, with_target
 from mlflow_ae5_deploy.common.visible import visible, visible_lines
@@ -74,7 +75,7 @@ class _CommandLine:
     verbose: bool = False
     target: Target = ()
     run_now: bool = False
-    nagios: bool = False
+    monitoring: str = ""  # the format, where a monitoring system reads the output
 
     @property
     def verb(self) -> str:
@@ -87,12 +88,13 @@ class _CommandLine:
         words, command = resolved(_tree_of(arguments), arguments)
         formats = [value for option, value in itertools.pairwise(arguments) if option in ("--format", "-f")]
         formats += [word.partition("=")[2] for word in arguments if word.startswith("--format=")]
-        as_json, nagios = "json" in formats or "-fjson" in arguments, words == ["status"] and "nagios" in formats
+        as_json = "json" in formats or "-fjson" in arguments
+        monitoring = next((name for name in formats if words == ["status"] and name in ("nagios", "prometheus")), "")
         json_mode = "--json" in arguments or (words == ["env"] and as_json)
         run_now = "--run-now" in arguments and "--dry-run" not in arguments  # the job of a dry run is deleted
         given = _readable(command, arguments[len(words) :]) if words else {}
         verbose, target = bool(given.get("verbose")), _target_in(given)
-        return cls(words, json_mode, "--traceback" in arguments, verbose, target, run_now, nagios)
+        return cls(words, json_mode, "--traceback" in arguments, verbose, target, run_now, monitoring)
 
 
 def _readable(command: Any, arguments: Sequence[str]) -> Mapping[str, Any]:
@@ -142,6 +144,8 @@ def _open_closed_streams() -> None:
 
 def _check_failed(error: BaseException, text: str, line: _CommandLine) -> int:
     """A monitoring system gets its line and its code whatever happens; exit code 1 would mean a warning to it."""
+    if line.monitoring == "prometheus":
+        return _no_metrics(error, text, line)
     from mlflow_ae5_deploy.render.console import Reporter
     from mlflow_ae5_deploy.render.status import nagios_failure
 
@@ -153,8 +157,24 @@ def _check_failed(error: BaseException, text: str, line: _CommandLine) -> int:
     return code
 
 
+def _no_metrics(error: BaseException, text: str, line: _CommandLine) -> int:
+    """Metrics that say so. Exit code 0, so that they replace the earlier ones, unless the command line is wrong."""
+    from datetime import UTC, datetime
+
+    from mlflow_ae5_deploy.render.prometheus import failed_exposition
+
+    with contextlib.suppress(OSError):
+        sys.stdout.write(failed_exposition(visible(text), datetime.now(UTC), line.target))
+    if line.traceback:
+        _traceback(error)
+    if isinstance(error, Usage | KeyboardInterrupt):
+        sys.stderr.write(f"{_broken(visible(text))}\n")
+        return error.exit_code if isinstance(error, Usage) else EXIT_INTERRUPTED
+    return EXIT_DONE
+
+
 def _failed(error: DeployError, line: _CommandLine) -> int:
-    if line.nagios:
+    if line.monitoring:
         return _check_failed(error, error.what, line)
     from mlflow_ae5_deploy.render.console import Reporter
     from mlflow_ae5_deploy.render.install import error_data
@@ -169,7 +189,7 @@ def _failed(error: DeployError, line: _CommandLine) -> int:
 
 def _interrupted(arguments: list[str], line: _CommandLine, interrupt: Interrupted | None = None) -> int:
     """The terminal may be gone."""
-    if line.nagios:
+    if line.monitoring:
         return _check_failed(interrupt or KeyboardInterrupt(), "The check was interrupted", line)
     what, resume = (interrupt.what, interrupt.resume) if interrupt is not None else ("", "")
     if line.run_now:
@@ -216,7 +236,7 @@ def _bug(error: Exception, line: _CommandLine) -> int:
     from mlflow_ae5_deploy.common.redaction import scrub
 
     what = f"A bug in {PROGRAM}: {type(error).__name__}: {visible(scrub(str(error)))}"
-    if line.nagios:
+    if line.monitoring:
         return _check_failed(error, what, line)
     sys.stderr.write(f"\n{_broken(what)}\n")
     if line.json_mode:

@@ -36,6 +36,7 @@ MANAGED_SECRETS = {
     "MLFLOW_ARTIFACTS_DESTINATION": "server.artifacts_destination",
     "MLFLOW_DEFAULT_ARTIFACT_ROOT": "server.default_artifact_root",
     "MLFLOW_TRACKING_GC_TTL": "server.gc_ttl",
+    "MLFLOW_TRACKING_METRICS": "server.metrics",
     "MLFLOW_TRACKING_URI": "the deployment (stage 10)",
     "MLFLOW_REGISTRY_URI": "the deployment (stage 10)",
     "MLFLOW_TRACKING_TOKEN": "the deployment (stage 12)",

@@ -287,6 +287,10 @@ class ServerSettings(Section):
         description="Age at which garbage collection purges what clients deleted (MLFLOW_TRACKING_GC_TTL): days,"
         " hours, minutes and seconds, such as 30d0h0m0s.",
     )
+    metrics: bool = Field(
+        default=False,
+        description="Serve metrics for Prometheus at /metrics (MLFLOW_TRACKING_METRICS), behind the token.",
+    )
     secrets: dict[SecretName, Reference] = Field(
         default={},
         description="More secrets to store, by reference: AWS_SECRET_ACCESS_KEY: env:AWS_SECRET_ACCESS_KEY. Also"

@@ -9,7 +9,7 @@ from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.resources import encryption_keys
 from mlflow_ae5_deploy.resources.secrets import MADE, SecretState, observe_secret
 
-DATABASE = "MLFLOW_BACKEND_STORE_URI"
+DATABASE, METRICS = "MLFLOW_BACKEND_STORE_URI", "MLFLOW_TRACKING_METRICS"
 
 
 def desired(context: Context) -> Mapping[str, Secret]:
@@ -19,10 +19,17 @@ def desired(context: Context) -> Mapping[str, Secret]:
         "MLFLOW_ARTIFACTS_DESTINATION": Secret.public(server.artifacts_destination),
         "MLFLOW_DEFAULT_ARTIFACT_ROOT": Secret.public(server.default_artifact_root),
         "MLFLOW_TRACKING_GC_TTL": Secret.public(server.gc_ttl),
+        **_switches(context),
         **{name: Secret.public(value) for name, value in server.variables.items()},
         **{name: values.secret(ref, f"secret {name}") for name, ref in server.secrets.items()},
         **encryption_keys.available(context),
     }
+
+
+def _switches(context: Context) -> Mapping[str, Secret]:
+    """Those that are on, and those that were: the server's default is off."""
+    on = context.settings.server.metrics
+    return {METRICS: Secret.public(str(on).lower())} if on or METRICS in context.cached.secret_names() else {}
 
 
 def observe(context: Context) -> tuple[SecretState, ...]:

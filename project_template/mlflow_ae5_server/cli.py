@@ -14,7 +14,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
-from mlflow_ae5_server.common import arguments, redaction, settings
+from mlflow_ae5_server.common import arguments, outcomes, redaction, settings
 from mlflow_ae5_server.common.contract import ARGUMENTS, COMMANDS
 from mlflow_ae5_server.common.errors import ProjectError, StoppedError, UsageError
 from mlflow_ae5_server.common.report import Report
@@ -101,6 +101,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; jobs end with a JSON line."""
     redaction.install()
     report: Report | None = None
+    resolved = Settings()
     try:
         argv = sys.argv[1:] if argv is None else argv
         from_variable = _reads_variable(argv)
@@ -114,24 +115,24 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(resolved.table(), file=sys.stderr, flush=True)
         if from_variable:
             options = parse([options.command, *arguments.from_variable(options.command, resolved)])
-        return _finish(report, _run(options, resolved, report))
+        return _finish(report, resolved, _run(options, resolved, report))
     except ProjectError as error:
         print(f"error: {error}", file=sys.stderr, flush=True)
         if report:
             report.failed(error)
-        return _finish(report, report.exit_code(error) if report else error.exit_code)
+        return _finish(report, resolved, report.exit_code(error) if report else error.exit_code)
     except (KeyboardInterrupt, StoppedError) as stop:
         print("interrupted", file=sys.stderr, flush=True)
         if report:
             report.add(outcome="interrupted")
-        return _finish(report, stop.exit_code if isinstance(stop, StoppedError) else 130)
+        return _finish(report, resolved, stop.exit_code if isinstance(stop, StoppedError) else 130)
     except Exception as error:  # unforeseen; the last line of a job must still report that it failed
         traceback.print_exc()
         unforeseen = ProjectError(f"{type(error).__name__}: {error}".splitlines()[0], "see the traceback in this log")
         print(f"error: {unforeseen}", file=sys.stderr, flush=True)
         if report:
             report.failed(unforeseen)
-        return _finish(report, unforeseen.exit_code)
+        return _finish(report, resolved, unforeseen.exit_code)
 
 
 def _run(options: argparse.Namespace, resolved: Settings, report: Report | None) -> int:
@@ -163,7 +164,7 @@ def _terminated(_number: int, _frame: object) -> NoReturn:
     raise StoppedError
 
 
-def _finish(report: Report | None, exit_code: int) -> int:
+def _finish(report: Report | None, resolved: Settings, exit_code: int) -> int:
     if report is not None:
-        report.print(exit_code)
+        report.print(exit_code, lambda fields: outcomes.record(resolved, fields))
     return exit_code

@@ -162,8 +162,8 @@ class Project:
         return Ended(done.returncode, done.stdout, done.stderr)
 
     @contextlib.contextmanager
-    def server(self, **variables: str) -> Iterator[Server]:
-        port = free_port()
+    def server(self, *, port: int = 0, **variables: str) -> Iterator[Server]:
+        port = port or free_port()
         options = ["--anaconda-project-host", ENDPOINT, "--anaconda-project-port", str(port)]
         options += ["--anaconda-project-iframe-hosts", PLATFORM, "--anaconda-project-use-xheaders"]
         options += ["--anaconda-project-no-browser", "--anaconda-project-address=127.0.0.1"]

@@ -17,8 +17,8 @@ PROGRAM = """
 import os, signal, sys, time
 from mlflow_ae5_server.server.prefork import Restarts, Supervisor
 def say(text): print(text, flush=True)
-def work():
-    say(f"working {{os.getpid()}}")
+def work(slot):
+    say(f"working {{os.getpid()}} in {{slot}}")
     {work}
 sys.exit(Supervisor(work, {count}, grace={grace}, restarts=Restarts(3, 60), say=say).run())
 """

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 NAME = "status"
 NOT_HEALTHY = StageFailed.exit_code
-FORMATS = ("text", "nagios")
+MONITORING = ("nagios", "prometheus")
+FORMATS = ("text", *MONITORING)
 
 
 Watch = Annotated[
@@ -36,7 +37,9 @@ Format = Annotated[
         "--format",
         FORMATS,
         metavar="FORMAT",
-        help="nagios prints one line and exits 0 (OK), 1 (warning), 2 (critical) or 3 (unknown).",
+        help="nagios prints one line and exits 0 (OK), 1 (warning), 2 (critical) or 3 (unknown). prometheus prints"
+        " metrics and exits 0 even where the check fails: for a textfile collector, add"
+        " > mlflow.prom.$$ && mv mlflow.prom.$$ mlflow.prom",
     ),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Only print the first line.")]
@@ -47,16 +50,17 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Only print the first
         "status": "Show the health on one screen",
         "status --watch 30": "Repeat every 30 seconds",
         "status --format nagios": "One line for a monitoring system",
+        "status --format prometheus": "Metrics for a textfile collector",
     }
 )
 def command(options: ReleaseOptions, watch: Watch = None, format_: Format = "text", quiet: Quiet = False) -> int:
     """Exits 0 if healthy, 20 if not, 32 if nothing is installed."""
     from mlflow_ae5_deploy.render.status import show, show_headline
 
-    if format_ == "nagios":
+    if format_ in MONITORING:
         if options.json or quiet or watch is not None:
-            raise Usage("--format nagios excludes --json, --quiet and --watch.", remedy="Leave those out.")
-        return _nagios(options)
+            raise Usage(f"--format {format_} excludes --json, --quiet and --watch.", remedy="Leave those out.")
+        return (_nagios if format_ == "nagios" else _prometheus)(options)
     if quiet and watch is not None:
         raise Usage("--quiet and --watch exclude each other.", remedy="Leave one out.")
     with reading(options, NAME, create_account=False) as context:
@@ -75,6 +79,16 @@ def _nagios(options: ReleaseOptions) -> int:
         code, line = nagios(_status(options, context))
     options.reporter.copied(line)
     return code
+
+
+def _prometheus(options: ReleaseOptions) -> int:
+    """Where the check itself fails, cli/main.py writes the metrics."""
+    from mlflow_ae5_deploy.render.prometheus import exposition
+
+    with reading(options, NAME, create_account=False) as context:
+        text = exposition(_status(options, context), options.target)
+    options.reporter.as_it_is(text)
+    return EXIT_DONE
 
 
 def _status(options: ReleaseOptions, context: Context) -> Status:

@@ -96,6 +96,7 @@ def _desired_secrets(context: Context) -> tuple[str, ...]:
         "MLFLOW_ARTIFACTS_DESTINATION",
         "MLFLOW_DEFAULT_ARTIFACT_ROOT",
         "MLFLOW_TRACKING_GC_TTL",
+        *(("MLFLOW_TRACKING_METRICS",) if context.settings.server.metrics else ()),
         *sorted({*context.settings.server.variables, *context.settings.server.secrets}),
         "MLFLOW_TRACKING_URI",
         "MLFLOW_REGISTRY_URI",

@@ -24,6 +24,7 @@ from mlflow_ae5_server.server import (
     host_guard,
     host_policy,
     job_runner,
+    metrics,
     variables,
     worker_count,
 )
@@ -74,6 +75,7 @@ def run(options: HttpOptions, settings: Settings) -> int:
         marks.enter_context(locks.serving(store))
         sizes = _sizes(count, *dict.fromkeys(filter(None, (store, registry, replica))))
         sizes.apply(os.environ)
+        measured = _metrics(settings, store, sizes, listener, marks)  # before MLflow, which has counters, too
         framed = application.set_environment(store, registry, artifact_root, destination, prefix, policy, jobs)
         app = application.load(store, registry, artifact_root, destination, wait, replica)
         job_environment = job_runner.prepare(store.uri, artifact_root, options.port) if jobs else None
@@ -88,12 +90,34 @@ def run(options: HttpOptions, settings: Settings) -> int:
             f"{counted(sizes.connections, 'connections')} ({sizes.reason}); others wait, and get 503 after a while"
         )
         say(f"hosts: {policy.summary}; frames: {policy.content_security_policy}")
-        bounded = admission.bound(app, admission.Bounds(sizes.working), prefix)
-        guarded = host_guard.wrap(bounded, policy, prefix, frames=framed)
-        work = _worker(guarded, listener, options)
-        supervisor = Supervisor(work, sizes.workers, grace=_GRACE, restarts=Restarts(limit=5, window=60.0), say=say)
+        bounded = admission.bound(app, admission.Bounds(sizes.working), prefix, refused=measured.refused)
+        guarded = host_guard.wrap(
+            measured.wrap(bounded, prefix), policy, prefix, frames=framed, refused=measured.refused
+        )
+        work = _worker(guarded, listener, options, measured.begin)
+        restarts = Restarts(limit=5, window=60.0)
+        supervisor = Supervisor(work, sizes.workers, grace=_GRACE, restarts=restarts, say=say, died=measured.died)
         with job_runner.running(job_environment):
             return supervisor.run()
+
+
+def _metrics(
+    settings: Settings, store: Database, sizes: capacity.Capacity, listener: socket.socket, stack: contextlib.ExitStack
+) -> metrics.Metrics | metrics.NoMetrics:
+    """A server without metrics is better than none, so their folder is no reason not to start."""
+    if not settings.flag("MLFLOW_TRACKING_METRICS"):
+        return metrics.NoMetrics()
+    try:
+        folder = stack.enter_context(metrics.folder(listener.getsockname()[1]))
+        measured = metrics.Metrics(folder, sizes.workers)
+    except metrics.Unavailable as error:
+        say(f"warning: {metrics.PATH} has no metrics: {error}")
+        return metrics.NoMetrics(str(error))
+    from mlflow_ae5_server.server.observed import Observed
+
+    measured.watch(Observed(settings, store, sizes.workers, sizes.workers * sizes.connections))
+    say(f"metrics: {metrics.PATH}, behind the same token as everything else")
+    return measured
 
 
 def _replica(settings: Settings, store: Database, registry: Database) -> Database | None:
@@ -154,7 +178,9 @@ def bind(options: HttpOptions) -> socket.socket:
     return listener
 
 
-def _worker(app: host_guard.Application, listener: socket.socket, options: HttpOptions) -> Callable[[], int]:
+def _worker(
+    app: host_guard.Application, listener: socket.socket, options: HttpOptions, begin: Callable[[int], None]
+) -> Callable[[int], int]:
     """The body of a worker process: uvicorn, configured as MLflow configures it."""
     import mlflow.server
     import uvicorn
@@ -168,7 +194,8 @@ def _worker(app: host_guard.Application, listener: socket.socket, options: HttpO
         timeout_graceful_shutdown=int(_GRACE) - 5,
     )
 
-    def work() -> int:
+    def work(slot: int) -> int:
+        begin(slot)
         server = uvicorn.Server(config)
         server.run(sockets=[listener])
         return 0 if server.started else 3

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from mlflow_ae5_server.common.errors import BusyError, ProjectError, UnfinishedError
@@ -47,12 +48,14 @@ class Report:
         """
         return 0 if _passes(error) and self._fields["command"] == "GarbageCollection" else error.exit_code
 
-    def print(self, exit_code: int) -> None:
+    def print(self, exit_code: int, keep: Callable[[Mapping[str, Any]], None] = lambda _fields: None) -> None:
+        """Hand the report to `keep`, then print it: nothing may follow it in the log."""
         if _warnings:
             self.add(warnings=[scrub(text) for text in _warnings])
             _warnings.clear()
         self.add(exit_code=exit_code, seconds=round(time.monotonic() - self._started, 2))
         fields = {key: scrub(value) if isinstance(value, str) else value for key, value in self._fields.items()}
+        keep(fields)
         sys.stderr.flush()
         sys.stdout.flush()
         # Past the filter, which knows text, not JSON: a password like "12345" must not turn a number into stars.

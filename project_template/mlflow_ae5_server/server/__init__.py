@@ -7,5 +7,6 @@ admission        how many requests use the database at once; 503 for the rest. I
 application      MLflow's application, loaded before the fork; artifact_guard: where clients may not write
 variables        which variables of MLflow it does not start with
 prefork          worker processes, as many as worker_count says
+metrics          counters of all workers, and `/metrics`; observed: what it looks up at each scrape
 job_runner       MLflow's own job runner, where it is enabled
 """

@@ -73,8 +73,9 @@ def bound(
     prefix: str = "",
     *,
     retry_after: Callable[[], int] = lambda: random.randint(*_RETRY_AFTER),  # noqa: S311 - spreads load
+    refused: Callable[[str], None] = lambda _reason: None,
 ) -> Application:
-    """`application` within `bounds`, which pages, probes and files ignore."""
+    """`application` within `bounds`, which pages, probes and files ignore. refused: called for each 503 of its own."""
     slots = _Slots(bounds)
 
     async def bounded(scope: Scope, receive: Receive, send: Send) -> None:
@@ -83,19 +84,27 @@ def bound(
         if scope["type"] == "http":
             send = _with_retry_after(send, retry_after)
             if uses_database(scope["path"].removeprefix(prefix)):
-                await _with_slot(application, slots, scope, receive, send)
+                await _with_slot(application, slots, scope, receive, send, refused)
                 return
         await application(scope, receive, send)
 
     return bounded
 
 
-async def _with_slot(application: Application, slots: _Slots, scope: Scope, receive: Receive, send: Send) -> None:
+async def _with_slot(
+    application: Application,
+    slots: _Slots,
+    scope: Scope,
+    receive: Receive,
+    send: Send,
+    refused: Callable[[str], None],
+) -> None:
     # Whole before it gets a slot, and answered after it gave it back: a slow client holds no connection.
     body = await _whole(receive)
     if body is None:
         return
     if not await slots.take():
+        refused("overload")
         await _send_busy(send)
         return
     held = [slots]

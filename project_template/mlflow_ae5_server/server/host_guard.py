@@ -26,8 +26,15 @@ _WRONG_HOST = b"Invalid Host header - possible DNS rebinding attack detected"
 _WRONG_ORIGIN = b"Cross-origin request blocked"
 
 
-def wrap(application: Application, policy: HostPolicy, prefix: str = "", *, frames: bool = True) -> Application:
-    """`application` for the hosts and origins of `policy` only.
+def wrap(
+    application: Application,
+    policy: HostPolicy,
+    prefix: str = "",
+    *,
+    frames: bool = True,
+    refused: Callable[[str], None] = lambda _reason: None,
+) -> Application:
+    """`application` for the hosts and origins of `policy` only. refused: called for each 403.
 
     frames=False leaves MLflow's own frame policy. MLflow's assistant runs commands on the server for callers from
     127.0.0.1. Behind AE5's proxy any client may look like that, so all of them are presented as remote, and refused.
@@ -43,10 +50,12 @@ def wrap(application: Application, policy: HostPolicy, prefix: str = "", *, fram
         if frames and _NOTEBOOK_RENDERER not in path:
             send = _changing_headers(send, add=(b"content-security-policy", frame_policy))
         if path not in probes and not all(map(policy.allows_host, _values(scope, b"host") or [""])):
+            refused("host")
             await _refuse(send, _WRONG_HOST)
             return
         if not all(map(policy.allows_origin, _values(scope, b"origin"))):
             if scope["method"] not in _READING:
+                refused("origin")
                 await _refuse(send, _WRONG_ORIGIN)
                 return
             # Without these headers no browser lets the page read the answer.

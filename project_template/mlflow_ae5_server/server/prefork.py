@@ -46,11 +46,19 @@ class Supervisor:
     FAILED_TO_START = 3  # exit code of such a worker: the next one could not either (as in uvicorn)
 
     def __init__(
-        self, work: Callable[[], int], count: int, *, grace: float, restarts: Restarts, say: Callable[[str], None]
+        self,
+        work: Callable[[int], int],
+        count: int,
+        *,
+        grace: float,
+        restarts: Restarts,
+        say: Callable[[str], None],
+        died: Callable[[int], None] = lambda _slot: None,
     ) -> None:
+        """work: gets its slot, 1 to `count`; a worker that replaces a dead one has the same. died: before it does."""
         self._work, self._count, self._grace = work, count, grace
-        self._restarts, self._say = restarts, say
-        self._workers: set[int] = set()
+        self._restarts, self._say, self._died = restarts, say, died
+        self._workers: dict[int, int] = {}  # process id -> slot
         self._exit_code = 0
         self._deadline: float | None = None  # set once we are stopping
 
@@ -60,8 +68,8 @@ class Supervisor:
         gc.freeze()  # the collector would otherwise write to, and so copy, every shared page
         previous = signal.pthread_sigmask(signal.SIG_BLOCK, _WATCHED)
         try:
-            for _ in range(self._count):
-                self._fork(previous)
+            for slot in range(1, self._count + 1):
+                self._fork(slot, previous)
             while self._workers:
                 self._handle(self._next_signal(), previous)
         finally:
@@ -101,7 +109,7 @@ class Supervisor:
                 return
             if pid not in self._workers:
                 continue  # a helper, or an orphan, as this may be the container's first process
-            self._workers.discard(pid)
+            slot = self._workers.pop(pid)
             code = os.waitstatus_to_exitcode(status)
             if self._deadline is not None:
                 if code not in {0, -signal.SIGTERM, -signal.SIGINT} and self._exit_code == 0:
@@ -111,7 +119,8 @@ class Supervisor:
                 self._stop(f"worker {pid} could not start", signal.SIGTERM)
             elif self._restarts.allowed(time.monotonic()):
                 self._say(f"worker {pid} exited with code {code}; starting another")
-                self._fork(mask)
+                self._died(slot)
+                self._fork(slot, mask)
             else:
                 self._exit_code = code if code > 0 else 1
                 self._stop(
@@ -123,19 +132,19 @@ class Supervisor:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, number)
 
-    def _fork(self, mask: set[int | signal.Signals]) -> None:
+    def _fork(self, slot: int, mask: set[int | signal.Signals]) -> None:
         sys.stdout.flush()
         sys.stderr.flush()
         parent = os.getpid()
         pid = os.fork()
         if pid:
-            self._workers.add(pid)
+            self._workers[pid] = slot
             return
         code = 1
         try:
             die_with(parent)
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-            code = self._work()
+            code = self._work(slot)
         except SystemExit as leaving:
             code = leaving.code if isinstance(leaving.code, int) else 1
         except BaseException:  # the last frame of the process: never return into the parent's code

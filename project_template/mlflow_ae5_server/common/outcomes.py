@@ -1,0 +1,127 @@
+"""How the last run of each kind of job ended: small files on the volume, which the server's metrics are made from.
+
+One file per kind, in `.../artifacts.outcomes/` next to the artifacts, or in `.../artifacts/.mlflow-ae5-outcomes/` where
+nothing can be created next to them. Artifacts in an object store: next to the SQLite file, else next to the backups. A
+job never fails because of them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from mlflow_ae5_server.common import folders, json_input
+from mlflow_ae5_server.common.errors import ProjectError
+from mlflow_ae5_server.common.report import say
+from mlflow_ae5_server.common.settings import Settings
+
+KINDS = ("backup", "check", "drill", "gc", "prune")
+_LOCATIONS = ("MLFLOW_ARTIFACTS_DESTINATION", "MLFLOW_BACKEND_STORE_URI", "MLFLOW_TRACKING_BACKUP_DESTINATION")
+_ACTIONS = {"create": "backup", "verify": "check", "prune": "prune"}
+_SIZE = {
+    "backup": "artifact_bytes",
+    "check": "checked_bytes",
+    "drill": "artifact_bytes",
+    "gc": "bytes",
+    "prune": "freed_bytes",
+}
+_LARGEST = 64 * 1024  # bytes of a file
+
+
+def kind_of(report: Mapping[str, Any]) -> str | None:
+    """The kind of the job that wrote `report`; None for runs that only look."""
+    if report.get("dry_run") or report.get("outcome") == "dry-run":
+        return None
+    command = report.get("command")
+    if command == "Backup":
+        return _ACTIONS.get(report.get("action", ""))
+    return {"Drill": "drill", "GarbageCollection": "gc"}.get(str(command))
+
+
+def record(settings: Settings, report: Mapping[str, Any], clock: Callable[[], float] = time.time) -> None:
+    """Keep the outcome of a job that has ended."""
+    kind = kind_of(report)
+    if kind is None:
+        return
+    succeeded = report["exit_code"] == 0 and report["outcome"] != "skipped"
+    problem = ""
+    for folder in _candidates(settings):
+        try:
+            folder.mkdir(mode=0o700, exist_ok=True)
+            before = _read(folder / f"{kind}.json")
+            fields = {
+                "finished": clock(),
+                "succeeded": clock() if succeeded else before.get("succeeded"),
+                "seconds": report["seconds"],
+                "exit_code": report["exit_code"],
+                "outcome": report["outcome"],
+                "bytes": report.get(_SIZE[kind]) if succeeded else before.get("bytes"),
+            }
+            _replace(folder / f"{kind}.json", json.dumps(fields))
+        except OSError as error:
+            problem = f"{folder}: {error.strerror}"
+        else:
+            return
+    if problem:
+        say(f"note: the outcome is not in the server's metrics: {problem}")
+
+
+def read(settings: Settings) -> dict[str, dict[str, float]]:
+    """Kind -> the numbers of its last run, as `record` has them; none of what cannot be read."""
+    for folder in _candidates(settings):
+        if folder.is_dir():
+            found = {kind: _read(folder / f"{kind}.json") for kind in KINDS}
+            return {kind: _numbers(fields) for kind, fields in found.items() if fields}
+    return {}
+
+
+def local_folders(settings: Settings) -> Iterator[tuple[str, Path]]:
+    """(setting, folder or SQLite file) of every location that is on this machine."""
+    for name in _LOCATIONS:
+        value = settings.value(name) or ""
+        with contextlib.suppress(ProjectError):
+            path = folders.sqlite_file(value) if name == "MLFLOW_BACKEND_STORE_URI" else folders.local_folder(value)
+            if value and path is not None:
+                yield name, path
+
+
+def _candidates(settings: Settings) -> list[Path]:
+    for name, path in local_folders(settings):
+        beside = path.with_name(f"{path.name}.outcomes")
+        return [beside] if name == "MLFLOW_BACKEND_STORE_URI" else [beside, path / ".mlflow-ae5-outcomes"]
+    return []
+
+
+def _read(file: Path) -> dict[str, Any]:
+    """Empty where there is nothing usable."""
+    try:
+        with file.open("rb") as stream:
+            content = json_input.parse(stream.read(_LARGEST))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _numbers(fields: Mapping[str, Any]) -> dict[str, float]:
+    return {name: float(value) for name, value in fields.items() if type(value) in (int, float)}
+
+
+def _replace(file: Path, text: str) -> None:
+    """Replace `file` as a whole, also for a reader in between."""
+    partial = file.with_name(f".{file.name}.{secrets.token_hex(4)}")
+    try:
+        descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        partial.replace(file)
+    except OSError:
+        partial.unlink(missing_ok=True)
+        raise

@@ -66,9 +66,9 @@ def private_folder(path: Path) -> Path:
     return path
 
 
-def write_private(path: Path, content: bytes) -> None:
-    """Replace `path` in one step (0600); a full disk leaves the previous file."""
-    _replace(path, io.BytesIO(content))
+def write_private(path: Path, content: bytes, *, owner: tuple[int, int] | None = None) -> None:
+    """Replace `path` in one step (0600); a full disk leaves the previous file. owner: its user and group."""
+    _replace(path, io.BytesIO(content), owner)
 
 
 def copy_private(source: Path, path: Path) -> None:
@@ -81,13 +81,15 @@ def write_private_json(path: Path, value: Any) -> None:
     write_private(path, (json.dumps(value, indent=2, sort_keys=True) + "\n").encode())
 
 
-def _replace(path: Path, content: BinaryIO) -> None:
+def _replace(path: Path, content: BinaryIO, owner: tuple[int, int] | None = None) -> None:
     private_folder(path.parent)
     temporary: str | None = None
     try:
         descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         with os.fdopen(descriptor, "wb") as handle:
             shutil.copyfileobj(content, handle)
+            if owner is not None:
+                os.fchown(handle.fileno(), *owner)
             handle.flush()
             os.fsync(handle.fileno())
         Path(temporary).replace(path)

@@ -62,6 +62,10 @@ def without_real_systems(values: Mapping[Any, Any]) -> tuple[dict[Any, Any], lis
             ignored.append(f"{section}.{key}")
     for section in ("gc", "slipstream", "server"):
         ignored += _ignored_variables(result.get(section), section)
+    consumers = result.get("consumers")
+    if isinstance(consumers, list) and (real := [item for item in consumers if _is_a_real_file(item)]):
+        result["consumers"] = [item for item in consumers if item not in real]
+        ignored.append("consumers.file")
     if isinstance(result.get("server"), dict) and result["server"].pop("secrets", None):
         ignored.append("server.secrets")  # they open real stores, which the sandbox ignores too
     return result, ignored
@@ -75,6 +79,12 @@ def _ignored_variables(group: Any, section: str) -> list[str]:
     for name in gone:
         del variables[name]
     return [f"{section}.variables.{name}" for name in gone]
+
+
+def _is_a_real_file(consumer: Any) -> bool:
+    """Whether a consumer is a file outside the folder of the configuration."""
+    file = consumer.get("file") if isinstance(consumer, dict) else None
+    return isinstance(file, str) and file.startswith(("/", "~", ".."))
 
 
 def _is_in_the_sandbox(store: Any) -> bool:

@@ -374,17 +374,32 @@ class SharingSettings(Section):
 
 
 class ConsumerSettings(Section):
-    """Another AE5 account that gets URL and token as secrets."""
+    """Another AE5 account that gets URL and token as secrets, or a file that gets the token."""
 
-    username: Account = Field(description="Name of the account.", examples=["jdoe"])
+    model_config = ConfigDict(json_schema_extra={"anyOf": [{"required": ["username"]}, {"required": ["file"]}]})
+
+    username: Account | None = Field(default=None, description="Name of the account.", examples=["jdoe"])
     password: OptionalReference = Field(
         default=None,
         description="Its password, as a reference: env:NAME, file:PATH or prompt. Not needed with an admin.",
     )
+    file: FilePath | None = Field(
+        default=None,
+        description="Instead of an account: a file on this machine that gets the token, such as a scraper's"
+        " credentials file (mode 0600, replaced atomically). Its folder must exist.",
+    )
+
+    @model_validator(mode="after")
+    def _is_of_one_kind(self) -> ConsumerSettings:
+        if self.username is None and self.file is None:
+            raise ValueError([("username", "is missing (or `file`)")])
+        if self.file is not None and (self.username is not None or self.password is not None):
+            raise ValueError([("file", "excludes username and password")])
+        return self
 
 
 def _distinct_consumers(consumers: list[ConsumerSettings]) -> list[ConsumerSettings]:
-    checks.distinct([consumer.username for consumer in consumers])
+    checks.distinct([consumer.username or str(consumer.file) for consumer in consumers])
     return consumers
 
 
@@ -404,12 +419,22 @@ class Settings(Section):
     sharing: SharingSettings = SharingSettings()
     consumers: Annotated[list[ConsumerSettings], AfterValidator(_distinct_consumers)] = Field(
         default=[],
-        description="Other AE5 accounts that also get URL and token as secrets.",
+        description="Other AE5 accounts that also get URL and token as secrets, and files that get the token.",
     )
     state_dir: FilePath | None = Field(
         default=None,
         description="Folder for journal, lock and fingerprints; null is the usual state folder of your account.",
     )
+
+    @property
+    def consumer_accounts(self) -> dict[str, SecretRef | None]:
+        """Their passwords, by name."""
+        return {consumer.username: consumer.password for consumer in self.consumers if consumer.username is not None}
+
+    @property
+    def token_files(self) -> list[Path]:
+        """The consumers that are files."""
+        return [consumer.file for consumer in self.consumers if consumer.file is not None]
 
     @property
     def added_packages(self) -> list[str] | None:

@@ -24,13 +24,14 @@ class StoredSecret:
 
 @dataclass(frozen=True)
 class StoredToken:
-    """The token in one account's secret."""
+    """The token in one account's secret, or in a file."""
 
-    account: str
+    account: str  # or the path of the file
     deployment_id: str
     stored: AwareDatetime
     expires: AwareDatetime | None  # None where the token does not say
     issued: AwareDatetime  # its age counts from then
+    fingerprint: str = ""  # of a token in a file, which can be read again
 
 
 @dataclass(frozen=True)

@@ -34,10 +34,19 @@ from mlflow_ae5_deploy.operations.rotate_token_result import (
     result_of,
     unchanged,
 )
+from mlflow_ae5_deploy.resources import token_file
 from mlflow_ae5_deploy.resources.current_deployment import chosen_of
 from mlflow_ae5_deploy.resources.deployment import await_serving
 from mlflow_ae5_deploy.resources.health import await_health
-from mlflow_ae5_deploy.resources.token import TOKEN, IssueToken, StoreToken, recipients, sign_in, store_token
+from mlflow_ae5_deploy.resources.token import (
+    TOKEN,
+    IssueToken,
+    StoreToken,
+    recipients,
+    sign_in,
+    store_token,
+    stored_tokens,
+)
 from mlflow_ae5_deploy.resources.token_expiry import is_due
 
 _TEST = 60.0  # seconds until a new token must open the endpoint of a running server
@@ -124,7 +133,7 @@ def _running(context: Context) -> Deployment:
 
 
 def _situation(context: Context, deployment: Deployment, unfinished: InterruptedRotation | None) -> RotationState:
-    tokens = context.state.tokens
+    tokens = stored_tokens(context)
     own = tokens.get(context.account)
     return RotationState(
         deployment_id=deployment.id,
@@ -196,12 +205,17 @@ def _test(context: Context, deployment: Deployment, reason: str) -> None:
 
 def _sign_in(
     context: Context, accounts: tuple[str, ...], served: dict[str, RecipientResult], on_step: OnStep
-) -> dict[str, Client]:
-    """The platform as each account; record those that cannot be signed in."""
-    clients: dict[str, Client] = {}
+) -> dict[str, Client | None]:
+    """The platform as each account, None for a file; record those that cannot get the token."""
+    clients: dict[str, Client | None] = {}
     for account in accounts:
-        on_step(f"sign in as {account}")
+        file = token_file.of(context, account)
         try:
+            if file is not None:
+                token_file.check(file)
+                clients[account] = None
+                continue
+            on_step(f"sign in as {account}")
             clients[account] = sign_in(context, account)
         except DeployError as error:
             _failed(context, account, error, served)
@@ -216,7 +230,7 @@ def _failed(context: Context, account: str, error: DeployError, served: dict[str
 def _store(
     context: Context,
     rotation: RotationContext,
-    clients: Mapping[str, Client],
+    clients: Mapping[str, Client | None],
     served: dict[str, RecipientResult],
     on_step: OnStep,
 ) -> None:

@@ -88,9 +88,9 @@ def _references(settings: Settings, *, sandbox: bool) -> list[tuple[str, SecretR
     impersonates = admin and (account.impersonate or account.password is None)
     rows: list[tuple[str, SecretRef | None]] = []
     if not sandbox:
-        if impersonates or (admin and any(consumer.password is None for consumer in settings.consumers)):
+        if impersonates or (admin and None in settings.consumer_accounts.values()):
             rows.append(("admin.password", settings.admin.password))
         if not impersonates:
             rows.append(("account.password", account.password))
-    rows += [(f"the password of consumer {c.username}", c.password) for c in settings.consumers]
+    rows += [(f"the password of consumer {name}", reference) for name, reference in settings.consumer_accounts.items()]
     return rows

@@ -177,7 +177,7 @@ def _own_names(context: Context) -> set[str]:
 
 def _consumers(context: Context) -> tuple[ConsumerSecrets, ...]:
     """The configured ones, then those that have left the configuration but still exist."""
-    configured = [consumer.username for consumer in context.settings.consumers]
+    configured = list(context.settings.consumer_accounts)
     earlier = sorted(context.state.secrets.keys() - {context.account, *configured})
     if context.access.has_admin:
         earlier = [name for name in earlier if context.access.admin().find_user(name) is not None]
@@ -197,7 +197,6 @@ def _consumer(context: Context, username: str) -> ConsumerSecrets:
 
 def as_consumer(context: Context, username: str) -> Client:
     """Act as a consumer: by its own password where one is configured, else through the administrator."""
-    consumer = next((c for c in context.settings.consumers if c.username == username), None)
-    reference = consumer.password if consumer else None
+    reference = context.settings.consumer_accounts.get(username)
     password = context.values.secret(reference, f"password of {username}") if reference else None
     return context.access.consumer(username, password)

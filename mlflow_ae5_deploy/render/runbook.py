@@ -231,7 +231,7 @@ def _serve(settings: Settings) -> Sequence[Step]:
 def _tokens(settings: Settings) -> Sequence[Step]:
     deployment, account = settings.deployment, settings.account.username or "<account>"
     name = f"{account}/{deployment.name}"
-    consumers = ", ".join(f"`{consumer.username}`" for consumer in settings.consumers)
+    consumers = ", ".join(f"`{username}`" for username in settings.consumer_accounts)
     shares = [_ae5("deployment collaborator add", "--group", name, group) for group in settings.sharing.groups]
     shares += [_ae5("deployment collaborator add", name, user) for user in settings.sharing.users]
     return (

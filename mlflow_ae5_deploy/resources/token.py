@@ -1,4 +1,4 @@
-"""The token: the accounts that need it, and how each gets it."""
+"""The token: the accounts and files that need it, and how each gets it."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from mlflow_ae5_deploy.common.redaction import Secret
 from mlflow_ae5_deploy.engine.change import Change
 from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.engine.records import StoredToken
+from mlflow_ae5_deploy.resources import token_file
 from mlflow_ae5_deploy.resources.token_expiry import expiry
 
 TOKEN = "MLFLOW_TRACKING_TOKEN"  # noqa: S105 - the name of a secret, not its value
@@ -27,7 +28,7 @@ class IssueToken(Change):
 
 
 class StoreToken(Change):
-    """name: of the account."""
+    """name: of the account, or path of the file."""
 
     verb, resource, of_project = "store", "the token", True
 
@@ -37,8 +38,20 @@ class StoreToken(Change):
 
 
 def recipients(context: Context) -> list[str]:
-    """Account names, the service account first."""
-    return [context.account, *(consumer.username for consumer in context.settings.consumers)]
+    """Account names, the service account first; then paths of files."""
+    settings = context.settings
+    return [context.account, *settings.consumer_accounts, *map(str, settings.token_files)]
+
+
+def stored_tokens(context: Context) -> dict[str, StoredToken]:
+    """The recorded tokens by recipient, without those of files that do not have them any more."""
+
+    def holds(name: str, token: StoredToken) -> bool:
+        file = token_file.of(context, name)
+        content = token_file.read(file) if file else None
+        return file is None or (content is not None and context.state.fingerprint(content) == token.fingerprint)
+
+    return {name: token for name, token in context.state.tokens.items() if holds(name, token)}
 
 
 def expired(context: Context, deployment_id: str | None) -> dict[str, datetime]:
@@ -59,7 +72,7 @@ def without_token(context: Context, deployment_id: str | None) -> tuple[str, ...
     if deployment_id is None:
         return tuple(recipients(context))
     over = expired(context, deployment_id)
-    stored = {token.account for token in context.state.tokens.values() if token.deployment_id == deployment_id}
+    stored = {token.account for token in stored_tokens(context).values() if token.deployment_id == deployment_id}
     lacking = [name for name in recipients(context) if name in over or name not in stored]
     if context.account not in lacking and TOKEN not in context.cached.secret_names():
         lacking.insert(0, context.account)
@@ -72,23 +85,32 @@ def token_is_on_record(context: Context) -> bool:
 
 
 def store_token(context: Context, account: str, deployment: Deployment, platform: Client | None = None) -> None:
-    """Store this run's token of `deployment` as the account's secret, and record that.
+    """Store this run's token of `deployment` as the account's secret, or in the file, and record that.
 
     `context.outputs.url` is the server's address. platform: as the account, where it is signed in already.
     """
     token = context.outputs.token
     if token is None or context.outputs.token_deployment != deployment.id:
         raise StageFailed("There is no tested token to store.", stage=12)
-    own = account == context.account
-    platform = platform or sign_in(context, account)
-    if not own:
-        url = Secret.public(context.outputs.url or "")
-        context.store_secrets(platform, account, {"MLFLOW_TRACKING_URI": url, "MLFLOW_REGISTRY_URI": url})
-    platform.put_secret(TOKEN, token)
+    own, file = account == context.account, token_file.of(context, account)
+    if file is not None:
+        token_file.write(file, token)
+    else:
+        platform = platform or sign_in(context, account)
+        if not own:
+            url = Secret.public(context.outputs.url or "")
+            context.store_secrets(platform, account, {"MLFLOW_TRACKING_URI": url, "MLFLOW_REGISTRY_URI": url})
+        platform.put_secret(TOKEN, token)
     now = context.clock.now()
     issued = context.outputs.token_issued or now
-    context.state.record_token(StoredToken(account, deployment.id, now, expiry(token), issued), own=own)
-    context.journal.effect("set", "secret", TOKEN, account=account, id=deployment.id)
+    fingerprint = context.state.fingerprint(token) if file else ""
+    context.state.record_token(
+        StoredToken(account, deployment.id, now, expiry(token), issued, fingerprint=fingerprint), own=own
+    )
+    if file is not None:
+        context.journal.effect("write", "token file", account, id=deployment.id)
+    else:
+        context.journal.effect("set", "secret", TOKEN, account=account, id=deployment.id)
     if own:
         context.cached.saw_secrets([TOKEN])
 
@@ -97,6 +119,6 @@ def sign_in(context: Context, account: str) -> Client:
     """The platform as one of the recipients."""
     if account == context.account:
         return context.platform
-    consumer = next(c for c in context.settings.consumers if c.username == account)
-    password = consumer.password and context.values.secret(consumer.password, f"password of {account}")
+    reference = context.settings.consumer_accounts[account]
+    password = reference and context.values.secret(reference, f"password of {account}")
     return context.access.consumer(account, password or None)

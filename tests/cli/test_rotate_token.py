@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import stat
 import threading
 from datetime import UTC, datetime, timedelta
 
@@ -296,6 +299,104 @@ class TestConsumers:
         assert (issued, made, same) == (0, 0, True)
         assert (plain.code, plain.data["outcome"], plain.data["reason"]) == (0, "rotated", "a new token was requested")
         assert after.data["outcome"] == "unchanged"
+
+
+class TestTokenFile:
+    """A consumer that is a file; a relative path, because the sandbox ignores others."""
+
+    @pytest.fixture
+    def file(self, rotatable):
+        folder = rotatable.folder / "scraper"
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        return folder / "token"
+
+    @pytest.fixture
+    def config(self, rotatable, file):
+        return ["--config", str(rotatable.configure(f"{PLATFORM}{CONSUMER}  - file: scraper/token\n"))]
+
+    def test_holds_the_token_alone_and_for_its_owner_alone(self, rotatable, capsys, file, config):
+        file.write_text("an earlier one")
+        file.chmod(0o644)
+        opened = file.open()
+
+        done = rotation(rotatable, capsys, *config)
+
+        assert (done.code, outcomes(done)[str(file)]) == (0, "stored"), done.err
+        assert file.read_text() == stored(rotatable)
+        assert stat.S_IMODE(file.stat().st_mode) == 0o600
+        with opened:
+            assert opened.read() == "an earlier one", "it was not replaced in one step"
+        assert list(file.parent.iterdir()) == [file]
+        assert file.read_text() not in done.out + done.err + state_file(rotatable).read_text()
+
+    @pytest.mark.parametrize("change", ["deleted", "truncated", "replaced", "none"])
+    def test_is_renewed_if_needed(self, rotatable, capsys, file, config, change):
+        rotation(rotatable, capsys, *config)
+        before = file.read_text()
+        match change:
+            case "deleted":
+                file.unlink()
+            case "truncated":
+                file.write_text(before[:20])
+            case "replaced":
+                file.write_bytes(b"\xff of another server")
+
+        done = rotation(rotatable, capsys, "--if-needed", *config)
+
+        assert done.code == 0, done.err
+        assert (done.data["outcome"] == "unchanged") == (change == "none")
+        assert opens(rotatable, file.read_text()) == 200
+        assert outcomes(done)[ACCOUNT] == "kept"
+
+    def test_a_folder_that_is_gone_is_named_and_not_created(self, rotatable, capsys, file, config):
+        file.parent.rmdir()
+        rotatable.forget_calls()
+
+        failed = rotation(rotatable, capsys, *config)
+        checked = rotatable.run(capsys, "doctor", "--sandbox", "--json", *config)
+
+        assert (failed.code, failed.data["remaining"]) == (23, [str(file)])
+        assert outcomes(failed)[ACCOUNT] == "stored"
+        assert "its folder does not exist. Create the folder" in failed.data["error"]["detail"]
+        assert not file.parent.exists()
+        (finding,) = [item for item in checked.data["findings"] if item["check"] == "consumer-credentials"]
+        assert "its folder does not exist" in finding["message"]
+
+        file.parent.mkdir()
+        again = rotation(rotatable, capsys, "--if-needed", *config)
+
+        assert (again.code, again.data["outcome"]) == (0, "finished"), again.err
+        assert opens(rotatable, file.read_text()) == 200
+
+    def test_a_folder_in_its_place_is_not_replaced(self, rotatable, capsys, file, config):
+        file.mkdir()
+
+        failed = rotation(rotatable, capsys, *config)
+
+        assert (failed.code, failed.data["remaining"]) == (23, [str(file)])
+        assert "not a regular file" in failed.data["error"]["detail"]
+
+    @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file to another user")
+    def test_stays_that_of_its_user(self, rotatable, capsys, file, config):
+        file.touch()
+        os.chown(file, 65534, 65534)
+
+        assert rotation(rotatable, capsys, *config).code == 0
+
+        assert (file.stat().st_uid, file.stat().st_gid) == (65534, 65534)
+        assert stat.S_IMODE(file.stat().st_mode) == 0o600
+
+    def test_install_writes_it_and_the_sandbox_does_not_touch_real_ones(self, rotatable, capsys, file, config):
+        real = rotatable.folder / "real-token"
+        both = f"{PLATFORM}{CONSUMER}  - file: scraper/token\n  - file: {real}\n"
+
+        done = rotatable.install(capsys, "--yes", "--config", str(rotatable.configure(both)))
+
+        assert done.code == 0, done.err
+        assert opens(rotatable, file.read_text()) == 200
+        assert not real.exists()
+        assert "consumers.file" in done.err
 
 
 class TestWhatStatusSaysMeanwhile:

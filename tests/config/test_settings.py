@@ -266,6 +266,11 @@ def test_valid_values_are_accepted(path, given, kept):
         ("consumers", [{"password": "env:X"}], ".0.username", "is missing"),
         ("consumers", [{"username": "x", "password": "hunter2"}], ".0.password", "must be a reference"),
         ("consumers", [{"username": "x"}, {"username": "x"}], "", "has x more than once"),
+        ("consumers", [{}], ".0.username", "is missing (or `file`)"),
+        ("consumers", [{"username": "x", "file": "/run/token"}], ".0.file", "excludes username"),
+        ("consumers", [{"file": "/run/token", "password": "env:X"}], ".0.file", "excludes username and password"),
+        ("consumers", [{"file": "/run/token"}, {"file": "/run/token"}], "", "has /run/token more than once"),
+        ("consumers", [{"file": " "}], ".0.file", "path of a file"),
         ("state_dir", "", "", "path of a file"),
     ],
 )

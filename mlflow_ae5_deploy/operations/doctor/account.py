@@ -19,7 +19,7 @@ from mlflow_ae5_deploy.operations.doctor.findings import (
     skipped,
     warning,
 )
-from mlflow_ae5_deploy.resources import encryption_keys
+from mlflow_ae5_deploy.resources import encryption_keys, token_file
 from mlflow_ae5_deploy.resources.current_deployment import chosen_of, project_name
 
 CHECKS = ("login", "service-account", "rights", "resource-profiles", "endpoint-name", "keys")
@@ -39,7 +39,7 @@ def references(context: Context) -> Iterator[Finding]:
     others: list[tuple[str, SecretRef | str | None]] = [
         ("server.backend_store_uri", settings.server.backend_store_uri),
         *((f"server.secrets.{name}", ref) for name, ref in settings.server.secrets.items()),
-        *((f"consumers: {consumer.username}", consumer.password) for consumer in settings.consumers),
+        *((f"consumers: {username}", password) for username, password in settings.consumer_accounts.items()),
     ]
     prompts, resolved, failed = [], 0, False
     for setting, ref in (*signing_in, *others):
@@ -70,11 +70,16 @@ def _configured(context: Context) -> Iterator[Finding]:
     except Configuration as trouble:
         yield of_error(CREDENTIALS, trouble)
     else:
-        for consumer in context.settings.consumers:
+        for username, password in context.settings.consumer_accounts.items():
             try:
-                context.access.require_consumer(consumer.username, consumer.password)
+                context.access.require_consumer(username, password)
             except LoginFailed as trouble:
                 yield of_error("consumer-credentials", trouble)
+    for file in context.settings.token_files:
+        try:
+            token_file.check(file)
+        except Configuration as trouble:
+            yield of_error("consumer-credentials", trouble)
 
 
 def login(context: Context, first_stage: AnyStage) -> Iterator[Finding]:

@@ -14,11 +14,11 @@ Answer = tuple[int, dict[str, str], bytes]
 
 @contextmanager
 def answering(answer: Callable[[BaseHTTPRequestHandler], Answer], tls: ssl.SSLContext | None = None) -> Iterator[str]:
-    """The server's URL; `answer` gets each request, whose body has been read."""
+    """The server's URL; `answer` gets each request, its content read into `body`."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
-            self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            self.body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             status, headers, body = answer(self)
             self.send_response(status)
             for name, value in {**headers, "Content-Length": str(len(body))}.items():
@@ -26,7 +26,7 @@ def answering(answer: Callable[[BaseHTTPRequestHandler], Answer], tls: ssl.SSLCo
             self.end_headers()
             self.wfile.write(body)
 
-        do_GET = do_POST  # noqa: N815 - a name of http.server
+        do_GET = do_PUT = do_POST  # noqa: N815 - names of http.server
 
         def log_message(self, *_: Any) -> None: ...
 

@@ -1,0 +1,298 @@
+"""`mlflow_ae5_deploy.client`: which requests get the token, which are repeated, and how secret files are read.
+
+With real clients of four MLflow versions through restarts: tests/e2e/test_client.py.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+
+import pytest
+import requests
+
+from mlflow_ae5_deploy.client import FollowedToken, NoToken
+from tests.project_template.stub_server import Answer, answering
+
+OLD, NEW = "old-token.of.the-deployment", "new-token.of.the-deployment"
+LOGIN = {"Location": "https://ae5.example.com/auth/realms/AnacondaPlatform/protocol/openid-connect/auth"}
+JSON = {"Content-Type": "application/json"}
+API = "/api/2.0/mlflow/runs/log-metric"
+
+
+class Platform:
+    """A private endpoint that accepts one token, and what it has received."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.accepted = OLD
+        self.rejection: Answer = (401, {}, b"Unauthorized")
+        self.own: Answer = (200, JSON, b"{}")
+        self.executed: list[tuple[str, bytes]] = []
+        self.seen: list[str] = []  # tokens
+        self.url = ""
+        self.elapsed = 0.0
+        self.on_sleep: list[Callable[[], None]] = []  # what happens during each pause, in order
+
+    def answer(self, request: BaseHTTPRequestHandler) -> Answer:
+        token = request.headers.get("Authorization", "none").partition(" ")[2]
+        self.seen.append(token)
+        if token != self.accepted:
+            return self.rejection
+        if request.path == "/version":
+            return 200, {}, b"3.17.2"
+        self.executed.append((request.path, getattr(request, "body", b"")))
+        return self.own
+
+    def write(self, name: str, content: str | bytes) -> None:
+        (self.folder / name).write_bytes(content.encode() if isinstance(content, str) else content)
+
+    def rotate(self, content: str | bytes = NEW) -> None:
+        self.accepted = NEW
+        self.write("MLFLOW_TRACKING_TOKEN", content)
+
+    def sleep(self, seconds: float) -> None:
+        self.elapsed += seconds
+        if self.on_sleep:
+            self.on_sleep.pop(0)()
+
+    def auth(self, **environment: str) -> FollowedToken:
+        given = {"MLFLOW_AE5_SECRETS_DIR": str(self.folder), "MLFLOW_TRACKING_URI": self.url, **environment}
+        return FollowedToken(given, self.sleep, lambda: self.elapsed)
+
+
+@pytest.fixture
+def platform(tmp_path: Path) -> Iterator[Platform]:
+    made = Platform(tmp_path)
+    with answering(made.answer) as made.url:
+        for name in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"):
+            made.write(name, made.url)
+        made.write("MLFLOW_TRACKING_TOKEN", OLD)
+        yield made
+
+
+REJECTIONS = {
+    "401": (401, {}, b"Unauthorized"),
+    "redirect to the login": (302, LOGIN, b""),
+    "303": (303, LOGIN, b""),
+    "403 of the proxy": (403, {}, b"<html>Forbidden</html>"),
+    "no deployment at the endpoint": (404, {}, b"<html>default backend - 404</html>"),
+}
+
+
+class TestRejected:
+    @pytest.mark.parametrize("rejection", REJECTIONS.values(), ids=REJECTIONS)
+    def test_it_waits_for_the_new_token_and_repeats_the_post_once(self, platform, rejection, caplog):
+        platform.accepted, platform.rejection = NEW, rejection
+        platform.on_sleep = [lambda: None, lambda: None, platform.rotate]
+
+        done = requests.post(platform.url + API, json={"key": "loss"}, auth=platform.auth(), timeout=10)
+
+        assert done.status_code == 200
+        assert platform.executed == [(API, b'{"key": "loss"}')]
+        assert len([r for r in caplog.records if r.levelno == logging.WARNING]) == 1
+        assert str(platform.folder / "MLFLOW_TRACKING_TOKEN") in caplog.text
+        assert OLD not in caplog.text
+        assert NEW not in caplog.text
+
+    def test_where_the_file_is_current_already_nothing_is_logged(self, platform, caplog):
+        auth = platform.auth()
+        prepared = requests.Request("GET", platform.url + API, auth=auth).prepare()
+        platform.rotate()
+
+        done = requests.Session().send(prepared)
+
+        assert done.status_code == 200
+        assert platform.elapsed == 0
+        assert caplog.records == []
+
+    def test_the_wait_is_a_setting_and_ends_with_what_to_do(self, platform):
+        platform.accepted = NEW
+
+        with pytest.raises(NoToken, match="rotate the token") as failed:
+            requests.get(platform.url + API, auth=platform.auth(MLFLOW_AE5_TOKEN_WAIT="42"), timeout=10)
+
+        assert platform.elapsed == 42
+        assert "(its answer was 401). Waited 42 s" in str(failed.value)
+        assert OLD not in str(failed.value)
+
+    @pytest.mark.parametrize("wait", ["soon", "", "-1"])
+    def test_a_wait_that_is_none_is_bounded_too(self, platform, wait):
+        platform.accepted = NEW
+
+        with pytest.raises(NoToken):
+            requests.get(platform.url + API, auth=platform.auth(MLFLOW_AE5_TOKEN_WAIT=wait), timeout=10)
+
+        assert platform.elapsed <= 600
+
+    def test_a_file_is_rewound(self, platform, tmp_path):
+        artifact = tmp_path / "artifact"
+        artifact.write_bytes(b"0123456789")
+        platform.accepted = NEW
+        platform.on_sleep = [platform.rotate]
+
+        with artifact.open("rb") as file:
+            file.seek(4)
+            done = requests.put(platform.url + API, data=file, auth=platform.auth(), timeout=10)
+
+        assert done.status_code == 200
+        assert platform.executed == [(API, b"456789")]
+
+    def test_a_stream_is_not_sent_again(self, platform):
+        platform.accepted = NEW
+        platform.on_sleep = [platform.rotate]
+
+        class Unseekable(io.BytesIO):
+            def tell(self):
+                raise OSError
+
+        done = requests.put(platform.url + API, data=Unseekable(b"x"), auth=platform.auth(), timeout=10)
+
+        assert done.status_code == 401
+        assert platform.executed == []
+
+    @pytest.mark.parametrize(
+        "own",
+        [
+            (404, JSON, b'{"error_code": "RESOURCE_DOES_NOT_EXIST"}'),
+            (404, {}, b"<!doctype html><title>404 Not Found</title>"),
+            (403, {}, b"Invalid Host header - possible DNS rebinding attack detected"),
+            (403, JSON, b'{"error_code": "PERMISSION_DENIED"}'),
+            (400, JSON, b'{"error_code": "INVALID_PARAMETER_VALUE"}'),
+            (500, {}, b"Internal Server Error"),
+        ],
+    )
+    def test_answers_of_mlflow_are_returned_at_once(self, platform, own):
+        platform.own = own
+
+        done = requests.get(platform.url + API, auth=platform.auth(), timeout=10)
+
+        assert (done.status_code, platform.elapsed, len(platform.executed)) == (own[0], 0, 1)
+
+
+class TestSecretFiles:
+    HALVES: dict[str, bytes] = {  # noqa: RUF012
+        "empty": b"",
+        "whitespace": b" \n\t",
+        "two lines": b"first\nsecond",
+        "zero bytes": NEW.encode()[:8] + b"\0" * 12,
+        "no text": b"\xff\xfe\x80",
+        "truncated": NEW.encode()[:10],
+    }
+
+    @pytest.mark.parametrize("half", HALVES.values(), ids=HALVES)
+    def test_a_half_written_token_is_read_again(self, platform, half):
+        auth = platform.auth()
+        platform.rotate(half)
+        platform.on_sleep = [lambda: None, platform.rotate]
+
+        done = requests.post(platform.url + API, json={}, auth=auth, timeout=10)
+
+        assert done.status_code == 200
+        assert len(platform.executed) == 1
+
+    def test_a_file_that_is_missing_for_a_moment_is_waited_for(self, platform):
+        auth = platform.auth()
+        requests.get(platform.url + API, auth=auth, timeout=10)
+        (platform.folder / "MLFLOW_TRACKING_TOKEN").unlink()
+        platform.on_sleep = [platform.rotate]
+
+        assert requests.get(platform.url + API, auth=auth, timeout=10).status_code == 200
+
+    def test_one_that_was_never_there_is_an_error_at_once(self, platform):
+        (platform.folder / "MLFLOW_TRACKING_TOKEN").unlink()
+
+        with pytest.raises(NoToken, match=r"no file .*restart the session"):
+            requests.get(platform.url + API, auth=platform.auth(), timeout=10)
+
+        assert platform.elapsed == 0
+
+    def test_line_breaks_at_the_end_are_ignored(self, platform):
+        platform.write("MLFLOW_TRACKING_TOKEN", f"{OLD}\n")
+
+        assert requests.get(platform.url + API, auth=platform.auth(), timeout=10).status_code == 200
+
+    def test_a_new_address_is_followed_once_both_files_have_it(self, platform, tmp_path):
+        auth = platform.auth()
+        requests.get(platform.url + API, auth=auth, timeout=10)
+        (tmp_path / "moved").mkdir()
+        moved = Platform(tmp_path / "moved")
+        with answering(moved.answer) as moved.url:
+            platform.write("MLFLOW_TRACKING_URI", moved.url[:-1])
+            requests.get(platform.url + API, auth=auth, timeout=10)
+            assert (len(platform.executed), moved.seen) == (2, [])
+
+            for name in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"):
+                platform.write(name, moved.url)
+            requests.get(platform.url + API, auth=auth, timeout=10)
+            assert (len(platform.executed), moved.executed) == (2, [(API, b"")])
+
+    def test_no_other_host_gets_the_token(self, platform, tmp_path, caplog):
+        other = Platform(tmp_path)
+        with answering(other.answer) as other.url:
+            requests.get(other.url, auth=platform.auth(), timeout=10)
+
+        assert other.seen == [""]
+        assert "No token is sent to" in caplog.text
+
+
+class TestElsewhere:
+    def test_a_file(self, platform, tmp_path):
+        (tmp_path / "mine").write_text(OLD)
+        (platform.folder / "MLFLOW_TRACKING_TOKEN").unlink()
+
+        auth = platform.auth(MLFLOW_AE5_TOKEN_FILE=str(tmp_path / "mine"))
+
+        assert requests.get(platform.url + API, auth=auth, timeout=10).status_code == 200
+
+    def test_a_command_runs_once_until_its_token_is_rejected(self, platform, tmp_path):
+        file = tmp_path / "with space;false"
+        file.write_text(OLD)
+        auth = platform.auth(MLFLOW_AE5_TOKEN_COMMAND=printing(file))
+
+        for _ in range(3):
+            assert requests.get(platform.url + API, auth=auth, timeout=10).status_code == 200
+        platform.accepted = NEW
+        platform.on_sleep = [lambda: file.write_text(NEW)]
+
+        assert requests.post(platform.url + API, auth=auth, timeout=10).status_code == 200
+        assert Path(f"{file}.runs").read_text() == "x" * 3  # once, then after the rejection, then after the pause
+
+    @pytest.mark.parametrize("command", ["/nonexistent/program", "false", "'unbalanced", "echo two words", ""])
+    def test_a_command_that_prints_no_token_is_an_error_at_once(self, platform, command, caplog):
+        (platform.folder / "MLFLOW_TRACKING_TOKEN").unlink()
+
+        with pytest.raises(NoToken):
+            requests.get(platform.url + API, auth=platform.auth(MLFLOW_AE5_TOKEN_COMMAND=command), timeout=10)
+
+        assert platform.elapsed == 0
+
+    def test_what_a_command_prints_is_not_logged(self, platform, tmp_path, caplog):
+        caplog.set_level(logging.DEBUG)
+        command = f"{sys.executable} -c \"import sys; sys.exit('hunter2-secret')\""
+
+        with pytest.raises(NoToken) as failed:
+            requests.get(platform.url + API, auth=platform.auth(MLFLOW_AE5_TOKEN_COMMAND=command), timeout=10)
+
+        assert "hunter2" not in caplog.text + str(failed.value)
+
+
+def printing(file: Path) -> str:
+    script = "import sys; p = sys.argv[1]; open(p + '.runs', 'a').write('x'); print(open(p).read())"
+    return f'{sys.executable} -ISc "{script}" "{file}"'
+
+
+def test_it_loads_nothing_heavy_and_nothing_of_the_tool():
+    heavy = ("mlflow", "typer", "rich", "pydantic", "yaml", "ae5_tools", "mlflow_ae5_deploy.common")
+    script = f"import sys, mlflow_ae5_deploy.client; print([m for m in {heavy!r} if m in sys.modules])"
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+
+    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True)
+
+    assert done.stdout.strip() == "[]"

@@ -228,6 +228,7 @@ class RotationDocument(Document):
     remaining: list[str]
     """Accounts without the new token."""
     token_downtime_seconds: float | None
+    observed_downtime_seconds: float | None
     gc: dict[str, str] | None
     restarted: bool
     rolled_back: bool

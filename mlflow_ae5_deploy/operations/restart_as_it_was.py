@@ -8,7 +8,7 @@ stop and start it with the functions there.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
@@ -74,8 +74,13 @@ def kept_revision(current: Deployment, revisions: Sequence[Revision]) -> str:
     return older[0].name
 
 
-def restart_as_it_was(context: Context, current: Deployment) -> RestartResult:
-    """Stop and start again as it was. StageFailed when the rollback fails, too."""
+def restart_as_it_was(
+    context: Context, current: Deployment, before_stop: Callable[[], None] = lambda: None
+) -> RestartResult:
+    """Stop and start again as it was. StageFailed when the rollback fails, too.
+
+    before_stop: called when nothing else can keep it from being stopped.
+    """
     project = context.cached.project(context.settings.project.name)
     revisions = context.cached.revisions(project) if project else []
     endpoint = context.settings.deployment.endpoint
@@ -92,6 +97,7 @@ def restart_as_it_was(context: Context, current: Deployment) -> RestartResult:
         notes.append(f"The revision stays {definition.spec.revision}, although a newer one exists.")
     with applying(restarting(current, "requested"), context.journal):
         pending = PendingRestart(current.id, context.clock.now(), definition)
+        before_stop()
         context.state.restart = pending  # saved by stop, before its request
         stop(context, current)
         return _bring_up(context, pending, None, tuple(notes))

@@ -18,6 +18,7 @@ from mlflow_ae5_deploy.common.errors import DeployError, StageFailed, Verificati
 from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.engine.executor import applying, recorded, require_consent
 from mlflow_ae5_deploy.engine.records import InterruptedRotation
+from mlflow_ae5_deploy.operations.downtime_probe import DowntimeProbe
 from mlflow_ae5_deploy.operations.gc_check import GcCheck, check_gc
 from mlflow_ae5_deploy.operations.restart_as_it_was import (
     RestartResult,
@@ -64,9 +65,9 @@ def rotate(context: Context, options: RotationOptions, on_step: OnStep = lambda 
         return nothing_to_do
     result: Rotation | None = None
     try:
-        with recorded(context):
-            restarted = _restarted(context, options, on_step)
-            result = _issue_and_store(context, _rotation(context, options, restarted), on_step)
+        with recorded(context), DowntimeProbe(context.clock).stopped_at_the_end() as probe:
+            restarted = _restarted(context, options, on_step, probe)
+            result = _issue_and_store(context, _rotation(context, options, restarted), on_step, probe)
             if result.error is not None:
                 raise result.error
     except DeployError:
@@ -86,7 +87,9 @@ def _unneeded(context: Context, options: RotationOptions) -> Rotation | None:
     return unchanged(context, rotation) if rotation.decision.nothing else None
 
 
-def _restarted(context: Context, options: RotationOptions, on_step: OnStep) -> RestartResult | None:
+def _restarted(
+    context: Context, options: RotationOptions, on_step: OnStep, probe: DowntimeProbe
+) -> RestartResult | None:
     """Restart if requested; resume an interrupted restart in any case."""
     current, pending = chosen_of(context).current, context.state.restart
     if pending is not None and (current is None or current.id != pending.deployment_id):
@@ -99,7 +102,19 @@ def _restarted(context: Context, options: RotationOptions, on_step: OnStep) -> R
     change = restarting(current, "--restart was given")
     require_consent(context, [change], where=f"deployment {current.name}")
     on_step("restart")
-    return restart_as_it_was(context, current)
+    return restart_as_it_was(context, current, lambda: _start_probe(context, current, probe))
+
+
+def _start_probe(context: Context, current: Deployment, probe: DowntimeProbe) -> None:
+    """With a token of its own, because the values of stored ones are not kept. A restart does not fail for it."""
+    if not current.is_started or not current.url:
+        return
+    try:
+        token = context.token_for(current.id)
+    except DeployError as error:
+        context.journal.write("note", action="measure the downtime", what=error.what)
+        return
+    probe.start(context.server(current.url, token))
 
 
 def _rotation(context: Context, options: RotationOptions, restarted: RestartResult | None) -> RotationContext:
@@ -163,7 +178,7 @@ def _invalid_since(
 # rotate -------------------------------------------------------------------------------------------------------------
 
 
-def _issue_and_store(context: Context, rotation: RotationContext, on_step: OnStep) -> Rotation:
+def _issue_and_store(context: Context, rotation: RotationContext, on_step: OnStep, probe: DowntimeProbe) -> Rotation:
     decision = rotation.decision
     served: dict[str, RecipientResult] = {}
     if clients := _sign_in(context, decision.accounts, served, on_step):
@@ -172,11 +187,13 @@ def _issue_and_store(context: Context, rotation: RotationContext, on_step: OnSte
         _test(context, rotation.deployment, decision.reason)
         _start_rotation(context, rotation, decision.accounts)
         _store(context, rotation, clients, served, on_step)
+        if len(clients) == len(decision.accounts) and not any(item.outcome == "failed" for item in served.values()):
+            probe.use_stored(context.server(rotation.url, context.outputs.token))
     gc, broken, rotation = _gc(context, rotation, served, on_step)
     if not broken and not any(item.outcome == "failed" for item in served.values()):
         context.state.rotation = None
         context.state.save()
-    return result_of(context, rotation, served, gc, broken)
+    return result_of(context, rotation, served, gc, broken, probe.seconds())
 
 
 def _start_rotation(context: Context, rotation: RotationContext, accounts: tuple[str, ...]) -> None:

@@ -35,6 +35,7 @@ class Rotation:
     accounts: tuple[RecipientResult, ...] = ()
     # seconds from the end of the previous token until every account had the new one, if that was observed and is over
     downtime: float | None = None
+    observed_downtime: float | None = None  # of a restart, see DowntimeProbe
     gc: GcCheck | None = None  # None without a reason to test it
     issued: datetime | None = None
     expires: datetime | None = None
@@ -77,6 +78,7 @@ def result_of(
     served: Mapping[str, RecipientResult],
     gc: GcCheck | None,
     broken: DeployError | None,
+    observed_downtime: float | None,
 ) -> Rotation:
     accounts = tuple(served.get(name) or RecipientResult(name, "kept") for name in recipients(context))
     own = context.state.tokens.get(context.account)
@@ -92,6 +94,7 @@ def result_of(
         rotation.url,
         accounts,
         downtime=_downtime(rotation, accounts),
+        observed_downtime=observed_downtime,
         gc=gc,
         issued=own.issued if own else None,
         expires=own.expires if own else None,

@@ -34,6 +34,7 @@ def rotation_data(verb: str, result: Rotation, now: datetime) -> dict[str, Any]:
         ],
         "remaining": [item.account for item in result.accounts if item.outcome == "failed"],
         "token_downtime_seconds": None if result.downtime is None else round(result.downtime, 3),
+        "observed_downtime_seconds": None if result.observed_downtime is None else round(result.observed_downtime, 3),
         "gc": {"state": gc.state, "message": gc.message} if gc else None,
         "restarted": restarted is not None,
         "rolled_back": restarted is not None and restarted.failed is not None,
@@ -54,7 +55,7 @@ def show_rotation(reporter: Reporter, result: Rotation, now: datetime) -> None:
         ("Reason", "" if result.outcome == "unchanged" else result.reason),
         ("Deployment", f"{result.deployment.name} ({result.deployment.id}), {result.url}"),
         ("Kept by", _names(result, "kept") if result.outcome != "unchanged" else ""),
-        ("Downtime", "" if result.downtime is None else f"{result.downtime:.1f} s without a valid stored token"),
+        ("Downtime", _downtime(result)),
         ("GC job", _gc(result)),
         ("Token", _token(result, now)),
     ]
@@ -79,6 +80,12 @@ def _headline(result: Rotation) -> str:
             text = f"Token rotated: {done}."
     rolled_back = result.restarted is not None and result.restarted.failed is not None
     return text + (" The restart was rolled back." if rolled_back else "")
+
+
+def _downtime(result: Rotation) -> str:
+    if result.observed_downtime is not None:
+        return f"{result.observed_downtime:.1f} s measured from outside, until the stored token was accepted"
+    return "" if result.downtime is None else f"{result.downtime:.1f} s without a valid stored token"
 
 
 def _gc(result: Rotation) -> str:

@@ -15,7 +15,7 @@ from mlflow_ae5_deploy.engine.state import SavedState
 from mlflow_ae5_deploy.operations.rotate_token import rotate
 from mlflow_ae5_deploy.operations.rotate_token_plan import RotationOptions
 from tests.cli.bench import ACCOUNT
-from tests.cli.rotating import PLATFORM, opens, outcomes, rotation, running, state_file, stored, volume
+from tests.cli.rotating import PLATFORM, PROBE, opens, outcomes, rotation, running, state_file, stored, volume
 from tests.sandbox.support import endpoint_name
 
 KEPT = ("name", "command", "resource_profile", "revision", "variables", "public", "project_name", "url")
@@ -72,11 +72,31 @@ class TestRestart:
         assert opens(special, stored(special, "dev-user")) == 200
         assert done.data["gc"]["state"] == "passed"
 
-    def test_the_measured_token_downtime_is_printed(self, rotatable, capsys):
+    def test_the_downtime_that_users_saw_is_measured_from_outside(self, rotatable, capsys):
+        """Each request is in the platform's log, with what it was answered."""
+        rotatable.forget_calls()
+        done = rotation(rotatable, capsys, "--restart")
+
+        assert done.code == 0, done.err
+        seen = done.data["observed_downtime_seconds"]
+        probes = [c for c in rotatable.calls() if c["surface"].startswith("endpoint") and c["path"] == PROBE]
+        assert probes[0]["status"] == 200
+        assert [c["status"] for c in probes].index(200, 1) > 1, probes
+        assert seen > 0
+
+    def test_it_is_printed(self, rotatable, capsys):
         done = rotatable.run(capsys, "rotate-token", "--sandbox", "--restart", "--yes")
 
         assert done.code == 0, done.err
-        assert re.search(r"Downtime +[0-9.]+ s without a valid stored token", done.out)
+        assert re.search(r"Downtime +[0-9.]+ s measured from outside, until the stored token was accepted", done.out)
+
+    def test_of_a_server_that_was_down_before_no_number_is_given(self, rotatable, capsys):
+        rotatable.control("POST", "/faults", {"method": "GET", "path": PROBE, "status": 500})  # the first request
+
+        done = rotation(rotatable, capsys, "--restart")
+
+        assert (done.code, done.data["observed_downtime_seconds"]) == (0, None), done.err
+        assert rotation(rotatable, capsys).data["observed_downtime_seconds"] is None
 
     def test_what_cannot_start_is_found_out_before_the_stop(self, rotatable, capsys):
         previous = running(rotatable)
@@ -115,6 +135,7 @@ class TestRollback:
         assert "below" in done.data["error"]["detail"]
         assert "the database refuses the connection" in done.data["error"]["detail"]
         assert done.data["token_downtime_seconds"] is None  # it is not over
+        assert done.data["observed_downtime_seconds"] is None
 
     def test_a_refused_start_is_rolled_back_too(self, rotatable, capsys):
         fault = {"method": "POST", "path": "/projects/[^/]+/deployments$", "status": 400, "reason": "No room"}

@@ -20,6 +20,7 @@ import requests
 from mlflow_ae5_deploy.client import FollowedToken, NoToken
 from tests.project_template.stub_server import Answer, answering
 
+ROOT = Path(__file__).resolve().parents[1]
 OLD, NEW = "old-token.of.the-deployment", "new-token.of.the-deployment"
 LOGIN = {"Location": "https://ae5.example.com/auth/realms/AnacondaPlatform/protocol/openid-connect/auth"}
 JSON = {"Content-Type": "application/json"}
@@ -233,6 +234,14 @@ class TestSecretFiles:
             requests.get(platform.url + API, auth=auth, timeout=10)
             assert (len(platform.executed), moved.executed) == (2, [(API, b"")])
 
+    @pytest.mark.parametrize("half", [b"", b" ", b"https://mlflow.ae5.exa"])
+    def test_a_half_written_address_is_read_again(self, platform, half):
+        platform.write("MLFLOW_TRACKING_URI", half)
+        platform.on_sleep = [lambda: None, lambda: platform.write("MLFLOW_TRACKING_URI", platform.url)]
+
+        assert requests.get(platform.url + API, auth=platform.auth(), timeout=10).status_code == 200
+        assert platform.on_sleep == []
+
     def test_no_other_host_gets_the_token(self, platform, tmp_path, caplog):
         other = Platform(tmp_path)
         with answering(other.answer) as other.url:
@@ -283,6 +292,27 @@ class TestElsewhere:
         assert "hunter2" not in caplog.text + str(failed.value)
 
 
+@pytest.mark.parametrize(
+    ("environment", "arguments", "message"),
+    [
+        ({}, "", "No URL of the MLflow server: there is no MLFLOW_TRACKING_URI in /nonexistent"),
+        ({}, "'https://mlflow.example.com'", "No token of the MLflow server: there is no file /nonexistent"),
+        ({"MLFLOW_TRACKING_URI": "https://mlflow.example.com"}, "token_file='/gone'", "there is no file /gone"),
+        ({}, "'https://mlflow.example.com', token_command='false'", "the command in MLFLOW_AE5_TOKEN_COMMAND"),
+    ],
+)
+def test_connect_names_what_is_missing(environment, arguments, message):
+    script = f"from mlflow_ae5_deploy.client import connect; connect({arguments})"
+    given = {"PATH": os.environ["PATH"], "MLFLOW_AE5_SECRETS_DIR": "/nonexistent", "PYTHONPATH": str(ROOT)}
+
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=given | environment, capture_output=True, text=True, check=False
+    )
+
+    assert done.returncode == 1
+    assert message in done.stderr.splitlines()[-1]
+
+
 def printing(file: Path) -> str:
     script = "import sys; p = sys.argv[1]; open(p + '.runs', 'a').write('x'); print(open(p).read())"
     return f'{sys.executable} -ISc "{script}" "{file}"'
@@ -291,7 +321,7 @@ def printing(file: Path) -> str:
 def test_it_loads_nothing_heavy_and_nothing_of_the_tool():
     heavy = ("mlflow", "typer", "rich", "pydantic", "yaml", "ae5_tools", "mlflow_ae5_deploy.common")
     script = f"import sys, mlflow_ae5_deploy.client; print([m for m in {heavy!r} if m in sys.modules])"
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
 
     done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True)
 

@@ -53,6 +53,15 @@ LOST_TWICE = Mode("this and the next answer are lost", {"drop": "after", "times"
 BUSY_TWICE = Mode("this and the next answer 503", {"status": 503, "times": 2})
 
 
+# What is new in each run: a word of some length with a digit in it, and every number.
+_NEW = re.compile(r"(?=[A-Za-z_-]*[0-9])[A-Za-z0-9_-]{6,}|[0-9]+")
+_CONVERGED: set[tuple[object, ...]] = set()  # what points left from which the runs that followed have converged
+
+
+def _masked(text: str) -> str:
+    return _NEW.sub("#", text)
+
+
 @dataclass
 class Tally:
     """reached: how many points there were. undisturbed: what a run did whose point lay behind its end."""
@@ -99,7 +108,7 @@ class Trial:
         self.request = "not reached"
 
     def run(self, tally: Tally) -> bool:
-        """Whether the run had a request k."""
+        """Whether the run had a request k. What left the same as an earlier point is not run again."""
         prepare(self.cell, self.row)
         control = self.cell.control
         control.change_settings(**self.mode.settings)
@@ -117,9 +126,31 @@ class Trial:
         if not reached:
             assert first.code == 0, first
             tally.undisturbed.append(first)
-        outcomes = converges(self.cell, self.row, str(first), done=first.code == 0)
+        left = (self.row.name, repr(self.mode.settings), first.code == 0, self._remains())
+        outcomes = []
+        if not reached or left not in _CONVERGED:
+            outcomes = converges(self.cell, self.row, str(first), done=first.code == 0)
+            _CONVERGED.add(left)
         assert leaked(self.cell, [first, *outcomes]) == []
         return reached
+
+    def _remains(self) -> tuple[object, ...]:
+        """The writes that took effect since the ground, and the operator's files, both without what is new each time:
+        ids, times, tokens. All that a next run can meet follows from these.
+        """
+        lost = self.mode.fault.get("drop") != "before"
+        effects = [
+            f"{call.method} {_masked(call.path)}"
+            for call in self.cell.control.calls()
+            if call.method not in ("GET", "HEAD") and (call.status < 400 if call.status else lost)
+        ]
+        files = {path: path.relative_to(self.cell.state) for path in self.cell.state.rglob("*") if path.is_file()}
+        texts = [
+            f"{_masked(str(name))}: {'' if path.suffix == '.gz' else _masked(path.read_text())}"
+            for path, name in files.items()
+            if name.parts[0] != "sandbox"
+        ]
+        return (*effects, *sorted(texts))
 
     def _kill(self, running: Running) -> bool:
         """Exactly when the request has arrived. False if the run ended before."""

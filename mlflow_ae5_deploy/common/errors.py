@@ -208,7 +208,8 @@ class SnapshotDamaged(JobFailed):
 class TargetNotEmpty(JobFailed):
     exit_code = 26
     usual_remedy = (
-        "Nothing was changed. `--replace` moves the present data to a saved copy; `restore --undo` brings it back."
+        "Nothing was changed. `--replace` moves the present data to a saved copy; `restore --undo --stop-server` "
+        "brings it back."
     )
 
 

@@ -57,7 +57,8 @@ def show_restored(reporter: Reporter, report: RestoreReport, *, failed: bool = F
         reporter.marked(mark, f"Restored snapshot {snapshot_name(report.snapshot)}.")
     if report.saved_copy:
         reporter.hanging(
-            "  ", f"The data it replaced is saved as {report.saved_copy}; `restore --undo` brings it back."
+            "  ",
+            f"The data it replaced is saved as {report.saved_copy}; `restore --undo --stop-server` brings it back.",
         )
         reporter.hanging("  ", "To delete that copy, run `restore --drop-saved " + report.saved_copy + " --yes`.")
     elif report.outcome != "undone":

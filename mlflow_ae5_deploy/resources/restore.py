@@ -36,11 +36,15 @@ class CheckRestore(Change):
 
     @property
     def target(self) -> str:
-        return super().target if self.name else "saved copy"
+        return _snapshot(self.name) if self.name else "saved copy"
 
 
 class RestoreSnapshot(Change):
     verb, resource = "restore", "snapshot"
+
+    @property
+    def target(self) -> str:
+        return _snapshot(self.name)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,11 +52,21 @@ class UndoRestore(Change):
     """name: of the saved copy; empty for that of the last restore."""
 
     verb, resource = "restore", "saved copy"
-    consequences: tuple[Consequence, ...] = (Consequence(Impact.DATA, "the present data is moved to a saved copy"),)
+    consequences: tuple[Consequence, ...] = (
+        Consequence(
+            Impact.DATA,
+            "the present data is moved to a saved copy, with everything written since the restore; "
+            "`restore --list-saved` shows the saved copies",
+        ),
+    )
 
     @property
     def target(self) -> str:
         return super().target if self.name else "the saved copy of the last restore"
+
+
+def _snapshot(name: str) -> str:
+    return "the latest snapshot" if name == "latest" else f"snapshot {name}"
 
 
 def check_change(desired: RestoreRequest) -> CheckRestore:
@@ -63,12 +77,17 @@ def check_change(desired: RestoreRequest) -> CheckRestore:
 
 def restore_change(desired: RestoreRequest) -> RestoreSnapshot | UndoRestore:
     if desired.undo:
-        return UndoRestore(name=desired.saved_copy or "", reason="--undo was given")
+        return UndoRestore(name=desired.saved_copy or "", reason="in place of the present data")
     if not desired.replace:
         return RestoreSnapshot(name=desired.snapshot, reason="requested")
-    moved = "the present database and artifacts are moved to a saved copy; `restore --undo` brings them back"
-    consequences = (Consequence(Impact.DATA, moved),)
-    return RestoreSnapshot(name=desired.snapshot, reason="--replace was given", consequences=consequences)
+    moved = (
+        "the present database and artifacts are moved to a saved copy; `restore --undo --stop-server` brings them back"
+    )
+    lost = (
+        "everything written since the snapshot is no longer served; `restore --dry-run` shows what the snapshot holds"
+    )
+    consequences = (Consequence(Impact.DATA, lost), Consequence(Impact.DATA, moved))
+    return RestoreSnapshot(name=desired.snapshot, reason="in place of the present data", consequences=consequences)
 
 
 # refusals ---------------------------------------------------------------------------------------------------------
@@ -81,9 +100,15 @@ def refuse_in_use(desired: RestoreRequest, servers: Sequence[Deployment]) -> Non
     raise TargetInUse(
         f"A server of this installation runs on the data to be restored: deployment {names}.",
         where="stage 7 (recovery)",
-        remedy="Nothing was changed. Add --stop-server to stop it first; everything written since the snapshot is then "
-        "no longer served." + ("" if desired.replace or desired.undo else _REPLACE_TOO),
+        remedy=f"Nothing was changed. Add --stop-server to stop it first; {_lost(desired)}"
+        + ("" if desired.replace or desired.undo else _REPLACE_TOO),
     )
+
+
+def _lost(desired: RestoreRequest) -> str:
+    if desired.undo:
+        return "the present data is then moved to a saved copy, with everything written since the restore."
+    return "everything written since the snapshot is then no longer served."
 
 
 def refuse_occupied(desired: RestoreRequest, servers: Sequence[Deployment], secrets: Sequence[SecretState]) -> None:
@@ -93,7 +118,8 @@ def refuse_occupied(desired: RestoreRequest, servers: Sequence[Deployment], secr
         raise TargetNotEmpty(
             "The running server uses the database to be restored, so that database is not empty.",
             where=f"deployment {servers[0].name}",
-            remedy="Nothing was changed. `--replace` moves its data to a saved copy; `restore --undo` brings it back.",
+            remedy="Nothing was changed. `--replace` moves its data to a saved copy; `restore --undo --stop-server` "
+            "brings it back.",
         )
 
 

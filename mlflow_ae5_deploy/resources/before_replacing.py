@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mlflow_ae5_deploy.ae5.models import Deployment, Project
-from mlflow_ae5_deploy.engine.change import Change
+from mlflow_ae5_deploy.config.database_uri import parse_store_uri
+from mlflow_ae5_deploy.engine.change import Change, Consequence, Impact
 from mlflow_ae5_deploy.engine.context import Context, RestoreRequest
+from mlflow_ae5_deploy.engine.records import DeploymentSpec
 from mlflow_ae5_deploy.jobs import runner
 from mlflow_ae5_deploy.jobs.spec import check_profile
 from mlflow_ae5_deploy.resources.current_deployment import desired_deployment
-from mlflow_ae5_deploy.resources.deployment import check_before_start
+from mlflow_ae5_deploy.resources.deployment import check_before_start, new_address
+from mlflow_ae5_deploy.resources.deployment_spec import drift, select
 from mlflow_ae5_deploy.resources.interrupted import (
     InterruptedRestore,
     InterruptedUpgrade,
@@ -34,11 +37,32 @@ class DataState:
     interrupted_restore: InterruptedRestore | None = None
     servers: tuple[Deployment, ...] = ()  # that run on the data which would be restored
     checkable: bool = False  # a job of the present project can report whether it would restore
+    on_disk: tuple[str, ...] = ()  # of the data, what is in files and not in a service of its own
+    server: Deployment | None = None  # of the project that is to be replaced
+    desired: DeploymentSpec | None = None  # of the server that will be started in its place
 
     @property
     def warnings(self) -> tuple[str, ...]:
         upgrade = self.interrupted_upgrade
         return (upgrade.warning,) if upgrade is not None and self.restore is None else ()
+
+    @property
+    def differences(self) -> tuple[str, ...]:
+        """Of the present server from the one that will be started with the new project."""
+        if self.server is None or self.desired is None:
+            return ()
+        return drift(self.server, replace(self.desired, revision=self.server.revision)).restart
+
+    @property
+    def consequences(self) -> tuple[Consequence, ...]:
+        """Of replacing the project, beside those it always has."""
+        found: tuple[Consequence, ...] = ()
+        if self.on_disk:
+            lost = f"{' and '.join(self.on_disk)} are in files: they are lost unless these are on a persistent volume"
+            found = (Consequence(Impact.DATA, lost),)
+        if self.server is not None and self.desired is not None:
+            found += new_address(self.server, self.desired.endpoint)
+        return found
 
     @property
     def checks(self) -> tuple[Change, ...]:
@@ -53,12 +77,27 @@ def observe(context: Context, project: Project | None) -> DataState:
     restore, upgrade = context.options.restore, interrupted_upgrade(context.state)
     if project is None:
         return DataState(restore, upgrade)
+    desired = desired_deployment(context)
+    server = select(context.cached.deployments(), project, desired).current
+    on_disk = _on_disk(context)
     if restore is None:
         # a running restore is a job of this project
-        return DataState(None, upgrade, interrupted_restore(context, project))
+        running = interrupted_restore(context, project)
+        return DataState(None, upgrade, running, on_disk=on_disk, server=server, desired=desired)
     servers = servers_of(context)
-    in_use = bool(servers) or restore.undo
-    return DataState(restore, upgrade, None, servers, in_use and runner.knows(context, project, "Restore"))
+    checkable = (bool(servers) or restore.undo) and runner.knows(context, project, "Restore")
+    return DataState(restore, upgrade, None, servers, checkable, on_disk, server, desired)
+
+
+def _on_disk(context: Context) -> tuple[str, ...]:
+    server = context.settings.server
+    store = parse_store_uri(context.values.store_uri(server.backend_store_uri).reveal())
+    artifacts = server.artifacts_destination
+    are_files = {
+        "the database": store.dialect == "sqlite",
+        "the artifacts": "://" not in artifacts or "file:" in artifacts,
+    }
+    return tuple(what for what, are in are_files.items() if are)
 
 
 def check(state: DataState, stage: int) -> None:

@@ -42,7 +42,6 @@ class ReplaceProject(Change):
         TOKENS,
         Consequence(Impact.JOBS, "running jobs are stopped; sharing and scheduled jobs are recreated"),
         Consequence(Impact.DATA, "the project is deleted and uploaded again; its archive is saved here first"),
-        Consequence(Impact.DATA, "files below data/ stay only if a persistent volume is mounted there"),
     )
 
     def record(self) -> dict[str, str]:

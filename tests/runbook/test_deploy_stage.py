@@ -94,6 +94,18 @@ def test_changes_that_follow_from_a_state(case, state, changes):
     assert isinstance(diff, NoChange) == (not changes)
 
 
+@pytest.mark.parametrize(("endpoint", "changes"), [("elsewhere", True), (DESIRED.endpoint, False)])
+def test_a_restart_on_another_endpoint_says_that_the_address_changes(endpoint, changes):
+    current = deployment(endpoint=endpoint, command="X", url="https://elsewhere.example.com")
+
+    (restart,) = DeployStage().diff(replace(RIGHT, current=current)).changes
+
+    texts = [consequence.text for consequence in restart.consequences]
+    assert (
+        any("clients and bookmarks of https://elsewhere.example.com stop working" in text for text in texts) == changes
+    )
+
+
 def test_unobserved_health_is_a_warning_and_not_assumed():
     state = replace(RIGHT, health=Health("unauthorised", "302 at https://x"))
 

@@ -11,6 +11,7 @@ from runbook_support import ACCOUNT, OURS, deployment
 
 from mlflow_ae5_deploy.ae5.models import User
 from mlflow_ae5_deploy.engine.context import RestoreRequest
+from mlflow_ae5_deploy.engine.records import DeploymentSpec
 from mlflow_ae5_deploy.release.models import BuiltArchive, Release
 from mlflow_ae5_deploy.release.provenance import Comparison
 from mlflow_ae5_deploy.resources.account import CreateAccount, SignIn
@@ -79,3 +80,18 @@ ROWS = [
 )
 def test_changes_that_follow_from_a_state(stage, case, state, changes):
     assert [(type(change), change.name) for change in stage.diff(state).changes] == changes
+
+
+def test_replacing_a_project_shows_what_its_new_server_and_the_data_get():
+    server = deployment(endpoint="elsewhere", url="https://elsewhere.example.com", revision="0.1.0")
+    desired = DeploymentSpec(
+        name=server.name, endpoint="here", command="X", resource_profile=server.resource_profile, revision="latest"
+    )
+    data = DataState(on_disk=("the database", "the artifacts"), server=server, desired=desired)
+
+    (change,) = UploadStage().diff(replace(DIFFERS, data=data)).changes
+
+    assert change.lines == ("endpoint: elsewhere → here", f"command: {server.command} → X")
+    texts = " ".join(consequence.text for consequence in change.consequences)
+    assert "the database and the artifacts are in files: they are lost unless these are on a persistent volume" in texts
+    assert "clients and bookmarks of https://elsewhere.example.com stop working" in texts

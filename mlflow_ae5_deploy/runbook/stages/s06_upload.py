@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from mlflow_ae5_deploy.ae5.models import Project
 from mlflow_ae5_deploy.common.errors import StageFailed
@@ -57,7 +57,13 @@ class UploadStage(Stage[ProjectState]):
             return Changes((CompareProject(name=name, reason="possible once the archive is built"),), warnings)
         if state.comparison.same:
             return NoChange(f"project {name} has the desired content: {state.comparison.reason}", warnings)
-        return Changes((*state.data.checks, _replacement(state.project, state.comparison)), warnings)
+        replacement = _replacement(state.project, state.comparison)
+        replacement = replace(
+            replacement,
+            differences=(*replacement.differences, *state.data.differences),
+            consequences=(*state.data.consequences, *replacement.consequences),
+        )
+        return Changes((*state.data.checks, replacement), warnings)
 
     def assume(self, changes: Sequence[Change], state: ProjectState, context: Context) -> None:
         """What hangs on a project that is replaced goes with it."""

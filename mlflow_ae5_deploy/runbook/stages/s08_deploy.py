@@ -230,7 +230,7 @@ def _restart(current: Deployment, state: DeploymentState) -> RestartDeployment |
             id=current.id,
             reason=reason,
             differences=tuple(differences),
-            consequences=restart_consequences(current),
+            consequences=restart_consequences(current, state.desired.endpoint),
         )
 
     if not current.is_started and not current.is_starting:

@@ -217,6 +217,7 @@ class BackupReport(SnapshotReport):
     manifest: Mapping[str, Any] | None = None
 
     kept: tuple[str, ...] = ()
+    kept_because: tuple[str, ...] = ()  # the reason for each
     removed: tuple[str, ...] = ()
     would_remove: tuple[str, ...] = ()
     freed_bytes: int | None = None

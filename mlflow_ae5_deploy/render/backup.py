@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from itertools import zip_longest
 from typing import Any
 
 from mlflow_ae5_deploy.ae5.models import Job
@@ -88,13 +89,14 @@ def _show_backup(reporter: Reporter, report: BackupReport, now: datetime) -> Non
     )
     for name in report.unfinished:
         reporter.marked(Mark.SKIPPED, f"{name}  unfinished: {unfinished}")
-    lists = ((Mark.CHANGE, "would be deleted", report.would_remove), (Mark.CHANGE, "deleted", report.removed))
-    for mark, word, names in (*lists, (Mark.OK, "kept", report.kept)):
+    for word, names in (("would be deleted", report.would_remove), ("deleted", report.removed)):
         for name in names:
-            reporter.marked(mark, f"{name}  {word}")
+            reporter.marked(Mark.CHANGE, f"{name}  {word}")
+    for name, why in zip_longest(report.kept, report.kept_because[: len(report.kept)], fillvalue=""):
+        reporter.marked(Mark.OK, f"{name}  kept" + (f": {why}" if why else ""))
     for item in report.incomplete:
         reporter.marked(Mark.WARNING, f"Snapshot {item.snapshot} cannot be restored: {item.what}.")
-    if dry:
+    if dry and (report.would_remove or report.unfinished or report.freed_bytes):
         reporter.line("Nothing was deleted. To delete them, run the same command with --yes.")
 
 

@@ -22,6 +22,8 @@ NOW = datetime(2026, 3, 1, tzinfo=UTC)
         ({"action": "list", "unfinished": ["u"]}, "u  unfinished: the next backup resumes it"),
         ({"action": "prune", "outcome": "dry-run", "unfinished": ["u"]}, "u  unfinished: would be deleted"),
         ({"action": "prune", "unfinished": ["u"]}, "u  unfinished: deleted"),
+        ({"action": "prune", "kept": ["a"], "kept_because": ["the newest"]}, "a  kept: the newest\n"),
+        ({"action": "prune", "kept": ["a"], "kept_because": [""]}, "a  kept\n"),
         (
             {"action": "prune", "incomplete": [{"snapshot": "s", "what": "1 object missing"}]},
             "Snapshot s cannot be restored: 1 object missing.",

@@ -128,7 +128,10 @@ def prune(
     drop_damaged: DropDamaged = None,
     wait: Wait = 3600.0,
 ) -> int:
-    """A snapshot stays if any --keep option selects it. Without options: the retention of the configuration."""
+    """A snapshot stays if any --keep option selects it. Without options: the retention of the configuration.
+
+    The newest snapshot always stays, and the newest that is undamaged, verified in part, and verified in full.
+    """
     keeps = {"--keep-last": keep_last, "--keep-daily": keep_daily, "--keep-weekly": keep_weekly}
     words = [word for option, value in keeps.items() if value is not None for word in (option, str(value))]
     if not words and drop_damaged is None:

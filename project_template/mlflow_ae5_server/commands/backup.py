@@ -340,6 +340,7 @@ def _pruned(plan: PrunePlan) -> dict[str, Any]:
     """The report fields of a prune, but for the deleted snapshots."""
     return {
         "kept": list(plan.kept),
+        "kept_because": list(plan.kept_because),
         "unfinished": list(plan.unfinished),
         "objects": plan.objects,
         "freed_bytes": plan.freed_bytes,

@@ -9,7 +9,7 @@ has to exist; where no such snapshot exists, nothing is deleted at all.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 
@@ -34,6 +34,7 @@ _NOTHING_REMOVED = "it is unknown which objects it needs, so nothing was deleted
 @dataclass(frozen=True)
 class PrunePlan:
     kept: tuple[str, ...]
+    kept_because: tuple[str, ...]  # the reason for each; empty where nothing limits their number
     removed: tuple[str, ...]
     unfinished: tuple[str, ...]
     objects: int  # blobs that no snapshot uses any more
@@ -141,37 +142,38 @@ class _Prune:
             return False
         return all(is_intact for _sha256, is_intact in damage.read_all(backend, sorted(suspects)))
 
-    def _required(self, remaining: list[SnapshotEntry], dropped: list[SnapshotEntry]) -> list[Manifest]:
-        """The snapshots that stay in any case; without any, nothing may be deleted."""
+    def _required(self, remaining: list[SnapshotEntry], dropped: list[SnapshotEntry]) -> dict[str, str]:
+        """The names of the snapshots that stay in any case, with the reason; without any, nothing may be deleted."""
         reliable = self._reliable([entry.manifest for entry in remaining if entry.manifest is not None])
         if reliable or not dropped:
             return reliable
-        intact = (entry.manifest for entry in reversed(remaining) if self._is_intact(entry))
-        return [manifest for manifest in islice(intact, 1) if manifest is not None]
+        intact = (entry.name for entry in reversed(remaining) if self._is_intact(entry))
+        return dict.fromkeys(islice(intact, 1), "the newest that is undamaged")
 
-    def _reliable(self, manifests: Sequence[Manifest]) -> list[Manifest]:
-        """Snapshots that can be restored, as far as is recorded.
+    def _reliable(self, manifests: Sequence[Manifest]) -> dict[str, str]:
+        """Snapshots that can be restored, as far as is recorded, by name, with the reason to keep each.
 
         Of those without known damage that lack nothing: the newest, the newest that was checked in full or in part,
         and the newest that was checked in full.
         """
         damaged = damage.of_snapshots(self._repository.backend, manifests)
-        newest: list[Manifest] = []
-        proven: list[Manifest] = []
+        found: dict[str, str] = {}
+        sampled = False
         for manifest in reversed(manifests):
             checked = state(self._repository, manifest.name)
             if manifest.name in damaged or (checked is not None and checked.damaged):
                 continue
             in_full = checked is not None and not checked.repaired and checked.in_full is not None
-            counts = checked is not None and not checked.repaired and (in_full or not proven)
-            if (newest and not counts) or not self._inventory.has_all_of(manifest):
+            counts = checked is not None and not checked.repaired and (in_full or not sampled)
+            if (found and not counts) or not self._inventory.has_all_of(manifest):
                 continue
-            newest = newest or [manifest]
+            found[manifest.name] = "the newest without known damage"
             if counts:
-                proven.append(manifest)
+                found[manifest.name] = f"the newest that was verified {'in full' if in_full else 'in part'}"
+                sampled = True
             if in_full:
                 break
-        return newest + proven
+        return found
 
     def _nothing_reliable(
         self, remaining: list[SnapshotEntry], dropped: list[SnapshotEntry]
@@ -201,12 +203,14 @@ class _Prune:
         entries: list[SnapshotEntry],
         dropped: list[SnapshotEntry],
         remaining: list[SnapshotEntry],
-        required: list[Manifest],
+        required: Mapping[str, str],
     ) -> PrunePlan:
         unfinished = self._repository.unfinished()
         with contextlib.closing(UsedBlobs()) as used:
             try:
-                kept = policy.choose(list(_manifests(remaining)), required)
+                manifests = list(_manifests(remaining))
+                reasons = policy.choose(manifests, required)
+                kept = [manifest for manifest in manifests if manifest.name in reasons]
                 for manifest in kept:
                     self._collect(used, manifest)
             except DamagedError as error:
@@ -220,6 +224,7 @@ class _Prune:
                     self._remove(self._lock, removed, unfinished, used, phase)
         return PrunePlan(
             tuple(manifest.id for manifest in kept),
+            tuple(reasons.values()),
             tuple(entry.id for entry in removed),
             tuple(snapshot.id for snapshot in unfinished),
             len(sizes),
@@ -241,7 +246,8 @@ class _Prune:
             self._repository.remove(dropped)
             self._repository.backend.sync()
         kept = tuple(entry.id for entry in entries if entry not in dropped)
-        return PrunePlan(kept, tuple(entry.id for entry in dropped), (), 0, 0, f"no object is deleted: {error.message}")
+        removed, why = tuple(entry.id for entry in dropped), f"no object is deleted: {error.message}"
+        return PrunePlan(kept, ("",) * len(kept), removed, (), 0, 0, why)
 
     def _remove(
         self,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import islice
@@ -24,15 +24,26 @@ class RetentionPolicy:
             if number is not None and number < 0:
                 raise UsageError(f"--keep-{name} {number} is negative", "give a number of snapshots to keep")
 
-    def choose(self, manifests: Sequence[Manifest], required: Sequence[Manifest]) -> list[Manifest]:
-        """The snapshots to keep, of `manifests` by sequence, and `required` in any case."""
+    def choose(self, manifests: Sequence[Manifest], required: Mapping[str, str]) -> dict[str, str]:
+        """The names of the snapshots to keep, of `manifests` by sequence, each with the reason.
+
+        required: names of snapshots to keep in any case, with the reason.
+        """
         if self == RetentionPolicy():
-            return list(manifests)
+            return {manifest.name: "" for manifest in manifests}
         newest_first = list(reversed(manifests))
-        chosen = {manifest.name for manifest in [*newest_first[:1], *newest_first[: self.last or 0], *required]}
-        for number, period in ((self.daily, "%Y-%m-%d"), (self.weekly, "%G-W%V")):
-            chosen.update(islice(_newest_of_each(newest_first, period), number or 0))
-        return [manifest for manifest in manifests if manifest.name in chosen]
+        names = [manifest.name for manifest in newest_first]
+        chosen = dict.fromkeys(names[:1], "the newest")
+        reasons = (
+            ("among the newest", names[: self.last or 0]),
+            ("the newest of its day", islice(_newest_of_each(newest_first, "%Y-%m-%d"), self.daily or 0)),
+            ("the newest of its week", islice(_newest_of_each(newest_first, "%G-W%V"), self.weekly or 0)),
+        )
+        for reason, kept in reasons:
+            for name in kept:
+                chosen.setdefault(name, reason)
+        chosen = {**required, **chosen}
+        return {manifest.name: chosen[manifest.name] for manifest in manifests if manifest.name in chosen}
 
 
 def _newest_of_each(newest_first: Sequence[Manifest], period: str) -> Iterator[str]:

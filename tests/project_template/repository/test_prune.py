@@ -68,8 +68,15 @@ def snapshots(*hours):
 )
 def test_a_policy_keeps_these_snapshots(keep, hours, proven, left):
     manifests = snapshots(*hours)
-    chosen = keep.choose(manifests, [manifests[number] for number in proven])
-    assert tuple(manifest.sequence for manifest in chosen) == left
+    chosen = keep.choose(manifests, {manifests[number].name: "verified" for number in proven})
+    assert tuple(manifest.sequence for manifest in manifests if manifest.name in chosen) == left
+
+
+def test_each_snapshot_is_kept_for_a_reason():
+    manifests = snapshots(0, 1, 2, 3, 30, 31)
+    chosen = RetentionPolicy(last=2, daily=2, weekly=2).choose(manifests, {manifests[0].name: "verified"})
+    assert list(chosen.values()) == ["verified", "the newest of its week", "the newest of its day", "among the newest",
+                                     "the newest"]  # fmt: skip
 
 
 def test_prune_plans_first_and_then_frees_unused_blobs(server):
@@ -101,7 +108,12 @@ def test_the_newest_verified_snapshot_is_never_removed(server):
     server.job(f"verify --snapshot {taken[0]}")
     server.job(f"verify --snapshot {taken[1]} --all")
     server.job(f"verify --snapshot {taken[2]} --sample 1%")
-    assert server.job("prune --keep-last 1 --yes")[1]["kept"] == [taken[1], taken[2], taken[4]]
+    report = server.job("prune --keep-last 1 --yes")[1]
+    assert dict(zip(report["kept"], report["kept_because"], strict=True)) == {
+        taken[1]: "the newest that was verified in full",
+        taken[2]: "the newest that was verified in part",
+        taken[4]: "the newest",
+    }
     server.job(f"verify --snapshot {taken[4]}")
     assert server.job("prune --keep-last 0 --yes")[1]["kept"] == [taken[4]]
 

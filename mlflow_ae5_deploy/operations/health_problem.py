@@ -86,7 +86,7 @@ _ROWS = (
         "gc-failed",
         ERROR,
         "The last garbage collection failed or skipped some of its work.",
-        "Read its log with `logs --run latest`, fix the cause, then run `schedule-gc --run-now`.",
+        "Read its log with `logs --run ID`, fix the cause, then run `schedule-gc --run-now`.",
     ),
     ProblemCode(
         "job-overdue",
@@ -165,7 +165,7 @@ _ROWS = (
         "result-unknown",
         WARNING,
         "The last run of a job wrote no readable result.",
-        "Read its log with `logs --run latest`.",
+        "Run it again. If its result stays unknown, read the run's log on the platform.",
     ),
     ProblemCode(
         "job-late",

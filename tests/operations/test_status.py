@@ -399,6 +399,7 @@ def test_a_paused_job_is_one_problem_although_stage_14_warns_of_it_too(purpose, 
 def test_a_failed_collection_of_a_job_that_is_not_as_configured_is_reset_first(changes, reset):
     (problem, *_) = problems(replace(WELL, **collected(last=BROKEN)), [StageDrift(14, "x", DIFFERS, "", changes)], NOW)
     assert problem.code == "gc-failed"
+    assert f"`logs --run {BROKEN.id}`" in problem.remedy
     assert ("Run `schedule-gc`, which resets" in problem.remedy) is reset
 
 

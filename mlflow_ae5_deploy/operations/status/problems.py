@@ -16,7 +16,7 @@ from mlflow_ae5_deploy.common.text import counted
 from mlflow_ae5_deploy.engine.records import StoredToken
 from mlflow_ae5_deploy.jobs.contract import OUTCOME_INCOMPLETE
 from mlflow_ae5_deploy.operations import missed, status_backups
-from mlflow_ae5_deploy.operations.health_problem import ERROR, HealthProblem
+from mlflow_ae5_deploy.operations.health_problem import CODES, ERROR, HealthProblem
 from mlflow_ae5_deploy.operations.status.drift import StageDrift
 from mlflow_ae5_deploy.operations.status.state import GcStatus, InstallationState, LastRun
 from mlflow_ae5_deploy.resources import scheduled_job, token_expiry
@@ -25,7 +25,7 @@ from mlflow_ae5_deploy.resources.scheduled_job import DeleteJob
 
 _GC = "garbage collection"
 _RESET_GC = (
-    "Read its log with `logs --run latest`. Run `schedule-gc`, which resets the job to your configuration, then "
+    "Read its log with `logs --run ID`. Run `schedule-gc`, which resets the job to your configuration, then "
     "`schedule-gc --run-now`."
 )
 
@@ -75,7 +75,7 @@ def _of_a_project(state: InstallationState, drift: Sequence[StageDrift], now: da
         yield outdated_failure(state.gc, last, now)
     if last is not None and last.passed is None:
         text = f"The last garbage collection finished, result unknown: {last.message}."
-        yield HealthProblem("result-unknown", text)
+        yield HealthProblem("result-unknown", text, f"Read its log with `logs --run {last.id}`.")
     for token in state.token.stored:
         text = token_expiry.warning(token.expires, now) or ""
         if text and token.expires is not None and token.expires > now:
@@ -223,7 +223,8 @@ def gc_problems(gc: GcStatus, *, differs: bool = False) -> list[HealthProblem]:
     last = gc.last
     if last is not None and last.passed is False and not gc.outdated:
         text = f"The last garbage collection {_failure(last)}: {last.message or last.state}."
-        found.append(HealthProblem("gc-failed", text, _RESET_GC if differs else ""))
+        remedy = _RESET_GC if differs else CODES["gc-failed"].remedy
+        found.append(HealthProblem("gc-failed", text, remedy.replace("--run ID", f"--run {last.id}")))
     return found
 
 

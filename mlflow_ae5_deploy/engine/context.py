@@ -53,6 +53,11 @@ class RestoreRequest:
         return f"{chosen}--replace --stop-server"
 
     @property
+    def options(self) -> str:
+        """The options of `restore` that resume it."""
+        return " ".join(self.job_words).removeprefix("--snapshot latest").strip()
+
+    @property
     def job_words(self) -> tuple[str, ...]:
         """The options of the job that does this."""
         if self.undo:

@@ -108,6 +108,7 @@ class RestoreRecord:
     saved_copy: str = ""  # where the data that was there is saved
     verified: bool = False  # the whole run came to its end
     message: str = ""  # what a job has reported of the data
+    options: str = ""  # of `restore`, to run it again
 
     @property
     def was_undo(self) -> bool:

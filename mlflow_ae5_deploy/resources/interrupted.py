@@ -101,10 +101,7 @@ class InterruptedRestore:
     """Database and artifacts are, or may be, partly restored."""
 
     message: str
-    remedy: str = (
-        "Run the same `restore` again to resume it, or `restore --undo` to bring back the saved copy. "
-        "`restore --dry-run` shows the present state."
-    )
+    remedy: str
 
 
 def servers_of(context: Context) -> tuple[Deployment, ...]:
@@ -129,20 +126,35 @@ def interrupted_restore(context: Context, project: Project | None) -> Interrupte
     when = f" started at {record.when:%Y-%m-%d %H:%M} UTC" if record is not None else ""
     run = interrupted_run(context, project, tasks.restore())
     if run is not None and run.run.is_active:
-        remedy = "Wait until it ends, or run the same `restore` again to follow it."
+        remedy = f"Wait until it ends, or run {_again(record)} to follow it."
         return InterruptedRestore(f"A restore{when} is still running on the platform.", remedy)
     if run is not None and run.job_result is not None:
         if run.job_result.report.has_interrupted_restore or run.job_result.succeeded:
-            return _reported(run.job_result.report.interrupted_restore)
-        return InterruptedRestore(f"A restore{when} was interrupted: {run.job_result.message}.")
+            return _reported(run.job_result.report.interrupted_restore, record)
+        return InterruptedRestore(f"A restore{when} was interrupted: {run.job_result.message}.", _resume(record))
     if record is None and run is None:
         return None
     message = record.message if record is not None else ""
-    return _reported(message) or InterruptedRestore(f"A restore{when} was interrupted; its result is unknown.")
+    unknown = InterruptedRestore(f"A restore{when} was interrupted; its result is unknown.", _resume(record))
+    return _reported(message, record) or unknown
 
 
-def _reported(by_job: str) -> InterruptedRestore | None:
-    return InterruptedRestore(f"Database and artifacts are incomplete: {scrub(by_job)}.") if by_job else None
+def _reported(by_job: str, record: RestoreRecord | None) -> InterruptedRestore | None:
+    """What the job itself has seen: only then is it known that an undo would bring back this restore's copy."""
+    if not by_job:
+        return None
+    remedy = f"Run {_again(record)} to resume it, or `restore --undo` to bring back the data from before it."
+    return InterruptedRestore(f"Database and artifacts are incomplete: {scrub(by_job)}.", remedy)
+
+
+def _resume(record: RestoreRecord | None) -> str:
+    return f"Run {_again(record)} to resume it. `restore --dry-run` shows the present state."
+
+
+def _again(record: RestoreRecord | None) -> str:
+    if record is None or record.requested is None:
+        return "the same `restore` again"
+    return f"`{f'restore {record.options}'.strip()}` again"
 
 
 def refuse_interrupted_restore(restore: InterruptedRestore | None, stage: int) -> None:

@@ -354,10 +354,12 @@ class TestInterrupted:
             assert outcome.code == 20
             assert "A restore started at" in outcome.err
             assert "its result is unknown" in outcome.err
-            assert "Run the same `mlflow-ae5-deploy restore" in outcome.err
+            assert "Run `mlflow-ae5-deploy restore " in outcome.err
+            assert "--undo" not in outcome.err  # it may have saved nothing
         assert "its result is unknown" in errors_of(unhealthy.data)[0]
         assert "! Interrupted restore: a restore of the snapshot S has not ended" in dry_run.out
         assert_error(refused_again, 20, "are incomplete: a restore of the snapshot S has not ended")
+        assert "restore --undo" in refused_again.err
         assert (whole.code, done.code, renewed.code) == (0, 0, 0), done.err + renewed.err
 
     def kill_while_the_job_runs(self, site):

@@ -159,8 +159,8 @@ PROBLEMS = [
     ),
     (
         "restore interrupted",
-        {"interrupted_restore": InterruptedRestore("It is not whole.")},
-        "It is not whole. Run the same `restore`",
+        {"interrupted_restore": InterruptedRestore("It is not whole.", "Resume it.")},
+        "It is not whole. Resume it.",
     ),
     (
         "backup failed",
@@ -325,7 +325,7 @@ RUNNING = [
     (
         "restore-interrupted",
         {},
-        {"interrupted_restore": InterruptedRestore("It is not whole.")},
+        {"interrupted_restore": InterruptedRestore("It is not whole.", "Resume it.")},
         {"restore", "uninstall", "upgrade"},
     ),
 ]

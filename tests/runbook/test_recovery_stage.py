@@ -117,7 +117,7 @@ def test_what_follows(tmp_path, case, desired, runs, record, follows):
 
 # A started one that is not requested now -----------------------------------------------------------------------------
 
-STARTED = replace(DONE, status="started")
+STARTED = replace(DONE, status="started", options="--snapshot S1 --replace")
 REPORTED = "a restore of the snapshot S1 has not ended"
 HALF = {"outcome": "failed", "exit_code": 24, "interrupted_restore": REPORTED}
 REFUSED = {**HALF, "interrupted_restore": None}
@@ -188,7 +188,8 @@ def test_no_server_is_started_on_a_partly_restored_database(tmp_path, case, reco
         return
     with pytest.raises(StageFailed, match=re.escape(message)) as refused:
         compare(stage, where)
-    assert "`restore`" in refused.value.remedy
+    assert ("`restore --snapshot S1 --replace` again" in refused.value.remedy) == (record is not None)
+    assert ("`restore --undo`" in refused.value.remedy) == ("are incomplete" in message)  # else nothing may be saved
 
 
 RUNS_SEEN = [  # the record before, the report of the job, an earlier run: status of the record then, deleted ids

@@ -58,7 +58,9 @@ def _problems(state: InstallationState, drift: Sequence[StageDrift], now: dateti
         yield HealthProblem("restore-interrupted", restore.message, restore.remedy)
     if state.project is None:
         return
-    yield from server_problems(state)
+    # A restore stops the server, and starts it at its end.
+    hidden = "no-server" if state.interrupted_restore is not None else ""
+    yield from (problem for problem in server_problems(state) if problem.code != hidden)
     others = _of_a_project(state, drift, now)
     # An interrupted upgrade may be the cause of any other error.
     yield from (problem for problem in others if not state.interrupted_upgrade or problem.severity != ERROR)

@@ -132,8 +132,10 @@ class RecoveryStage(Stage[RestoreState]):
 
     def _restore(self, desired: RestoreRequest, project: Project, context: Context) -> None:
         state, before = context.state, context.state.restore
-        started = RestoreRecord(desired.requested, project.id, context.clock.now())
-        resumed = before is not None and replace(before, when=started.when, message="") == started
+        started = RestoreRecord(desired.requested, project.id, context.clock.now(), options=desired.options)
+        resumed = (
+            before is not None and replace(before, when=started.when, message="", options=desired.options) == started
+        )
         state.restore = started
         state.save()
 

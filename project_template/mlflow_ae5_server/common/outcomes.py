@@ -93,8 +93,8 @@ def local_folders(settings: Settings) -> Iterator[tuple[str, Path]]:
 
 def _candidates(settings: Settings) -> list[Path]:
     for name, path in local_folders(settings):
-        beside = path.with_name(f"{path.name}.outcomes")
-        return [beside] if name == "MLFLOW_BACKEND_STORE_URI" else [beside, path / ".mlflow-ae5-outcomes"]
+        near = path.with_name(f"{path.name}.outcomes")
+        return [near] if name == "MLFLOW_BACKEND_STORE_URI" else [near, path / ".mlflow-ae5-outcomes"]
     return []
 
 

@@ -78,7 +78,7 @@ class Observed(Collector):
             yield _gauge("mlflow_ae5_database_schema_info", "Revision of the database's schema.", labels, 1)
 
     def _answer(self) -> Answered | None:
-        """None where it fails or takes too long. While an earlier query hangs, no other is begun."""
+        """None where it fails or takes too long. While an earlier query hangs, no other is started."""
         if self._asking is not None and self._asking.is_alive():
             return None
         answers: list[Answered] = []

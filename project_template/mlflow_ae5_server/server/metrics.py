@@ -201,7 +201,10 @@ class Metrics:
 
 
 class NoMetrics:
-    """Counts nothing. reason: why, where metrics are configured: `/metrics` is 503 then, so the scraper reports it down."""
+    """Counts nothing.
+
+    reason: why, where metrics are configured: `/metrics` is 503 then, so the scraper reports it down.
+    """
 
     def __init__(self, reason: str = "") -> None:
         self._reason = reason

@@ -40,9 +40,10 @@ class MappedError:
     transient: bool = False  # a GET may be worth repeating
     sent: bool = False  # a write may have reached the platform
 
-    def as_error(self, host: str, *, write: bool, where: str = "") -> PlatformError:
-        """where: the request, if it is known, as METHOD host/path."""
-        what = self.what.format(host=host)
+    def as_error(self, host: str, *, write: bool, where: str = "", seconds: float | None = None) -> PlatformError:
+        """where: the request, if it is known, as METHOD host/path. seconds: for which an answer was awaited."""
+        limit = "the time allowed" if seconds is None else f"{seconds:g} s"
+        what = self.what.format(host=host, limit=limit)
         if write and self.sent:
             return AnswerLost(
                 f"The answer to a change was lost. {what}",
@@ -64,9 +65,9 @@ NOBODY_LISTENS = MappedError(
     "{host} refuses the connection: nothing listens there.", _NET_REMEDY, weight=8, transient=True
 )
 NO_ROUTE = MappedError("No connection to {host} could be made.", _NET_REMEDY, weight=6, transient=True)
-CONNECT_TIMEOUT = MappedError("No connection to {host} within the time allowed.", _SLOW_NET, weight=7, transient=True)
+CONNECT_TIMEOUT = MappedError("No connection to {host} within {limit}.", _SLOW_NET, weight=7, transient=True)
 READ_TIMEOUT = MappedError(
-    "{host} did not answer within the time allowed.",
+    "{host} did not answer within {limit}.",
     "Try again later. For a slow platform, raise platform.read_timeout (for uploads: platform.upload_timeout).",
     error=DeadlineExceeded,
     weight=5,

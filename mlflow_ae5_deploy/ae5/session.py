@@ -122,7 +122,8 @@ class UserSession(Session):
     def browse(self, url: str, *, timeout: float | None = None, host: str | None = None) -> EndpointAnswer:
         """GET an https URL of a deployment as the signed-in account.
 
-        host: the Host header, instead of the URL's own. Raises Unreachable and nothing else.
+        timeout: seconds for each request of it, instead of the options'. host: the Host header, instead of the URL's
+        own. Raises Unreachable and nothing else.
         """
         return self._browser.browse(url, timeout, host)
 

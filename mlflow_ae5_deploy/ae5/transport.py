@@ -18,7 +18,7 @@ from requests.adapters import BaseAdapter, HTTPAdapter
 from urllib3 import disable_warnings
 from urllib3.exceptions import InsecureRequestWarning
 
-from mlflow_ae5_deploy.ae5.error_map import READ_TIMEOUT, MappedError, diagnose
+from mlflow_ae5_deploy.ae5.error_map import CONNECT_TIMEOUT, READ_TIMEOUT, MappedError, diagnose
 from mlflow_ae5_deploy.ae5.options import ConnectionOptions
 from mlflow_ae5_deploy.ae5.responses import BUSY_STATUSES, SAFE_METHODS, is_write, judge
 from mlflow_ae5_deploy.common.clock import Clock
@@ -87,7 +87,9 @@ class TransportAdapter(HTTPAdapter):
             parts = urlsplit(url)  # without the query, which may carry login codes
             write = at_home and is_write(method, parts.path)
             where = f"{method} {parts.netloc}{parts.path}"
-            raise (trouble or READ_TIMEOUT).as_error(parts.netloc, write=write, where=where)
+            connect, silence = self._limits(timeout)
+            seconds = connect if trouble is CONNECT_TIMEOUT else silence
+            raise (trouble or READ_TIMEOUT).as_error(parts.netloc, write=write, where=where, seconds=seconds)
         if at_home:
             if response.headers.get("content-type", "").startswith("text/html"):
                 self.last_page = response.text
@@ -122,18 +124,17 @@ class TransportAdapter(HTTPAdapter):
         if at_home:
             self.requests_made += 1
             self.writes_made += is_write(request.method or "GET", urlsplit(request.url or "").path)
-        options = self._options
-        silence = timeout if isinstance(timeout, int | float) else options.read_timeout
+        options, (connect, silence) = self._options, self._limits(timeout)
         try:
             response = super().send(
                 request,
                 stream=True,
-                timeout=(options.connect_timeout, silence),
+                timeout=(connect, silence),
                 verify=options.trust(),
                 cert=str(options.client_cert) if options.client_cert and at_home else None,
                 proxies=proxies,
             )
-            self._read_body(response, max(options.upload_timeout, silence))
+            self._read_body(response, max(options.upload_timeout, silence) if timeout is None else silence)
         except DeadlineExceeded:
             return None, READ_TIMEOUT
         except Exception as error:
@@ -142,6 +143,13 @@ class TransportAdapter(HTTPAdapter):
                 raise
             return None, trouble
         return response, None
+
+    def _limits(self, timeout: Any) -> tuple[float, float]:
+        """Seconds to wait for a connection, and for an answer. timeout: of this request, for both."""
+        options = self._options
+        if not isinstance(timeout, int | float):
+            return options.connect_timeout, options.read_timeout
+        return min(options.connect_timeout, timeout), timeout
 
     def _read_body(self, response: requests.Response, seconds: float) -> None:
         """Read the whole answer. An answer that trickles without end counts as none."""

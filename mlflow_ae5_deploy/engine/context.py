@@ -13,7 +13,7 @@ from mlflow_ae5_deploy.ae5.client import Client
 from mlflow_ae5_deploy.ae5.models import Deployment
 from mlflow_ae5_deploy.ae5.open_sessions import Sessions
 from mlflow_ae5_deploy.common.clock import Clock
-from mlflow_ae5_deploy.common.mlflow_api import ServerApi
+from mlflow_ae5_deploy.common.mlflow_api import Health, ServerApi
 from mlflow_ae5_deploy.common.redaction import Secret
 from mlflow_ae5_deploy.config.secret_refs import SecretResolver
 from mlflow_ae5_deploy.config.settings import Settings
@@ -85,6 +85,7 @@ class StageOutputs:
     release: Release | None = None
     built: BuiltArchive | None = None
     deployment: Deployment | None = None
+    health: dict[str, Health] = field(default_factory=dict)  # by URL; see resources/health.py
     url: str | None = None
     token: Secret | None = None
     token_deployment: str | None = None

@@ -10,6 +10,7 @@ from mlflow_ae5_deploy.common.redaction import scrub
 from mlflow_ae5_deploy.engine.context import Context
 
 _TAIL_LINES = 25
+PATIENCE = 5.0  # seconds that a run that only reads waits for the server
 _LONGEST_PROBE = 30.0  # seconds, however long the platform may take
 _STATE_EVERY = 4  # probes between two requests for the deployment's own state
 
@@ -17,13 +18,25 @@ _STATE_EVERY = 4  # probes between two requests for the deployment's own state
 def health_at(context: Context, url: str, *, host: str | None = None) -> Health:
     """Ask the MLflow API at an endpoint as the signed-in owner, which needs no token.
 
-    host: the name to send, where it is not that of the URL.
+    host: the name to send, where it is not that of the URL. A run that only reads waits for a few seconds at most:
+    monitoring starts such runs, and a server may hang.
     """
+    seconds = min(PATIENCE, context.access.target.options.read_timeout) if context.options.dry else None
     try:
-        answer = context.platform.session.browse(f"{url.rstrip('/')}/{PROBE}", host=host)
+        answer = context.platform.session.browse(f"{url.rstrip('/')}/{PROBE}", timeout=seconds, host=host)
     except PlatformError as error:
         return Health("unhealthy", error.what.rstrip("."), answered=False)
     return health_of(answer.status, answer.content_type, answer.text.encode(), f"{answer.status} at {answer.url}")
+
+
+def health_once(context: Context, url: str) -> Health:
+    """As `health_at`, but a run that only reads asks once: `status`, and stage 8 for the drift."""
+    if not context.options.dry:
+        return health_at(context, url)
+    if url not in context.outputs.health:
+        context.progress.waiting(f"the MLflow API at {url}")
+        context.outputs.health[url] = health_at(context, url)
+    return context.outputs.health[url]
 
 
 def await_health(context: Context, deployment: Deployment, seconds: float | None = None) -> Health:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
 from datetime import UTC, datetime
@@ -14,6 +15,7 @@ from mlflow_ae5_deploy.engine.records import UpgradeRecord
 from mlflow_ae5_deploy.engine.state import SavedState
 from tests.cli.answers import errors_of, warnings_of
 from tests.cli.bench import ACCOUNT, ROOT, make_release
+from tests.cli.terminal import read_all
 from tests.sandbox.support import PROJECT_FILE, make_project_archive, wait_for
 
 REPORT = (
@@ -273,18 +275,27 @@ class TestNotHealthy:
         assert "The MLflow API is not healthy: " in errors_of(seen.data)[0]
         assert seen.data["deployment"]["state"] == "started"
 
-    def test_a_server_that_does_not_answer_is_asked_for_nothing_more(self, bench, capsys):
+    def test_a_server_that_hangs_is_asked_once_for_a_few_seconds_while_a_person_sees_it(self, bench, capsys):
+        """However long the platform may take."""
         bench.install(capsys, "--yes")
-        config = bench.configure("platform: {read_timeout: 1}\n")
         bench.forget_calls()
-        with bench.fault("GET", "experiments/search", delay=3, times=None):
-            seen = status(bench, capsys, "--config", str(config))
+        ours, theirs = os.openpty()
+        words = ("status", "--sandbox", "--release", str(bench.release), "--format", "nagios")
+        with (
+            bench.fault("GET", "experiments/search", hold=True, times=None),
+            bench.spawn(*words, environment=bench.environment(TERM="xterm"), stderr=theirs) as process,
+        ):
+            os.close(theirs)
+            watched = read_all(ours)
+            out, _ = process.communicate(timeout=120)
+        wait_for(lambda: not bench.control("GET", "/")["held"], "the request to end")
 
-        (problem,) = errors_of(seen.data)
-        assert problem.startswith("The MLflow API is not healthy: ")
-        assert "did not answer within the time allowed. " in problem
-        assert seen.data["mlflow"]["version"] is None
-        assert [call["path"] for call in bench.calls() if call["path"].endswith("/version")] == []
+        assert process.returncode == 2
+        assert "did not answer within 5 s (api-unhealthy)" in out
+        paths = [call["path"] for call in bench.calls() if call["status"] != 302]  # the login redirects
+        assert len([path for path in paths if "experiments/search" in path]) == 1
+        assert [path for path in paths if path.endswith("/version")] == []
+        assert "waiting for the MLflow API at https://" in watched
 
     def test_nothing_installed(self, bench, capsys):
         bench.install(capsys, "--yes")

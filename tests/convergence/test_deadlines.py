@@ -154,7 +154,7 @@ class TestSilence:
     def test_after_the_login(self, cells: list[Cell]) -> None:
         def check(cell: Cell, verb: str) -> None:
             cell.control.add_fault(path="^/api/", hold=True, times=None)
-            assert_says(run(cell, verb), verb, "did not answer within the time allowed", "/api/v2/")
+            assert_says(run(cell, verb), verb, "did not answer within", "/api/v2/")
 
         each(cells, VERBS, check)
 
@@ -196,7 +196,7 @@ class TestInTheMiddle:
             cell.control.add_fault(hold=True, times=None)
             ended = running.outcome()
             cell.control.clear_faults()
-            assert_error(ended, ended.code, "did not answer within the time allowed", path.strip("/$"))
+            assert_error(ended, ended.code, "did not answer within", path.strip("/$"))
             assert ended.code in (13, 18), ended
             converges(cell, REINSTALLED)
 

@@ -123,6 +123,7 @@ def _watch(options: ReleaseOptions, context: Context, seconds: float) -> int:
                 reporter.error(error)
             else:
                 if sys.stdout.isatty() and not options.json:
+                    reporter.close()  # the progress line
                     reporter.out.clear()
                 code = _exit_code(status)  # before it is shown: its reader may interrupt at once
                 show(reporter, status, compact=True)

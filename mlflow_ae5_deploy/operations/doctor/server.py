@@ -70,6 +70,8 @@ def hosts(context: Context, state: InstallationState) -> Finding:
     url = state.deployment.url if state.deployment else None
     if not url or state.health is None:
         return skipped("allowed-hosts", "no server runs")
+    if not state.health.answered:  # each question would wait as long
+        return skipped("allowed-hosts", f"the API did not answer: {state.health.message}")
     return judge_hosts({name: health_at(context, url, host=name) for name in variants(url)})
 
 

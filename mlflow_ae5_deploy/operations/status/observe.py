@@ -10,6 +10,7 @@ import re
 from datetime import datetime
 
 from mlflow_ae5_deploy.ae5.models import Deployment, Job, Project, Run
+from mlflow_ae5_deploy.common.clock import Deadline
 from mlflow_ae5_deploy.common.cron import parse_cron
 from mlflow_ae5_deploy.common.errors import Configuration, PlatformError
 from mlflow_ae5_deploy.common.mlflow_api import Health
@@ -32,7 +33,7 @@ from mlflow_ae5_deploy.operations.status_backups import observe_backups
 from mlflow_ae5_deploy.release.provenance import build_record_of
 from mlflow_ae5_deploy.resources import scheduled_job
 from mlflow_ae5_deploy.resources.current_deployment import chosen_of
-from mlflow_ae5_deploy.resources.health import health_at
+from mlflow_ae5_deploy.resources.health import PATIENCE, health_once
 from mlflow_ae5_deploy.resources.interrupted import interrupted_restore
 from mlflow_ae5_deploy.resources.job_specs import gc_job
 from mlflow_ae5_deploy.resources.token import TOKEN, recipients
@@ -123,18 +124,24 @@ def _ask_server(
     """(health, version, why the version is not known), as the signed-in owner, because that needs no token."""
     if current is None or not current.is_started or not current.url:
         return None, None, "no server runs"
-    health = health_at(context, current.url)
+    deadline = Deadline(context.clock, PATIENCE)
+
+    def patience() -> float:
+        return max(1.0, deadline.remaining())
+
+    health = health_once(context, current.url)
     if health.status == "unauthorised" and token is not None:
         server = context.server(current.url, token)
         try:
-            health, answer = server.health(), server.call("GET", "version")
+            health = context.outputs.health[current.url] = server.health(timeout=patience())
+            answer = server.call("GET", "version", timeout=patience())
         finally:
             server.close()
         return health, *read_version(answer.status, answer.body.decode("utf-8", "replace"), answer.message)
     if not health.answered:  # the next call would wait as long
         return health, None, health.message
     try:
-        page = context.platform.session.browse(f"{current.url.rstrip('/')}/version")
+        page = context.platform.session.browse(f"{current.url.rstrip('/')}/version", timeout=patience())
     except PlatformError as error:
         return health, None, error.what
     return health, *read_version(page.status, page.text, f"{page.status} at {page.url}")

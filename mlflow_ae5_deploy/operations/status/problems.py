@@ -29,6 +29,8 @@ _RESET_GC = (
     "`schedule-gc --run-now`."
 )
 
+_HANGS = "Read the server's log with `logs`. If it hangs, restart it with `rotate-token --restart`."
+
 # Verbs whose run is itself the unfinished operation, or finishes it: an upgrade or a restore; a restart or a rotation.
 _REPLACE_DATA = frozenset({"restore", "uninstall", "upgrade"})
 _REPLACE_SERVER = _REPLACE_DATA | {"install", "rotate-token"}
@@ -157,6 +159,9 @@ def server_problems(state: InstallationState) -> list[HealthProblem]:
     if state.health.status == "unauthorised":
         text = f"The MLflow API was not checked: the endpoint rejected the login session ({state.health.message})."
         found.append(HealthProblem("api-not-checked", text))
+    elif not state.health.answered:
+        text = f"The MLflow API does not answer: {state.health.message}."
+        found.append(HealthProblem("api-unhealthy", text, _HANGS))
     elif not state.health.healthy:
         found.append(HealthProblem("api-unhealthy", f"The MLflow API is not healthy: {state.health.message}."))
     return found

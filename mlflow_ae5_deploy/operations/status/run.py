@@ -59,6 +59,7 @@ def status(context: Context, stages: Sequence[AnyStage], token: Secret | None = 
     """
     began, before = context.clock.worked(), context.access.costs()[0]
     context.cached.forget()
+    context.progress.waiting(context.access.target.options.hostname)
     try:
         drift = compare_stages([stage for stage in stages if stage.number <= SIGN_IN], context)
     except LoginFailed:

@@ -32,7 +32,7 @@ from mlflow_ae5_deploy.resources.deployment import (
     stop,
 )
 from mlflow_ae5_deploy.resources.deployment_spec import DeploymentState, drift, select
-from mlflow_ae5_deploy.resources.health import health_at
+from mlflow_ae5_deploy.resources.health import health_once
 from mlflow_ae5_deploy.resources.secrets import SetSecrets, setting
 
 _PRIVATE = (Consequence(Impact.ACCESS, "clients without a token or a sign-in will be rejected"),)
@@ -91,7 +91,7 @@ class DeployStage(Stage[DeploymentState]):
         token = context.outputs.token if context.outputs.token_deployment == current.id else None
         if token is not None:
             return context.server(current.url, token).health()
-        return health_at(context, current.url)
+        return health_once(context, current.url)
 
     def check(self, state: DeploymentState, context: Context) -> None:
         """Find out now what could not be started later."""

@@ -26,7 +26,7 @@ from mlflow_ae5_deploy.release.bundled import bundled_version
 from mlflow_ae5_deploy.release.edit import edit_project_file
 from mlflow_ae5_deploy.release.models import BuiltArchive, Release
 from mlflow_ae5_deploy.release.project_file import PROJECT_FILE, read_project_file
-from mlflow_ae5_deploy.release.provenance import PROVENANCE_FILE, SCHEMA, digest_content, to_json
+from mlflow_ae5_deploy.release.provenance import PROVENANCE_FILE, SCHEMA, digest_content, recorded_in, to_json
 from mlflow_ae5_deploy.release.tree import Tree, collect, refuse_large_content
 
 TOP = "mlflow.tracking.server"  # AE5 renames the top folder anyway
@@ -48,12 +48,12 @@ def build(release: Release, slipstream: SlipstreamSettings, destination: Path) -
         TemporaryDirectory(dir=destination.parent, prefix=".slipstream-") as name,
     ):
         work = Path(name)
-        tree = _lay_out(release, slipstream, work)
+        tree, origin = _lay_out(release, slipstream, work)
         content = _edited(tree, slipstream, str(release.path))
         total = sum(len(source) if isinstance(source, bytes) else source.stat().st_size for source in content.values())
         refuse_large_content(total, "the release and the overlay", slipstream.overlay or release.path)
         files = {path: (_entry(source), source) for path, source in content.items()}
-        provenance = _provenance(release, tree.changes, {path: entry for path, (entry, _) in files.items()})
+        provenance = _provenance(origin, tree.changes, {path: entry for path, (entry, _) in files.items()})
         record = to_json(provenance)
         files[PROVENANCE_FILE] = (_entry(record), record)
         unfinished = work / "unfinished.tar.gz"
@@ -75,13 +75,19 @@ def build(release: Release, slipstream: SlipstreamSettings, destination: Path) -
     return built
 
 
-def _lay_out(release: Release, slipstream: SlipstreamSettings, work: Path) -> Tree:
-    """The release's files, replaced by the overlay's."""
+def _lay_out(release: Release, slipstream: SlipstreamSettings, work: Path) -> tuple[Tree, Mapping[str, Any]]:
+    """The release's files, replaced by the overlay's; and the release, as the provenance names it.
+
+    The archive of an installed project is the release that it was made from, with the customizations of then.
+    """
     folder = release.path
     if not folder.is_dir():
         folder = work / "release"
         read_project_archive(release.path, extract_to=folder)
     tree = collect(folder, "the release")
+    origin: Mapping[str, Any] = {name: getattr(release, name) for name in ("kind", "version", "source", "sha256")}
+    if (earlier := recorded_in(folder, tree.files)) is not None:
+        origin, tree.changes = earlier["release"], [str(line) for line in earlier["changes"]]
     if slipstream.overlay is not None:
         overlay = collect(slipstream.overlay, "the overlay")
         tree.changes += overlay.changes
@@ -92,7 +98,7 @@ def _lay_out(release: Release, slipstream: SlipstreamSettings, work: Path) -> Tr
                 tree.changes.append(f"file {path}: {verb} (overlay)")
             tree.files[path] = source
     _refuse_file_as_folder(tree, slipstream)
-    return tree
+    return tree, origin
 
 
 def _refuse_file_as_folder(tree: Tree, slipstream: SlipstreamSettings) -> None:
@@ -135,15 +141,10 @@ def _entry(source: Path | bytes) -> FileEntry:
     return FileEntry(0o755 if status.st_mode & 0o111 else 0o644, status.st_size, sha256_of(source))
 
 
-def _provenance(release: Release, changes: list[str], files: Mapping[str, FileEntry]) -> dict[str, Any]:
+def _provenance(release: Mapping[str, Any], changes: list[str], files: Mapping[str, FileEntry]) -> dict[str, Any]:
     return {
         "schema": SCHEMA,
-        "release": {
-            "kind": release.kind,
-            "version": release.version,
-            "source": release.source,
-            "sha256": release.sha256,
-        },
+        "release": dict(release),
         "changes": list(changes),
         "tool": f"mlflow-ae5-deploy {bundled_version()}",
         "files": {path: entry.sha256 for path, entry in sorted(files.items())},

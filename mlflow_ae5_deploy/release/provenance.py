@@ -16,13 +16,14 @@ import io
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from mlflow_ae5_deploy.common import json_input
 from mlflow_ae5_deploy.common.errors import ReleaseRefused
 from mlflow_ae5_deploy.common.members import BrokenArchive, Limits, walk
 from mlflow_ae5_deploy.common.yaml_limits import MAX_BYTES
-from mlflow_ae5_deploy.release.archive import ArchiveSummary, FileEntry, survey_members
+from mlflow_ae5_deploy.release.archive import ArchiveSummary, FileEntry, sha256_of, survey_members
 from mlflow_ae5_deploy.release.differences import EDITED_BY_PLATFORM, differences
 from mlflow_ae5_deploy.release.models import BuiltArchive
 from mlflow_ae5_deploy.release.project_file import PROJECT_FILE
@@ -65,6 +66,19 @@ def from_json(data: bytes) -> dict[str, Any] | None:
     return found if well_formed else None
 
 
+def recorded_in(folder: Path, files: Mapping[str, Path]) -> dict[str, Any] | None:
+    """The provenance in an unpacked archive, if it is about exactly these files."""
+    path = folder / PROVENANCE_FILE
+    if not path.is_file() or path.stat().st_size > _KEPT[PROVENANCE_FILE]:
+        return None
+    provenance = from_json(path.read_bytes())
+    if provenance is None or not isinstance(provenance.get("changes"), list):
+        return None
+    listed = {path: digest for path, digest in provenance["files"].items() if path not in EDITED_BY_PLATFORM}
+    found = {path: sha256_of(file) for path, file in files.items() if path not in EDITED_BY_PLATFORM}
+    return provenance if listed == found else None
+
+
 @dataclass(frozen=True)
 class Comparison:
     same: bool
@@ -78,7 +92,7 @@ class Comparison:
         """`installed → configured`; empty where the release stays, or that of the project is not known."""
         if self.release in (None, self.desired_release):
             return ""
-        return " → ".join(_short(name) for name in (self.release or "", self.desired_release))
+        return " → ".join(short_name(name) for name in (self.release or "", self.desired_release))
 
 
 def content_digest_of(archive_bytes: bytes) -> str | None:
@@ -140,7 +154,8 @@ def same_content(archive_bytes: bytes, built: BuiltArchive) -> Comparison:
     return replace(found, reason="its content is not the configured one")
 
 
-def _short(release: str) -> str:
+def short_name(release: str) -> str:
+    """`bundled 0.1.0`, `release.tar.gz`: a release below the heading Release."""
     return release.replace("release ", "", 1)
 
 

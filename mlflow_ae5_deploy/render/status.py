@@ -15,6 +15,7 @@ from mlflow_ae5_deploy.operations import status_backups
 from mlflow_ae5_deploy.operations.health_problem import ERROR
 from mlflow_ae5_deploy.operations.status.run import Status
 from mlflow_ae5_deploy.operations.status.state import InstallationState
+from mlflow_ae5_deploy.release.provenance import short_name
 from mlflow_ae5_deploy.render.console import Reporter
 from mlflow_ae5_deploy.render.format import Mark
 
@@ -122,7 +123,7 @@ def _release(state: InstallationState) -> str:
     if build is None:
         return f"unknown ({state.build_unknown}); {mlflow}"
     changes = counted(len(build.changes), "customizations") if build.changes else "no customizations"
-    text = f"{build.release.removeprefix('release ').removesuffix(' release')}, {changes}"
+    text = f"{short_name(build.release)}, {changes}"
     if build.edited:
         text += ", edited since"
     running = state.deployment.revision if state.deployment else state.newest_revision

@@ -11,6 +11,7 @@ from mlflow_ae5_deploy.jobs.reports import UpgradeReport
 from mlflow_ae5_deploy.jobs.result import JobResult
 from mlflow_ae5_deploy.operations.upgrade.apply import UpgradeResult
 from mlflow_ae5_deploy.operations.upgrade.plan import UpgradePlan, schema
+from mlflow_ae5_deploy.release.provenance import short_name
 from mlflow_ae5_deploy.render.changes import shortened, show_drift
 from mlflow_ae5_deploy.render.console import SCHEMA, Reporter
 from mlflow_ae5_deploy.render.format import Mark, settings_lines, yaml_quoted
@@ -18,7 +19,10 @@ from mlflow_ae5_deploy.render.format import Mark, settings_lines, yaml_quoted
 
 def show_changes(reporter: Reporter, planned: UpgradePlan) -> None:
     reporter.line(f"Upgrade project {planned.project.name}", style="bold")
-    for title, (now, then) in (("Release", planned.release), ("MLflow", planned.mlflow)):
+    installed, release = map(short_name, planned.release)
+    if planned.same and installed != release:
+        installed = release = f"{installed}, the same content as {release}"
+    for title, (now, then) in (("Release", (installed, release)), ("MLflow", planned.mlflow)):
         reporter.hanging(f"  {title:<9} ", f"{now} → {then}" if now != then else f"{now} (unchanged)")
     for number, line in enumerate(shortened(planned.differences, verbose=reporter.verbose)):
         reporter.hanging(f"  {'' if number else 'Also':<9} ", line)

@@ -10,9 +10,11 @@ from mlflow_ae5_deploy.jobs.contract import read
 from mlflow_ae5_deploy.jobs.reports import UpgradeReport
 from mlflow_ae5_deploy.jobs.result import JobResult
 from mlflow_ae5_deploy.operations.upgrade.apply import UpgradeResult, down_for
+from mlflow_ae5_deploy.operations.upgrade.plan import UpgradePlan
 from mlflow_ae5_deploy.operations.verify import Check, Verification
 from mlflow_ae5_deploy.render.console import Reporter
-from mlflow_ae5_deploy.render.upgrade import show_passed, show_rehearsal, show_upgraded
+from mlflow_ae5_deploy.render.upgrade import show_changes, show_passed, show_rehearsal, show_upgraded
+from tests.runbook.runbook_support import OURS
 
 
 def test_migrations_are_shown_with_their_descriptions():
@@ -90,3 +92,18 @@ def test_an_upgrade_counts_the_checks_that_passed():
     show_upgraded(Reporter(out=out, err=out), done, "release 2", "mlflow-ae5-deploy")
 
     assert out.getvalue().startswith("All 9 checks passed.\n")
+
+
+@pytest.mark.parametrize(
+    ("installed", "same", "words"),
+    [
+        ("release mine.tar.gz", False, "mine.tar.gz → bundled 0.1.0"),
+        ("release mine.tar.gz", True, "mine.tar.gz, the same content as bundled 0.1.0 (unchanged)"),
+        ("bundled release 0.1.0", True, "bundled 0.1.0 (unchanged)"),
+    ],
+)
+def test_the_release_differs_or_it_does_not(installed, same, words):
+    out = io.StringIO()
+    plan = UpgradePlan(OURS, None, (installed, "bundled release 0.1.0"), ("3", "3"), same, True)
+    show_changes(Reporter(out=out), plan)
+    assert f"  Release   {words}\n" in out.getvalue()

@@ -10,7 +10,7 @@ import pytest
 
 from mlflow_ae5_deploy.config.settings import SlipstreamSettings
 from mlflow_ae5_deploy.release.customize import build
-from mlflow_ae5_deploy.release.models import BuiltArchive
+from mlflow_ae5_deploy.release.models import BuiltArchive, Release
 from mlflow_ae5_deploy.release.provenance import content_digest_of, same_content
 
 PROVENANCE = ".mlflow-ae5-deploy/provenance.json"
@@ -22,8 +22,10 @@ def built(template, tmp_path):
     return build(template, SlipstreamSettings(), tmp_path / "a.tar.gz")
 
 
-def as_downloaded(built: BuiltArchive, change: Callable[[dict[str, bytes]], object] = lambda files: None) -> bytes:
-    """What AE5 gives back: another top folder, other modes, a link of its own, and `change`d files."""
+def as_downloaded(
+    built: BuiltArchive, change: Callable[[dict[str, bytes]], object] = lambda files: None, *, linked: bool = True
+) -> bytes:
+    """What AE5 gives back: another top folder, other modes, `change`d files, and, if `linked`, a link of its own."""
     with tarfile.open(built.path) as tar:
         files = {m.name.partition("/")[2]: tar.extractfile(m).read() for m in tar.getmembers() if m.isfile()}
     change(files)
@@ -35,10 +37,11 @@ def as_downloaded(built: BuiltArchive, change: Callable[[dict[str, bytes]], obje
             info.mode = 0o664
             info.mtime = 1_700_000_000
             tar.addfile(info, io.BytesIO(content))
-        link = tarfile.TarInfo("mlflow-service-0a1b2c/data")
-        link.type = tarfile.SYMTYPE
-        link.linkname = "/data"
-        tar.addfile(link)
+        if linked:
+            link = tarfile.TarInfo("mlflow-service-0a1b2c/data")
+            link.type = tarfile.SYMTYPE
+            link.linkname = "/data"
+            tar.addfile(link)
     return raw.getvalue()
 
 
@@ -57,6 +60,29 @@ def test_files_of_the_platform_do_not_matter(built):
         files[".projectignore"] = b"x"
 
     assert same_content(as_downloaded(built, change), built).same
+
+
+def test_the_archive_of_an_installed_project_is_the_release_it_was_made_from(template, tmp_path):
+    """With the customizations of then, whatever the platform has added."""
+    customized = SlipstreamSettings(variables={"MLFLOW_WORKERS": "2"})
+    built = build(template, customized, tmp_path / "a.tar.gz")
+    saved = tmp_path / "saved.tar.gz"
+
+    def again(change: Callable[[dict[str, bytes]], object], settings: SlipstreamSettings) -> BuiltArchive:
+        saved.write_bytes(as_downloaded(built, change, linked=False))
+        return build(Release("path", None, saved.name, saved, "", "none"), settings, tmp_path / "b.tar.gz")
+
+    for settings in (SlipstreamSettings(), customized):
+        kept = again(lambda files: files.update({".projectignore": b"x"}), settings)
+        assert kept.provenance["release"] == built.provenance["release"]
+        assert kept.changes == built.changes != ()
+    for change in (
+        lambda f: f.update({"run.sh": b"other"}),
+        lambda f: f.update({"new.sh": b"x"}),
+        lambda f: f.pop(PROVENANCE),
+    ):
+        edited = again(change, SlipstreamSettings())
+        assert edited.provenance["release"]["source"] == saved.name
 
 
 def spoil_provenance(**fields: Any) -> Callable[[dict[str, bytes]], None]:

@@ -120,7 +120,7 @@ def _upgrade(run: UpgradeRun, reporter: Reporter, given: Sequence[str]) -> dict[
     planned, rehearsed = plan.observe(context), None
     show_changes(reporter, planned)
     if planned.settled and "--rehearse" not in given:
-        reporter.marked(Mark.OK, "Unchanged: this release is installed.")
+        reporter.marked(Mark.OK, "Unchanged: the project has the content of this release.")
         return upgrade_data("unchanged", planned, None, None)
     if "--rehearse" not in given:
         plan.check(context, planned)

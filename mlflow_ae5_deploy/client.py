@@ -87,7 +87,7 @@ class FollowedToken(AuthBase):
     """Adds the current token to a request, and repeats the request when the token was replaced meanwhile.
 
     AE5's proxy checks the token before MLflow sees the request. It answers without one that it accepts with 401, with
-    a redirect to the login page, and with 404 while the endpoint has no deployment. A request so answered was not
+    a redirect to the login page or that page, and with 404 while the endpoint has no deployment. Such a request was not
     executed, so also a POST may be sent again, as long as its body can be: text, bytes, or a file that can be rewound.
     """
 
@@ -210,7 +210,7 @@ class FollowedToken(AuthBase):
         )
 
     def _is_of_the_proxy(self, response: requests.Response, kwargs: dict[str, Any]) -> bool:
-        if response.status_code == 401 or response.is_redirect:
+        if _is_rejection(response, kwargs):
             return True
         if response.status_code not in (403, 404) or _is_of_mlflow(response):
             return False
@@ -235,7 +235,7 @@ class FollowedToken(AuthBase):
         response.close()
         repeated: requests.Response = response.connection.send(again, **kwargs)
         repeated.request = again
-        if repeated.status_code == 401 or repeated.is_redirect:
+        if _is_rejection(repeated, kwargs):
             repeated.close()
             return None
         repeated.history.append(response)
@@ -313,6 +313,14 @@ def _origin(url: str | None) -> str:
 
 def _host(response: requests.Response) -> str:
     return urlsplit(response.url).netloc
+
+
+def _is_rejection(response: requests.Response, kwargs: dict[str, Any]) -> bool:
+    """What MLflow itself never answers. The page of a streamed answer may be an artifact."""
+    if response.status_code == 401 or response.is_redirect:
+        return True
+    is_page = response.status_code == 200 and "html" in response.headers.get("Content-Type", "")
+    return is_page and not kwargs.get("stream") and b"kc-form-login" in response.content
 
 
 def _is_of_mlflow(response: requests.Response) -> bool:

@@ -82,6 +82,7 @@ REJECTIONS = {
     "401": (401, {}, b"Unauthorized"),
     "redirect to the login": (302, LOGIN, b""),
     "303": (303, LOGIN, b""),
+    "the login page itself": (200, {"Content-Type": "text/html"}, b'<form id="kc-form-login" action="x">'),
     "403 of the proxy": (403, {}, b"<html>Forbidden</html>"),
     "no deployment at the endpoint": (404, {}, b"<html>default backend - 404</html>"),
 }
@@ -101,6 +102,13 @@ class TestRejected:
         assert str(platform.folder / "MLFLOW_TRACKING_TOKEN") in caplog.text
         assert OLD not in caplog.text
         assert NEW not in caplog.text
+
+    def test_a_streamed_page_is_an_artifact(self, platform):
+        platform.own = REJECTIONS["the login page itself"]
+
+        done = requests.get(platform.url + API, auth=platform.auth(), stream=True, timeout=10)
+
+        assert (done.content, platform.elapsed) == (platform.own[2], 0)
 
     def test_where_the_file_is_current_already_nothing_is_logged(self, platform, caplog):
         auth = platform.auth()

@@ -194,7 +194,7 @@ class TestFailures:
 
         assert "A_SETTING" not in failed.out
         assert "\n  A_SETTING  default  its value\n" in of_the_failed.out
-        assert '"error": "something broke in Backup"' in of_the_failed.out
+        assert "\nerror: something broke in Backup\n" in of_the_failed.out
         assert "saved on this machine" in of_the_failed.err
         assert latest["source"]["name"] == "mlflow-ae5-deploy backup list"
         assert of_the_failed.code == 0

@@ -23,7 +23,6 @@ def run_task(
     recorded_as: str = "",
 ) -> int:
     """recorded_as: in the journal, where that is not just the verb."""
-    from mlflow_ae5_deploy.cli.stages import follow
     from mlflow_ae5_deploy.jobs import job_errors
     from mlflow_ae5_deploy.operations import backup
     from mlflow_ae5_deploy.render.backup import run_data, show, show_none
@@ -34,7 +33,6 @@ def run_task(
     try:
         with writing(options, recorded_as or verb) as context:
             reporter.doing(task.purpose)
-            follow(context, reporter)
             job_result = backup.requested(context, task, seconds=wait, new_repository=new_repository)
             if backup.none_yet(context, job_result):
                 show_none(reporter, job_result)

@@ -48,7 +48,6 @@ def run_all(
     verification: Verification | None = None
     name = recorded_as or verb
     with opened(options, name, run_options, create_account=create_account) as context:
-        follow(context, reporter)
         with locked(options, name, context) as lock:
             if restore is not None:
                 refuse_empty_undo(context, restore)
@@ -73,12 +72,6 @@ def run_all(
                 if error is not failure:  # nothing that `finish` shows
                     raise
         return finish(verb, options, context, result, lines, failure, verification)
-
-
-def follow(context: Context, reporter: Reporter) -> None:
-    """With --verbose, show the logs of jobs as they grow."""
-    if reporter.verbose:
-        context.on_line = lambda line: reporter.log(f"  | {line}")
 
 
 def run_stages(context: Context, reporter: Reporter, stages: Sequence[AnyStage]) -> RunResult:

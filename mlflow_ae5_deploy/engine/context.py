@@ -119,7 +119,6 @@ class Context:
     clock: Clock
     folders: Folders
     progress: Progress = field(default_factory=NoProgress)
-    on_line: Callable[[str], None] | None = None  # gets the log of a job while it runs, with --verbose
     outputs: StageOutputs = field(default_factory=StageOutputs)
 
     @property

@@ -24,6 +24,12 @@ class Phase:
 
 
 class Progress(Protocol):
+    verbose: bool
+    """Whether to show the logs of jobs while they run."""
+
+    def log(self, line: str) -> None:
+        """Show a line of such a log."""
+
     def waiting(self, what: str) -> None:
         """Something is awaited."""
 
@@ -39,6 +45,11 @@ class Progress(Protocol):
 
 class NoProgress:
     """Show nothing."""
+
+    verbose = False
+
+    def log(self, line: str) -> None:
+        pass
 
     def waiting(self, what: str) -> None:
         pass

@@ -93,10 +93,9 @@ class JobLog:
 
 def job_log(context: Context, show: OnLine = lambda _line: None) -> OnLine:
     """What to do with each line of a job's log: with --verbose all are shown, else `show` gets those that it wrote."""
-    on_phase = context.progress.phase
-    if context.on_line is not None:
-        return with_progress(context.on_line, on_phase)
-    return JobLog(with_progress(show, on_phase))
+    if context.progress.verbose:
+        return with_progress(lambda line: context.progress.log(f"  | {line}"), context.progress.phase)
+    return JobLog(with_progress(show, context.progress.phase))
 
 
 def follow_run(context: Context, run_id: str, show: OnLine, *, seconds: float, last: int = 0) -> tuple[Run, str]:

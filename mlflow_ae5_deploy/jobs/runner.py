@@ -144,7 +144,7 @@ def attempt(
     context.warn(text.warnings(job_result.report))
     latest_outcomes.note(context.state, task, job_result, context.clock.now())
     log_saved = saved_logs.find(context, job_result.run_id) is not None
-    return replace(job_result, tail="" if context.on_line is not None else _tail(log), log_saved=log_saved)
+    return replace(job_result, tail="" if context.progress.verbose else _tail(log), log_saved=log_saved)
 
 
 def _tail(log: str) -> str:

@@ -482,9 +482,11 @@ class TestGarbageCollection:
 
         (volume(rotatable) / "broken-collection").unlink()
         rotatable.forget_calls()
-        second = rotation(rotatable, capsys, "--if-needed")
+        second = rotation(rotatable, capsys, "--if-needed", "--verbose")
 
         assert (second.code, second.data["outcome"]) == (0, "finished"), second.err
+        assert '\n  | {"command": "GarbageCollection"' in second.err
+        assert "  | " not in first.err
         assert second.data["gc"]["state"] == "passed"
         assert (tokens_issued(rotatable), token_writes(rotatable)) == (0, [])
 

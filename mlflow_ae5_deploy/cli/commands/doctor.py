@@ -8,7 +8,6 @@ import typer
 
 from mlflow_ae5_deploy.cli.context import given_token, load_settings, reading, writing
 from mlflow_ae5_deploy.cli.options import ReleaseWriteOptions, examples
-from mlflow_ae5_deploy.cli.stages import follow
 from mlflow_ae5_deploy.common.errors import EXIT_DONE, StageFailed
 
 NAME = "doctor"
@@ -45,7 +44,6 @@ def command(options: ReleaseWriteOptions, from_platform: FromPlatform = False) -
         reporter.doing(f"check {finding.group}")
 
     with (writing if from_platform else reading)(options, NAME, create_account=False) as context:
-        follow(context, reporter)
         try:
             findings = run_checks(
                 context,

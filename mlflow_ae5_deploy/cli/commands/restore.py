@@ -10,7 +10,7 @@ from mlflow_ae5_deploy.cli.context import consent, locked, opened
 from mlflow_ae5_deploy.cli.jobs import run_task
 from mlflow_ae5_deploy.cli.options import CreateAccount, ReleaseWriteOptions, ReplaceKeys, Snapshot, Wait, examples
 from mlflow_ae5_deploy.cli.snapshot_values import checked_saved_copy, checked_snapshot
-from mlflow_ae5_deploy.cli.stages import follow, run_all, run_stages
+from mlflow_ae5_deploy.cli.stages import run_all, run_stages
 from mlflow_ae5_deploy.common.errors import EXIT_DONE, Usage
 from mlflow_ae5_deploy.jobs import tasks
 
@@ -119,7 +119,6 @@ def _rehearse(
     reporter = options.reporter
     run_options = RunOptions(consent=consent(options), replace_keys=replace_keys)
     with opened(options, verb, run_options, create_account=create_account) as context:
-        follow(context, reporter)
 
         def prepare(stages: Sequence[AnyStage]) -> RunResult:
             reporter.line("There is no project to run the job in; it is uploaded first")

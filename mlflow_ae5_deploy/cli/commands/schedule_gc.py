@@ -98,7 +98,6 @@ def command(
 
 
 def _run(options: WriteOptions, request: GcRequest, overrides: Mapping[str, Any]) -> int:
-    from mlflow_ae5_deploy.cli.stages import follow
     from mlflow_ae5_deploy.operations import schedule_gc
     from mlflow_ae5_deploy.render.schedule_gc import GcReporter, schedule_data
     from mlflow_ae5_deploy.resources.job_specs import gc_job
@@ -109,7 +108,6 @@ def _run(options: WriteOptions, request: GcRequest, overrides: Mapping[str, Any]
     try:
         with writing(options, NAME, settings=overrides) as context:
             reporter.doing(NAME)
-            follow(context, reporter)
             progress = GcReporter(reporter, request, options.profile)
             result = schedule_gc.carry_out(context, request, configured, progress)
             if result.run is not None:

@@ -137,7 +137,7 @@ def _upgrade(run: UpgradeRun, reporter: Reporter, given: Sequence[str]) -> dict[
 
 
 def _upgrade_run(context: Context, reporter: Reporter, wait: float) -> UpgradeRun:
-    from mlflow_ae5_deploy.cli.stages import follow, run_stages
+    from mlflow_ae5_deploy.cli.stages import run_stages
     from mlflow_ae5_deploy.operations.upgrade.run import UpgradeRun
     from mlflow_ae5_deploy.runbook.stages.order import STAGES
 
@@ -145,5 +145,4 @@ def _upgrade_run(context: Context, reporter: Reporter, wait: float) -> UpgradeRu
         reporter.doing(text, step)
         reporter.line(capitalized(f"{step}: {text}" if step else text))
 
-    follow(context, reporter)
     return UpgradeRun(context, STAGES, partial(run_stages, context, reporter), show_step, reporter.check, wait)

@@ -14,6 +14,7 @@ from mlflow import environment_variables
 from mlflow.cli import server
 
 from tests.documents import ROOT
+from tests.project_template.filling import FILLINGS
 from tools.reference import features
 
 FEATURES = features()
@@ -59,6 +60,12 @@ def test_the_tests_of_a_feature_exist(feature: dict[str, Any]) -> None:
 
     assert set(feature.get("tests", {})) <= set(FEATURES.steps)
     assert [node for node in named.values() if not exists(node)] == []
+
+
+def test_the_features_of_the_walk_are_its_rows() -> None:
+    walked = {feature["name"] for feature in FEATURES.features if feature.get("tests") == FEATURES.walk}
+
+    assert walked == set(FILLINGS)
 
 
 def exists(node: str) -> bool:

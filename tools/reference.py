@@ -239,6 +239,7 @@ class Features:
     features: list[dict[str, Any]]
     options: dict[str, str]
     others: dict[str, list[str]]
+    walk: dict[str, str]
 
 
 @functools.cache

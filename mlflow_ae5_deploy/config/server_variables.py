@@ -19,6 +19,7 @@ REFUSED = {
     "MLFLOW_SERVER_DISABLE_SECURITY_MIDDLEWARE": "it switches off MLflow's checks of hosts and origins",
     "MLFLOW_WORKSPACE_STORE_URI": "no backup contains a separate store of workspaces",
     "MLFLOW_STATIC_PREFIX": "AE5 gives the prefix to the server",
+    "MLFLOW_EXPOSE_PROMETHEUS": "this server has its own metrics, see MLFLOW_TRACKING_METRICS",
     "MLFLOW_GUNICORN_OPTS": _WORKERS,
     "MLFLOW_UVICORN_OPTS": _WORKERS,
 }

@@ -20,15 +20,29 @@ def say(text): print(text, flush=True)
 def work(slot):
     say(f"working {{os.getpid()}} in {{slot}}")
     {work}
-sys.exit(Supervisor(work, {count}, grace={grace}, restarts=Restarts(3, 60), say=say).run())
+{before}
+sys.exit(Supervisor(work, {count}, grace={grace}, restarts=Restarts(3, 60), say=say, companion={companion}).run())
+"""
+COMPANION = """
+import atexit, subprocess
+class Companion:
+    def start(self):
+        command = [sys.executable, "-c", "import time; time.sleep(600)"]
+        self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        self.pid = self._process.pid
+        say(f"beside {self.pid}")
+companion = Companion()
+companion.start()
+atexit.register(lambda: companion._process.kill())
 """
 FOREVER = "time.sleep(600)"
 STUBBORN = "signal.signal(signal.SIGTERM, signal.SIG_IGN); say('deaf'); time.sleep(600)"
 
 
 class Started:
-    def __init__(self, work: str, count: int, grace: float) -> None:
-        program = PROGRAM.format(work=work, count=count, grace=grace)
+    def __init__(self, work: str, count: int, grace: float, before: str) -> None:
+        companion = "companion" if before else "None"
+        program = PROGRAM.format(work=work, count=count, grace=grace, before=before, companion=companion)
         environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(TEMPLATE)}
         self.process = subprocess.Popen(
             [sys.executable, "-c", program], env=environment, stdout=subprocess.PIPE, text=True
@@ -58,8 +72,8 @@ def start() -> Iterator[type[Started]]:
     started: list[Started] = []
 
     class Tracked(Started):
-        def __init__(self, work: str, count: int = 2, grace: float = 10) -> None:
-            super().__init__(work, count, grace)
+        def __init__(self, work: str, count: int = 2, grace: float = 10, before: str = "") -> None:
+            super().__init__(work, count, grace, before)
             started.append(self)
 
     yield Tracked
@@ -127,3 +141,19 @@ def test_workers_end_with_a_parent_that_was_killed(start: type[Started]) -> None
     for worker in left:
         worker.kill()
     assert left == []
+
+
+def test_a_process_beside_the_workers_is_started_again_and_keeps_no_signal_blocked(start: type[Started]) -> None:
+    started = start(FOREVER, count=1, before=COMPANION)
+    (first,) = started.lines("beside", 1)
+    started.lines("working", 1)
+    psutil.Process(int(first.split()[1])).kill()
+    (said,) = started.lines("the job runner", 1)
+    (second,) = started.lines("beside", 1)
+    again = psutil.Process(int(second.split()[1]))
+    again.terminate()  # a blocked signal would not end it
+    started.lines("beside", 1)
+    started.process.terminate()
+    code, _ = started.rest()
+    assert said == "the job runner exited with code -9; starting another"
+    assert (code, second != first) == (0, True)

@@ -52,6 +52,7 @@ def test_what_only_jobs_do_is_refused_without_them(name: str) -> None:
     [
         ("MLFLOW_ENABLE_WORKSPACES", "yes", "is not true or false"),
         ("MLFLOW_WEBHOOK_REQUEST_TIMEOUT", "soon", "is not a value of type int"),
+        ("MLFLOW_TRACE_ARCHIVAL_CONFIG", "/nowhere/archival.yaml", "cannot be used: .*Failed to read config file"),
         ("MLFLOW_ENABLE_WORKSPACES", "TRUE", ""),
     ],
 )

@@ -96,8 +96,16 @@ def run(options: HttpOptions, settings: Settings) -> int:
         )
         work = _worker(guarded, listener, options, measured.begin)
         restarts = Restarts(limit=5, window=60.0)
-        supervisor = Supervisor(work, sizes.workers, grace=_GRACE, restarts=restarts, say=say, died=measured.died)
-        with job_runner.running(job_environment):
+        with job_runner.running(job_environment) as runner:
+            supervisor = Supervisor(
+                work,
+                sizes.workers,
+                grace=_GRACE,
+                restarts=restarts,
+                say=say,
+                died=measured.died,
+                companion=runner,
+            )
             return supervisor.run()
 
 

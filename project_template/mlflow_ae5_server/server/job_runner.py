@@ -34,35 +34,56 @@ def prepare(store_uri: str, artifact_root: str, port: int) -> dict[str, str]:
     }
 
 
-@contextlib.contextmanager
-def running(environment: dict[str, str] | None) -> Iterator[None]:
-    """Run MLflow's job runner with this environment; none for None.
+class JobRunner:
+    """MLflow's job runner, which starts the processes of the jobs and restarts those that die."""
 
-    The runner and its children write to the file descriptors that they inherit, past our filter; so they inherit a pipe
-    into a filter process instead.
-    """
-    if environment is None:
-        yield
-        return
-    from mlflow.server.jobs import utils
+    def __init__(self, environment: dict[str, str], output: int) -> None:
+        self._environment, self._output = environment, output
+        self._process: subprocess.Popen[bytes] | None = None
 
-    command = [sys.executable, "-m", "mlflow_ae5_server.common.redact_pipe"]
-    with subprocess.Popen(command, stdin=subprocess.PIPE) as filtering:
-        if filtering.stdin is None:
-            raise AssertionError("a pipe was requested")
+    @property
+    def pid(self) -> int:
+        return self._process.pid if self._process is not None else 0
+
+    def start(self) -> None:
+        """It and its children write to the descriptors that they inherit: to `output`."""
+        from mlflow.server.jobs import utils
+
         originals = os.dup(1), os.dup(2)
         try:
             for number in (1, 2):
-                os.dup2(filtering.stdin.fileno(), number)
-            runner = utils._launch_job_execution_runner(environment, os.getpid())  # type: ignore[no-untyped-call]
+                os.dup2(self._output, number)
+            self._process = utils._launch_job_execution_runner(self._environment, os.getpid())  # type: ignore[no-untyped-call]
         finally:
             for number, original in zip((1, 2), originals, strict=True):
                 os.dup2(original, number)
                 os.close(original)
-            filtering.stdin.close()
+
+    def stop(self) -> None:
+        if self._process is None:
+            return
+        self._process.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(timeout=10)
+
+
+@contextlib.contextmanager
+def running(environment: dict[str, str] | None) -> Iterator[JobRunner | None]:
+    """Run MLflow's job runner with this environment; none for None.
+
+    Its output would bypass our filter, so it goes through a filter process.
+    """
+    if environment is None:
+        yield None
+        return
+    command = [sys.executable, "-m", "mlflow_ae5_server.common.redact_pipe"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE) as filtering:
+        if filtering.stdin is None:
+            raise AssertionError("a pipe was requested")
+        runner = JobRunner(environment, filtering.stdin.fileno())
         try:
-            yield
+            runner.start()
+            yield runner
         finally:
-            runner.terminate()
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                runner.wait(timeout=10)
+            runner.stop()
+            filtering.stdin.close()

@@ -20,6 +20,7 @@ import time
 import traceback
 from collections import deque
 from collections.abc import Callable
+from typing import Protocol
 
 _WATCHED = {signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT}
 _STOP = {signal.SIGTERM, signal.SIGINT, signal.SIGQUIT}
@@ -40,6 +41,15 @@ class Restarts:
         return len(self._deaths) < self._limit
 
 
+class Companion(Protocol):
+    """A process beside the workers, which is started again when it dies."""
+
+    @property
+    def pid(self) -> int: ...
+
+    def start(self) -> None: ...
+
+
 class Supervisor:
     """Runs `work` in `count` forked processes until a signal stops it."""
 
@@ -54,10 +64,12 @@ class Supervisor:
         restarts: Restarts,
         say: Callable[[str], None],
         died: Callable[[int], None] = lambda _slot: None,
+        companion: Companion | None = None,
     ) -> None:
         """work: gets its slot, 1 to `count`; a worker that replaces a dead one has the same. died: before it does."""
         self._work, self._count, self._grace = work, count, grace
         self._restarts, self._say, self._died = restarts, say, died
+        self._companion, self._companion_restarts = companion, Restarts(5, 600.0)
         self._workers: dict[int, int] = {}  # process id -> slot
         self._exit_code = 0
         self._deadline: float | None = None  # set once we are stopping
@@ -107,6 +119,9 @@ class Supervisor:
                 return
             if pid == 0:
                 return
+            if self._companion is not None and pid == self._companion.pid:
+                self._restart_companion(self._companion, os.waitstatus_to_exitcode(status), mask)
+                continue
             if pid not in self._workers:
                 continue  # a helper, or an orphan, as this may be the container's first process
             slot = self._workers.pop(pid)
@@ -126,6 +141,26 @@ class Supervisor:
                 self._stop(
                     f"worker {pid} exited with code {code}, like others shortly before; giving up", signal.SIGTERM
                 )
+
+    def _restart_companion(self, companion: Companion, code: int, mask: set[int | signal.Signals]) -> None:
+        if self._deadline is not None:
+            return
+        if not self._companion_restarts.allowed(time.monotonic()):
+            self._say(f"the job runner exited with code {code}, like others before: no jobs run until a restart")
+            return
+        self._say(f"the job runner exited with code {code}; starting another")
+        # It would inherit blocked signals. Those that arrive meanwhile are sent again when they are blocked.
+        received: list[int] = []
+        handlers = {n: signal.signal(n, lambda number, _: received.append(number)) for n in _WATCHED - {signal.SIGCHLD}}
+        blocked = signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        try:
+            companion.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+            for watched, handler in handlers.items():
+                signal.signal(watched, handler)
+            for sent in received:
+                os.kill(os.getpid(), sent)
 
     def _signal_all(self, number: int) -> None:
         for pid in self._workers:

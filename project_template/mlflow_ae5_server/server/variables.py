@@ -44,6 +44,8 @@ def require_readable(environ: Mapping[str, str]) -> None:
     Imports MLflow.
     """
     from mlflow import environment_variables
+    from mlflow.exceptions import MlflowException
+    from mlflow.tracing.trace_archival_config import get_trace_archival_server_config
 
     kind: Any = environment_variables._EnvironmentVariable
     for variable in vars(environment_variables).values():
@@ -56,6 +58,12 @@ def require_readable(environ: Mapping[str, str]) -> None:
             raise ConfigurationError(
                 f"{variable.name} is not {expected}", f"correct the variable {variable.name}"
             ) from None
+    try:
+        get_trace_archival_server_config()
+    except MlflowException as error:
+        raise ConfigurationError(
+            f"MLFLOW_TRACE_ARCHIVAL_CONFIG cannot be used: {error.message}", "correct that configuration"
+        ) from None
 
 
 def require_replica(replica: Database, store: Database, registry: Database) -> None:

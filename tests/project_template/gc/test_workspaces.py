@@ -26,16 +26,19 @@ class Team:
         self.call("3.0", "workspaces", {}, name="team")
         self.experiment = self.call("2.0", "experiments/create", TEAM, name="ours")["experiment_id"]
 
+    def send(self, method: str, path: str, **arguments: Any) -> Any:
+        return self._server.call(method, path, **arguments)
+
     def call(self, version: str, endpoint: str, headers: dict[str, str], /, **body: Any) -> Any:
-        answer = self._server.call("POST", f"/api/{version}/mlflow/{endpoint}", json=body, headers=headers)
+        answer = self.send("POST", f"/api/{version}/mlflow/{endpoint}", json=body, headers=headers)
         assert answer.status_code in {200, 201}, answer.text
         return answer.json()
 
-    def run(self, *, deleted: bool = False) -> tuple[str, Path]:
+    def run(self, *, deleted: bool = False, experiment: str = "", headers: dict[str, str] = TEAM) -> tuple[str, Path]:
         """Its id, and its artifact on the disk."""
-        info = self.call("2.0", "runs/create", TEAM, experiment_id=self.experiment)["run"]["info"]
+        info = self.call("2.0", "runs/create", headers, experiment_id=experiment or self.experiment)["run"]["info"]
         path = f"{info['artifact_uri'].removeprefix(ROOT)}/model/a"
-        put = self._server.call("PUT", f"/api/2.0/mlflow-artifacts/artifacts/{path}", data=b"12345", headers=TEAM)
+        put = self.send("PUT", f"/api/2.0/mlflow-artifacts/artifacts/{path}", data=b"12345", headers=headers)
         assert put.status_code == 200, put.text
         file = next(self.project.folder.rglob(f"*/{path}"))
         if deleted:
@@ -96,6 +99,27 @@ def test_a_drill_serves_and_reads_what_workspaces_hold(team: Team) -> None:
     assert made.code == 0, made.output
     assert (ended.code, ended.last["outcome"]) == (0, "done"), ended.output
     assert ended.last["models_read"] == 1
+
+
+def test_a_deleted_workspace_leaves_artifacts_to_collect_and_nothing_else(team: Team) -> None:
+    _, kept = team.run()
+    gone = {"X-MLFLOW-WORKSPACE": "gone"}
+    team.call("3.0", "workspaces", {}, name="gone")
+    experiment = team.call("2.0", "experiments/create", gone, name="theirs")["experiment_id"]
+    team.call("2.0", "registered-models/create", gone, name="theirs")
+    file = team.run(experiment=experiment, headers=gone)[1]
+
+    deleted = team.send("DELETE", "/api/3.0/mlflow/workspaces/gone?mode=CASCADE")
+    asked = team.send("POST", "/api/2.0/mlflow/experiments/search", json={"max_results": 1}, headers=gone)
+    made = team.job("Backup", MLFLOW_TRACKING_BACKUP_ARGUMENTS="create")
+    drilled = team.job("Drill")
+    collected = team.job("GarbageCollection", MLFLOW_TRACKING_GC_ORPHANS="remove", **COLLECT)
+
+    assert deleted.ok, deleted.text
+    assert (asked.status_code, "gone" in asked.json()["message"]) == (404, True), asked.text
+    assert (made.code, drilled.code, collected.code) == (0, 0, 0), made.output + drilled.output + collected.output
+    assert collected.last["orphans"]["removed_bytes"] == 5, collected.output
+    assert (kept.is_file(), file.exists()) == (True, False)
 
 
 def test_a_location_that_the_server_reads_in_another_way_is_due_and_stays(data: Data) -> None:

@@ -1,0 +1,237 @@
+"""One server with one of everything, taken through all that happens to a server in its life. In order.
+
+From SQLite to PostgreSQL, and from there to MariaDB, or to SQLite where there is none. What each feature's API answers
+is compared after every step. The features are the rows of `filling.py`.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import hashlib
+import hmac
+import json
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+
+from tests.project_template import filling, mariadb
+from tests.project_template.conftest import Project, Server
+from tests.project_template.stub_server import Answer, answering
+from tools.reference import features
+
+pytestmark = pytest.mark.slow
+
+SWITCHED_ON = {
+    "MLFLOW_ENABLE_WORKSPACES": "true",
+    "MLFLOW_SQL_TRACE_ROLLUPS_ENABLED": "true",
+    "MLFLOW_SERVER_JOB_ENABLE_PERIODIC_TASKS": "false",  # `PERIODIC_TASKS` runs them
+    "MLFLOW_WEBHOOK_ALLOW_PRIVATE_IPS": "true",
+    "MLFLOW_WEBHOOK_ALLOWED_SCHEMES": "http,https",
+    "MLFLOW_GATEWAY_API_BASE_ALLOW_PRIVATE_IPS": "true",
+    "MLFLOW_GATEWAY_API_BASE_ALLOWED_SCHEMES": "http,https",
+    "MLFLOW_CRYPTO_KEK_PASSPHRASE": "a passphrase of the administrator's own",
+    "MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY": "ZmZmZmZmZmZmZmZmZmZmZmZmZmZmZmZmZmZmZmZmZmY=",
+}
+ARCHIVAL = "trace_archival: {{enabled: true, location: 'file://{artifacts}/archive', retention: 30d}}\n"
+# What a process of the job backend does every minute.
+PERIODIC_TASKS = """
+import os
+from mlflow_ae5_server.common import settings
+settings.load(os.environ)
+from mlflow.server.jobs.utils import initialize_periodic_tasks_tracking_store
+from mlflow.tracing.trace_archival_service import run_trace_archival_scheduler
+from mlflow.tracing.trace_rollup_service import run_sql_trace_rollup_scheduler
+print(run_trace_archival_scheduler(), run_sql_trace_rollup_scheduler(initialize_periodic_tasks_tracking_store()))
+"""
+Answers = dict[str, list[Any]]
+
+
+def receive(request: Any) -> Answer:
+    """Answer a webhook with how it is signed, and a chat if it has the key."""
+    if request.path.startswith("/v1/"):
+        if request.headers["Authorization"] != f"Bearer {filling.LLM_KEY}":
+            return 401, {}, b"{}"
+        choice = {"index": 0, "message": {"role": "assistant", "content": "yes"}, "finish_reason": "stop"}
+        usage = {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}
+        chat = {"id": "c", "object": "chat.completion", "created": 1, "model": "m", "choices": [choice], "usage": usage}
+        return 200, {"Content-Type": "application/json"}, json.dumps(chat).encode()
+    signature = request.headers["X-MLflow-Signature"]
+    if signature is None:
+        return 200, {}, b"not signed"
+    signed = f"{request.headers['X-MLflow-Delivery-Id']}.{request.headers['X-MLflow-Timestamp']}.".encode()
+    digest = hmac.new(filling.SECRET.encode(), signed + request.body, hashlib.sha256).digest()
+    return 200, {}, b"signed" if signature == f"v1,{base64.b64encode(digest).decode()}" else b"signed with another key"
+
+
+@dataclass
+class Walk:
+    project: Project
+    reads: dict[str, list[filling.Read]] = field(default_factory=dict)
+    first: Answers = field(default_factory=dict)
+
+    @contextlib.contextmanager
+    def server(self) -> Iterator[Server]:
+        with self.project.server(MLFLOW_WORKERS="1") as server:
+            yield server
+
+    def answers(self, server: Server) -> Answers:
+        return {feature: [ask(server.uri, read) for read in reads] for feature, reads in self.reads.items()}
+
+    def changes(self) -> str:
+        """What a new server on the data answers otherwise than the first one did."""
+        with self.server() as server:
+            return self.changes_at(server)
+
+    def changes_at(self, server: Server) -> str:
+        return "\n".join(differences(self.first, self.answers(server)))
+
+    def run(self, command: str, *options: str, **variables: str) -> dict[str, Any]:
+        ended = self.project.run(command, *options, timeout=240, **variables)
+        assert ended.code == 0, ended.output
+        return ended.last
+
+    def lose_and_restore(self, uri: str) -> None:
+        """Lose all data, and restore the newest snapshot into another database."""
+        for lost in ("artifacts", "store"):
+            shutil.rmtree(self.data / lost, ignore_errors=True)
+        self.project.secret("MLFLOW_BACKEND_STORE_URI", uri)
+        restored = self.run("Restore", "--snapshot", "latest")
+        assert (restored["database_identical"], restored["artifacts_identical"]) == (True, True)
+        assert [key["at_hand"] for key in restored["keys"]] == ["same", "same"]
+
+    @property
+    def data(self) -> Path:
+        return self.project.folder / "data/mlflow/standalone"
+
+
+def differences(before: Any, after: Any, where: str = "") -> Iterator[str]:
+    if isinstance(before, dict) and isinstance(after, dict):
+        for key in before.keys() | after.keys():
+            yield from differences(before.get(key), after.get(key), f"{where}/{key}")
+    elif isinstance(before, list) and isinstance(after, list) and len(before) == len(after):
+        for number, pair in enumerate(zip(before, after, strict=True)):
+            yield from differences(*pair, f"{where}/{number}")
+    elif before != after:
+        yield f"{where}: {before!r} is now {after!r}"
+
+
+def ask(uri: str, read: filling.Read) -> Any:
+    answer = requests.request(url=uri + read["path"], timeout=30, **{k: v for k, v in read.items() if k != "path"})
+    assert answer.status_code == 200, (read, answer.text)
+    return ordered(answer.json()) if "json" in answer.headers.get("content-type", "") else answer.text
+
+
+def ordered(value: Any) -> Any:
+    """With tags, parameters and keys of JSON in an order: databases have orders of their own."""
+    if isinstance(value, str) and value.startswith('{"'):
+        return ordered(json.loads(value))
+    if isinstance(value, dict):
+        return {key: ordered(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        inner = [ordered(item) for item in value]
+        return (
+            sorted(inner, key=json.dumps) if all(isinstance(item, dict) and "key" in item for item in inner) else inner
+        )
+    return value
+
+
+@pytest.fixture(scope="module")
+def walk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Walk]:
+    """On SQLite, filled."""
+    walk = Walk(Project(tmp_path_factory.mktemp("walk")))
+    for name, value in SWITCHED_ON.items():
+        walk.project.secret(name, value)
+    walk.project.secret("MLFLOW_TRACE_ARCHIVAL_CONFIG", ARCHIVAL.format(artifacts=walk.data / "artifacts"))
+    with answering(receive) as receiver:
+        with walk.server() as server:
+            home = str(walk.project.folder)
+            environment = {"PATH": os.environ["PATH"], "HOME": home, "MLFLOW_DISABLE_TELEMETRY": "true"}
+            walk.reads = json.loads(
+                program(walk.project.folder, environment, filling.__file__, server.uri, receiver).splitlines()[-1]
+            )
+            spans = ask(server.uri, walk.reads["trace archival"][0])["trace"]["spans"]
+            environment = {**walk.project.environment({}), "PYTHONPATH": home}
+            done = program(walk.project.folder, environment, "-c", PERIODIC_TASKS)
+            walk.first = walk.answers(server)
+        assert done.startswith("1 RollupBuildStats("), done
+        assert walk.first["trace archival"][0]["trace"]["spans"] == spans
+        yield walk
+
+
+def program(folder: Path, environment: dict[str, str], *words: str) -> str:
+    done = subprocess.run(
+        [sys.executable, *words],
+        env=environment,
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_on(walk: Walk) -> None:
+    assert [feature for feature, answers in walk.first.items() if not all(answers)] == []
+    tested = [answer["result"]["response_body"] for answer in walk.first["webhooks, with and without a secret"][-2:]]
+    assert tested == ["not signed", "signed"]
+    assert list((walk.data / "artifacts" / "archive").rglob("*.pb"))
+
+
+def test_every_table_of_a_feature_has_rows(walk: Walk) -> None:
+    tables = {table for feature in features().features if feature["name"] in walk.reads for table in feature["tables"]}
+    with contextlib.closing(sqlite3.connect(walk.data / "store" / "mydb.sqlite")) as connection:
+        empty = {table for table in tables if not connection.execute(f"SELECT 1 FROM {table} LIMIT 1").fetchone()}  # noqa: S608
+    assert empty == {"sql_trace_rollup_rebuild_queue", "span_metrics", "trace_metrics"}, "MLflow fills these no more"
+
+
+def test_restart(walk: Walk) -> None:
+    assert walk.changes() == ""
+
+
+def test_backup_and_drill(walk: Walk) -> None:
+    assert walk.run("Backup")["outcome"] == "done"
+    assert walk.run("Drill")["outcome"] == "done"
+
+
+def test_restore(walk: Walk, postgres: Any) -> None:
+    walk.lose_and_restore(postgres.create("walk"))
+    assert walk.changes() == ""
+
+
+def test_gc(walk: Walk) -> None:
+    with walk.server() as server:
+        collected = walk.run(
+            "GarbageCollection", MLFLOW_TRACKING_GC_TTL="0d0h0m0s", MLFLOW_TRACKING_GC_ORPHANS="remove",
+            MLFLOW_TRACKING_URI=server.uri,
+        )  # fmt: skip
+        assert collected["outcome"] == "done"
+        assert walk.changes_at(server) == ""
+
+
+def test_upgrade(walk: Walk) -> None:
+    assert walk.run("DatabaseUpgrade")["outcome"] == "unchanged"
+    assert walk.changes() == ""
+
+
+def test_once_more(walk: Walk, request: pytest.FixtureRequest) -> None:
+    """Backup, drill and restore from there."""
+    test_backup_and_drill(walk)
+    uri = (
+        request.getfixturevalue("mariadb").create("walk")
+        if mariadb.program()
+        else f"sqlite:///{walk.data}/other.sqlite"
+    )
+    walk.lose_and_restore(uri)
+    assert walk.changes() == ""

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from mlflow_ae5_deploy.common.text import counted
 from mlflow_ae5_deploy.engine.change import Change
 from mlflow_ae5_deploy.operations.uninstall import UninstallResult
-from mlflow_ae5_deploy.operations.uninstall_plan import ON_VOLUME, Kept
+from mlflow_ae5_deploy.operations.uninstall_plan import Kept
 from mlflow_ae5_deploy.render.changes import consequences_of
 from mlflow_ae5_deploy.render.console import Reporter
 from mlflow_ae5_deploy.render.format import Mark
@@ -46,7 +46,7 @@ def stays(kept: Sequence[Kept]) -> str:
 def may_be_lost(kept: Sequence[Kept]) -> str:
     """A warning; empty where all is kept in any case."""
     things = ", ".join(thing.what for thing in kept if thing.at_risk)
-    return f"Kept {ON_VOLUME}, otherwise lost with the project: {things}." if things else ""
+    return f"Lost with the project unless on a persistent volume: {things}." if things else ""
 
 
 def show_uninstalled(reporter: Reporter, result: UninstallResult, program: str) -> None:
@@ -64,8 +64,9 @@ def show_uninstalled(reporter: Reporter, result: UninstallResult, program: str) 
     for warning in result.warnings:
         reporter.warning(warning)
     if not result.failed:
-        reporter.marked(Mark.OK, "Uninstalled. Database, artifacts and snapshots are not deleted by this tool.")
-        if warning := may_be_lost(result.kept):
+        warning = may_be_lost(result.kept)
+        reporter.marked(Mark.OK, "Uninstalled." if warning else "Uninstalled. Database, artifacts and snapshots stay.")
+        if warning:
             reporter.marked(Mark.WARNING, warning)
     if result.archive is not None:
         reporter.line()

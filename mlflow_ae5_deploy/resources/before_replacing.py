@@ -37,7 +37,7 @@ class DataState:
     interrupted_restore: InterruptedRestore | None = None
     servers: tuple[Deployment, ...] = ()  # that run on the data which would be restored
     checkable: bool = False  # a job of the present project can report whether it would restore
-    on_disk: tuple[str, ...] = ()  # of the data, what is in files and not in a service of its own
+    files: tuple[Consequence, ...] = ()  # of replacing the project, for data that is in files
     server: Deployment | None = None  # of the project that is to be replaced
     desired: DeploymentSpec | None = None  # of the server that will be started in its place
 
@@ -56,13 +56,9 @@ class DataState:
     @property
     def consequences(self) -> tuple[Consequence, ...]:
         """Of replacing the project, beside those it always has."""
-        found: tuple[Consequence, ...] = ()
-        if self.on_disk:
-            lost = f"{' and '.join(self.on_disk)} are in files: they are lost unless these are on a persistent volume"
-            found = (Consequence(Impact.DATA, lost),)
-        if self.server is not None and self.desired is not None:
-            found += new_address(self.server, self.desired.endpoint)
-        return found
+        if self.server is None or self.desired is None:
+            return self.files
+        return (*self.files, *new_address(self.server, self.desired.endpoint))
 
     @property
     def checks(self) -> tuple[Change, ...]:
@@ -79,25 +75,35 @@ def observe(context: Context, project: Project | None) -> DataState:
         return DataState(restore, upgrade)
     desired = desired_deployment(context)
     server = select(context.cached.deployments(), project, desired).current
-    on_disk = _on_disk(context)
+    files = data_in_files(context)
     if restore is None:
         # a running restore is a job of this project
         running = interrupted_restore(context, project)
-        return DataState(None, upgrade, running, on_disk=on_disk, server=server, desired=desired)
+        return DataState(None, upgrade, running, files=files, server=server, desired=desired)
     servers = servers_of(context)
     checkable = (bool(servers) or restore.undo) and runner.knows(context, project, "Restore")
-    return DataState(restore, upgrade, None, servers, checkable, on_disk, server, desired)
+    return DataState(restore, upgrade, None, servers, checkable, files, server, desired)
 
 
-def _on_disk(context: Context) -> tuple[str, ...]:
-    server = context.settings.server
-    store = parse_store_uri(context.values.store_uri(server.backend_store_uri).reveal())
-    artifacts = server.artifacts_destination
+def data_in_files(context: Context) -> tuple[Consequence, ...]:
+    """What a replaced project may lose: whether a volume is mounted is not visible from here."""
+    settings = context.settings
+    store = parse_store_uri(context.values.store_uri(settings.server.backend_store_uri).reveal())
+    artifacts, snapshots = settings.server.artifacts_destination, settings.backup.destination
     are_files = {
         "the database": store.dialect == "sqlite",
-        "the artifacts": "://" not in artifacts or "file:" in artifacts,
+        "the artifacts": _is_path(artifacts),
+        "the snapshots": isinstance(snapshots, str) and _is_path(snapshots),
     }
-    return tuple(what for what, are in are_files.items() if are)
+    names = [what for what, are in are_files.items() if are]
+    if not names:
+        return ()
+    text = f"{' and '.join(names)} are in files: they are lost unless these are on a persistent volume"
+    return (Consequence(Impact.DATA, text),)
+
+
+def _is_path(location: str) -> bool:
+    return "://" not in location or location.startswith("file:")
 
 
 def check(state: DataState, stage: int) -> None:

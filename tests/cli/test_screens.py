@@ -173,7 +173,7 @@ def test_an_uninstall_begins_with_what_goes(screen):
     assert "  - snapshots (s3://b)" in screen(lambda reporter: show_plan(reporter, changes, kept), verbose=True)
 
 
-LOST = "Kept only if on a persistent volume, otherwise lost with the project: database, artifacts."
+LOST = "Lost with the project unless on a persistent volume: database, artifacts."
 DELETES_SECRETS = DeleteSecrets(names=("A_KEY", "B_KEY"), reason="")
 # changes, what is kept, secrets that exist -> the lines
 UNINSTALLED = [
@@ -183,7 +183,7 @@ UNINSTALLED = [
         (),
         [
             "+ delete project p",
-            "✓ Uninstalled. Database, artifacts and snapshots are not deleted by this tool.",
+            "✓ Uninstalled.",
             f"! {LOST}",
         ],
     ),
@@ -195,7 +195,7 @@ UNINSTALLED = [
             "+ delete 2 secrets",
             "    A_KEY",
             "    B_KEY",
-            "✓ Uninstalled. Database, artifacts and snapshots are not deleted by this tool.",
+            "✓ Uninstalled. Database, artifacts and snapshots stay.",
         ],
     ),
     (

@@ -10,6 +10,7 @@ import pytest
 from runbook_support import ACCOUNT, OURS, deployment
 
 from mlflow_ae5_deploy.ae5.models import User
+from mlflow_ae5_deploy.engine.change import Consequence, Impact
 from mlflow_ae5_deploy.engine.context import RestoreRequest
 from mlflow_ae5_deploy.engine.records import DeploymentSpec
 from mlflow_ae5_deploy.release.models import BuiltArchive, Release
@@ -87,11 +88,12 @@ def test_replacing_a_project_shows_what_its_new_server_and_the_data_get():
     desired = DeploymentSpec(
         name=server.name, endpoint="here", command="X", resource_profile=server.resource_profile, revision="latest"
     )
-    data = DataState(on_disk=("the database", "the artifacts"), server=server, desired=desired)
+    lost = Consequence(Impact.DATA, "the database is in a file")
+    data = DataState(files=(lost,), server=server, desired=desired)
 
     (change,) = UploadStage().diff(replace(DIFFERS, data=data)).changes
 
     assert change.lines == ("endpoint: elsewhere → here", f"command: {server.command} → X")
     texts = " ".join(consequence.text for consequence in change.consequences)
-    assert "the database and the artifacts are in files: they are lost unless these are on a persistent volume" in texts
+    assert lost in change.consequences
     assert "clients and bookmarks of https://elsewhere.example.com stop working" in texts

@@ -38,6 +38,7 @@ from mlflow_ae5_deploy.operations.upgrade.run import (
 from mlflow_ae5_deploy.operations.upgrade.staging_project import staging_project
 from mlflow_ae5_deploy.operations.verify import Verification
 from mlflow_ae5_deploy.release.provenance import has_content
+from mlflow_ae5_deploy.resources.before_replacing import data_in_files
 from mlflow_ae5_deploy.resources.deployment import STOPPED, TOKENS
 from mlflow_ae5_deploy.resources.project import keep_archive, remove_project, upload_project
 
@@ -47,8 +48,11 @@ class UpgradeProject(Change):
     verb, resource = "upgrade", "project"
     consequences: tuple[Consequence, ...] = (
         TOKENS,
+        Consequence(Impact.DATA, "the project is deleted and uploaded again"),
         Consequence(Impact.DATA, "a snapshot is made and read back first; any failure rolls back to it"),
-        Consequence(Impact.DATA, "if the final verification fails, writes since the start may end in a saved copy"),
+        Consequence(
+            Impact.DATA, "if the new server fails its checks, what clients have written to it is moved to a saved copy"
+        ),
     )
 
 
@@ -92,7 +96,11 @@ def agree(context: Context, planned: UpgradePlan, rehearsed: JobResult[UpgradeRe
         name=planned.project.name,
         id=planned.project.id,
         reason=" → ".join(plan.release_words(name) for name in planned.release),
-        consequences=(Consequence(Impact.DOWNTIME, down_for(rehearsed)), *UpgradeProject.consequences),
+        consequences=(
+            Consequence(Impact.DOWNTIME, down_for(rehearsed)),
+            *data_in_files(context),
+            *UpgradeProject.consequences,
+        ),
     )
     require_consent(context, [change], where=f"project {planned.project.name}")
 

@@ -289,14 +289,15 @@ def _state_left(context: Context) -> str:
     """By an interrupted run."""
     from mlflow_ae5_deploy.common.text import counted
 
-    recorded, no_server = context.journal.effects, context.outputs.no_server
+    recorded, outputs = context.journal.effects, context.outputs
     if recorded:  # also files on this machine, for which there is no request
         changes = f"{counted(recorded, 'changes')} {'is' if recorded == 1 else 'are'} recorded: see `history`."
     elif not context.access.costs()[1]:
         changes = "Nothing was changed."
     else:
         changes = "The last request may have taken effect."
-    return f"{no_server} {changes}".lstrip()
+    stopped = f"The job for {outputs.stopped_job} was stopped." if outputs.stopped_job else ""
+    return " ".join(text for text in (outputs.no_server, stopped, changes) if text)
 
 
 def _command_to_resume(context: Context, options: TargetOptions) -> str:

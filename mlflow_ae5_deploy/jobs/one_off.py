@@ -76,6 +76,7 @@ def run_once(
             raise
         with contextlib.suppress(PlatformError):  # report the first error; the next call cleans up
             clear(context, project, name, job, runs)
+            context.outputs.stopped_job = desired.purpose
         raise
     saved_logs.save(context, *ended)
     if on_end is not None:

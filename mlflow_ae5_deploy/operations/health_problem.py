@@ -122,6 +122,12 @@ _ROWS = (
         "Check that its volume is mounted. `backup list --new-repository` accepts the new repository.",
     ),
     ProblemCode(
+        "install-interrupted",
+        WARNING,
+        "The last `install` did not end.",
+        "Run `install` again, which completes it.",
+    ),
+    ProblemCode(
         "run-in-progress", WARNING, "Another run works on this installation.", "Wait until it ends, then look again."
     ),
     ProblemCode(

@@ -12,6 +12,7 @@ from mlflow_ae5_deploy.engine.journal import JournalEntry
 from mlflow_ae5_deploy.jobs.other_machines import ONCE
 
 _START = '{"time": '
+_RUNS_OF_STAGES = frozenset({"install", "restore", "uninstall", "upgrade"})
 DONE, UNFINISHED, INTERRUPTED, NOTED = "done", "unfinished", "interrupted", "noted"
 
 
@@ -89,6 +90,18 @@ def last_effect(path: Path, action: str, resource: str, name: str) -> datetime |
         if record and (record.event, record.action, record.resource, record.name) == ("effect", action, resource, name):
             return record.time
     return None
+
+
+def interrupted_install(path: Path) -> datetime | None:
+    """When the last run of the stages, if that was an `install` that did not end; None where it cannot be read."""
+    try:
+        entries = read(path).entries
+    except Configuration:
+        return None
+    runs = [entry for entry in entries if entry.verb.partition(" ")[0] in _RUNS_OF_STAGES and entry.outcome != NOTED]
+    if not runs or runs[-1].verb != "install" or runs[-1].outcome not in (INTERRUPTED, UNFINISHED):
+        return None
+    return runs[-1].ended or runs[-1].began
 
 
 def effects(path: Path, action: str, resource: str) -> list[str]:

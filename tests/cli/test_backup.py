@@ -344,10 +344,11 @@ class TestTime:
         with bench.spawn("backup", "--sandbox", "--json") as process:
             wait_for(lambda: calls(bench), "the job to start")
             process.send_signal(2)
-            process.communicate(timeout=60)
+            _, err = process.communicate(timeout=60)
         gate.unlink()
 
         assert process.returncode == 130
+        assert "Interrupted. The job for backup was stopped. " in " ".join(err.split())
         assert [job["name"] for job in owner.get("jobs") if "backup" in job["name"]] == []
         assert verb("backup").code == 0
 

@@ -9,7 +9,7 @@ import pytest
 from mlflow_ae5_deploy.common.clock import ManualClock
 from mlflow_ae5_deploy.engine.journal import Journal
 from mlflow_ae5_deploy.jobs.runner import RunCommand
-from mlflow_ae5_deploy.operations.history import history_of, read
+from mlflow_ae5_deploy.operations.history import history_of, interrupted_install, read
 from mlflow_ae5_deploy.resources.deployment import RestartDeployment
 from mlflow_ae5_deploy.resources.scheduled_job import DeleteJob
 from mlflow_ae5_deploy.resources.token import IssueToken, StoreToken
@@ -215,6 +215,34 @@ def test_a_run_behind_a_torn_line_is_not_lost(tmp_path):
     found = read(path)
     assert [(e.verb, e.outcome) for e in found.entries] == [("install", "done"), ("rotate-token", "done")]
     assert found.unreadable == 1
+
+
+RESTORED = line("begin", 6, verb="restore --undo"), line("end", 7, verb="restore --undo", outcome="done")
+ISSUED = line("effect", 6, verb="env", action="issue", resource="token")
+
+
+@pytest.mark.parametrize(
+    ("case", "lines", "second"),
+    [
+        ("interrupted", [BEGIN, line("interrupted", 4)], 4),
+        ("killed", [BEGIN, line("effect", 3)], 0),
+        ("done", [BEGIN, END], None),
+        ("failed", [BEGIN, line("end", 5, outcome="StageFailed", what="x")], None),
+        ("run again since", [BEGIN, line("interrupted", 4), BEGIN, END], None),
+        ("completed by a restore", [BEGIN, line("interrupted", 4), *RESTORED], None),
+        ("another verb since", [BEGIN, line("interrupted", 4), ISSUED], 4),
+        ("another verb only", [*RESTORED], None),
+        ("no journal", None, None),
+    ],
+)
+def test_an_interrupted_install_is_seen_until_the_stages_run_again(tmp_path, case, lines, second):
+    path = tmp_path / "journal.jsonl"
+    if lines is not None:
+        path.write_text("\n".join(lines))
+
+    found = interrupted_install(path)
+
+    assert (found.second if found else None) == second
 
 
 def test_a_journal_that_is_not_there_is_empty(tmp_path):

@@ -279,6 +279,11 @@ WARNINGS = [
         {"backups": replace(WELL.backups, unreadable=("drill",))},
         "The result of the last scheduled drill is unknown",
     ),
+    (
+        "install interrupted",
+        {"unfinished": UnfinishedOperation(install_since=NOW)},
+        "An `install` was interrupted 2026-03-01 12:00 UTC (0 s ago).",
+    ),
     ("gc paused", collected(paused=True), "is paused"),
     ("backup paused", {"backups": replace(WELL.backups, paused=(BACKUP,))}, "is paused"),
     ("check paused", {"backups": replace(WELL.backups, paused=(CHECK,))}, "The scheduled backup check is paused"),

@@ -85,10 +85,11 @@ def _unfinished(context: Context, current: Deployment | None) -> UnfinishedOpera
     holder = holder_of(context.folders.state) or Holder("", "")
     pending, rotation = context.state.restart, context.state.rotation
     since = pending.since if pending and (current is None or current.id != pending.deployment_id) else None
+    installing = history.interrupted_install(context.journal.path)
     if rotation is None or current is None or rotation.deployment_id != current.id:
-        return UnfinishedOperation(since, running=holder.text, verb=holder.verb)
+        return UnfinishedOperation(since, running=holder.text, verb=holder.verb, install_since=installing)
     left = tuple(name for name in recipients(context) if name in rotation.remaining)
-    return UnfinishedOperation(since, left, not rotation.gc_tested, holder.text, holder.verb)
+    return UnfinishedOperation(since, left, not rotation.gc_tested, holder.text, holder.verb, installing)
 
 
 def _desired_secrets(context: Context) -> tuple[str, ...]:

@@ -50,6 +50,9 @@ def _problems(state: InstallationState, drift: Sequence[StageDrift], now: dateti
         yield HealthProblem("gc-paused", scheduled_job.paused_words(_GC))
     if state.unfinished.running:
         yield HealthProblem("run-in-progress", f"Another run is in progress: {state.unfinished.running}.")
+    elif state.unfinished.install_since is not None:
+        text = f"An `install` was interrupted {moment(state.unfinished.install_since, now)}."
+        yield HealthProblem("install-interrupted", text)
     if state.interrupted_upgrade:
         yield _interrupted_upgrade(state)
     elif state.project is None:

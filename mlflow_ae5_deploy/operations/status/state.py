@@ -82,6 +82,8 @@ class UnfinishedOperation:
     """The run that holds the lock now, as a phrase; empty if none does."""
     verb: str = ""
     """That run's, if it is known."""
+    install_since: datetime | None = None
+    """When the last `install` was interrupted."""
 
 
 @dataclass(frozen=True)

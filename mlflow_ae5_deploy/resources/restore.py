@@ -97,10 +97,11 @@ def refuse_in_use(desired: RestoreRequest, servers: Sequence[Deployment]) -> Non
     if not servers or desired.stop_server:
         return
     names = ", ".join(f"`{item.name}` ({item.id}, {item.state})" for item in servers)
+    command = " ".join(word for word in ("restore", desired.options, "--stop-server") if word)
     raise TargetInUse(
         f"A server of this installation runs on the data to be restored: deployment {names}.",
         where="stage 7 (recovery)",
-        remedy=f"Nothing was changed. Add --stop-server to stop it first; {_lost(desired)}"
+        remedy=f"Nothing was changed. `{command}` stops it first; {_lost(desired)}"
         + ("" if desired.replace or desired.undo else _REPLACE_TOO),
     )
 

@@ -25,7 +25,7 @@ from mlflow_ae5_server.database import dialects, mysql_saved_copy, schema
 from mlflow_ae5_server.database.connection import Database, connect_engine, wait_until_ready
 from mlflow_ae5_server.database.contents import DIALECTS
 from mlflow_ae5_server.database.dialects import DatabasePart, DatabaseState
-from mlflow_ae5_server.repository.check import CheckResult, note, verify
+from mlflow_ae5_server.repository.check import CheckResult, note, state, verify
 from mlflow_ae5_server.repository.manifest import Manifest
 from mlflow_ae5_server.repository.repository import Repository
 from mlflow_ae5_server.restore.journal import RestoreJournalFile, SavedCopy, new_name, now
@@ -74,8 +74,9 @@ def check(repository: Repository, snapshot: Manifest) -> Preflight:
     say(f"checking snapshot {snapshot.id} of {moment(snapshot.started)} (MLflow {snapshot.mlflow_version})")
     started = time.monotonic()
     result = verify(repository, snapshot)
-    if result.damaged_total:
-        with contextlib.suppress(StorageError):  # the repository may be mounted read-only
+    with contextlib.suppress(StorageError):  # the repository may be mounted read-only
+        before = state(repository, snapshot.name)
+        if result.damaged_total or before is None or not before.damaged:  # a check of the rows may have found some
             note(repository, snapshot, result)
     checked = Preflight(result, time.monotonic() - started)
     read = f"{result.checked_objects} of {counted(result.of_objects, 'objects')} ({amount(result.checked_bytes)})"

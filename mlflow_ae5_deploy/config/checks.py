@@ -41,6 +41,7 @@ MANAGED_SECRETS = {
     "MLFLOW_REGISTRY_URI": "the deployment (stage 10)",
     "MLFLOW_TRACKING_TOKEN": "the deployment (stage 12)",
     "MLFLOW_TRACKING_BACKUP_DESTINATION": "backup.destination",
+    "MLFLOW_TRACKING_NOTIFY_URLS": "notify.urls",
 }
 BACKUP_SCHEMES = ("s3", "gs", "abfs", "abfss", "wasb", "wasbs", "az")
 

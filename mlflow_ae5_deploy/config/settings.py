@@ -366,6 +366,17 @@ class BackupSettings(Section):
     )
 
 
+class NotifySettings(Section):
+    """Messages about failures and recoveries, through apprise: mail, chat, webhooks. From the scheduled jobs, and from
+    `status --notify`."""
+
+    urls: list[Reference] = Field(
+        default=[],
+        description="Receivers (MLFLOW_TRACKING_NOTIFY_URLS), each a reference to a URL of apprise, which holds a"
+        " password: env:NAME or file:PATH. Such as mailtos://, slack://, msteams://, json://.",
+    )
+
+
 class SharingSettings(Section):
     """Users and groups with access to the server's web pages. (Programs use the token.)"""
 
@@ -416,6 +427,7 @@ class Settings(Section):
     server: ServerSettings = ServerSettings()
     gc: GcSettings = GcSettings()
     backup: BackupSettings = BackupSettings()
+    notify: NotifySettings = NotifySettings()
     sharing: SharingSettings = SharingSettings()
     consumers: Annotated[list[ConsumerSettings], AfterValidator(_distinct_consumers)] = Field(
         default=[],

@@ -199,6 +199,7 @@ def _serve(settings: Settings) -> Sequence[Step]:
         _secret("MLFLOW_DEFAULT_ARTIFACT_ROOT", server.default_artifact_root),
         _secret("MLFLOW_TRACKING_GC_TTL", server.gc_ttl),
         *([_secret("MLFLOW_TRACKING_METRICS", "true")] if server.metrics else []),
+        *([_secret("MLFLOW_TRACKING_NOTIFY_URLS", None)] if settings.notify.urls else []),
         *(_secret(name, value) for name, value in (server.variables | server.secrets).items()),
         *(line for name, make in _KEYS.items() if name not in server.secrets for line in (make, _secret(name, None))),
     ]

@@ -13,7 +13,7 @@ from mlflow_ae5_deploy.engine.change import Change, Consequence, Impact
 from mlflow_ae5_deploy.engine.context import Context
 
 MADE, KEPT = "made", "kept"
-_READ_BY_JOBS_ONLY = ("MLFLOW_TRACKING_GC_TTL", "MLFLOW_TRACKING_BACKUP_DESTINATION")
+_READ_BY_JOBS_ONLY = ("MLFLOW_TRACKING_GC_TTL", "MLFLOW_TRACKING_BACKUP_DESTINATION", "MLFLOW_TRACKING_NOTIFY_URLS")
 
 # Each begins with a word that the scrubber takes for no credential.
 _WHY = {

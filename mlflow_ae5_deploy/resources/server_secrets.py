@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from mlflow_ae5_deploy.common.redaction import Secret
 from mlflow_ae5_deploy.engine.context import Context
-from mlflow_ae5_deploy.resources import encryption_keys
+from mlflow_ae5_deploy.resources import encryption_keys, receivers
 from mlflow_ae5_deploy.resources.secrets import MADE, SecretState, observe_secret
 
 DATABASE, METRICS = "MLFLOW_BACKEND_STORE_URI", "MLFLOW_TRACKING_METRICS"
@@ -20,6 +20,7 @@ def desired(context: Context) -> Mapping[str, Secret]:
         "MLFLOW_DEFAULT_ARTIFACT_ROOT": Secret.public(server.default_artifact_root),
         "MLFLOW_TRACKING_GC_TTL": Secret.public(server.gc_ttl),
         **_switches(context),
+        **receivers.desired(context),
         **{name: Secret.public(value) for name, value in server.variables.items()},
         **{name: values.secret(ref, f"secret {name}") for name, ref in server.secrets.items()},
         **encryption_keys.available(context),

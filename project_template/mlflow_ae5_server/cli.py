@@ -11,8 +11,8 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Sequence
-from typing import NoReturn
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NoReturn
 
 from mlflow_ae5_server.common import arguments, outcomes, redaction, settings
 from mlflow_ae5_server.common.contract import ARGUMENTS, COMMANDS
@@ -166,5 +166,13 @@ def _terminated(_number: int, _frame: object) -> NoReturn:
 
 def _finish(report: Report | None, resolved: Settings, exit_code: int) -> int:
     if report is not None:
-        report.print(exit_code, lambda fields: outcomes.record(resolved, fields))
+        report.print(exit_code, lambda fields: _ended(resolved, fields))
     return exit_code
+
+
+def _ended(resolved: Settings, fields: Mapping[str, Any]) -> None:
+    outcomes.record(resolved, fields)
+    if resolved.value(settings.NOTIFY_URLS):
+        from mlflow_ae5_server import notify
+
+        notify.about(resolved, fields)

@@ -12,6 +12,7 @@ from mlflow_ae5_deploy.cli.options import ReleaseOptions, choice, examples
 from mlflow_ae5_deploy.common.errors import (
     EXIT_DONE,
     EXIT_NOT_INSTALLED,
+    DeployError,
     PlatformError,
     StageFailed,
     Usage,
@@ -42,6 +43,10 @@ Format = Annotated[
         " > mlflow.prom.$$ && mv mlflow.prom.$$ mlflow.prom",
     ),
 ]
+Notify = Annotated[
+    bool,
+    typer.Option("--notify", help="Notify the receivers in notify.urls of new problems and of their end, once each."),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Only print the first line.")]
 
 
@@ -49,49 +54,69 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Only print the first
     {
         "status": "Show the health on one screen",
         "status --watch 30": "Repeat every 30 seconds",
-        "status --format nagios": "One line for a monitoring system",
-        "status --format prometheus": "Metrics for a textfile collector",
+        "status --notify --quiet": "Notify people of new problems, from cron",
     }
 )
-def command(options: ReleaseOptions, watch: Watch = None, format_: Format = "text", quiet: Quiet = False) -> int:
+def command(
+    options: ReleaseOptions,
+    watch: Watch = None,
+    format_: Format = "text",
+    quiet: Quiet = False,
+    notify: Notify = False,
+) -> int:
     """Exits 0 if healthy, 20 if not, 32 if nothing is installed."""
     from mlflow_ae5_deploy.render.status import show, show_headline
 
     if format_ in MONITORING:
         if options.json or quiet or watch is not None:
             raise Usage(f"--format {format_} excludes --json, --quiet and --watch.", remedy="Leave those out.")
-        return (_nagios if format_ == "nagios" else _prometheus)(options)
+        return (_nagios if format_ == "nagios" else _prometheus)(options, notify=notify)
     if quiet and watch is not None:
         raise Usage("--quiet and --watch exclude each other.", remedy="Leave one out.")
     with reading(options, NAME, create_account=False) as context:
         if watch is not None:
-            return _watch(options, context, watch)
-        status = _status(options, context)
+            return _watch(options, context, watch, notify=notify)
+        status = _status(options, context, notify=notify)
         (show_headline if quiet else show)(options.reporter, status)
         return _exit_code(status)
 
 
-def _nagios(options: ReleaseOptions) -> int:
+def _nagios(options: ReleaseOptions, *, notify: bool) -> int:
     """Where the check itself fails, cli/main.py writes the line."""
     from mlflow_ae5_deploy.render.status import nagios
 
     with reading(options, NAME, create_account=False) as context:
-        code, line = nagios(_status(options, context))
+        code, line = nagios(_status(options, context, notify=notify))
     options.reporter.copied(line)
     return code
 
 
-def _prometheus(options: ReleaseOptions) -> int:
+def _prometheus(options: ReleaseOptions, *, notify: bool) -> int:
     """Where the check itself fails, cli/main.py writes the metrics."""
     from mlflow_ae5_deploy.render.prometheus import exposition
 
     with reading(options, NAME, create_account=False) as context:
-        text = exposition(_status(options, context), options.target)
+        text = exposition(_status(options, context, notify=notify), options.target)
     options.reporter.as_it_is(text)
     return EXIT_DONE
 
 
-def _status(options: ReleaseOptions, context: Context) -> Status:
+def _status(options: ReleaseOptions, context: Context, *, notify: bool) -> Status:
+    if not notify:
+        return _observe(options, context)
+    from mlflow_ae5_deploy.operations.notify import about_failure, about_status, require_receivers
+
+    require_receivers(context)
+    try:
+        found = _observe(options, context)
+    except DeployError as error:
+        about_failure(context, error)
+        raise
+    about_status(context, found)
+    return found
+
+
+def _observe(options: ReleaseOptions, context: Context) -> Status:
     from mlflow_ae5_deploy.engine.context import StageOutputs
     from mlflow_ae5_deploy.operations.status.run import status
     from mlflow_ae5_deploy.runbook.stages.order import STAGES
@@ -106,7 +131,7 @@ def _exit_code(status: Status) -> int:
     return EXIT_DONE if status.healthy else NOT_HEALTHY
 
 
-def _watch(options: ReleaseOptions, context: Context, seconds: float) -> int:
+def _watch(options: ReleaseOptions, context: Context, seconds: float, *, notify: bool) -> int:
     """Show one screen after another; where stdout is no terminal, one block (or one line of JSON) after another.
 
     An unreachable platform does not end it.
@@ -117,7 +142,7 @@ def _watch(options: ReleaseOptions, context: Context, seconds: float) -> int:
     try:
         while True:
             try:
-                status = _status(options, context)
+                status = _status(options, context, notify=notify)
             except PlatformError as error:
                 code = error.exit_code
                 reporter.error(error)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from mlflow_ae5_deploy.common.errors import Configuration, Denied, DeployError, LoginFailed, PlatformError
+from mlflow_ae5_deploy.common.text import counted
 from mlflow_ae5_deploy.config.secret_refs import SecretRef
 from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.engine.stage import AnyStage, NoChange, compare
@@ -19,7 +20,7 @@ from mlflow_ae5_deploy.operations.doctor.findings import (
     skipped,
     warning,
 )
-from mlflow_ae5_deploy.resources import encryption_keys, token_file
+from mlflow_ae5_deploy.resources import encryption_keys, receivers, token_file
 from mlflow_ae5_deploy.resources.current_deployment import chosen_of, project_name
 
 CHECKS = ("login", "service-account", "rights", "resource-profiles", "endpoint-name", "keys")
@@ -40,6 +41,7 @@ def references(context: Context) -> Iterator[Finding]:
         ("server.backend_store_uri", settings.server.backend_store_uri),
         *((f"server.secrets.{name}", ref) for name, ref in settings.server.secrets.items()),
         *((f"consumers: {username}", password) for username, password in settings.consumer_accounts.items()),
+        *((f"notify.urls.{number}", ref) for number, ref in enumerate(settings.notify.urls)),
     ]
     prompts, resolved, failed = [], 0, False
     for setting, ref in (*signing_in, *others):
@@ -62,6 +64,27 @@ def references(context: Context) -> Iterator[Finding]:
         yield info("secret-references", message)
     elif not failed:
         yield ok("secret-references", f"{resolved} found" if resolved else "none is configured")
+
+
+def notified(context: Context) -> Iterator[Finding]:
+    """Whether every receiver of messages is one that apprise knows. Sends nothing."""
+    check, urls = "notify", context.settings.notify.urls
+    if any(ref.kind == "prompt" for ref in urls):
+        yield skipped(check, "a URL is prompted for when it is needed", "Use env:NAME or file:PATH instead.")
+        return
+    try:
+        receivers.check(context)
+    except DeployError as trouble:
+        yield of_error(check, trouble)
+        return
+    if not urls:
+        yield info(check, "nobody is notified of a failed job: notify.urls is empty")
+    elif not receivers.can_send():
+        yield info(
+            check, f"{counted(len(urls), 'receivers')}; only their form was checked: apprise is not installed here"
+        )
+    else:
+        yield ok(check, f"{counted(len(urls), 'receivers')} that apprise knows")
 
 
 def _configured(context: Context) -> Iterator[Finding]:

@@ -47,6 +47,7 @@ def run_checks(
     add(connection.machine(context))
     add(warning("configuration", text, see_init) for text in advice)
     add(account.references(context))
+    add(account.notified(context))
     add(connection.network(context))
     of_release, environment = release.check_release(context, [stage for stage in stages if stage.number in (4, 5)])
     add(of_release)

@@ -13,7 +13,7 @@ _ASK = "See runbooks/reference/troubleshooting.md."
 # What a check is about, in the order of the report.
 GROUPS = {
     "machine": ("python", "state-folder", "ae5-tools"),
-    "settings": ("configuration", "credentials", "secret-references", "consumer-credentials"),
+    "settings": ("configuration", "credentials", "secret-references", "consumer-credentials", "notify"),
     "platform": ("dns", "reachable", "tls", "clock"),
     "release": ("release", "mlflow-version"),
     "data": ("database-uri", "database-driver", "backup-destination"),

@@ -16,7 +16,7 @@ from mlflow_ae5_deploy.engine.change import Change, Consequence, Impact
 from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.engine.records import DeploymentSpec
 from mlflow_ae5_deploy.engine.stage import Changes, Diff, NoChange, Stage
-from mlflow_ae5_deploy.resources import served_database, server_secrets
+from mlflow_ae5_deploy.resources import receivers, served_database, server_secrets
 from mlflow_ae5_deploy.resources.current_deployment import desired_deployment, project_name
 from mlflow_ae5_deploy.resources.deployment import (
     AwaitDeployment,
@@ -49,6 +49,9 @@ _AFTER_PATCH = (
 class DeployStage(Stage[DeploymentState]):
     number = 8
     name = "deploy"
+
+    def preflight(self, context: Context) -> None:
+        receivers.check(context)
 
     def observe(self, context: Context) -> DeploymentState:
         desired = desired_deployment(context)

@@ -74,11 +74,15 @@ def record(settings: Settings, report: Mapping[str, Any], clock: Callable[[], fl
 
 def read(settings: Settings) -> dict[str, dict[str, float]]:
     """Kind -> the numbers of its last run, as `record` has them; none of what cannot be read."""
-    for folder in _candidates(settings):
-        if folder.is_dir():
-            found = {kind: _read(folder / f"{kind}.json") for kind in KINDS}
-            return {kind: _numbers(fields) for kind, fields in found.items() if fields}
-    return {}
+    if (folder := recorded_in(settings)) is None:
+        return {}
+    found = {kind: _read(folder / f"{kind}.json") for kind in KINDS}
+    return {kind: _numbers(fields) for kind, fields in found.items() if fields}
+
+
+def recorded_in(settings: Settings) -> Path | None:
+    """Where the outcomes are; None where nothing could be recorded."""
+    return next((folder for folder in _candidates(settings) if folder.is_dir()), None)
 
 
 def local_folders(settings: Settings) -> Iterator[tuple[str, Path]]:

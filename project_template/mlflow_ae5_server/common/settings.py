@@ -48,6 +48,7 @@ DEFAULTS: dict[str, str] = {
     "MLFLOW_TRACKING_RESTORE_ARGUMENTS": "--dry-run",
     "MLFLOW_TRACKING_DRILL_ARGUMENTS": "--snapshot latest",
     "MLFLOW_TRACKING_CHECK_VALUES": UNSET,
+    "MLFLOW_TRACKING_NOTIFY_URLS": UNSET,
     "MLFLOW_TRACKING_DATABASE_WAIT": "60",
     "MLFLOW_TRACKING_METRICS": "false",
     "MLFLOW_WORKERS": "auto",
@@ -62,7 +63,8 @@ _STORE_URIS = frozenset(
 _LOCATIONS = frozenset(
     {"MLFLOW_ARTIFACTS_DESTINATION", "MLFLOW_DEFAULT_ARTIFACT_ROOT", "MLFLOW_TRACKING_BACKUP_DESTINATION"}
 )
-_SENSITIVE = re.compile(r"TOKEN|PASSWORD|PASSPHRASE|SECRET|KEY|CREDENTIAL|CONNECTION_STRING")
+NOTIFY_URLS = "MLFLOW_TRACKING_NOTIFY_URLS"
+_SENSITIVE = re.compile(r"TOKEN|PASSWORD|PASSPHRASE|SECRET|KEY|CREDENTIAL|CONNECTION_STRING|NOTIFY_URLS")
 _NUMBER = r"(\d+(?:\.\d*)?|\.\d+)"
 _DURATION = re.compile(rf"(?:{_NUMBER}d)?(?:{_NUMBER}h)?(?:{_NUMBER}m)?(?:{_NUMBER}s)?\Z")
 _VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
@@ -243,6 +245,9 @@ def load(environ: MutableMapping[str, str]) -> Settings:
             redaction.register_login(setting.value)
         elif setting.sensitive:
             redaction.register(setting.value)
+            if setting.name == NOTIFY_URLS:
+                for url in setting.value.split():
+                    redaction.register(url)
             redaction.register_uri(setting.value)
     for name, value in environ.items():
         if _SENSITIVE.search(name) and name.startswith(("MLFLOW_", "AWS_", "AZURE_", "GOOGLE_")):

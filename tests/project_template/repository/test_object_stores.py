@@ -6,13 +6,15 @@ import socket
 import threading
 
 import pytest
+from mlflow_ae5_server import notify
 from mlflow_ae5_server.backup import artifacts
 from mlflow_ae5_server.backup.open_artifacts import open_artifacts
 from mlflow_ae5_server.common import object_store
 from mlflow_ae5_server.common.errors import BusyError, ConfigurationError, DamagedError, NoSnapshotError, StorageError
+from mlflow_ae5_server.common.settings import NOTIFY_URLS, resolve
 from mlflow_ae5_server.repository.blobs import blob_name
 from mlflow_ae5_server.repository.object_store_backend import ObjectStoreBackend
-from mlflow_ae5_server.repository.repository import open_backend, open_repository
+from mlflow_ae5_server.repository.repository import create_repository, open_backend, open_repository
 from werkzeug.serving import WSGIRequestHandler, make_server
 
 from tests.project_template.repository.conftest import new_server
@@ -241,3 +243,20 @@ def test_an_address_with_a_login_is_refused_and_never_repeated(url):
 def test_other_addresses_are_no_object_store(url):
     with pytest.raises(ConfigurationError):
         object_store.open_store(url)
+
+
+def test_where_no_store_is_on_this_machine_the_repository_knows_which_failures_were_told(on_s3, s3, tmp_path):
+    environ = {
+        "MLFLOW_BACKEND_STORE_URI": "postgresql://u@h/d",
+        "MLFLOW_ARTIFACTS_DESTINATION": f"s3://{bucket_of(tmp_path, 'a')}/artifacts",
+        "MLFLOW_TRACKING_BACKUP_DESTINATION": on_s3.backend,
+        NOTIFY_URLS: "json://127.0.0.1",
+    }
+    failed = {"command": "GarbageCollection", "outcome": "failed", "exit_code": 1, "error": "no", "seconds": 1.0}
+    create_repository(open_backend(on_s3.backend))
+    told = []
+    for report in (failed, failed, {**failed, "outcome": "done", "exit_code": 0}, failed):
+        notify.about(resolve(environ, {}, {}), report, lambda _urls, title, _text: told.append(title) or [True])
+
+    assert told == [f"MLflow: garbage collection {word}" for word in ("failed", "works again", "failed")]
+    assert on_s3.repository().snapshots() == []

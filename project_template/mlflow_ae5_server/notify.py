@@ -1,0 +1,175 @@
+"""Notify people that a job has failed, and that it works again: once each, through apprise.
+
+A notified failure is an empty file `notified/KIND` in the folder of the recorded outcomes; where no store is on this
+machine, in the backup repository. A job never fails because of a receiver, nor waits long for one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from mlflow_ae5_server.common import outcomes
+from mlflow_ae5_server.common.contract import EXIT_CODES
+from mlflow_ae5_server.common.errors import ProjectError
+from mlflow_ae5_server.common.redaction import scrub
+from mlflow_ae5_server.common.report import say
+from mlflow_ae5_server.common.settings import NOTIFY_URLS, Settings
+from mlflow_ae5_server.repository.backend import Backend
+from mlflow_ae5_server.repository.folder_backend import FolderBackend
+from mlflow_ae5_server.repository.repository import open_repository
+
+LIMIT = 20.0  # seconds for all receivers together
+_NAMES = {
+    "backup": "backup",
+    "check": "backup check",
+    "drill": "drill",
+    "gc": "garbage collection",
+    "prune": "prune of backups",
+}
+_COUNTS = {
+    "damaged_total": "objects are damaged",
+    "unreadable": "artifacts could not be read",
+    "external": "artifact locations are outside the store",
+    "skipped_total": "items were skipped",
+}
+_READ_LOG = "read the job's log: mlflow-ae5-deploy logs --run latest"
+Send = Callable[[Sequence[str], str, str], list[bool]]
+
+
+@dataclass(frozen=True)
+class Event:
+    """How a job, or a part of it, ended. error: empty for a success."""
+
+    kind: str
+    error: str = ""
+    hint: str = ""
+    is_incomplete: bool = False
+
+
+def events(report: Mapping[str, Any]) -> Iterator[Event]:
+    """What a job's report shows. A run that only looked, or left the work to another one, shows nothing."""
+    kind = outcomes.kind_of(report)
+    if kind is None or report["outcome"] == "skipped":
+        return
+    if report["exit_code"]:
+        is_incomplete = report["exit_code"] == EXIT_CODES["incomplete"]
+        yield Event(kind, _error(report), report.get("hint") or _READ_LOG, is_incomplete)
+    else:
+        yield Event(kind)
+    if kind == "backup" and ("kept" in report or report.get("prune_error")):
+        yield Event("prune", report.get("prune_error", ""), report.get("prune_hint") or _READ_LOG)
+
+
+def _error(report: Mapping[str, Any]) -> str:
+    numbers = {field: report.get(field) or 0 for field in _COUNTS}
+    counts = {field: len(number) if isinstance(number, list) else number for field, number in numbers.items()}
+    found = [f"{number} {_COUNTS[field]}" for field, number in counts.items() if number]
+    error = report.get("error") or ", ".join(found) or f"it ended as {report['outcome']}"
+    return f"{error} (exit code {report['exit_code']})"
+
+
+def about(settings: Settings, report: Mapping[str, Any], send: Send | None = None, now: datetime | None = None) -> None:
+    """Notify of what has changed since the last message. Raises nothing: the job has ended."""
+    try:
+        _notify(settings, report, send or send_all, now or datetime.now(UTC))
+    except Exception as error:
+        say(f"warning: nobody was notified of the result of this job: {type(error).__name__}")
+
+
+def _notify(settings: Settings, report: Mapping[str, Any], send: Send, now: datetime) -> None:
+    urls = (settings.value(NOTIFY_URLS) or "").split()
+    found = list(events(report)) if urls else []
+    if not found:
+        return
+    notified = _open_notified(settings)
+    for event in found:
+        if bool(event.error) == _is_notified(notified, event.kind):
+            continue
+        taken = send(urls, *_message(event, settings, report, now))
+        for number, is_taken in enumerate(taken, 1):
+            if not is_taken:
+                say(f"warning: receiver {number} of {len(urls)} in {NOTIFY_URLS} did not take the message")
+        if any(taken):
+            _note(notified, event)
+
+
+def _message(event: Event, settings: Settings, report: Mapping[str, Any], now: datetime) -> tuple[str, str]:
+    """Title and text."""
+    name = _NAMES[event.kind]
+    where = settings.value("MLFLOW_TRACKING_URI") or "this MLflow server"
+    lines = [f"Where: {where}, job {report['command']}, {now:%Y-%m-%d %H:%M} UTC"]
+    if event.error:
+        title = f"MLflow: {name} {'is incomplete' if event.is_incomplete else 'failed'}"
+        lines = [f"What: {event.error}", *lines, f"What to do: {event.hint}"]
+    else:
+        title = f"MLflow: {name} works again"
+        lines = ["What: the last run succeeded", *lines, "What to do: nothing"]
+    return scrub(title), scrub("\n".join(lines))
+
+
+# receivers --------------------------------------------------------------------------------------------------------
+
+
+def send_all(urls: Sequence[str], title: str, text: str, limit: float = LIMIT) -> list[bool]:
+    """Whether each receiver took the message within `limit` seconds."""
+    taken = [False] * len(urls)
+
+    def send(number: int) -> None:
+        with contextlib.suppress(Exception):  # apprise's plugins, and the libraries they use
+            taken[number] = _send(urls[number], title, text)
+
+    logging.getLogger("apprise").propagate = False  # what it logs has parts of the URL
+    logging.getLogger("apprise").addHandler(logging.NullHandler())
+    threads = [threading.Thread(target=send, args=(number,), daemon=True) for number in range(len(urls))]
+    deadline = time.monotonic() + limit
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(max(deadline - time.monotonic(), 0))
+    return list(taken)
+
+
+def _send(url: str, title: str, text: str) -> bool:
+    import apprise
+
+    receiver = apprise.Apprise(asset=apprise.AppriseAsset(async_mode=False))
+    return bool(receiver.add(url) and receiver.notify(title=title, body=text, body_format=apprise.NotifyFormat.TEXT))
+
+
+# notified failures ------------------------------------------------------------------------------------------------
+
+
+def _open_notified(settings: Settings) -> Backend | None:
+    """None where nothing can be recorded: then each failure is notified, and no recovery."""
+    try:
+        if (folder := outcomes.recorded_in(settings)) is not None:
+            return FolderBackend(folder)
+        return open_repository(settings.value("MLFLOW_TRACKING_BACKUP_DESTINATION") or "").backend
+    except ProjectError as error:
+        say(f"warning: it is not known which failures were notified: {error.message}")
+        return None
+
+
+def _is_notified(notified: Backend | None, kind: str) -> bool:
+    try:
+        return notified is not None and notified.read(f"notified/{kind}") is not None
+    except ProjectError:
+        return False
+
+
+def _note(notified: Backend | None, event: Event) -> None:
+    name = f"notified/{event.kind}"
+    try:
+        if notified is not None and event.error:
+            notified.write(name, b"")
+        elif notified is not None:
+            notified.delete([name])
+    except ProjectError as error:
+        say(f"warning: the notification could not be recorded: {error.message}")

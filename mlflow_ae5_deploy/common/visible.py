@@ -20,17 +20,16 @@ _INVISIBLE = re.compile(
 _SHORT = {"\n": "\\n", "\r": "\\r", "\x1b": "\\x1b"}
 
 
-def is_safe(character: str) -> bool:
-    if character.isascii():
-        return character.isprintable() or character == "\t"
+_UNUSUAL = re.compile(r"[^\t\x20-\x7e]")  # the others are safe, and nearly all that there are
+
+
+def _is_safe(character: str) -> bool:
     return unicodedata.category(character) not in _UNSAFE and not _INVISIBLE.match(character)
 
 
 def visible(text: str) -> str:
     """One line, with the characters escaped that a terminal would interpret or hide."""
-    if text.isascii() and text.isprintable():
-        return text
-    return "".join(character if is_safe(character) else _escaped(character) for character in text)
+    return _UNUSUAL.sub(lambda found: found[0] if _is_safe(found[0]) else _escaped(found[0]), text)
 
 
 def visible_lines(text: str) -> str:
@@ -41,9 +40,11 @@ def visible_lines(text: str) -> str:
 def json_text(value: Any, *, indent: int | None = None) -> str:
     """JSON of the exact value, with the same characters escaped as JSON has it."""
     text = json.dumps(value, indent=indent, ensure_ascii=False)
-    if text.isascii() and "\x7f" not in text:
-        return text
-    return "".join(c if c == "\n" or is_safe(c) else json.dumps(c)[1:-1].replace("\x7f", "\\u007f") for c in text)
+    return _UNUSUAL.sub(lambda found: found[0] if found[0] == "\n" or _is_safe(found[0]) else _in_json(found[0]), text)
+
+
+def _in_json(character: str) -> str:
+    return json.dumps(character)[1:-1].replace("\x7f", "\\u007f")
 
 
 def _escaped(character: str) -> str:

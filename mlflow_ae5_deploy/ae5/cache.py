@@ -79,6 +79,10 @@ class PlatformCache:
         if "secrets" in self._seen:
             self._seen["secrets"] = self._seen["secrets"] | set(names)
 
+    def listed_secrets(self, names: Iterable[str]) -> None:
+        """The platform has just listed all of them."""
+        self._seen["secrets"] = set(names)
+
     def jobs(self) -> list[Job]:
         found: list[Job] = self._once("jobs", lambda p: p.jobs(), [])
         return [job for job in found if job.project_id not in self._hidden]

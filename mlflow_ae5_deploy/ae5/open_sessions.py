@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from mlflow_ae5_deploy.ae5.accounts import AdminSession
 from mlflow_ae5_deploy.ae5.client import Client
 from mlflow_ae5_deploy.ae5.connect import Credentials, Impersonation, PlatformTarget, open_admin, open_session
@@ -37,6 +39,10 @@ class Sessions:
         self._sessions: list[UserSession | AdminSession] = []
         self.missing = False
         """True when a look-up with admin rights has shown that the account does not exist (yet)."""
+        self.before_call: Callable[[bool], None] | None = None
+        """Called before each call as the service account or a consumer, with whether it is a write."""
+        self.lock_writes = 0
+        """Writes of the lock itself, which change nothing of the installation."""
 
     @property
     def account(self) -> str:
@@ -150,8 +156,9 @@ class Sessions:
         return self._wrap(self._open(credentials))
 
     def costs(self) -> tuple[int, int]:
-        """(requests, writes) of all sessions so far."""
-        return sum(s.requests_made for s in self._sessions), sum(s.writes_made for s in self._sessions)
+        """(requests, writes) of all sessions so far; without the writes of the lock."""
+        writes = sum(session.writes_made for session in self._sessions) - self.lock_writes
+        return sum(session.requests_made for session in self._sessions), writes
 
     def close(self) -> None:
         """Sign out of all sessions, the last one first."""
@@ -193,8 +200,13 @@ class Sessions:
 
     def _open(self, credentials: Credentials | Impersonation) -> UserSession:
         session = open_session(self.target, credentials, self._clock)
+        session.before_call = self._before
         self._sessions.append(session)
         return session
+
+    def _before(self, write: bool) -> None:
+        if self.before_call is not None:
+            self.before_call(write)
 
     def _wrap(self, session: UserSession) -> Client:
         settings = self._settings.platform

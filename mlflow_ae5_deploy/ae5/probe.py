@@ -9,7 +9,6 @@ import socket
 import ssl
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -116,21 +115,15 @@ def _name(parts: Any) -> str:
 def clock_skew(options: ConnectionOptions, clock: Clock) -> float:
     """Seconds that the platform's clock is ahead, to about one. Raises PlatformError."""
     http = requests.Session()
-    guard(http, options, clock, read_only=True)
+    adapter = guard(http, options, clock, read_only=True)
     try:
-        before = clock.now()
         address = f"https://{options.hostname}/"
-        answer = shielded(lambda: http.get(address, allow_redirects=False), host=options.hostname)
+        shielded(lambda: http.get(address, allow_redirects=False), host=options.hostname)
         after = clock.now()
     finally:
         http.close()
-    try:
-        stated = parsedate_to_datetime(answer.headers.get("Date", ""))
-    except ValueError:
-        stated = None
-    if stated is None:
+    dated = adapter.dated
+    if dated is None:
         raise UnexpectedAnswer("The platform's answer has no date in it.", where=options.hostname)
-    if stated.tzinfo is None:
-        stated = stated.replace(tzinfo=UTC)
     # the header has whole seconds, truncated: half of one is added back
-    return stated.timestamp() + 0.5 - (before.timestamp() + after.timestamp()) / 2
+    return dated.stated.timestamp() + 0.5 - (dated.sent.timestamp() + after.timestamp()) / 2

@@ -15,7 +15,7 @@ from mlflow_ae5_deploy.common.errors import AnswerLost, Conflict, DeadlineExceed
 
 T = TypeVar("T")
 
-_MOST_ATTEMPTS = 3
+MOST_ATTEMPTS = 3
 
 OnWait = Callable[[str], None]
 
@@ -53,13 +53,15 @@ class ResourceApi:
         """Send a request once. Raises also for an error inside a 200 answer."""
         return checked(path, self._session.call(method, path, **request))
 
-    def _write(self, method: str, path: str, *, missing_ok: bool = False, **request: Any) -> Any:
+    def _write(
+        self, method: str, path: str, *, missing_ok: bool = False, attempts: int = MOST_ATTEMPTS, **request: Any
+    ) -> Any:
         """Send a repeatable write, such as a deletion; repeat it when an answer is lost.
 
         missing_ok: return None for a record that does not exist.
         """
         lost: AnswerLost | None = None
-        for _ in range(_MOST_ATTEMPTS):
+        for _ in range(attempts):
             if lost is not None:
                 self._clock.sleep(1.0)
             try:
@@ -79,7 +81,7 @@ class ResourceApi:
         again. A conflict after a lost answer means that the lost write succeeded.
         """
         lost: AnswerLost | None = None
-        for _ in range(_MOST_ATTEMPTS):
+        for _ in range(MOST_ATTEMPTS):
             clash: Conflict | None = None
             try:
                 return send()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from mlflow_ae5_deploy.ae5.resource_api import ResourceApi, part
+from mlflow_ae5_deploy.ae5.resource_api import MOST_ATTEMPTS, ResourceApi, part
 from mlflow_ae5_deploy.common.errors import Configuration, UnexpectedAnswer
 from mlflow_ae5_deploy.common.redaction import Secret
 
@@ -30,7 +30,7 @@ class SecretsApi(ResourceApi):
         for name in secrets:
             _check_name(name)
         for name, value in secrets.items():
-            self._write("POST", _PATH, json={"key": name, "value": value.reveal()}, expect="text")
+            self.send_secret(name, value)
         if secrets:
             self._poll(
                 lambda: True if self.secret_names() >= set(secrets) else None,
@@ -38,10 +38,16 @@ class SecretsApi(ResourceApi):
                 self._waits.secret,
             )
 
-    def delete_secret(self, name: str) -> None:
+    def send_secret(self, name: str, value: Secret) -> None:
+        """Add or replace one. It may be listed later."""
+        _check_name(name)
+        self._write("POST", _PATH, json={"key": name, "value": value.reveal()}, expect="text")
+
+    def delete_secret(self, name: str, *, attempts: int = MOST_ATTEMPTS, timeout: float | None = None) -> None:
         """Delete by name; a missing one is fine."""
         _check_name(name)
-        self._write("DELETE", f"{_PATH}/{part(name)}", missing_ok=True, expect="text")
+        path = f"{_PATH}/{part(name)}"
+        self._write("DELETE", path, missing_ok=True, attempts=attempts, timeout=timeout, expect="text")
 
 
 def _check_name(name: str) -> None:

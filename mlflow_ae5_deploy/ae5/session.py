@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, BinaryIO, Literal
 from urllib.parse import urljoin, urlsplit
 
@@ -14,6 +14,7 @@ from mlflow_ae5_deploy.ae5.browser import Browser, EndpointAnswer
 from mlflow_ae5_deploy.ae5.error_map import shielded, translate
 from mlflow_ae5_deploy.ae5.providers.provider import Connection
 from mlflow_ae5_deploy.ae5.responses import SessionExpired, is_write
+from mlflow_ae5_deploy.ae5.transport import DatedAnswer
 from mlflow_ae5_deploy.common import json_input
 from mlflow_ae5_deploy.common.errors import DeployError, PlatformError, UnexpectedAnswer, WriteForbidden
 
@@ -33,6 +34,8 @@ class Session:
         self._base = f"https://{hostname}/{base.strip('/')}/"
         self._read_only = read_only
         self._signed_in = False
+        self.before_call: Callable[[bool], None] | None = None
+        """Called before each call, with whether it is a write."""
 
     @property
     def requests_made(self) -> int:
@@ -43,6 +46,16 @@ class Session:
     def writes_made(self) -> int:
         """Requests that could have changed something."""
         return self.connection.adapter.writes_made
+
+    @property
+    def dated(self) -> DatedAnswer:
+        """The last answer with the platform's time. Raises UnexpectedAnswer if there was none."""
+        dated = self.connection.adapter.dated
+        if dated is None:
+            raise UnexpectedAnswer(
+                "The platform's answers have no `Date`, so its time is not known.", where=self.hostname
+            )
+        return dated
 
     def sign_in(self) -> None:
         self._signed_in = False
@@ -78,6 +91,8 @@ class Session:
         UnexpectedAnswer; AnswerLost for a write of unknown outcome; WriteForbidden in a read-only session.
         """
         full_path, write = self._checked(method, path)
+        if self.before_call is not None:
+            self.before_call(write)
         given = {"json": json, "data": data, "files": files, "params": params, "timeout": timeout}
         request = {name: value for name, value in given.items() if value is not None}
         failure: DeployError | None = None

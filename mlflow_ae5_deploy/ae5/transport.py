@@ -10,6 +10,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -47,8 +50,17 @@ def guard(session: requests.Session, options: ConnectionOptions, clock: Clock, *
     return adapter
 
 
+@dataclass(frozen=True)
+class DatedAnswer:
+    """The platform's time in an answer, and when the request was sent, by both clocks of this machine."""
+
+    stated: datetime
+    sent: datetime
+    monotonic: float
+
+
 class TransportAdapter(HTTPAdapter):
-    """The guarded adapter. last_page: latest HTML text, to explain a failed login."""
+    """The guarded adapter. last_page: latest HTML text, to explain a failed login. dated: latest answer with a time."""
 
     def __init__(self, options: ConnectionOptions, clock: Clock, *, read_only: bool) -> None:
         super().__init__(max_retries=0)
@@ -58,6 +70,7 @@ class TransportAdapter(HTTPAdapter):
         self.requests_made = 0
         self.writes_made = 0
         self.last_page = ""
+        self.dated: DatedAnswer | None = None
 
     def send(
         self,
@@ -74,7 +87,7 @@ class TransportAdapter(HTTPAdapter):
         self._check(request, method, url, at_home)
         retries = self._options.retries if at_home and method in SAFE_METHODS else 0
         for attempt in range(retries + 1):
-            began = self._clock.monotonic()
+            sent, began = self._clock.now(), self._clock.monotonic()
             response, trouble = self._attempt(request, timeout, proxies, at_home)
             log_exchange(request, response, self._clock.monotonic() - began)
             again = trouble.transient if trouble else response is not None and response.status_code in BUSY_STATUSES
@@ -91,6 +104,8 @@ class TransportAdapter(HTTPAdapter):
             seconds = connect if trouble is CONNECT_TIMEOUT else silence
             raise (trouble or READ_TIMEOUT).as_error(parts.netloc, write=write, where=where, seconds=seconds)
         if at_home:
+            if (stated := _date_of(response)) is not None:
+                self.dated = DatedAnswer(stated, sent, began)
             if response.headers.get("content-type", "").startswith("text/html"):
                 self.last_page = response.text
             if error := judge(method, url, response):
@@ -176,6 +191,14 @@ class _NoPlainHttp(BaseAdapter):
 def _address(url: str) -> tuple[str, int]:
     parts = urlsplit(url)
     return (parts.hostname or "").lower(), parts.port or 443
+
+
+def _date_of(response: requests.Response) -> datetime | None:
+    try:
+        stated = parsedate_to_datetime(response.headers.get("Date", ""))
+    except ValueError:
+        return None
+    return stated.replace(tzinfo=UTC) if stated.tzinfo is None else stated.astimezone(UTC)
 
 
 def _pause(attempt: int, response: requests.Response | None) -> float:

@@ -220,13 +220,22 @@ def writing(
 
 
 @contextlib.contextmanager
-def locked(options: WriteOptions, verb: str, context: Context) -> Iterator[InstallationLock]:
-    """Hold the installation's lock. The state is read again, because another run may have written it meanwhile."""
+def locked(
+    options: WriteOptions, verb: str, context: Context, *, break_lock: bool = False
+) -> Iterator[InstallationLock]:
+    """Hold the installation's lock, on this machine and, from the first request on, on all.
+
+    The state is read again, because another run may have written it meanwhile. break_lock: also without --break-lock.
+    """
+    from mlflow_ae5_deploy.common.clock import Deadline
+    from mlflow_ae5_deploy.engine.lease_keeper import leased
     from mlflow_ae5_deploy.engine.lock import InstallationLock
 
+    broken, deadline = break_lock or options.break_lock, Deadline(context.clock, options.lock_wait)
     with InstallationLock(context.folders.state, context.clock, verb=verb).held(options.lock_wait) as lock:
         context.state.reload()
-        yield lock
+        with leased(context, lock, verb, wait_seconds=deadline.remaining(), break_lock=broken):
+            yield lock
 
 
 def given_token(options: TargetOptions) -> Secret | None:

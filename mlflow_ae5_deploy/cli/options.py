@@ -93,7 +93,10 @@ Database = Annotated[
 Yes = Annotated[bool, _common("--yes", "-y", help="Answer yes to all prompts.")]
 LockWait = Annotated[
     float,
-    _common("--lock-wait", metavar="SECONDS", min=0, help="Wait for another run on this machine to end."),
+    _common("--lock-wait", metavar="SECONDS", min=0, help="Wait for another run to end, also on another machine."),
+]
+BreakLock = Annotated[
+    bool, _common("--break-lock", help="Ignore an interrupted upgrade or restore of another machine.")
 ]
 Json = Annotated[bool, _common("--json", help="Print one JSON document and nothing else.")]
 Verbose = Annotated[
@@ -197,6 +200,7 @@ class WriteOptions(TargetOptions):
 
     yes: Yes = False
     lock_wait: LockWait = 0.0
+    break_lock: BreakLock = False
 
 
 @dataclass(frozen=True)

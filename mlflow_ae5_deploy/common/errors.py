@@ -17,7 +17,7 @@
     |   `-- WriteForbidden      19  a write was attempted where only reading is allowed (a plan)
     |-- StageFailed             20  a stage of the runbook failed
     |-- VerificationFailed      21  the server runs, but failed the end-to-end test
-    |-- Locked                  22  another run holds the lock of this installation
+    |-- Locked                  22  another run works on this installation, or another machine left it unfinished
     |-- PartlyDone              23  partly done; the message names what is left
     |-- JobFailed               24  a job on the platform failed, or left no report
     |   |-- SnapshotDamaged     25  a snapshot does not match its manifest

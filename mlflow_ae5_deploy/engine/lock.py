@@ -1,7 +1,7 @@
-"""One run at a time for each installation, on this machine.
+"""One run at a time for each installation, on this machine. `lease.py` is for all machines.
 
-The lock is the kernel's (`flock`), so a killed run never leaves it behind; the text of the file only names the holder.
-It does not guard against a run on another machine.
+The lock is the kernel's (`flock`), so a killed run never leaves it behind; the text of the file names the holder, and
+the leases that it may have left on the platform.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import fcntl
 import json
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,12 +59,32 @@ def _holder(text: bytes) -> Holder:
         return Holder("", "another run")
 
 
+def _nonces(text: bytes) -> tuple[str, ...]:
+    try:
+        found = json.loads(text)["nonces"]
+    except (ValueError, KeyError, TypeError):
+        return ()
+    return tuple(nonce for nonce in found if isinstance(nonce, str)) if isinstance(found, list) else ()
+
+
 class InstallationLock:
     def __init__(self, folder: Path, clock: Clock, *, verb: str) -> None:
         self._path = folder / "lock"
         self._clock = clock
         self._holder = {"who": operator(), "pid": os.getpid(), "verb": verb}
         self._descriptor: int | None = None
+        self._stage = "start"
+        self._nonces: tuple[str, ...] = ()
+
+    @property
+    def nonces(self) -> Sequence[str]:
+        """Of leases that this run, or one before it, may have left on the platform."""
+        return self._nonces
+
+    @nonces.setter
+    def nonces(self, nonces: Sequence[str]) -> None:
+        self._nonces = tuple(nonces)
+        self._write()
 
     @contextlib.contextmanager
     def held(self, wait_seconds: float = 0.0) -> Iterator[InstallationLock]:
@@ -80,7 +100,8 @@ class InstallationLock:
 
     def at_stage(self, name: str) -> None:
         """Write the stage into the file, for a run that waits."""
-        self._write(name)
+        self._stage = name
+        self._write()
 
     def _acquire(self, wait_seconds: float) -> None:
         private_folder(self._path.parent)
@@ -107,12 +128,13 @@ class InstallationLock:
         self._descriptor = descriptor
         _log.info("lock acquired: %s", self._path)
         self._holder["since"] = self._clock.now().isoformat(timespec="seconds")
-        self._write("start")
+        self._nonces = _nonces(os.pread(descriptor, 4096, 0))
+        self._write()
 
-    def _write(self, stage: str) -> None:
+    def _write(self) -> None:
         if self._descriptor is None:
             return
-        text = json.dumps({**self._holder, "stage": stage}).encode()
-        with contextlib.suppress(OSError):  # the text is a courtesy; the lock is what counts
-            os.ftruncate(self._descriptor, 0)
+        text = json.dumps({**self._holder, "stage": self._stage, "nonces": self._nonces}).encode()
+        with contextlib.suppress(OSError):  # the lock is what counts; a lease that is left expires
             os.pwrite(self._descriptor, text, 0)
+            os.ftruncate(self._descriptor, len(text))

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import requests
 
+from mlflow_ae5_deploy.engine.lease import PREFIX as LEASE
 from tests.cli.bench import ACCOUNT
 from tests.sandbox.support import APP, make_project_archive
 
@@ -108,7 +109,8 @@ def outcomes(outcome):
 
 def token_writes(bench) -> list[str]:
     """Accounts whose secrets were written."""
-    return [c["account"] for c in bench.calls() if c["method"] == "POST" and c["path"].endswith("/credentials/user")]
+    written = [c for c in bench.calls() if c["method"] == "POST" and c["secret"]]
+    return [c["account"] for c in written if not c["secret"].startswith(LEASE)]
 
 
 def tokens_issued(bench) -> int:

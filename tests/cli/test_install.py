@@ -38,7 +38,7 @@ class TestFirstInstall:
         assert [s["number"] for s in done.data["stages"]] == list(range(1, 15))
         platform = [(call["method"], call["path"]) for call in bench.calls() if call["surface"] == "platform"]
         polls = sum(call == following and call[0] == "GET" for call, following in pairwise(platform))
-        assert len(platform) - polls <= 45  # how often something is awaited depends on the machine
+        assert len(platform) - polls <= 48  # 3 for the lock. How often something is awaited depends on the machine
         assert done.data["client"]["MLFLOW_TRACKING_URI"] == done.data["installation"]["url"]
 
     def test_the_platform_has_what_is_configured(self, bench):
@@ -78,7 +78,7 @@ class TestRepeatedInstall:
         assert set(outcomes(again).values()) == {"unchanged"}
         assert all(stage["reason"] for stage in again.data["stages"])
         assert bench.writes() == []
-        assert len(bench.calls()) <= 16
+        assert len(bench.calls()) <= 19  # 3 for the lock
         assert again.data["writes"] == 0
 
     def test_needs_no_memory_of_its_own_to_recognise_the_project(self, bench, capsys):

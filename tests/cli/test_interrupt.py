@@ -135,7 +135,8 @@ def test_a_plan_changes_nothing_and_leaves_nothing_to_finish(bench):
 class TestWaiting:
     def test_for_the_deployment_to_start(self, bench, capsys):
         installation = Installation(bench, "starting")
-        bench.control("POST", "/faults", {"method": "POST", "path": "/credentials/user$", "hold": True})
+        fault = {"method": "POST", "path": "/credentials/user$", "skip": 1, "hold": True}  # the first one is the lock
+        bench.control("POST", "/faults", fault)
 
         with bench.spawn(*installation.options) as process:
             wait_for(lambda: bench.control("GET", "/")["held"], "stage 8")

@@ -1,11 +1,18 @@
-"""Two administrators on two machines: neither deletes what the other's operation needs, as far as AE5 shows it."""
+"""Two administrators on two machines: one run at a time, and the other is told whose it is.
+
+Where no lease says so any more, neither deletes what the other's operation needs, as far as AE5 shows it.
+"""
 
 from __future__ import annotations
 
 import signal
+from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
 
+from mlflow_ae5_deploy.engine.journal import operator
+from mlflow_ae5_deploy.engine.lease import Lease, parse, scope_of
 from tests.cli.answers import assert_error
 from tests.cli.rotating import opens, stored, volume
 from tests.cli.snapshotting import make_snapshotting_release
@@ -42,15 +49,28 @@ def words(releases, given) -> list[str]:
     return [str(releases.get(word, word)) for word in given]
 
 
-def elsewhere(site, capsys, releases, *given: str):
+def elsewhere(site, capsys, releases, *given: str, machine: str = "elsewhere"):
     """On the second machine: nothing of what the first one knows but the platform."""
-    other = site.folder / "elsewhere"
+    other = site.folder / machine
     other.mkdir(exist_ok=True, mode=0o700)
     if not (other / "sandbox").exists():
         (other / "sandbox").symlink_to(site.folder / "state" / "sandbox")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLFLOW_AE5_DEPLOY_STATE", str(other))
         return site.run(capsys, *words(releases, given), "--sandbox")
+
+
+def leases(site) -> list[Lease]:
+    names = site.owner().get("credentials/user")["data"]
+    return [lease for name in names if (lease := parse(name)) is not None]
+
+
+def expire(site) -> None:
+    """As if the terms of all leases were over."""
+    owner = site.owner()
+    for lease in leases(site):
+        owner.post("credentials/user", {"key": replace(lease, expires=lease.since).name, "value": "-"})
+        owner.call("DELETE", f"credentials/user/{lease.name}")
 
 
 def jobs(site) -> list[str]:
@@ -76,6 +96,10 @@ def test_while_a_job_of_the_other_machine_runs_no_verb_deletes_anything(site, ca
 
         for verb in DESTRUCTIVE:
             refused = elsewhere(site, capsys, releases, *verb)
+            assert_error(refused, 22, f"Locked by another machine: upgrade, {operator()}, since", "--lock-wait")
+        expire(site)
+        for verb in DESTRUCTIVE:
+            refused = elsewhere(site, capsys, releases, *verb)
             assert_error(refused, 22, "machine", "`mlflow-ae5-deploy backup`", "Ask who else administers")
         assert (site.owner().get("deployments"), site.owner().get("projects"), jobs(site)) == before
 
@@ -86,8 +110,8 @@ def test_while_a_job_of_the_other_machine_runs_no_verb_deletes_anything(site, ca
 
 
 MOMENTS = [
-    ("upgrade, the server stopped", UPGRADE, "POST", "/jobs$", 2, "no server runs"),
-    ("upgrade, about to start", UPGRADE, "POST", "/deployments$", 0, "no server runs"),
+    ("upgrade, the server stopped", UPGRADE, "POST", "/jobs$", 2, "upgrade was interrupted"),
+    ("upgrade, about to start", UPGRADE, "POST", "/deployments$", 0, "upgrade was interrupted"),
     ("restart, about to start", ("rotate-token", "--restart", "--yes"), "POST", "/deployments$", 0, "no server runs"),
     ("rehearsal", ("upgrade", "--rehearse", "--release", "SECOND"), "POST", "/jobs$", 0, "server.rehearsal` exists"),
 ]  # fmt: skip
@@ -104,12 +128,76 @@ def test_uninstall_is_refused_while_an_operation_of_the_other_machine_is_unfinis
         process.send_signal(signal.SIGKILL)
         process.wait(30)
         killed = elsewhere(site, capsys, releases, "uninstall", "--yes")
+    expire(site)
+    later = elsewhere(site, capsys, releases, "uninstall", "--yes")
 
     for refused in (held, killed):
-        assert_error(refused, 22, "An operation of another machine seems unfinished", message, "add --force")
+        assert_error(refused, 22, f"Locked by another machine: {given[0]}", operator(), "the lock ends by itself at")
+    assert_error(later, 22, message, "Nothing was changed")
     assert [p["name"] for p in site.owner().get("projects")]
     again = site.run(capsys, *words(releases, given), "--sandbox")
     assert again.code == 0, again.err
+    assert leases(site) == []
+
+
+def test_an_interrupted_upgrade_is_finished_where_it_was_started_or_given_up_by_name(site, capsys, releases):
+    with site.held([*words(releases, UPGRADE), "--sandbox"], "POST", "/jobs$", skip=2) as process:
+        seen = elsewhere(site, capsys, releases, "status", "--json")
+        process.send_signal(signal.SIGKILL)
+        process.wait(30)
+    expire(site)
+    calls = ("install", "--release", "FIRST"), ("uninstall", "--yes"), ("backup", "prune", "--keep-last", "1", "--yes")
+    calls += (("restore", "--replace", "--stop-server", "--yes", "--release", "FIRST"), UPGRADE, ("rotate-token",))
+    before = site.everything()
+
+    for verb in calls:
+        refused = elsewhere(site, capsys, releases, *verb)
+        assert_error(refused, 22, f"Another machine's upgrade was interrupted: {operator()}, since", "--break-lock")
+    after = elsewhere(site, capsys, releases, "status", "--json")
+    listed = elsewhere(site, capsys, releases, "backup", "list")
+
+    assert site.everything() == before
+    assert listed.code == 0, listed.err
+    assert seen.data["unfinished"]["running"].startswith(f"upgrade, {operator()}, since ")
+    assert "upgrade-interrupted" in [problem["code"] for problem in after.data["problems"]]
+    given_up = elsewhere(site, capsys, releases, "uninstall", "--yes", "--force", machine="third")
+    assert given_up.code == 0, given_up.err
+    assert leases(site) == []
+
+
+def test_a_run_waits_for_that_of_another_machine(site, capsys, releases):
+    site.forget_calls()
+    with site.held(["schedule-gc", "--sandbox", "--cron", "30 3 * * 0"], "POST", "/jobs$") as first:
+        refused = elsewhere(site, capsys, releases, "install", "--release", "FIRST", "--lock-wait", "1")
+        site.control("DELETE", "/faults")
+        waited = elsewhere(site, capsys, releases, "install", "--release", "FIRST", "--lock-wait", "60", "--yes")
+        first.communicate(timeout=60)
+
+    assert_error(refused, 22, f"Locked by another machine: schedule-gc, {operator()}")
+    assert (first.returncode, waited.code) == (0, 0), waited.err
+    assert leases(site) == []
+
+
+def test_names_made_by_hand(site, capsys, releases):
+    """One that says nothing is named and ignored. One that can be read is believed, and deleting it is the way out."""
+    owner, site_scope = site.owner(), scope_of("mlflow.tracking.server")
+    by_hand = "MLFLOW_AE5_LEASE_DO_NOT_TOUCH"
+    owner.post("credentials/user", {"key": by_hand, "value": "x"})
+
+    ignored = site.install(capsys)
+
+    assert ignored.code == 0, ignored.err
+    assert [by_hand in warning for warning in ignored.data["warnings"]] == [True]
+    owner.call("DELETE", f"credentials/user/{by_hand}")
+
+    now = datetime.now(UTC).replace(microsecond=0)
+    forever = Lease(site_scope, now, now.replace(year=9999), "0" * 8, False, "maintenance", "the\x1b[31m boss")
+    owner.post("credentials/user", {"key": forever.name, "value": "x"})
+    refused = site.run(capsys, "rotate-token", "--sandbox")
+    assert_error(refused, 22, "Locked by another machine: maintenance, the", f"secret {forever.name}", "9999")
+    assert "\x1b" not in refused.err
+    owner.call("DELETE", f"credentials/user/{forever.name}")
+    assert site.run(capsys, "rotate-token", "--sandbox").code == 0
 
 
 def test_force_uninstalls_in_spite_of_an_unfinished_operation(site, capsys, releases):

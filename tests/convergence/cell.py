@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from mlflow_ae5_deploy.config.state_dir import installation_dir
+from mlflow_ae5_deploy.engine.lease import PREFIX as LEASE
 from mlflow_ae5_deploy.sandbox.control_plane.control import Call, Control
 from mlflow_ae5_deploy.sandbox.daemon import LOCK_FILE, READY_FILE
 from mlflow_ae5_deploy.sandbox.info import SandboxError
@@ -190,23 +191,31 @@ class Cell:
 
     # verbs ------------------------------------------------------------------------------------------------------
 
-    def spawn(self, *argv: str) -> Running:
+    def spawn(self, *argv: str, machine: str = "") -> Running:
+        """machine: another one than the operator's, with a state folder and a user of its own."""
         self._runs += 1
         out, err = (self.folder / "output" / f"{self._runs}.{kind}" for kind in ("out", "err"))
         words = [word.format(**self.releases) for word in argv]
-        arguments = (words, self.folder / "work", self._environment(), out, err)
+        arguments = (words, self.folder / "work", self._environment(machine), out, err)
         process = _FORKS.Process(target=child.run, args=arguments)
         with _CHILDREN:
             self._start_forking()
             process.start()
         return Running(process, out, err)
 
-    def _environment(self) -> dict[str, str]:
+    def _environment(self, machine: str = "") -> dict[str, str]:
+        state = self.state
+        if machine:
+            state = self.folder / "work" / machine
+            state.mkdir(mode=0o700, exist_ok=True)
+            if not (state / "sandbox").exists():
+                (state / "sandbox").symlink_to(self.sandbox)
         return {
             "PATH": os.environ["PATH"],
             "HOME": str(self.folder / "home"),
             "TMPDIR": str(self.folder / "home"),
-            "MLFLOW_AE5_DEPLOY_STATE": str(self.state),
+            "MLFLOW_AE5_DEPLOY_STATE": str(state),
+            **({"LOGNAME": machine} if machine else {}),
             "AE5_TOOLS_CONFIG_DIR": str(self.folder / "home"),
             "TERM": "dumb",
         }
@@ -229,8 +238,8 @@ class Cell:
                 else:
                     os.environ[name] = value
 
-    def run(self, *argv: str) -> Outcome:
-        return self.spawn(*argv).outcome()
+    def run(self, *argv: str, machine: str = "") -> Outcome:
+        return self.spawn(*argv, machine=machine).outcome()
 
     def counted(self, *argv: str) -> tuple[Outcome, list[str]]:
         """A run, and the changes it asked the platform for."""
@@ -246,7 +255,7 @@ class Cell:
 
 
 def is_change(call: Call) -> bool:
-    if call.method in ("GET", "HEAD") or call.path.endswith("/impersonation"):
+    if call.method in ("GET", "HEAD") or call.path.endswith("/impersonation") or call.secret.startswith(LEASE):
         return False
     return not call.path.startswith(SIGNING) or "/users" in call.path
 

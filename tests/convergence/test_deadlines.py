@@ -176,6 +176,7 @@ class TestSilence:
 # From this request of an install on, nothing is answered any more.
 MOMENTS = {
     "upload": ("POST", "/projects/upload$"),
+    "lock": ("POST", "/credentials/user$"),
     "secrets": ("POST", "/credentials/user$"),
     "deployment": ("POST", "/deployments$"),
     "token": ("POST", "/token$"),
@@ -190,7 +191,8 @@ class TestInTheMiddle:
             method, path = MOMENTS[moment]
             cell.restore("fresh")
             (cell.folder / "work" / "impatient.yaml").write_text(IMPATIENT)
-            cell.control.add_fault(method=method, path=path, hold=True)
+            skip = 1 if moment == "secrets" else 0  # the first one is the lock
+            cell.control.add_fault(method=method, path=path, skip=skip, hold=True)
             running = cell.spawn(*INSTALL, "--config", "impatient.yaml")
             cell.until(lambda: running.ended or cell.control.held() > 0, f"the request for the {moment}")
             cell.control.add_fault(hold=True, times=None)

@@ -40,7 +40,7 @@ def command(options: WriteOptions, purge_secrets: PurgeSecrets = False, force: F
         confirmed = None
         if not options.yes and can_ask(options):
             confirmed = uninstall.confirm(context, show, purge=purge_secrets, force=force)
-        with locked(options, NAME, context), recorded(context):
+        with locked(options, NAME, context, break_lock=force), recorded(context):
             reporter.doing(NAME)
             result = uninstall.uninstall(context, confirmed, show, purge=purge_secrets, force=force)
             show_uninstalled(reporter, result, program())

@@ -7,6 +7,7 @@ middle of a call. On the sandbox all of it takes a fraction of a second.
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from datetime import datetime
 
 from mlflow_ae5_deploy.ae5.models import Deployment, Job, Project, Run
@@ -16,7 +17,8 @@ from mlflow_ae5_deploy.common.errors import Configuration, PlatformError
 from mlflow_ae5_deploy.common.mlflow_api import Health
 from mlflow_ae5_deploy.common.redaction import Secret
 from mlflow_ae5_deploy.engine.context import Context
-from mlflow_ae5_deploy.engine.lock import Holder, holder_of
+from mlflow_ae5_deploy.engine.lease import PREFIX, interrupted_words, scope_of, work_of_others
+from mlflow_ae5_deploy.engine.lock import holder_of
 from mlflow_ae5_deploy.jobs.contract import UNKNOWN
 from mlflow_ae5_deploy.jobs.reports import GcReport
 from mlflow_ae5_deploy.jobs.result import read_result
@@ -34,7 +36,7 @@ from mlflow_ae5_deploy.release.provenance import build_record_of
 from mlflow_ae5_deploy.resources import scheduled_job
 from mlflow_ae5_deploy.resources.current_deployment import chosen_of
 from mlflow_ae5_deploy.resources.health import PATIENCE, health_once
-from mlflow_ae5_deploy.resources.interrupted import interrupted_restore
+from mlflow_ae5_deploy.resources.interrupted import interrupted_restore, started_restore
 from mlflow_ae5_deploy.resources.job_specs import gc_job
 from mlflow_ae5_deploy.resources.token import TOKEN, recipients
 
@@ -82,14 +84,29 @@ def observe(context: Context, token: Secret | None) -> InstallationState:
 
 
 def _unfinished(context: Context, current: Deployment | None) -> UnfinishedOperation:
-    holder = holder_of(context.folders.state) or Holder("", "")
+    found = _by_locks(context)
     pending, rotation = context.state.restart, context.state.rotation
     since = pending.since if pending and (current is None or current.id != pending.deployment_id) else None
-    installing = history.interrupted_install(context.journal.path)
+    found = replace(found, restart_since=since, install_since=history.interrupted_install(context.journal.path))
     if rotation is None or current is None or rotation.deployment_id != current.id:
-        return UnfinishedOperation(since, running=holder.text, verb=holder.verb, install_since=installing)
+        return found
     left = tuple(name for name in recipients(context) if name in rotation.remaining)
-    return UnfinishedOperation(since, left, not rotation.gc_tested, holder.text, holder.verb, installing)
+    return replace(found, accounts_remaining=left, gc_untested=not rotation.gc_tested)
+
+
+def _by_locks(context: Context) -> UnfinishedOperation:
+    """Of all machines, by the names of secrets; these are listed anyway."""
+    here, names = holder_of(context.folders.state), context.cached.secret_names()
+    found = UnfinishedOperation() if here is None else UnfinishedOperation(running=here.text, verb=here.verb)
+    if not any(name.startswith(PREFIX) for name in names):
+        return found
+    now = context.platform.session.dated.stated
+    running, interrupted = work_of_others(names, scope_of(context.settings.project.name), now)
+    if running is not None and here is None:
+        found = replace(found, running=running.text, verb=running.verb)
+    if interrupted is None or context.state.upgrade is not None or started_restore(context.state) is not None:
+        return found  # or it is of this machine
+    return replace(found, interrupted=interrupted_words(interrupted), interrupted_verb=interrupted.verb)
 
 
 def _desired_secrets(context: Context) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ from datetime import datetime
 
 from mlflow_ae5_deploy.common.durations import moment
 from mlflow_ae5_deploy.common.text import counted
+from mlflow_ae5_deploy.engine.lease import INTERRUPTED_REMEDY
 from mlflow_ae5_deploy.engine.records import StoredToken
 from mlflow_ae5_deploy.jobs.contract import OUTCOME_INCOMPLETE
 from mlflow_ae5_deploy.operations import missed, status_backups
@@ -53,6 +54,9 @@ def _problems(state: InstallationState, drift: Sequence[StageDrift], now: dateti
     elif state.unfinished.install_since is not None:
         text = f"An `install` was interrupted {moment(state.unfinished.install_since, now)}."
         yield HealthProblem("install-interrupted", text)
+    if state.unfinished.interrupted:
+        code = "upgrade-interrupted" if state.unfinished.interrupted_verb == "upgrade" else "restore-interrupted"
+        yield HealthProblem(code, state.unfinished.interrupted, INTERRUPTED_REMEDY)
     if state.interrupted_upgrade:
         yield _interrupted_upgrade(state)
     elif state.project is None:

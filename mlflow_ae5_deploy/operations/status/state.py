@@ -71,7 +71,7 @@ class TokenStatus:
 
 @dataclass(frozen=True)
 class UnfinishedOperation:
-    """What an earlier run from this machine has started and not finished."""
+    """What an earlier run has started and not finished, from this machine where nothing else is said."""
 
     restart_since: datetime | None = None
     accounts_remaining: tuple[str, ...] = ()
@@ -84,6 +84,9 @@ class UnfinishedOperation:
     """That run's, if it is known."""
     install_since: datetime | None = None
     """When the last `install` was interrupted."""
+    interrupted: str = ""
+    """A sentence about an upgrade or restore that was interrupted on another machine."""
+    interrupted_verb: str = ""
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from aiohttp import web
 
 from mlflow_ae5_deploy.sandbox.api import deployments, jobs, profiles, projects
 from mlflow_ae5_deploy.sandbox.api.proxy import Proxy
-from mlflow_ae5_deploy.sandbox.api.requests import ACCOUNT, CORE, LABEL, check_queries
+from mlflow_ae5_deploy.sandbox.api.requests import ACCOUNT, CORE, LABEL, SECRET, check_queries
 from mlflow_ae5_deploy.sandbox.auth import keycloak, login
 from mlflow_ae5_deploy.sandbox.auth.accounts import digest
 from mlflow_ae5_deploy.sandbox.auth.login import SESSION_COOKIE, XSRF_COOKIE, auth_url, signed_in
@@ -65,6 +65,7 @@ async def _observed(request: web.Request, handler: _Handler) -> web.StreamRespon
     core = request.app[CORE]
     control = core.control
     request[LABEL] = request[ACCOUNT] = None
+    request[SECRET] = ""
     if not request.raw_path.startswith("/"):  # the absolute form and CONNECT are for proxies
         core.log.warning("%s refused: 400, not a path of this server", request.method)
         return _refusal(request, 400, "Sandbox: the request target is not a path of this server")
@@ -79,7 +80,7 @@ async def _observed(request: web.Request, handler: _Handler) -> web.StreamRespon
     finally:
         who = request[ACCOUNT]
         name = who if isinstance(who, str) else (who.username if who else "")
-        control.note(surface, request.method, request.path, status, name)
+        control.note(surface, request.method, request.path, status, name, request[SECRET])
         core.log.info("%s %s %s -> %s (%s)", surface, request.method, _shown(request), status, name or "-")
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from aiohttp import web
 
-from mlflow_ae5_deploy.sandbox.api.requests import account_of, core_of, done, json_fields, no_body, queries
+from mlflow_ae5_deploy.sandbox.api.requests import SECRET, account_of, core_of, done, json_fields, no_body, queries
 from mlflow_ae5_deploy.sandbox.errors import bad, not_found
 from mlflow_ae5_deploy.sandbox.secret_files import SecretFiles
 
@@ -69,6 +69,7 @@ async def put_secret(request: web.Request) -> web.Response:
     fields = await json_fields(request, {"key": str, "value": str})
     if not fields["key"] or any(c in fields["key"] for c in "/\0") or fields["key"] in (".", ".."):
         raise bad("Invalid secret name")
+    request[SECRET] = fields["key"]
     request.app[SECRET_FILES].put(account_of(request).username, fields["key"], fields["value"])
     return done()
 
@@ -76,6 +77,7 @@ async def put_secret(request: web.Request) -> web.Response:
 async def delete_secret(request: web.Request) -> web.Response:
     core, name, username = core_of(request), request.match_info["name"], account_of(request).username
     await no_body(request)
+    request[SECRET] = name
     secrets = core.state.secrets.get(username, {})
     if name not in secrets or "-" in name:
         raise not_found("Secret")

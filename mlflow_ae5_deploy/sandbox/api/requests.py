@@ -14,6 +14,7 @@ from mlflow_ae5_deploy.sandbox.models import SandboxAccount
 
 CORE = web.AppKey("core", SandboxCore)
 LABEL: web.RequestKey[str | None] = web.RequestKey("label", object)  # type: ignore[arg-type]
+SECRET: web.RequestKey[str] = web.RequestKey("secret", str)
 ACCOUNT: web.RequestKey[SandboxAccount | str | None] = web.RequestKey("account", object)  # type: ignore[arg-type]
 _Handler = TypeVar("_Handler", bound=Callable[..., Any])
 _KINDS = {str: "a string", bool: "a boolean", dict: "an object", list: "a list"}

@@ -16,7 +16,7 @@ _MAX_CALLS = 10000
 
 @dataclass(frozen=True)
 class Call:
-    """One request that arrived. No bodies, no query strings, no secrets."""
+    """One request that arrived. No bodies, no query strings, no values of secrets."""
 
     number: int
     time: float
@@ -27,6 +27,8 @@ class Call:
     status: int
     """0: the answer was dropped"""
     account: str
+    secret: str = ""
+    """The name of the secret that it set or deleted."""
 
 
 @dataclass(frozen=True)
@@ -148,10 +150,10 @@ class Control:
 
     # -- calls ----------------------------------------------------------------------------
 
-    def note(self, surface: str, method: str, path: str, status: int, account: str) -> None:
+    def note(self, surface: str, method: str, path: str, status: int, account: str, secret: str = "") -> None:
         with self._lock:
             self._count += 1
-            self._calls.append(Call(self._count, time.time(), surface, method, path, status, account))
+            self._calls.append(Call(self._count, time.time(), surface, method, path, status, account, secret))
             del self._calls[:-_MAX_CALLS]
 
     def calls(self, surface: str | None = None) -> list[Call]:

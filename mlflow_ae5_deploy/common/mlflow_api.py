@@ -59,8 +59,13 @@ class Answer:
             return f"{self.status}, a redirect"
         if LOGIN_FORM in self.body:
             return f"{self.status} with the platform's login page"
-        text = scrub(" ".join(self.body[:2000].decode("utf-8", "replace").split()))
-        return f"{self.status} {text[:_LONGEST_QUOTE]}".strip()
+        answer = self.json()
+        if isinstance(answer, dict) and isinstance(answer.get("message"), str):  # MLflow's own errors
+            text = f"{answer.get('error_code', '')} {answer['message'].partition(chr(10))[0]}"
+        else:
+            text = self.body[:2000].decode("utf-8", "replace")
+        text = scrub(" ".join(text.split()))
+        return f"{self.status} {text[:_LONGEST_QUOTE]}{'…' if len(text) > _LONGEST_QUOTE else ''}".strip()
 
 
 @dataclass(frozen=True)

@@ -45,6 +45,11 @@ class StageResult:
     warnings: tuple[str, ...] = ()
     seconds: float = 0.0
 
+    @property
+    def only_waits(self) -> bool:
+        """In a plan: nothing would change, but something is not yet as it should be."""
+        return self.outcome == "planned" and bool(self.changes) and all(change.waits for change in self.changes)
+
 
 @dataclass(frozen=True)
 class RunResult:

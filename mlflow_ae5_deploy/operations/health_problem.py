@@ -54,9 +54,10 @@ _ROWS = (
     ProblemCode(
         "server-not-started",
         ERROR,
-        "The deployment has failed or is still starting.",
+        "The deployment has failed or is stopped.",
         "Read its log with `logs`. `install` starts it again.",
     ),
+    ProblemCode("server-starting", ERROR, "The deployment is starting.", "Wait until it has started."),
     ProblemCode(
         "no-url", ERROR, "The platform reports no URL for the deployment.", "Restart it with `rotate-token --restart`."
     ),

@@ -42,6 +42,8 @@ class Check:
 class Verification:
     url: str
     checks: list[Check] = field(default_factory=list)
+    skipped: int = 0
+    """Checks that build on a failed one."""
 
     @property
     def passed(self) -> bool:
@@ -72,6 +74,7 @@ def verify(
         check = Check(name, passed, message, context.clock.monotonic() - began)
         outcome.checks.append(check)
         on_check(check)
+    outcome.skipped = verifier.skipped
     return outcome
 
 
@@ -88,6 +91,7 @@ class _Verifier:
         self._artifact_path = ""
         self._payload = secrets.token_bytes(_SIZE)
         self._failed = False
+        self.skipped = 0
 
     def steps(self) -> Iterator[tuple[str, Step]]:
         as_client: list[tuple[str, Step]] = [
@@ -101,7 +105,9 @@ class _Verifier:
         if self._database is not None:
             as_client.insert(1, (CONFIGURED_DATABASE, self._on_the_configured_database))
         for step in as_client:
-            if not self._failed:
+            if self._failed:
+                self.skipped += 1
+            else:
                 yield step
         for how, api in self._unauthenticated.items():
             yield f"request {how} is rejected", functools.partial(self._refused, api)
@@ -243,9 +249,10 @@ def require(outcome: Verification) -> None:
     """Raise VerificationFailed, naming every check that failed."""
     failed = [check for check in outcome.checks if not check.passed]
     if failed:
+        skipped = f"; {outcome.skipped} skipped" if outcome.skipped else ""
         raise VerificationFailed(
-            f"{len(failed)} of {len(outcome.checks)} checks failed: {', '.join(check.name for check in failed)}.",
+            f"{len(failed)} of {len(outcome.checks)} checks failed{skipped}: "
+            f"{', '.join(check.name for check in failed)}.",
             where=outcome.url,
             remedy="Read the server's log with `logs`. `install` fixes differences from the configuration.",
-            detail="\n".join(f"{check.name}: {check.message}" for check in failed),
         )

@@ -57,7 +57,7 @@ class StageLines:
             self._show(folded[0])
 
     def _show(self, result: StageResult) -> None:
-        mark = _MARKS[result.outcome]
+        mark = Mark.WARNING if result.only_waits else _MARKS[result.outcome]
         lines = list(_lines(result, verbose=self._reporter.verbose))
         if result.outcome == "unchanged" and result.warnings:
             mark, lines = Mark.WARNING, []

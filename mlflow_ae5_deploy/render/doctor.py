@@ -20,6 +20,7 @@ from mlflow_ae5_deploy.render.console import Reporter
 from mlflow_ae5_deploy.render.format import Mark
 
 _MARKS = {OK: Mark.OK, WARNING: Mark.WARNING, ERROR: Mark.FAILED, SKIPPED: Mark.SKIPPED}
+_IN_FULL = "inside"  # a job of its own was run for these: they are all shown
 _WIDTH = max(map(len, GROUPS))
 
 
@@ -41,11 +42,12 @@ class DoctorReporter:
             self._show_group(group, list(findings))
 
     def _show_group(self, group: str, findings: Sequence[Finding]) -> None:
+        in_full = self._reporter.verbose or group == _IN_FULL
         fine = [finding for finding in findings if finding.severity == OK]
-        if fine and not self._reporter.verbose:
+        if fine and not in_full:
             self._line(Mark.OK, group, f"{counted(len(fine), 'checks')} ok")
             group = ""
-        shown = findings if self._reporter.verbose else [finding for finding in findings if finding.severity != OK]
+        shown = findings if in_full else [finding for finding in findings if finding.severity != OK]
         for (severity, message, remedy), same in groupby(shown, lambda f: (f.severity, f.message, f.remedy)):
             self._show(group, severity, message, remedy, [finding.check for finding in same])
             group = ""
@@ -81,11 +83,13 @@ def summary(findings: Sequence[Finding]) -> str:
     return ", ".join(text for number, text in parts if number)
 
 
-def show_summary(reporter: Reporter, findings: Sequence[Finding]) -> None:
+def show_summary(reporter: Reporter, findings: Sequence[Finding], *, from_platform: bool) -> None:
+    """from_platform: --from-platform was given."""
     count = counts(findings)
     outcome = "failed" if count[ERROR] else "passed"
     reporter.document("doctor", outcome, counts=count, findings=[finding.data() for finding in findings])
     reporter.line()
     mark = Mark.FAILED if count[ERROR] else Mark.WARNING if count[WARNING] else Mark.OK
-    hint = "" if reporter.verbose or not count[OK] else " (`doctor -v` shows all)"
+    again = "doctor -v --from-platform" if from_platform else "doctor -v"
+    hint = "" if reporter.verbose or not count[OK] else f" (`{again}` shows all)"
     reporter.marked(mark, f"{summary(findings)}{hint}")

@@ -66,7 +66,8 @@ def show_run(
     if headline is not None:
         headline()
     elif not failed:
-        reporter.marked(Mark.CHANGE if result.pending else Mark.OK, _headline(verb, result))
+        waits = any(stage.only_waits for stage in result.stages)
+        reporter.marked(Mark.WARNING if waits else Mark.CHANGE if result.pending else Mark.OK, _headline(verb, result))
     for title, text in _rows(result, installed):
         reporter.hanging(f"  {title:<11} ", text)
     if release := replaced_release(result):
@@ -119,13 +120,13 @@ def _show_commands(reporter: Reporter, title: str, commands: Sequence[str]) -> N
 
 
 def _headline(verb: str, result: RunResult) -> str:
-    stages, changing = len(result.stages), sum(1 for s in result.stages if s.outcome in ("changed", "planned"))
+    stages, waits = len(result.stages), [stage for stage in result.stages if stage.only_waits]
+    changing = sum(1 for s in result.stages if s.outcome in ("changed", "planned")) - len(waits)
     if verb == "plan":
-        return (
-            f"{changing} of {stages} stages would change. Nothing was changed yet."
-            if changing
-            else f"No changes: all {stages} stages match the configuration."
-        )
+        server = " The server is not ready: `install` would wait for it." if waits else ""
+        if changing:
+            return f"{changing} of {stages} stages would change. Nothing was changed yet.{server}"
+        return f"No changes.{server}" if waits else f"No changes: all {stages} stages match the configuration."
     if not changing:
         return f"Unchanged: all {stages} stages match the configuration."
     return f"The MLflow tracking server is installed. {changing} of {stages} stages changed."

@@ -37,7 +37,8 @@ _DEPLOYMENT = [
 
 def show(reporter: Reporter, status: Status, *, compact: bool = False) -> None:
     reporter.document("status", outcome(status), compact=compact, **_data(status))
-    reporter.marked(Mark.OK if status.healthy else Mark.FAILED, headline(status))
+    mark = Mark.OK if status.healthy else Mark.WARNING if _starting(status) else Mark.FAILED
+    reporter.marked(mark, headline(status))
     _show_problems(reporter, status)
     if not status.state.installed:
         return
@@ -78,11 +79,19 @@ def headline(status: Status) -> str:
     found = "".join(f", {counted(number, word)}" for number, word in count if number)
     url = state.deployment.url if state.deployment else None
     server = f"MLflow {state.version or ''}".rstrip() + f" at {url.rstrip('/')}" if url else where
+    if _starting(status):
+        return f"Starting: {server}."
     if not status.healthy:
-        return f"Not healthy{found}: {server}."
+        works = " The server works" if state.health is not None and state.health.healthy else ""
+        return f"Not healthy{found}{'.' if works else ''}{works}: {server}."
     newest = state.backups.newest
     backup = f"last backup {duration(now - newest.finished)} ago" if newest else "no known backup"
     return f"Healthy{found}: {server}, {backup}."
+
+
+def _starting(status: Status) -> bool:
+    """Nothing is wrong but that the server is not up yet."""
+    return [problem.code for problem in status.errors] == ["server-starting"]
 
 
 def rows(status: Status) -> list[tuple[str, str]]:

@@ -70,7 +70,7 @@ class MakePrivate(Change):
 
 
 class AwaitDeployment(Change):
-    verb, resource = "wait for", "deployment"
+    verb, resource, waits = "wait for", "deployment", True
 
 
 def restart_consequences(current: Deployment, endpoint: str | None = None) -> tuple[Consequence, ...]:

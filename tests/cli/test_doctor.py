@@ -167,8 +167,9 @@ class TestInstalled:
         assert {finding["severity"] for finding in found.values()} <= SEVERITIES - {"error", "warning"}
         assert sum(seen.data["counts"].values()) == len(found) + 1
         for check in ("tls", "login", "rights", "resource-profiles", "endpoint-name", "server", "allowed-hosts",
-                      "token", "gc-job"):  # fmt: skip
+                      "gc-job"):  # fmt: skip
             assert found[check]["severity"] == "ok", found[check]
+        assert found["token"]["severity"] == "info", "it is not tested"
         assert found["database-from-platform"]["severity"] == "skipped"
         assert "--from-platform" in found["database-from-platform"]["remedy"]
         assert {finding["group"] for finding in found.values()} == set(GROUPS)
@@ -277,6 +278,8 @@ class TestFromPlatform:
         short, verbose = bench.run(capsys, *words), bench.run(capsys, *words, "-v")
 
         assert (short.code, verbose.code) == (0, 0), short.out
+        assert "schema is current (revision abc)" in short.out
+        assert "(`doctor -v --from-platform " in short.out.splitlines()[-1]
         for text in ("progress {", '"outcome"', "A_SETTING", "looking at the database"):
             assert text not in short.out + short.err
         for text in ("  | looking at the database", '  | {"command": "Check"', "  |   A_SETTING"):

@@ -17,7 +17,7 @@ from mlflow_ae5_deploy.render.changes import StageLines, question, show_conseque
 from mlflow_ae5_deploy.render.install import Installed, show_run
 from mlflow_ae5_deploy.render.uninstall import show_plan, show_uninstalled
 from mlflow_ae5_deploy.resources.account import CreateAccount
-from mlflow_ae5_deploy.resources.deployment import DOWN, TOKENS, RestartDeployment, StopDeployment
+from mlflow_ae5_deploy.resources.deployment import DOWN, TOKENS, AwaitDeployment, RestartDeployment, StopDeployment
 from mlflow_ae5_deploy.resources.project import DeleteProject, ReplaceProject
 from mlflow_ae5_deploy.resources.secrets import DeleteSecrets, SetSecrets
 from tests.cli.terminal import lines
@@ -256,6 +256,29 @@ def test_the_summary(screen, verb, outcomes, first):
     assert ("  export MLFLOW_TRACKING_URI=https://x" in shown) is (outcomes[0] == "changed")
     if "changed" not in outcomes:
         assert len(shown) <= 9
+
+
+WAITS = AwaitDeployment(name="d", reason="started but not healthy (502)")
+
+
+@pytest.mark.parametrize(
+    ("also", "first"),
+    [
+        ((), "! No changes. The server is not ready: `install` would wait for it."),
+        (
+            (StageResult(9, "share", "planned", "", (SETS,)),),
+            "! 1 of 2 stages would change. Nothing was changed yet. The server is not ready:",
+        ),
+    ],
+)
+def test_to_wait_for_the_server_is_no_change(screen, also, first):
+    stage = StageResult(8, "deploy", "planned", "", (WAITS,))
+    result = RunResult((stage, *also), None, 1.0, 5, 0)
+
+    shown = screen(lambda reporter: show_run(reporter, "plan", result, INSTALLED, []))
+
+    assert next(line for line in shown if line) == first
+    assert screen(stages((8, "planned", "", (WAITS,))))[0].startswith("!  8 stage-8")
 
 
 def test_after_a_failed_verification_nothing_looks_done(screen):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -29,6 +30,7 @@ from mlflow_ae5_deploy.operations.status.drift import (
 )
 from mlflow_ae5_deploy.operations.status.observe import in_order, read_version
 from mlflow_ae5_deploy.operations.status.problems import drift_problems, problems
+from mlflow_ae5_deploy.operations.status.run import Status
 from mlflow_ae5_deploy.operations.status.state import (
     GcStatus,
     InstallationState,
@@ -38,7 +40,9 @@ from mlflow_ae5_deploy.operations.status.state import (
 )
 from mlflow_ae5_deploy.operations.status_backups import BackupStatus, data, last, observe_backups, unsaved, words
 from mlflow_ae5_deploy.release.provenance import BuildRecord
-from mlflow_ae5_deploy.resources.deployment import StartDeployment
+from mlflow_ae5_deploy.render.console import Reporter
+from mlflow_ae5_deploy.render.status import show
+from mlflow_ae5_deploy.resources.deployment import AwaitDeployment, StartDeployment
 from mlflow_ae5_deploy.resources.interrupted import InterruptedRestore
 from mlflow_ae5_deploy.resources.project import CompareProject, ReplaceProject
 from mlflow_ae5_deploy.resources.release import BuildArchive, DownloadRelease
@@ -125,7 +129,11 @@ PROBLEMS = [
     ("no account", {"project": None, "deployment": None, "account_exists": False}, "the account does not exist"),
     ("no server", {"deployment": None, "health": None}, "No server runs"),
     ("failed", {"deployment": deployment(state="failed", status_text="App failed"), "health": None}, "(App failed)"),
-    ("starting", {"deployment": deployment(state="starting", status_text=""), "health": None}, "starting, not started"),
+    (
+        "starting",
+        {"deployment": deployment(state="starting", status_text=""), "health": None},
+        "The server is starting. Wait",
+    ),
     ("no url", {"deployment": deployment(url=None), "health": None}, "reports no URL"),
     ("public", {"deployment": deployment(public=True)}, "anyone can read and delete"),
     ("a second server", {"duplicates": (deployment(id="a2-2", name="two"),)}, "same data: deployment two"),
@@ -204,12 +212,12 @@ PROBLEMS = [
         "no new token for ann yet",
     ),
     ("gc untested", {"unfinished": UnfinishedOperation(gc_untested=True)}, "the gc job was not tested"),
-    ("gc failed after the rotation", collected(last=BROKEN, renewed=NOW - 2 * HOUR), "collection failed: no token."),
-    ("gc failed", collected(last=replace(RAN, passed=False, message="no token")), "collection failed: no token."),
+    ("gc failed after the rotation", collected(last=BROKEN, renewed=NOW - 2 * HOUR), "failed: no token."),
+    ("gc failed", collected(last=BROKEN), "collection, started 2026-03-01 11:00 UTC (60 min ago), failed: no token."),
     (
         "gc incomplete",
         collected(last=replace(RAN, passed=False, outcome="incomplete", message="deleted 1 of 2 runs")),
-        "collection is incomplete: deleted 1 of 2 runs.",
+        "is incomplete: deleted 1 of 2 runs.",
     ),
 ]
 
@@ -311,6 +319,31 @@ WARNINGS = [
     ),
     ("edited", {"build": replace(WELL.build, edited=("app.py was edited",))}, "app.py was edited"),
 ]
+
+
+DOWN = Health("unhealthy", "502")
+HEADLINES = [
+    ("healthy", {}, "✓ Healthy: MLflow 3.17.2 at https://"),
+    ("down", {"health": DOWN}, "✗ Not healthy, 1 problem: MLflow 3.17.2 at https://"),
+    ("a job failed", collected(last=BROKEN), "✗ Not healthy, 1 problem. The server works: MLflow 3.17.2 at https://"),
+    ("starting", {"deployment": deployment(state="starting"), "health": None}, "! Starting: MLflow 3.17.2 at https://"),
+    (
+        "starting, and more",
+        {"deployment": deployment(state="starting"), "health": None, "secrets": frozenset("A")},
+        "✗ Not healthy, 2 problems: MLflow",
+    ),
+]
+
+
+@pytest.mark.parametrize(("case", "changes", "first"), HEADLINES, ids=[row[0] for row in HEADLINES])
+def test_the_headline_says_whether_the_server_works(case, changes, first):
+    state, out = replace(WELL, **changes), io.StringIO()
+    seen = Status(NOW, "host", "mlflow-service", "p", state, tuple(problems(state, [], NOW)), (), 1, 0.1)
+
+    show(Reporter(out=out), seen)
+
+    assert out.getvalue().startswith(first)
+    assert seen.healthy is (case == "healthy")
 
 
 def test_a_job_without_a_result_has_a_code_of_its_own():
@@ -422,6 +455,8 @@ START = StartDeployment(name="it", reason="because")
 DRIFT = [
     ("nothing to do", [], SAME),
     ("something to do", [SHARE], DIFFERS),
+    ("only to be waited for", [AwaitDeployment(name="it", reason="502")], SAME),
+    ("to be waited for, and more", [AwaitDeployment(name="it", reason="502"), SHARE], DIFFERS),
     ("archive only not saved here", [BuildArchive(reason="not built before")], SAME),
     ("archive not built", [BuildArchive(reason="possible later", guess=True)], UNKNOWN),
     ("release not at hand", [DownloadRelease(name="1.0.0", reason="it is not in the cache")], UNKNOWN),

@@ -55,5 +55,5 @@ def command(options: ReleaseWriteOptions, from_platform: FromPlatform = False) -
             )
         finally:
             groups.flush()
-    show_summary(reporter, findings)
+    show_summary(reporter, findings, from_platform=from_platform)
     return FAILED if any(finding.severity == ERROR for finding in findings) else EXIT_DONE

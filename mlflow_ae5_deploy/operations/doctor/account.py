@@ -156,7 +156,7 @@ def _rights(context: Context) -> Finding:
             f"the account cannot read: {', '.join(denied)}",
             "Ask an administrator to give it the role of an ordinary user.",
         )
-    return ok("rights", f"can read {seen}; write access is not checked")
+    return ok("rights", f"can read {seen}")
 
 
 def _profiles(context: Context) -> Finding:

@@ -93,12 +93,11 @@ def judge_hosts(answers: dict[str, Health]) -> Finding:
         )
     good = [name for name, health in answers.items() if health.healthy]
     unseen = [f"{name} ({health.message})" for name, health in answers.items() if not health.healthy]
-    inside = "names used inside the platform are not checked"
     if not good:
         return skipped(check, f"the API did not answer: {', '.join(unseen)}")
     if unseen:
-        return info(check, f"answers to {', '.join(good)}; not known: {', '.join(unseen)}; {inside}")
-    return ok(check, f"answers to {', '.join(good)}; {inside}")
+        return info(check, f"answers to {', '.join(good)}, asked from here; not known: {', '.join(unseen)}")
+    return ok(check, f"answers to {', '.join(good)}, asked from here")
 
 
 # token and collection ---------------------------------------------------------------------------------------------
@@ -137,7 +136,7 @@ def _token(context: Context, state: InstallationState, given: Secret | None) -> 
         if (text := token_expiry.warning(stored.expires, now)) is not None:
             return warning("token", f"{text} ({stored.account})", _NEW_TOKEN)
     accounts = ", ".join(stored.account for stored in state.token.stored)
-    return ok(
+    return info(
         "token",
         f"stored for {accounts}, of this deployment; not tested: the platform does not return its value",
     )
@@ -145,7 +144,7 @@ def _token(context: Context, state: InstallationState, given: Secret | None) -> 
 
 def _gc(state: InstallationState, now: datetime) -> Finding:
     gc = state.gc
-    if problems := gc_problems(gc):
+    if problems := gc_problems(gc, now):
         return _of_problems("gc-job", problems)
     if gc.outdated and gc.last is not None:
         return _of_problems("gc-job", [outdated_failure(gc, gc.last, now)])

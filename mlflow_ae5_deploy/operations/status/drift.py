@@ -54,6 +54,6 @@ def drift_of(number: int, name: str, diff: Diff) -> StageDrift:
     if all(change.guess for change in diff.changes):  # requested only because this machine does not know better
         state = UNKNOWN
     else:  # whether the platform has the content of local files, stage 6 compares
-        state = SAME if all(change.local for change in diff.changes) else DIFFERS
+        state = SAME if all(change.local or change.waits for change in diff.changes) else DIFFERS
     message = "; ".join(change.sentence for change in diff.changes)
     return StageDrift(number, name, state, message, diff.changes, diff.warnings)

@@ -80,7 +80,7 @@ def _of_a_project(state: InstallationState, drift: Sequence[StageDrift], now: da
     yield from drift_problems(drift)
     yield from token_problems(state, now)
     yield from unverified_tokens(state)
-    yield from gc_problems(state.gc, differs=any(change.purpose == _GC for change in _other_jobs(drift)))
+    yield from gc_problems(state.gc, now, differs=any(change.purpose == _GC for change in _other_jobs(drift)))
     last = state.gc.last
     if last is not None and state.gc.outdated:
         yield outdated_failure(state.gc, last, now)
@@ -153,12 +153,12 @@ def server_problems(state: InstallationState) -> list[HealthProblem]:
     if current.public:
         text = "The deployment is public: anyone can read and delete experiments."
         found.append(HealthProblem("server-public", text))
+    if current.is_starting:
+        return [*found, HealthProblem("server-starting", "The server is starting.")]
     if not current.is_started:
-        detail = f" ({current.status_text})" if current.status_text else ""
-        return [
-            *found,
-            HealthProblem("server-not-started", f"The deployment is {current.state}{detail}, not started."),
-        ]
+        shown = current.status_text if current.status_text.casefold() != current.state else ""
+        text = f"The deployment is {current.state}{f' ({shown})' if shown else ''}, not started."
+        return [*found, HealthProblem("server-not-started", text)]
     if not current.url:
         return [*found, HealthProblem("no-url", "The platform reports no URL for the deployment.")]
     if state.health is None:
@@ -226,7 +226,7 @@ def unfinished_problems(state: InstallationState, now: datetime) -> list[HealthP
     return [HealthProblem("rotation-interrupted", f"A token rotation has not finished: {reason}.")]
 
 
-def gc_problems(gc: GcStatus, *, differs: bool = False) -> list[HealthProblem]:
+def gc_problems(gc: GcStatus, now: datetime, *, differs: bool = False) -> list[HealthProblem]:
     """differs: the job is not as configured, which may be why it fails."""
     if gc.jobs == 0:
         return [HealthProblem("gc-missing", "There is no garbage collection job.")]
@@ -236,7 +236,8 @@ def gc_problems(gc: GcStatus, *, differs: bool = False) -> list[HealthProblem]:
         found.append(HealthProblem("gc-duplicate", text))
     last = gc.last
     if last is not None and last.passed is False and not gc.outdated:
-        text = f"The last garbage collection {_failure(last)}: {last.message or last.state}."
+        when = f", started {moment(last.began, now)}," if last.began else ""
+        text = f"The last garbage collection{when} {_failure(last)}: {last.message or last.state}."
         remedy = _RESET_GC if differs else CODES["gc-failed"].remedy
         found.append(HealthProblem("gc-failed", text, remedy.replace("--run ID", f"--run {last.id}")))
     return found

@@ -148,5 +148,8 @@ def verify(run: UpgradeRun) -> None:
         raise StageFailed("There is no server to verify.", stage=8)
     run.report("verify the server", UpgradeStep.VERIFY)
     token = context.token_for(deployment.id)
-    run.verification = verify_server(context, deployment.url.rstrip("/"), token, run.on_check)
+    # A rollback returns to the server as it was, whatever database that used.
+    forward = deployment.id if not run.record.failure else None
+    url = deployment.url.rstrip("/")
+    run.verification = verify_server(context, url, token, run.on_check, deployment_id=forward)
     require(run.verification)

@@ -166,8 +166,8 @@ def _gc(state: InstallationState, now: datetime) -> str:
         began = f"{moment(last.began, now)}: " if last.began else ""
         run = f"last {began}{last.message or last.state}"
     else:  # run records may be deleted: none on record does not mean it never ran
-        started = f"; this machine started one {moment(gc.started_here, now)}" if gc.started_here else ""
-        run = f"no run on record{started}"
+        here = f"last started from here {moment(gc.started_here, now)}, not on record" if gc.started_here else ""
+        run = here or "no run on record"
     if gc.running is not None and gc.running.began:
         run += f"; running since {moment(gc.running.began, now)}"
     following = f"next in {duration(gc.next - now)}" if gc.next else "next unknown"

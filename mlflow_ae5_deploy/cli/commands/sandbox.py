@@ -62,7 +62,7 @@ def status(options: CommonOptions) -> int:
         return _show(info, "sandbox status", options)
     reporter = options.reporter
     reporter.document("sandbox status", running=False)
-    reporter.marked(Mark.SKIPPED, "Sandbox not running. Start it: `mlflow-ae5-deploy sandbox up`")
+    reporter.line("Sandbox not running. Start it: `mlflow-ae5-deploy sandbox up`")
     return EXIT_DONE
 
 

@@ -73,7 +73,7 @@ def rehearse(run: UpgradeRun, planned: UpgradePlan) -> JobResult[UpgradeReport]:
             where=planned.release[1],
             remedy="Run `upgrade --no-rehearsal`. A failure still rolls back to a snapshot.",
         )
-    run.report("migrate a copy of the data with the new release", UpgradeStep.REHEARSE)
+    run.report("rehearse: migrate a copy of the data with the new release", UpgradeStep.REHEARSE)
     with staging_project(run.context) as project:
         return runner.run(run.context, project, tasks.rehearsal(), seconds=run.wait)
 
@@ -187,7 +187,7 @@ def _replace(run: UpgradeRun) -> None:
 def _migrate(run: UpgradeRun) -> None:
     task, touched_before = tasks.database_upgrade(), run.record.schema_touched
     run.note(phase="migrating", schema_touched=True)
-    run.report("migrate the schema to the new release", UpgradeStep.MIGRATE)
+    run.report("migrate the schema, where the new release needs it", UpgradeStep.MIGRATE)
     result = runner.attempt(run.context, run.required_project(), task, seconds=run.wait)
     # Only the job itself can tell: a migration that breaks off may leave exit code and revision alone.
     unchanged = result.succeeded and result.outcome == "unchanged"

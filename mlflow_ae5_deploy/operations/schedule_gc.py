@@ -96,18 +96,18 @@ def carry_out(context: Context, request: GcRequest, configured: JobSpec, progres
 
 def require(job_result: JobResult[GcReport]) -> None:
     """Raise PartlyDone for skipped work, JobFailed for a failure or a missing report."""
-    log, where = f"`logs --run {job_result.run_id}`", f"run {job_result.run_id}"
+    where = f"run {job_result.run_id} (`logs --run {job_result.run_id} --lines 0`)"
     if job_result.exit_code == INCOMPLETE:
         raise PartlyDone(
             f"The garbage collection is incomplete: {job_result.message}.",
             where=where,
-            remedy=f"Read why in its log: {log}. Fix the cause; the next run does the rest.",
+            remedy="Read why in its log. Fix the cause; the next run does the rest.",
         )
     if not job_result.reported:
         raise JobFailed(
             f"The garbage collection finished, result unknown: {job_result.message}.",
             where=where,
-            remedy=f"Read its log: `logs --run {job_result.run_id} --lines 0`. If the release's job writes no report, "
+            remedy="Read its log. If the release's job writes no report, "
             "use the bundled release, which does (`--release bundled`).",
         )
     if not job_result.succeeded:
@@ -115,7 +115,7 @@ def require(job_result: JobResult[GcReport]) -> None:
         raise JobFailed(
             f"The garbage collection failed: {job_result.message}.",
             where=where,
-            remedy=f"{hint} Fix the cause, then run it again. Its log: {log}.".lstrip(),
+            remedy=f"{hint} Fix the cause, then run it again.".lstrip(),
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import groupby
 
 from mlflow_ae5_deploy.common.text import counted, whole_commands
@@ -22,6 +23,7 @@ from mlflow_ae5_deploy.render.format import Mark
 _MARKS = {OK: Mark.OK, WARNING: Mark.WARNING, ERROR: Mark.FAILED, SKIPPED: Mark.SKIPPED}
 _IN_FULL = "inside"  # a job of its own was run for these: they are all shown
 _WIDTH = max(map(len, GROUPS))
+_WIDEST = 24  # of the column of checks; the names of several checks with one finding may be longer
 
 
 class DoctorReporter:
@@ -48,22 +50,24 @@ class DoctorReporter:
             self._line(Mark.OK, group, f"{counted(len(fine), 'checks')} ok")
             group = ""
         shown = findings if in_full else [finding for finding in findings if finding.severity != OK]
-        for (severity, message, remedy), same in groupby(shown, lambda f: (f.severity, f.message, f.remedy)):
-            self._show(group, severity, message, remedy, [finding.check for finding in same])
+        rows: list[tuple[str, Finding]] = []  # the checks, or empty for a number of skipped ones
+        for _, equal in groupby(shown, lambda finding: (finding.severity, finding.message, finding.remedy)):
+            same = list(equal)
+            if same[0].severity == SKIPPED and len(same) > 1 and not self._reporter.verbose:
+                rows.append(("", replace(same[0], message=f"{len(same)} checks skipped: {same[0].message}")))
+            else:
+                rows.append((", ".join(finding.check for finding in same), same[0]))
+        width = max((len(name) for name, _ in rows if len(name) <= _WIDEST), default=0)
+        for name, finding in rows:
+            column, inline = (f"{name:<{width}}  ", "") if 0 < len(name) <= _WIDEST else ("", f"{name}  ".lstrip())
+            self._line(_MARKS.get(finding.severity), group, inline + finding.message, column)
+            if finding.remedy:
+                self._line(None, "", whole_commands(finding.remedy))
             group = ""
 
-    def _show(self, group: str, severity: str, message: str, remedy: str, checks: Sequence[str]) -> None:
-        if severity == SKIPPED and len(checks) > 1 and not self._reporter.verbose:
-            text = f"{len(checks)} checks skipped: {message}"
-        else:
-            text = f"{', '.join(checks)}  {message}"  # with a colon, the scrubber masks what follows `token`
-        self._line(_MARKS.get(severity), group, text)
-        if remedy:
-            self._line(None, "", whole_commands(remedy))
-
-    def _line(self, mark: Mark | None, group: str, text: str) -> None:
+    def _line(self, mark: Mark | None, group: str, text: str, name: str = "") -> None:
         """Without a mark: information, or the rest of the line above."""
-        lead = f"{mark.sign if mark else ' '} {group:<{_WIDTH}} "
+        lead = f"{mark.sign if mark else ' '} {group:<{_WIDTH}} {name}"
         self._reporter.hanging(lead, text, mark.style if mark else None)
 
 

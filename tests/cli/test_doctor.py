@@ -189,7 +189,7 @@ class TestInstalled:
         assert "- inside   4 checks skipped: they need a job on the platform\n" in seen.out
         assert "1 error, 4 skipped (`doctor -v " in seen.out.splitlines()[-1]
         assert "dns  localhost is 127.0.0.1" not in seen.out
-        assert "✓ platform dns  localhost is 127.0.0.1\n" in every.out
+        assert "✓ platform dns        localhost is 127.0.0.1\n" in every.out
 
     def test_a_stopped_server_and_an_invalid_token_are_errors_with_remedies(self, bench, capsys):
         bench.install(capsys)

@@ -243,7 +243,7 @@ FINDINGS = [
             True,
             [
                 "  request",
-                "✓ machine  python  3.12",
+                "✓ machine  python     3.12",
                 "✓          ae5-tools  0.7.3",
                 "! platform tls  expires soon",
                 "           Renew it.",

@@ -142,7 +142,7 @@ def kept(context: Context, state: UninstallState, *, purge: bool) -> list[Kept]:
             backup_destination.shown(context),
             at_risk=is_location_at_risk(destination.reveal() if destination else ""),
         ),
-        Kept("journal and archives on this machine", str(context.folders.state)),
+        Kept("history and archives on this machine", str(context.folders.state)),
     ]
     if keys.path(context).exists():
         things.append(Kept("key file", str(keys.path(context))))

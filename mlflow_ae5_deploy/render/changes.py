@@ -108,13 +108,14 @@ def consequences_of(changes: Iterable[Change]) -> list[str]:
 
 def show_consequences(reporter: Reporter, changes: Sequence[Change]) -> None:
     """What changes that need consent will do; on stderr, because a question follows."""
-    for change in changes:
-        reporter.warning(capitalized(change.headline))
-        for line in shortened(change.lines, verbose=reporter.verbose):
-            reporter.note(f"    {line}")
-    reporter.note("  Consequences")
-    for text in consequences_of(changes):
-        reporter.note(f"  - {text}")
+    with reporter.one_piece():
+        for change in changes:
+            reporter.warning(capitalized(change.headline))
+            for line in shortened(change.lines, verbose=reporter.verbose):
+                reporter.note(f"    {line}")
+        reporter.note("  Consequences")
+        for text in consequences_of(changes):
+            reporter.note(f"  - {text}")
 
 
 def show_drift(reporter: Reporter, lead: str, rows: Sequence[str], to_keep: Sequence[str]) -> None:

@@ -10,7 +10,7 @@ import os
 import re
 import sys
 import textwrap
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
 from mlflow_ae5_deploy.common.redaction import scrub
@@ -131,6 +131,13 @@ class Reporter:
         """A remark on stderr; wrapped on a terminal."""
         self._pause()
         self._print(self.err, _broken(self.err, self._shown(text)), style)
+
+    @contextlib.contextmanager
+    def one_piece(self) -> Iterator[None]:
+        """Write the notes of the body at once: nothing that another program prints of stdout comes between them."""
+        self._pause()
+        with self.err:
+            yield
 
     def log(self, line: str) -> None:
         """A line of `--verbose`, on stderr."""

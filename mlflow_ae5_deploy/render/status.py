@@ -73,8 +73,8 @@ def headline(status: Status) -> str:
     state, now = status.state, status.observed
     where = f"project {status.project} of {status.account} on {status.host}"
     if not state.installed:
-        why = "no such project" if state.account_exists else "no such account"
-        return f"Not installed: {where} ({why})."
+        missing = where if state.account_exists else f"account {status.account} on {status.host}"
+        return f"Not installed: there is no {missing}."
     count = [(len(status.errors), "problems"), (len(status.warnings), "warnings")]
     found = "".join(f", {counted(number, word)}" for number, word in count if number)
     url = state.deployment.url if state.deployment else None

@@ -19,28 +19,30 @@ QUESTION = "Uninstall the server?"
 
 def show_plan(reporter: Reporter, changes: Sequence[Change], kept: Sequence[Kept]) -> None:
     """On stderr, because a question follows."""
-    reporter.warning("Uninstall the MLflow tracking server")
-    for change in changes:
-        reporter.note(f"    {change.phrase}")
-        for line in change.details if reporter.verbose or isinstance(change, DeleteSecrets) else ():
-            reporter.note(f"      {line}")
-    reporter.note("  Consequences")
-    for text in consequences_of(changes):
-        reporter.note(f"  - {text}")
-    if reporter.verbose:
-        reporter.note("  Stays")
-        for thing in kept:
-            reporter.note(f"  - {thing}")
-    else:
-        reporter.note(f"  Stays: {stays(kept)} (-v shows where).")
-    if warning := may_be_lost(kept):
-        reporter.warning(warning)
+    with reporter.one_piece():
+        reporter.warning("Uninstall the MLflow tracking server")
+        for change in changes:
+            reporter.note(f"    {change.phrase}")
+            for line in change.details if reporter.verbose or isinstance(change, DeleteSecrets) else ():
+                reporter.note(f"      {line}")
+        reporter.note("  Consequences")
+        for text in consequences_of(changes):
+            reporter.note(f"  - {text}")
+        if reporter.verbose:
+            reporter.note("  Stays")
+            for thing in kept:
+                reporter.note(f"  - {thing}")
+        else:
+            reporter.note(f"  {stays(kept)}")
+        if warning := may_be_lost(kept):
+            reporter.warning(warning)
 
 
 def stays(kept: Sequence[Kept]) -> str:
     """What is kept in any case, in short."""
     certain = [thing for thing in kept if not thing.at_risk]
-    return ", ".join(f"{thing.what} ({thing.note})" if thing.note else thing.what for thing in certain)
+    notes = [f"{thing.what}: {thing.note}." for thing in certain if thing.note]
+    return " ".join([f"Stays (-v shows where): {', '.join(thing.what for thing in certain)}.", *notes])
 
 
 def may_be_lost(kept: Sequence[Kept]) -> str:
@@ -52,9 +54,9 @@ def may_be_lost(kept: Sequence[Kept]) -> str:
 def show_uninstalled(reporter: Reporter, result: UninstallResult, program: str) -> None:
     """program: how the reader calls this tool."""
     if result.unchanged:
-        left = f"only {counted(len(result.secrets), 'secrets')} left ({', '.join(result.secrets)})"
-        reporter.marked(Mark.OK, f"Unchanged: {left if result.secrets else 'nothing is installed'}.")
+        reporter.marked(Mark.OK, "Unchanged: nothing is installed.")
         if result.secrets:
+            reporter.hanging("  ", f"Left: {counted(len(result.secrets), 'secrets')} ({', '.join(result.secrets)})")
             reporter.copied(f"  To delete them: {program} {reporter.command('uninstall --purge-secrets')}")
         return
     for change in result.changes:

@@ -263,9 +263,10 @@ def required_running(context: Context) -> tuple[str, str]:
     if deployment is not None and deployment.is_starting and not context.options.dry:
         deployment = await_serving(context, deployment)
     if deployment is None or not deployment.url or not deployment.is_started:
-        state = f"it is {deployment.state}" if deployment else "there is none"
         raise NotFound(
-            f"No running deployment `{name}` of `{context.account}`: {state}.",
+            f"Deployment `{name}` of `{context.account}` is {deployment.state}; it must be started."
+            if deployment
+            else f"There is no deployment `{name}` of `{context.account}`.",
             where=context.access.target.options.hostname,
             remedy="Wait until it has started; `mlflow-ae5-deploy status` shows it."
             if deployment and deployment.is_starting

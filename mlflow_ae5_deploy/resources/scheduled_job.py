@@ -86,7 +86,7 @@ class ResumeJob(JobChange):
 class DeleteRuns(Change):
     """The records of runs, and their logs."""
 
-    verb, resource = "delete", "run records"
+    verb, resource = "delete", "job run records"
     count: int  # no part of its identity: runs start and end all the time
     consequences: tuple[Consequence, ...] = (Consequence(Impact.DATA, "the logs of all job runs are deleted"),)
 

@@ -197,4 +197,4 @@ class TestEnv:
 
         refused = bench.run(capsys, "env", "--sandbox", "--config", str(path))
 
-        assert_error(refused, 15, "`another`", "there is none", "install")
+        assert_error(refused, 15, "`another`", "There is no deployment", "install")

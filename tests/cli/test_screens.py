@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import io
 from dataclasses import replace
 
 import pytest
@@ -14,6 +15,7 @@ from mlflow_ae5_deploy.operations.uninstall import UninstallResult
 from mlflow_ae5_deploy.operations.uninstall_plan import Kept
 from mlflow_ae5_deploy.render.backup import show_restored
 from mlflow_ae5_deploy.render.changes import StageLines, question, show_consequences
+from mlflow_ae5_deploy.render.console import Reporter
 from mlflow_ae5_deploy.render.install import Installed, show_run
 from mlflow_ae5_deploy.render.uninstall import show_plan, show_uninstalled
 from mlflow_ae5_deploy.resources.account import CreateAccount
@@ -157,6 +159,7 @@ def test_an_uninstall_begins_with_what_goes(screen):
         Kept("database", "sqlite:///x", at_risk=True),
         Kept("artifacts", "data/a", at_risk=True),
         Kept("snapshots", "s3://b"),
+        Kept("2 secrets", "A, B", "--purge-secrets deletes them"),
     ]
 
     shown = screen(lambda reporter: show_plan(reporter, changes, kept))
@@ -168,7 +171,8 @@ def test_an_uninstall_begins_with_what_goes(screen):
         "  Consequences",
         "  - clients lose the server",
     ]
-    assert "  Stays: the account, snapshots (-v shows where)." in shown
+    assert "  Stays (-v shows where): the account, snapshots, 2 secrets. 2 secrets:" in shown
+    assert "  --purge-secrets deletes them." in shown
     assert " ".join(line.strip() for line in shown).endswith(f"! {LOST}")
     assert "  - snapshots (s3://b)" in screen(lambda reporter: show_plan(reporter, changes, kept), verbose=True)
 
@@ -202,13 +206,21 @@ UNINSTALLED = [
         [],
         [],
         ("A_KEY", "B_KEY"),
-        ["✓ Unchanged: only 2 secrets left (A_KEY, B_KEY).", "  To delete them: tool uninstall --purge-secrets"],
+        [
+            "✓ Unchanged: nothing is installed.",
+            "  Left: 2 secrets (A_KEY, B_KEY)",
+            "  To delete them: tool uninstall --purge-secrets",
+        ],
     ),
     (
         [],
         [],
         ("A_KEY",),
-        ["✓ Unchanged: only 1 secret left (A_KEY).", "  To delete them: tool uninstall --purge-secrets"],
+        [
+            "✓ Unchanged: nothing is installed.",
+            "  Left: 1 secret (A_KEY)",
+            "  To delete them: tool uninstall --purge-secrets",
+        ],
     ),
     ([], [], (), ["✓ Unchanged: nothing is installed."]),
 ]
@@ -221,6 +233,22 @@ def test_an_uninstall_claims_only_what_it_did(screen, changes, kept, secrets, ex
     shown = screen(lambda reporter: show_uninstalled(reporter, result, "tool"))
 
     assert " ".join(line.strip() for line in shown) == " ".join(line.strip() for line in expected)
+
+
+@pytest.mark.parametrize("write", [show_consequences, functools.partial(show_plan, kept=[])])
+def test_what_a_question_is_about_is_written_at_once(write):
+    """Stdout may come through another program, which prints in between (`install | cat`)."""
+    written = []
+
+    class Pipe(io.StringIO):
+        def write(self, text):
+            written.append(text)
+            return len(text)
+
+    write(Reporter(out=io.StringIO(), err=Pipe()), changes=[REPLACES, RESTARTS])
+
+    assert len(written) == 1
+    assert TOKENS.text in " ".join(written[0].split())
 
 
 def test_secrets_are_named_before_they_are_deleted(screen):

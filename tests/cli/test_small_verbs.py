@@ -231,7 +231,11 @@ class TestUninstall:
         refused = here("uninstall", "--json")
 
         assert_error(refused, 14, "Not confirmed", "--yes")
-        for words in ("stop deployment dev.mlflow.tracking.server", "run record", "Stays: the account"):
+        for words in (
+            "stop deployment dev.mlflow.tracking.server",
+            "job run record",
+            "Stays (-v shows where): the account",
+        ):
             assert words in refused.err
         assert bench.writes() == []
         assert bench.everything() == before

@@ -49,8 +49,7 @@ def test_before_the_first_install_it_is_not_installed_and_writes_nothing(bench, 
     ]
     shown = bench.run(capsys, "status", "--sandbox", "--release", str(bench.release))
     assert shown.code == 32
-    assert shown.out.startswith("✗ Not installed: project mlflow.tracking.server of mlflow-service on localhost")
-    assert "(no such account)." in shown.out
+    assert shown.out.startswith("✗ Not installed: there is no account mlflow-service on localhost")
     assert "Run `mlflow-ae5-deploy install --sandbox" in shown.out
     assert "Deployment" not in shown.out
     assert bench.writes() == []

@@ -251,8 +251,8 @@ def require(outcome: Verification) -> None:
     if failed:
         skipped = f"; {outcome.skipped} skipped" if outcome.skipped else ""
         raise VerificationFailed(
-            f"{len(failed)} of {len(outcome.checks)} checks failed{skipped}: "
-            f"{', '.join(check.name for check in failed)}.",
+            f"{len(failed)} of {len(outcome.checks)} checks failed: "
+            f"{', '.join(check.name for check in failed)}{skipped}.",
             where=outcome.url,
             remedy="Read the server's log with `logs`. `install` fixes differences from the configuration.",
         )

@@ -31,7 +31,7 @@ def test_an_answer_is_quoted_in_words(body, message):
 
 
 @pytest.mark.parametrize(
-    ("skipped", "words"), [(6, "1 of 2 checks failed; 6 skipped: one."), (0, "1 of 2 checks failed: one.")]
+    ("skipped", "words"), [(6, "1 of 2 checks failed: one; 6 skipped."), (0, "1 of 2 checks failed: one.")]
 )
 def test_skipped_checks_are_counted_and_a_shown_failure_is_not_repeated(skipped, words):
     checks = [Check("one", False, "503", 0.1), Check("two", True, "", 0.1)]

@@ -143,9 +143,11 @@ class ProgressLine:
         self._update(self._last)
 
     def waiting(self, what: str) -> None:
-        """A phase of a job that runs is shown instead of the wait for its end."""
-        running = self._state.phase if what == JOB_END else None
+        """A phase of a job that runs is shown instead of the wait for its end; of one that has ended, its name."""
+        running, last = (self._state.phase, self._last.phase) if what == JOB_END else (None, None)
         shown = running if running is not None and not running.ended else None
+        if shown is None and last is not None and last.ended:
+            what = f"{what} (after {last.text})"
         self._update(replace(self._state, waiting=what, phase=shown))
 
     def phase(self, phase: Phase) -> None:

@@ -113,6 +113,18 @@ def work(line: ProgressLine, clock: Clock) -> None:
         line.waiting(JOB_END)
 
 
+def test_between_two_phases_of_a_job_the_last_one_is_named():
+    """The wait may be long; `Stopped during` has no better name for it."""
+    file, clock = io.StringIO(), Clock()
+    line = line_on(file, clock, {"CI": "1"})
+    line.step("recovery", "stage 7 of 14")
+    line.phase(Phase("checking the target", 2, 2, ended=True))
+    for clock.now in (5.0, 10.0):
+        line.waiting(JOB_END)
+
+    assert file.getvalue() == "10 s, stage 7 of 14, recovery, waiting for the job (after checking the target)\n"
+
+
 def test_without_a_terminal_a_plain_line_comes_every_ten_seconds():
     file, clock = io.StringIO(), Clock()
     work(line_on(file, clock, {"TERM": "xterm"}), clock)

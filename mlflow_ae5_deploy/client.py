@@ -39,7 +39,7 @@ WAIT = "MLFLOW_AE5_TOKEN_WAIT"  # seconds to wait for a new token
 
 _AE5_FOLDER = "/var/run/secrets/user_credentials"
 _WAIT = 600.0
-_RETRIES = "9"  # the most that every MLflow client accepts: 8 minutes of 502, 503, 504 or refused connections
+_RETRIES = "9"  # the most that every MLflow client accepts: 8 minutes, but 9 times Retry-After where a 503 has that
 _COMMAND_SECONDS = 60.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 5.0
 _ONE_WORD = re.compile(r"[!-~]+")

@@ -71,6 +71,10 @@ def tracking(to: Filler) -> list[Read]:
     data = Dataset("data", "digest", "local", '{"path": "a"}', '{"columns": []}', None)
     to.client.log_inputs(run, [DatasetInput(data, [InputTag("mlflow.data.context", "train")])])
     to.client.set_terminated(run, end_time=1_700_000_100_000)
+    doomed = to.client.create_run(to.experiment).info.run_id
+    to.client.log_text(doomed, TEXT, "a.txt")
+    to.client.delete_run(doomed)
+    to.client.delete_experiment(to.client.create_experiment("doomed"))
     return [
         get("/api/2.0/mlflow/experiments/get", experiment_id=to.experiment),
         get("/api/2.0/mlflow/runs/get", run_id=run),

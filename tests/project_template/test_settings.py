@@ -83,12 +83,15 @@ def test_the_table_names_the_source_and_hides_what_is_sensitive() -> None:
         "MLFLOW_BACKEND_STORE_URI": "postgresql://u:hidden-1@h/d",
         "MLFLOW_TRACKING_TOKEN": "hidden-2",
         "X": "hidden-3",
+        "MLFLOW_GATEWAY_BUDGET_REDIS_URL": "redis://:hidden-5@h/0",
+        "MLFLOW_ENABLE_WORKSPACES": "true",  # one of `server.variables`
     }
     table = settings.resolve({"AWS_SECRET_ACCESS_KEY": "hidden-4"}, {"AWS_SECRET_ACCESS_KEY": "x"}, secrets).table()
     assert "hidden" not in table
     lines = {line.split()[0]: line.split()[1:] for line in table.splitlines()[1:]}
     assert lines["MLFLOW_BACKEND_STORE_URI"] == ["secret", "(not", "shown)"]
     assert lines["AWS_SECRET_ACCESS_KEY"] == ["variable", "(not", "shown)"]
+    assert lines["MLFLOW_ENABLE_WORKSPACES"] == ["secret", "true"]
     assert lines["MLFLOW_TRACKING_GC_TTL"] == ["default", "30d0h0m0s"]
     assert lines["MLFLOW_TRACKING_URI"] == ["default", "(unset)"]
 

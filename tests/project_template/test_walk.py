@@ -29,7 +29,7 @@ from tests.project_template.conftest import Project, Server
 from tests.project_template.stub_server import Answer, answering
 from tools.reference import features
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 SWITCHED_ON = {
     "MLFLOW_ENABLE_WORKSPACES": "true",
@@ -205,18 +205,15 @@ def test_backup_and_drill(walk: Walk) -> None:
     assert walk.run("Drill")["outcome"] == "done"
 
 
-def test_restore(walk: Walk, postgres: Any) -> None:
+def test_restore_and_gc(walk: Walk, postgres: Any) -> None:
     walk.lose_and_restore(postgres.create("walk"))
-    assert walk.changes() == ""
-
-
-def test_gc(walk: Walk) -> None:
     with walk.server() as server:
+        assert walk.changes_at(server) == ""
         collected = walk.run(
             "GarbageCollection", MLFLOW_TRACKING_GC_TTL="0d0h0m0s", MLFLOW_TRACKING_GC_ORPHANS="remove",
             MLFLOW_TRACKING_URI=server.uri,
         )  # fmt: skip
-        assert collected["outcome"] == "done"
+        assert [collected[kind]["removed"] for kind in ("runs", "experiments")] == [1, 1]
         assert walk.changes_at(server) == ""
 
 
@@ -225,13 +222,11 @@ def test_upgrade(walk: Walk) -> None:
     assert walk.changes() == ""
 
 
-def test_once_more(walk: Walk, request: pytest.FixtureRequest) -> None:
-    """Backup, drill and restore from there."""
+def test_backup_and_drill_from_there(walk: Walk) -> None:
     test_backup_and_drill(walk)
-    uri = (
-        request.getfixturevalue("mariadb").create("walk")
-        if mariadb.program()
-        else f"sqlite:///{walk.data}/other.sqlite"
-    )
-    walk.lose_and_restore(uri)
+
+
+def test_restore_into_a_third_database(walk: Walk, request: pytest.FixtureRequest) -> None:
+    other = f"sqlite:///{walk.data}/other.sqlite"
+    walk.lose_and_restore(request.getfixturevalue("mariadb").create("walk") if mariadb.program() else other)
     assert walk.changes() == ""

@@ -170,9 +170,14 @@ def resolve(environ: Mapping[str, str], project_defaults: Mapping[str, str], sec
 def _is_sensitive(name: str, value: str | None, source: str) -> bool:
     if name in _STORE_URIS:
         return not (value or "").startswith("sqlite:")
-    if name in DEFAULTS:
+    if name in DEFAULTS or _is_switch(name, value):
         return bool(_SENSITIVE.search(name))
     return source == "secret" or bool(_SENSITIVE.search(name))
+
+
+def _is_switch(name: str, value: str | None) -> bool:
+    """Whether it is one of MLflow's variables, which the tool stores as secrets because jobs and server read those."""
+    return name.startswith("MLFLOW_") and not re.search("[?@]", value or "")
 
 
 def read_secrets(folder: Path) -> dict[str, str]:

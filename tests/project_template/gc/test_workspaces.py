@@ -122,6 +122,16 @@ def test_a_deleted_workspace_leaves_artifacts_to_collect_and_nothing_else(team: 
     assert (kept.is_file(), file.exists()) == (True, False)
 
 
+def test_a_server_without_workspaces_refuses_their_data_with_the_remedy(team: Team) -> None:
+    ended = team.project.run(
+        "TrackingServer", "--anaconda-project-address=127.0.0.1", "--anaconda-project-port=0", timeout=120
+    )
+
+    assert ended.code == 3, ended.output
+    assert "MLflow refuses to start: Cannot disable workspaces" in ended.stderr
+    assert "set MLFLOW_ENABLE_WORKSPACES to true" in ended.stderr
+
+
 def test_a_location_that_the_server_reads_in_another_way_is_due_and_stays(data: Data) -> None:
     data.insert("workspaces", name="team")
     number = data.experiment(location=f"{ROOT}shared/9")

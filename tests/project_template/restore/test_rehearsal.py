@@ -64,7 +64,7 @@ def test_a_rehearsal_migrates_a_copy(old: Any) -> None:
     assert "add trace tables" in {step["what"] for step in fields["migrations"]}
     assert len(fields["migrations"]) > 10
     assert fields["migration_seconds"] > 0
-    assert fields["rows"] == dialects.state(old.store).rows + 1  # and alembic's own
+    assert fields["rows"] == dialects.state(old.store).rows
     assert fields["rows_after"] >= fields["rows"]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import sys
 from pathlib import Path
@@ -26,11 +27,11 @@ if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:  # as `nohup` has it
 
 # The slowest files, started first so that several workers end at about the same time.
 LONGEST = (
-    "e2e",
-    "browser",
-    "project_template/restore/test_characters.py",
     "project_template/gc",
     "project_template/database",
+    "project_template/restore",
+    "e2e",
+    "browser",
     "project_template/test_jobs.py",
     "cli/test_upgrade.py",
     "project_template",
@@ -38,11 +39,14 @@ LONGEST = (
     "test_documented_commands.py",
     "cli",
 )
-# Files that use the same MLflow servers, or the same filled databases, which are made once for each worker.
-TOGETHER = (
-    tuple(f"tests/project_template/test_{name}.py" for name in ("check", "jobs", "server")),
-    ("tests/project_template/database/",),
-    ("tests/project_template/gc/",),
+# Files that use the same MLflow servers, or the same database servers and what they hold, made once for each worker.
+TOGETHER = tuple(
+    re.compile(f"tests/project_template/{files}")
+    for files in (
+        "test_(check|jobs|server).py",
+        "(database/|restore/test_[a-m])",
+        "(gc/|restore/test_[n-z])",
+    )
 )
 
 # Marked as slow as a whole: each of their tests starts processes, or fills a database.
@@ -77,7 +81,7 @@ class FilesTogether(LoadFileScheduling):
 
     def _split_scope(self, nodeid: str) -> str:
         file: str = super()._split_scope(nodeid)
-        return next((group[0] for group in TOGETHER if file.startswith(group)), file)
+        return next((group.pattern for group in TOGETHER if group.match(file)), file)
 
 
 @pytest.hookimpl(optionalhook=True)

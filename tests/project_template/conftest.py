@@ -125,7 +125,7 @@ class Project:
         self.folder = folder / "project"
         self.secrets = folder / "secrets"
         self.secrets.mkdir(mode=0o700)
-        ignore = shutil.ignore_patterns("__pycache__", "data", "mlruns", "*.db")
+        ignore = shutil.ignore_patterns("data", "mlruns", "*.db", "*.pyc.*")  # but what is compiled, when it is whole
         shutil.copytree(TEMPLATE, self.folder, ignore=ignore)
         self.file = yaml.safe_load((self.folder / "anaconda-project.yml").read_text())
 

@@ -130,7 +130,6 @@ class Recovery(RunDocument):
 
 
 class JobDocument(Document):
-    action: str
     run: Run
     warnings: list[str]
     error: NotRequired[Error]
@@ -145,7 +144,6 @@ class Job(TypedDict):
 
 
 class ScheduledDocument(Document):
-    action: Literal["schedule"]
     message: str
     job: Job | None
     changes: list[Change]

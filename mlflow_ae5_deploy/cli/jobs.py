@@ -29,7 +29,6 @@ def run_task(
 
     reporter = options.reporter
     job_result: JobResult[Any] | None = None
-    action = task.words[0].removeprefix("--") if task.command in ("Backup", "Restore") else verb
     try:
         with writing(options, recorded_as or verb) as context:
             reporter.doing(task.purpose)
@@ -42,7 +41,7 @@ def run_task(
                 job_errors.require(task, job_result)
     except DeployError as error:
         if job_result is not None:
-            error.document |= run_data(action, job_result, context.outputs.warnings)
+            error.document |= run_data(job_result, context.outputs.warnings)
         raise
-    reporter.document(verb, **run_data(action, job_result, context.outputs.warnings))
+    reporter.document(verb, **run_data(job_result, context.outputs.warnings))
     return EXIT_DONE

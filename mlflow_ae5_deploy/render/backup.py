@@ -258,18 +258,10 @@ def show_scheduled(
 ) -> None:
     for change in done.changes:
         reporter.marked(Mark.CHANGE, change.phrase)
-    reporter.marked(Mark.OK, done.message)
+    reporter.marked(Mark.OK, as_sentence(done.message))
     for warning in done.warnings:
         reporter.warning(warning)
-    if (cron or None) == configured:
-        return
-    rows = [f"{setting}: {configured or 'not set'} → {cron or 'not set'}"]
-    reverting = "the next `install`" if configured else "an `install` that replaces the project"
-    name = setting.removeprefix("backup.")
-    to_keep = settings_lines("backup", [f"{name}: {yaml_quoted(cron)}"], profile) if cron else []
-    show_drift(reporter, f"{reverting} will revert it", rows, to_keep)
-    if not cron:
-        reporter.line(f"To keep it, remove {setting} from the configuration.")
+    _show_differing(reporter, setting, cron, configured, profile)
 
 
 def show_schedule(
@@ -278,6 +270,7 @@ def show_schedule(
     jobs: Sequence[Job],
     setting: str,
     configured: str | None,
+    profile: str | None,
     now: datetime,
     *,
     option: str = "",
@@ -288,9 +281,27 @@ def show_schedule(
         words = in_words(parse_cron(job.schedule), now) if job.schedule else "no schedule"
         reporter.marked(*((Mark.WARNING, f"Paused: {words}") if is_paused(job) else (Mark.OK, f"Scheduled: {words}")))
     if not jobs:
-        reporter.line(f"Nothing is scheduled. Schedule it with `{verb}{option} CRON`.")
-    if [job.schedule for job in jobs] != [configured] * bool(configured):
-        reporter.line(f"Differs from your configuration: {setting} is {configured or 'not set'}.")
+        reporter.line(f"Nothing is scheduled. Set a schedule with `{verb}{option} CRON`.")
+    actual = ", ".join(job.schedule or "no schedule" for job in jobs) or None
+    _show_differing(reporter, setting, actual, configured, profile)
+
+
+def _show_differing(
+    reporter: Reporter, setting: str, actual: str | None, configured: str | None, profile: str | None
+) -> None:
+    """actual: of the job; None where there is none."""
+    if actual == configured:
+        return
+    name = setting.removeprefix("backup.")
+    to_keep = settings_lines("backup", [f"{name}: {yaml_quoted(actual)}"], profile) if actual else []
+    if configured is None:
+        lead = "Not in your configuration; `install` keeps the job, except when it replaces the project"
+        show_drift(reporter, lead, [], to_keep)
+        return
+    rows = [f"{setting}: {configured} → {actual or 'not set'}"]
+    show_drift(reporter, "Differs from your configuration; the next `install` will revert it", rows, to_keep)
+    if not actual:
+        reporter.line(f"To keep it, remove {setting} from the configuration.")
 
 
 # as JSON ----------------------------------------------------------------------------------------------------------
@@ -308,8 +319,8 @@ def run_record(job_result: JobResult[Report]) -> dict[str, Any]:
     }
 
 
-def run_data(action: str, job_result: JobResult[Report], warnings: Sequence[str]) -> dict[str, Any]:
-    return {"action": action, "run": run_record(job_result), "warnings": list(warnings)}
+def run_data(job_result: JobResult[Report], warnings: Sequence[str]) -> dict[str, Any]:
+    return {"run": run_record(job_result), "warnings": list(warnings)}
 
 
 def scheduled_data(verb: str, done: ScheduleResult) -> dict[str, Any]:
@@ -317,7 +328,6 @@ def scheduled_data(verb: str, done: ScheduleResult) -> dict[str, Any]:
     return {
         "schema": SCHEMA,
         "verb": verb,
-        "action": "schedule",
         "outcome": done.outcome,
         "message": done.message,
         "job": job and _job_data(job),

@@ -121,7 +121,7 @@ def show_consequences(reporter: Reporter, changes: Sequence[Change]) -> None:
 def show_drift(reporter: Reporter, lead: str, rows: Sequence[str], to_keep: Sequence[str]) -> None:
     """What differs from the configuration. rows: `setting: configured → actual`. to_keep: lines of YAML to add."""
     reporter.line()
-    reporter.marked(Mark.WARNING, f"Differs from your configuration; {lead}:")
+    reporter.marked(Mark.WARNING, f"{lead}{':' if rows else '.'}")
     for row in rows:
         reporter.hanging("  ", row)
     if to_keep:

@@ -131,7 +131,12 @@ def _show_differences(reporter: Reporter, different: Sequence[ScheduleDifference
     if not different:
         return
     rows = [f"{item.setting}: {item.configured} → {item.desired}" for item in different]
-    show_drift(reporter, "the next `install` will revert it", rows, to_keep(different, profile))
+    show_drift(
+        reporter,
+        "Differs from your configuration; the next `install` will revert it",
+        rows,
+        to_keep(different, profile),
+    )
     if any(item.hidden for item in different):
         reporter.hanging("", "A variable with a password cannot be configured; set server.backend_store_uri instead.")
 

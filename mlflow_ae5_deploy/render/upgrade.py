@@ -64,7 +64,7 @@ def show_upgraded(reporter: Reporter, done: UpgradeResult, release: str, program
 
 def show_not_configured(reporter: Reporter, installed: str, configured: str, profile: str | None) -> None:
     """Of the setting release.source: the value of the installed release, and the configured one."""
-    lead = "the next install without --release will revert it"
+    lead = "Differs from your configuration; the next install without --release will revert it"
     to_keep = settings_lines("release", [f"source: {yaml_quoted(installed)}"], profile)
     show_drift(reporter, lead, [f"release.source: {configured} → {installed}"], to_keep)
 

@@ -494,7 +494,7 @@ class TestSchedule:
         for words in (["drill", "schedule"], ["backup", "schedule", "--verify"]):
             assert verb(*words, "--remove").data["outcome"] == "removed"
         none = bench.run(capsys, "backup", "schedule", "--verify", "--sandbox")
-        assert none.out == "Nothing is scheduled. Schedule it with `backup schedule --verify CRON --sandbox`.\n"
+        assert none.out == "Nothing is scheduled. Set a schedule with `backup schedule --verify CRON --sandbox`.\n"
 
     def test_without_cron_the_present_schedule_is_shown(self, bench, capsys, verb, owner):
         config = ["--config", str(bench.configure("backup: {schedule: 0 1 * * *}\n"))]
@@ -508,10 +508,12 @@ class TestSchedule:
         shown, as_data = bench.run(capsys, "backup", "schedule", "--sandbox"), verb("backup", "schedule", *config)
         assert verb("backup", "schedule", "--remove").code == 0
 
-        assert none.out == "Nothing is scheduled. Schedule it with `backup schedule CRON --sandbox`.\n"
-        assert "backup.schedule is 0 1 * * *" in desired.out
+        assert none.out == "Nothing is scheduled. Set a schedule with `backup schedule CRON --sandbox`.\n"
+        assert "! Differs from your configuration; the next `install --sandbox --config" in desired.out
+        assert "  backup.schedule: 0 1 * * * → not set\n" in desired.out
         assert "! Paused: at 02:30 (30 2 * * *), next " in shown.out
-        assert "backup.schedule is not set" in shown.out
+        assert "! Not in your configuration; `install --sandbox` keeps the job, except when" in shown.out
+        assert "\n  backup:\n    schedule: '30 2 * * *'\n" in shown.out
         assert (as_data.data["verb"], as_data.data["outcome"]) == ("backup schedule", "done")
         (found,) = as_data.data["jobs"]
         assert (found["schedule"], found["paused"], as_data.data["configured"]) == ("30 2 * * *", True, "0 1 * * *")

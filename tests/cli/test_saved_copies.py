@@ -37,7 +37,7 @@ def test_they_are_listed(site, capsys):
     assert shown.code == 0, shown.err
     assert "1 saved copy" in shown.out
     assert "kept-1: a database and 5 files (5.0 kB), saved" in " ".join(shown.out.split())
-    assert (data["verb"], data["action"], data["outcome"]) == ("restore", "list-saved", "done")
+    assert (data["verb"], data["run"]["report"]["action"], data["outcome"]) == ("restore", "list-saved", "done")
     assert [item["name"] for item in data["run"]["report"]["saved_copies"]] == ["kept-1"]
     assert calls(site) == ["Restore --list-saved"] * 2
 

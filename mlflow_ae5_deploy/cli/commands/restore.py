@@ -128,5 +128,5 @@ def _rehearse(
             reporter.doing("restore dry run")
             job_result = restore.rehearse(context, request, STAGES, prepare)
     show(reporter, job_result, context.clock.now())
-    reporter.document(NAME, **run_data("dry-run", job_result, context.outputs.warnings))
+    reporter.document(NAME, **run_data(job_result, context.outputs.warnings))
     return EXIT_DONE

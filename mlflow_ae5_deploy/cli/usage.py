@@ -43,8 +43,11 @@ def checked_choice(value: str, option: str, values: Sequence[str]) -> str:
 
 def did_you_mean(word: str, words: Iterable[str], lead: str = "") -> str:
     """A question, or nothing if no word is near. lead: text before the word."""
-    near = difflib.get_close_matches(word.lower(), words, n=1)
-    return f"Did you mean `{lead}{near[0]}`?" if near else ""
+    known = {name.lstrip("-"): name for name in words}
+    given = word.lower().lstrip("-")
+    longer = [name for name in known if len(given) > 1 and name.startswith(given)]
+    near = longer if len(longer) == 1 else difflib.get_close_matches(given, known, n=1)
+    return f"Did you mean `{lead}{known[near[0]]}`?" if near else ""
 
 
 def _problem(error: TyperException, verb: str) -> tuple[str, str]:
@@ -53,7 +56,7 @@ def _problem(error: TyperException, verb: str) -> tuple[str, str]:
     siblings = getattr(context.parent.command, "commands", {}) if context is not None and context.parent else {}
     option, param = getattr(error, "option_name", ""), getattr(error, "param", None)
     if message.startswith("No such option"):
-        what, remedy = _unknown_option(option, getattr(error, "possibilities", None) or (), verb, siblings)
+        what, remedy = _unknown_option(option, _options_of(context), verb, siblings)
         return what, remedy or (_position_of(option, context) if context is not None else "")
     if option:
         return f"{option} {'needs a value' if 'requires' in message else 'takes no value'}.", ""
@@ -63,7 +66,10 @@ def _problem(error: TyperException, verb: str) -> tuple[str, str]:
         first = extra[1].split(" ")[0]
         if first in siblings and context is not None:
             return f"{first!r} must come before the options.", f"Run `{context.parent.command_path} {first}`."
-        if context is not None and any(param.metavar == "CRON" for param in context.command.params):
+        cron = _param_for(context, "CRON")
+        if cron is not None and cron.param_type_name == "option":
+            return f"Unexpected argument: {extra[1]}.", f"Give a schedule as an option: {cron.opts[0]} '30 2 * * *'."
+        if cron is not None:
             return f"Unexpected argument: {extra[1]}.", "Put the schedule in quotes, such as '30 2 * * *'."
         if context is not None and any("--snapshot" in param.opts for param in context.command.params):
             return f"Unexpected argument: {extra[1]}.", name_a_snapshot(context.command_path, first)
@@ -71,7 +77,17 @@ def _problem(error: TyperException, verb: str) -> tuple[str, str]:
     return message, ""
 
 
-def _unknown_option(option: str, near: Iterable[str], verb: str, siblings: dict[str, Any]) -> tuple[str, str]:
+def _options_of(context: Any) -> list[str]:
+    params = context.command.params if context is not None else ()
+    return [name for param in params for name in param.opts if name.startswith("--")]
+
+
+def _param_for(context: Any, metavar: str) -> Any:
+    params = context.command.params if context is not None else ()
+    return next((param for param in params if param.metavar == metavar), None)
+
+
+def _unknown_option(option: str, options: Iterable[str], verb: str, siblings: dict[str, Any]) -> tuple[str, str]:
     owners = [
         f"`{verb.split(' ')[0]} {name}`"
         for name, command in siblings.items()
@@ -80,7 +96,7 @@ def _unknown_option(option: str, near: Iterable[str], verb: str, siblings: dict[
     whose = f"`{verb}`" if verb else "The program"
     if owners and verb:
         return f"{option} is an option of {' and '.join(owners)}, not of {whose}.", ""
-    return f"{whose} has no option {option}.", did_you_mean(option, near)
+    return f"{whose} has no option {option}.", did_you_mean(option, options)
 
 
 def name_a_snapshot(verb: str, word: str) -> str:

@@ -185,6 +185,8 @@ SUGGESTIONS = [
         "`release export` has no option --output.",
         "`mlflow-ae5-deploy release export FOLDER`.",
     ),
+    (["schedule-gc", "--run"], "`schedule-gc` has no option --run.", "Did you mean `--run-now`?"),
+    (["schedule-gc", "0 3 * * 1"], "Unexpected argument: 0 3 * * 1.", "as an option: --cron '30 2 * * *'."),
     (["plan", "--config"], "--config needs a value.", "See `mlflow-ae5-deploy plan --help`."),
     (["plan", "--json=yes"], "--json takes no value.", "See `mlflow-ae5-deploy plan --help`."),
     (["install", "now"], "Unexpected argument: now.", "See `mlflow-ae5-deploy install --help`."),

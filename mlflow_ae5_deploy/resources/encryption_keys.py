@@ -18,6 +18,7 @@ from pathlib import Path
 from mlflow_ae5_deploy.common.errors import Configuration, Conflict
 from mlflow_ae5_deploy.common.files import write_private
 from mlflow_ae5_deploy.common.redaction import Secret
+from mlflow_ae5_deploy.common.text import capitalized
 from mlflow_ae5_deploy.config.secret_refs import read_private
 from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.resources.secrets import KEPT, MADE, SecretState
@@ -77,7 +78,7 @@ def _observe(context: Context, name: str, value: Secret | None, listed: Collecti
             return SecretState(name, KEPT)
         if stored and not is_set and not replaceable:
             raise Conflict(
-                f"{name} was stored for {account} and is not set any more, and there is no key file.",
+                f"{name} was stored for {account} and is not set any more, and {_missing(context, 'it')}.",
                 where=str(path(context)),
                 remedy=f"Put the saved key file there. {_LOSS} If no copy is left: `install --replace-keys`.",
             )
@@ -110,11 +111,19 @@ def _unsure(context: Context, names: Iterable[str]) -> str:
 
 def _no_copy(context: Context, names: Iterable[str], keys: Mapping[str, Secret]) -> str:
     missing = [name for name in names if name not in keys]
+    what = f"{' and '.join(missing)} of {context.account}"
     return (
-        f"There is no copy of {' and '.join(missing)} of {context.account} on this machine. {_LOSS} Put the saved key "
+        f"{capitalized(_missing(context, what))}. {_LOSS} Put the saved key "
         f"file at {path(context)}. Without one, copy the keys from /var/run/secrets/user_credentials in a session of "
         "this account."
     )
+
+
+def _missing(context: Context, what: str) -> str:
+    """Why there is no key, as a clause."""
+    if path(context).exists():
+        return f"the key file does not have {what}: it may be incomplete"
+    return f"there is no key file with {what} on this machine"
 
 
 def make(context: Context, names: Iterable[str]) -> dict[str, Secret]:
@@ -201,6 +210,12 @@ def _text(file: Path) -> str:
 def _keys_in(text: str, context: Context) -> dict[str, Secret]:
     """Raises Configuration for a line that is no key."""
     found: dict[str, Secret] = {}
+    if text and not text.endswith("\n"):  # every file that this tool writes does, and a part of a key would be taken
+        raise Configuration(
+            "The key file does not end with a line break: it may be incomplete.",
+            where=str(path(context)),
+            remedy="Put the saved copy of the file there. If the file is complete, add a line break at its end.",
+        )
     for number, line in enumerate(text.splitlines(), 1):
         name, separator, value = (part.strip() for part in line.partition("="))
         if not name or name.startswith("#"):

@@ -186,9 +186,11 @@ BROKEN = [
     ("others may read it", None, 0o644, "open to other accounts"),
     ("not a key", f"{WEBHOOKS}=far-too-short-to-be-one\n", 0o600, "32 bytes"),
     ("MLflow's constant", f"{PASSPHRASE}=mlflow-default-kek-passphrase-for-development-only\n", 0o600, "publishes"),
-    ("truncated", f"{PASSPHRASE}=abcdefghijkl\nMLFLOW_WEBHOOK_SEC", 0o600, "Line 2"),
+    ("truncated in a name", f"{PASSPHRASE}=abcdefghijkl\nMLFLOW_WEBHOOK_SEC", 0o600, "may be incomplete"),
+    ("truncated in a key", f"# Keys\n{PASSPHRASE}=abcdefgh", 0o600, "may be incomplete"),
+    ("another name", f"{PASSPHRASE}=abcdefghijkl\nMLFLOW_WEBHOOK_SEC\n", 0o600, "Line 2"),
     ("twice", f"{PASSPHRASE}=abcdefghijkl\n{PASSPHRASE}=mnopqrstuvw\n", 0o600, "Line 2"),
-    ("no text", "\0\xff", 0o600, "Line 1"),
+    ("no text", "\0\xff\n", 0o600, "Line 1"),
 ]
 
 

@@ -75,6 +75,26 @@ def test_a_key_file_of_this_installation_is_recognized_without_state(tmp_path):
     assert {secret.state for secret in encryption_keys.observe(elsewhere)} == {"kept"}
 
 
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        (None, "There is no key file with"),
+        ("", "The key file does not have"),
+        (
+            f"{NAME}={OURS}\n",
+            f"The key file does not have {encryption_keys.WEBHOOKS} of {ACCOUNT}: it may be incomplete.",
+        ),
+    ],
+)
+def test_a_half_written_key_file_is_told_from_none(tmp_path, text, why):
+    where = context(tmp_path, lists=Lists(secrets_={*encryption_keys.NAMES}))
+    if text is not None:
+        encryption_keys.path(where).write_text(text)
+        encryption_keys.path(where).chmod(0o600)
+    (note,) = [secret.note for secret in encryption_keys.observe(where) if secret.note]
+    assert note.startswith(why)
+
+
 def test_a_key_that_is_missing_is_added_to_the_file(tmp_path):
     where = context(tmp_path, lists=Lists())
     encryption_keys.path(where).write_text(f"{NAME}={OURS}\n{encryption_keys.VERSION}=2\n")

@@ -2,7 +2,7 @@
 
     .venv/bin/python tools/terminal_picture.py      # writes runbooks/images/terminal.svg and the transcript
 
-Progress is not in them: it goes to stderr, which is no terminal here.
+Progress is not in them. The picture shows stdout in colour, the transcript also warnings.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ PROGRAM = "mlflow-ae5-deploy"
 IN_PICTURE = ("install --sandbox", "status --sandbox")
 IN_TRANSCRIPT = ("backup --sandbox", "backup list --sandbox", "rotate-token --sandbox", "install --sandbox")
 _COLUMNS = 80
+_PROGRESS = re.compile(r"^[0-9]+ (?:s|min)\b.*\n", re.M)  # a line every 10 seconds, with TERM=dumb
 _STATE = "~/.local/state/mlflow-ae5-deploy"
 _FONTS = re.compile(r"\s*@font-face \{.*?\}", re.S)  # rich's template loads them from another host
 _TRANSCRIPT = re.compile(r"(?<=<!-- generated: transcript -->\n```console\n).*?(?=```\n<!-- end -->)", re.S)
@@ -52,9 +53,9 @@ def record(folder: Path, commands: Sequence[str]) -> Recorded:
         "MLFLOW_AE5_DEPLOY_STATE": str(folder),
         "PATH": os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"])),
         "LC_ALL": "C.UTF-8",
-        "TERM": "xterm-256color",
         "COLUMNS": str(_COLUMNS),
     }
+    environ.pop("CI", None)
     try:
         return [(command, _output(command, environ).replace(str(folder), _STATE)) for command in commands]
     finally:
@@ -62,11 +63,13 @@ def record(folder: Path, commands: Sequence[str]) -> Recorded:
 
 
 def _output(command: str, environ: Mapping[str, str]) -> str:
-    """What the command writes to a terminal on its stdout."""
+    """What the command writes to a terminal on its stdout; for the transcript also on its stderr."""
     ours, theirs = pty.openpty()
+    plain = command in IN_TRANSCRIPT[:-1]
     with os.fdopen(ours, "rb") as reading, tempfile.TemporaryFile() as errors:
-        words = [PROGRAM, *command.split()]
-        process = subprocess.Popen(words, env=environ, stdin=subprocess.DEVNULL, stdout=theirs, stderr=errors)
+        words, stderr = [PROGRAM, *command.split()], theirs if plain else errors
+        environ = {**environ, "TERM": "dumb" if plain else "xterm-256color"}
+        process = subprocess.Popen(words, env=environ, stdin=subprocess.DEVNULL, stdout=theirs, stderr=stderr)
         os.close(theirs)
         written = b""
         while piece := _read(reading):
@@ -74,7 +77,7 @@ def _output(command: str, environ: Mapping[str, str]) -> str:
         if code := process.wait():
             errors.seek(0)
             raise subprocess.CalledProcessError(code, command, written, errors.read())
-    return written.decode().replace("\r\n", "\n").rstrip("\n")
+    return _PROGRESS.sub("", written.decode().replace("\r\n", "\n")).rstrip("\n")
 
 
 def _read(reading: io.BufferedReader) -> bytes:

@@ -52,9 +52,7 @@ def schedule_job(job: Schedulable, options: WriteOptions, cron: str | None, *, r
             reporter.doing(job.verb)
             found = backup.scheduled(context, job.kind)
             configured, now = getattr(context.settings.backup, job.field), context.clock.now()
-        show_schedule(
-            reporter, job.verb, found, job.setting, configured, options.profile, now, option=job.option
-        )
+        show_schedule(reporter, job.verb, found, job.setting, configured, options.profile, now, option=job.option)
         return EXIT_DONE
     with writing(options, job.verb) as context:
         reporter.doing(job.verb)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from mlflow_ae5_deploy.ae5.models import Job, Project
-from mlflow_ae5_deploy.common.text import whole_commands
+from mlflow_ae5_deploy.common.text import capitalized, whole_commands
 from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.jobs import job_errors, latest_outcomes, runner, tasks
 from mlflow_ae5_deploy.jobs.contract import ABSENT, INCOMPLETE
@@ -72,7 +72,7 @@ def _warnings(context: Context, report: Report) -> list[str]:
         *([recreated + accept] if recreated else []),
         *([f"{missing}. {whole_commands(CODES['backup-shrunk'].remedy)}"] if missing else []),
         *(
-            f"{finding.message}. {whole_commands(finding.remedy)}"
+            f"{capitalized(finding.message)}. {whole_commands(finding.remedy)}"
             for finding in findings
             if finding.severity == WARNING
         ),

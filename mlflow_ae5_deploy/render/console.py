@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from mlflow_ae5_deploy.common.redaction import scrub
 from mlflow_ae5_deploy.common.text import Target, addressed, whole_commands, with_short_ids, with_target
 from mlflow_ae5_deploy.common.visible import json_text, visible, visible_lines
-from mlflow_ae5_deploy.render.format import Mark, ascii_only, in_ascii, table_lines
+from mlflow_ae5_deploy.render.format import Mark, ascii_only, in_ascii, style_of, table_lines
 from mlflow_ae5_deploy.render.progress import ProgressLine
 
 if TYPE_CHECKING:
@@ -121,10 +121,11 @@ class Reporter:
         shown = [[self._shown(cell) for cell in row] for row in rows]
         lines = table_lines(self.out, heads, shown, right, folds)
         for number, line in enumerate(lines):
-            self._print(self.out, line, "bold" if number == 0 else None)
+            self._print(self.out, line, "bold" if number == 0 else style_of(line))
         for row in shown if not lines else ():
             first, *rest = [f"{head} {cell}" for head, cell in zip(heads, row, strict=True) if head]
-            self._print(self.out, first if heads[0] else f"{row[0]} {first}", "bold")  # the mark's column has no head
+            marked = first if heads[0] else f"{row[0]} {first}"  # the column of marks has no head
+            self._print(self.out, marked, style_of(marked) or "bold")
             self._print(self.out, _wrapped(self.out, "  ", ", ".join(rest)))
 
     def note(self, text: str, style: str | None = None) -> None:

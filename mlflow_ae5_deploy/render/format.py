@@ -27,6 +27,11 @@ class Mark(Enum):
         self.style = style
 
 
+def style_of(line: str) -> str | None:
+    """That of the mark which begins it."""
+    return next((mark.style for mark in Mark if line.startswith(f"{mark.sign} ")), None)
+
+
 _ASCII = str.maketrans({"✓": "=", "✗": "x", "→": "->", "…": "...", "·": "-", "█": "#", "░": ".", "━": "="})
 _LOCALES = ("LC_ALL", "LC_CTYPE", "LANG")  # the first that is set decides
 _PIPED = 200  # characters, the width of a table that nobody watches

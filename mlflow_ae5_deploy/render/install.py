@@ -105,7 +105,7 @@ def _rows(result: RunResult, installed: Installed) -> Iterator[tuple[str, str]]:
             yield "Keys", installed.key_file
         for archive in installed.kept_archives:
             yield "Replaced", f"{archive} (the previous project)"
-    yield "Took", f"{result.seconds:.1f} s ({result.requests} API calls, {counted(result.writes, 'changes')})"
+    yield "Took", f"{result.seconds:.1f} s ({result.requests} API calls, {counted(result.writes, 'writes')})"
 
 
 def _show_commands(reporter: Reporter, title: str, commands: Sequence[str]) -> None:

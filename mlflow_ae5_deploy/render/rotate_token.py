@@ -48,6 +48,9 @@ def rotation_data(verb: str, result: Rotation, now: datetime) -> dict[str, Any]:
     }
 
 
+_EARLIER = "clients with an earlier token probably keep working; after a leak: `rotate-token --restart`"
+
+
 def show_rotation(reporter: Reporter, result: Rotation, now: datetime) -> None:
     mark = {"unchanged": Mark.OK, "incomplete": Mark.FAILED}.get(result.outcome, Mark.CHANGE)
     reporter.marked(mark, _headline(result))
@@ -58,6 +61,7 @@ def show_rotation(reporter: Reporter, result: Rotation, now: datetime) -> None:
         ("Downtime", _downtime(result)),
         ("GC job", _gc(result)),
         ("Token", _token(result, now)),
+        ("Before", _EARLIER if result.outcome != "unchanged" and result.restarted is None else ""),
     ]
     for title, text in rows:
         if text:

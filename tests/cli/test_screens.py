@@ -280,7 +280,7 @@ def test_the_summary(screen, verb, outcomes, first):
     shown = screen(lambda reporter: show_run(reporter, verb, run(*outcomes), INSTALLED, ["next"]))
 
     assert next(line for line in shown if line) == first
-    assert "  Took        7.2 s (47 API calls, 14 changes)" in shown
+    assert "  Took        7.2 s (47 API calls, 14 writes)" in shown
     assert ("  export MLFLOW_TRACKING_URI=https://x" in shown) is (outcomes[0] == "changed")
     if "changed" not in outcomes:
         assert len(shown) <= 9
@@ -313,7 +313,7 @@ def test_after_a_failed_verification_nothing_looks_done(screen):
     changed = run("changed", "changed")
     shown = screen(lambda reporter: show_run(reporter, "install", changed, INSTALLED, ["next"], failed=True))
 
-    assert "  Took        7.2 s (47 API calls, 14 changes)" in shown
+    assert "  Took        7.2 s (47 API calls, 14 writes)" in shown
     assert not [line for line in shown if "✓" in line or "Connect" in line or "Next" in line or "installed" in line]
     restored = RestoreReport(outcome="restored", snapshot="S1")
     assert screen(lambda reporter: show_restored(reporter, restored))[0].startswith("✓ Restored snapshot")

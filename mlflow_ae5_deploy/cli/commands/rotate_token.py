@@ -19,7 +19,9 @@ Restart = Annotated[
 IfNeeded = Annotated[
     bool, typer.Option("--if-needed", help="Only if the stored token is not of the running deployment. For cron.")
 ]
-All = Annotated[bool, typer.Option("--all", help="Renew every stored token, not only those that an earlier run left.")]
+All = Annotated[
+    bool, typer.Option("--all", help="Renew every stored token, also those that an interrupted run has renewed.")
+]
 
 
 @examples(

@@ -108,7 +108,7 @@ def explain_failed_login(adapter: TransportAdapter, hostname: str, username: str
     title = re.search(r"<title[^>]*>([^<]{1,80})", page, re.I)
     seen = f' It is titled "{title.group(1).strip()}".' if title else ""
     return LoginFailed(
-        f"The login page of the platform was not understood.{seen}",
+        f"The login page of the platform has an unknown form.{seen}",
         where=hostname,
         remedy="Check platform.hostname. Behind another identity provider an administrator has to impersonate.",
     )

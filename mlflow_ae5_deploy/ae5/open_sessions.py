@@ -184,7 +184,8 @@ class Sessions:
             raise Configuration(
                 f"No password for `{self.account}`, and no administrator to impersonate it.",
                 where="account.password",
-                remedy="Set AE5_PASSWORD or a reference in the configuration, or give admin credentials.",
+                remedy="Set AE5_PASSWORD, or account.password to a reference. To impersonate the account instead, set "
+                "AE5_ADMIN_USERNAME and AE5_ADMIN_PASSWORD.",
             )
         return reference
 

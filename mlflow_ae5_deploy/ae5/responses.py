@@ -146,7 +146,7 @@ def _redirect(where: str, response: requests.Response) -> PlatformError:
     if _LOGIN_PATH.search(target.path):
         return SessionExpired("The platform sends the call to its login page.", where=where, status=status)
     return UnexpectedAnswer(
-        f"The platform redirects an API call to {target.netloc}{target.path}; this is not taken for success.",
+        f"The platform redirects an API call to {target.netloc}{target.path}.",
         where=where,
         status=status,
         remedy="Set platform.hostname to the name that the platform itself uses.",

@@ -62,6 +62,6 @@ def next_steps(options: TargetOptions, result: RunResult, *, create_account: boo
         return []
     return [
         f"{command('verify')}   # test the server as a client",
-        f'eval "$({command("env --show-token")})"   # connect this shell',
+        f'eval "$({command("env --show-token")})"   # connect this shell, with a token',
         *([f"{name} sandbox status   # how to sign in"] if options.sandbox else []),
     ]

@@ -43,11 +43,11 @@ def checked_choice(value: str, option: str, values: Sequence[str]) -> str:
 
 def did_you_mean(word: str, words: Iterable[str], lead: str = "") -> str:
     """A question, or nothing if no word is near. lead: text before the word."""
-    known = {name.lstrip("-"): name for name in words}
+    names = {name.lstrip("-"): name for name in words}
     given = word.lower().lstrip("-")
-    longer = [name for name in known if len(given) > 1 and name.startswith(given)]
-    near = longer if len(longer) == 1 else difflib.get_close_matches(given, known, n=1)
-    return f"Did you mean `{lead}{known[near[0]]}`?" if near else ""
+    longer = [name for name in names if len(given) > 1 and name.startswith(given)]
+    near = longer if len(longer) == 1 else difflib.get_close_matches(given, names, n=1)
+    return f"Did you mean `{lead}{names[near[0]]}`?" if near else ""
 
 
 def _problem(error: TyperException, verb: str) -> tuple[str, str]:

@@ -156,7 +156,7 @@ def _pruned(report: BackupReport) -> str:
 
 
 def _read(report: BackupReport) -> str:
-    return f" ({size(report.checked_bytes)} read)" if report.checked_bytes is not None else ""
+    return f" ({size(report.checked_bytes)} uncompressed)" if report.checked_bytes is not None else ""
 
 
 def _contents(report: SnapshotReport) -> str:

@@ -115,7 +115,7 @@ def require(job_result: JobResult[GcReport]) -> None:
         raise JobFailed(
             f"The garbage collection failed: {job_result.message}.",
             where=where,
-            remedy=f"{hint} Fix the cause, then run it again.".lstrip(),
+            remedy=hint or "Fix the cause, then run it again.",
         )
 
 

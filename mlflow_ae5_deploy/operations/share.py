@@ -91,8 +91,8 @@ def undone_by_install(removed: Sequence[Pair], configured: set[Pair]) -> tuple[s
     if not back:
         return ()
     return (
-        f"Still in the configuration: {names(back)}. The next `install` will share with them again. To prevent that, "
-        f"remove from sharing: {_lines(back)}.",
+        f"Still configured, or the default: {names(back)}. The next `install` will share with them again. To prevent "
+        f"that, set {' and '.join(sorted({f'sharing.{kind}s' for kind, _name in back}))} without them.",
     )
 
 

@@ -10,7 +10,9 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from mlflow_ae5_deploy.ae5.models import Job, Project, Run
+from mlflow_ae5_deploy.common.cron import parse_cron
 from mlflow_ae5_deploy.common.durations import duration, iso, moment
+from mlflow_ae5_deploy.common.errors import Configuration
 from mlflow_ae5_deploy.common.text import as_sentence
 from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.engine.records import Outcome, SnapshotRecord
@@ -251,11 +253,18 @@ def _remedy(outcome: Outcome) -> str:
 def words(backups: BackupStatus, now: datetime) -> str:
     """The line on the screen."""
     keeps = ", ".join(f"{rule} {number}" for rule, number in backups.retention) or "every snapshot"
-    schedule = f"scheduled {backups.schedule} UTC, keeps {keeps}" if backups.schedule else "not scheduled"
+    schedule = f"scheduled {_in_words(backups.schedule)}, keeps {keeps}" if backups.schedule else "not scheduled"
     newest = backups.newest
     if newest is None:
         return f"none recorded on this machine; {schedule}"
     return f"{moment(newest.finished, now)}, {_verification(newest, now)}; {schedule}"
+
+
+def _in_words(cron: str) -> str:
+    try:
+        return f"{parse_cron(cron).phrase} UTC"
+    except Configuration:
+        return f"{cron} UTC"
 
 
 def unsaved(backups: BackupStatus, now: datetime) -> str:
@@ -271,7 +280,7 @@ def _since(newest: SnapshotRecord, now: datetime) -> str:
 def last(backups: BackupStatus, kind: str, now: datetime) -> str:
     """The line of a check or drill: its last result, and its schedule."""
     cron, outcome = dict(backups.schedules).get(kind), _outcome(backups, kind)
-    schedule = f"scheduled {cron} UTC" if cron else "not scheduled"
+    schedule = f"scheduled {_in_words(cron)}" if cron else "not scheduled"
     result = "none known" if outcome is None else f"{moment(outcome.when, now)}, {_RESULTS[outcome.passed]}"
     return f"{result}; {schedule}"
 

@@ -117,7 +117,7 @@ def latest_in_folder(folder: Path) -> str:
         return _as_version(marker.read_text(encoding="utf-8", errors="replace").strip(), str(marker))
     versions = in_folder(folder)
     if not versions:
-        raise Configuration(f"The mirror holds no file {asset_name('X.Y.Z')}.", where=str(folder))
+        raise Configuration(f"The mirror has no file {asset_name('X.Y.Z')}.", where=str(folder))
     return versions[-1]
 
 

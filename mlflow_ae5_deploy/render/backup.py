@@ -33,7 +33,8 @@ def show(reporter: Reporter, job_result: JobResult[Report], now: datetime) -> No
     if listing:
         reporter.line(as_sentence(job_result.message), style="bold")
     else:
-        reporter.marked(Mark.OK, as_sentence(job_result.message) + took)
+        refused = isinstance(report, RestoreReport) and bool(report.would_refuse)
+        reporter.marked(Mark.WARNING if refused else Mark.OK, as_sentence(job_result.message) + took)
     if isinstance(report, BackupReport):
         _show_backup(reporter, report, now)
     elif isinstance(report, RestoreReport):

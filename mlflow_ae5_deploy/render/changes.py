@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from mlflow_ae5_deploy.render.console import Reporter
 
 _MOST = 10  # differences of a change
+_FEW = 4  # unchanged stages that are named
 _UNDER = " " * 22  # where the text of a stage begins
 _MARKS = {
     "unchanged": Mark.OK,
@@ -52,7 +53,8 @@ class StageLines:
         folded, self._unchanged = self._unchanged, []
         if len(folded) > 1:
             numbers = f"{folded[0].number}-{folded[-1].number}"
-            self._reporter.hanging(f"{Mark.OK.sign} {numbers:<19} ", "unchanged", Mark.OK.style)
+            names = f": {', '.join(result.name for result in folded)}" if len(folded) <= _FEW else ""
+            self._reporter.hanging(f"{Mark.OK.sign} {numbers:<19} ", f"unchanged{names}", Mark.OK.style)
         elif folded:
             self._show(folded[0])
 

@@ -17,6 +17,10 @@ from mlflow_ae5_deploy.resources.project import ReplaceProject
 if TYPE_CHECKING:
     from mlflow_ae5_deploy.render.console import Reporter
 
+_ONLY_COPY = (
+    "Copy the key file to a safe place, apart from the backups: it is the only copy. Without it, LLM keys and webhook "
+    "secrets in a snapshot cannot be read."
+)
 _COMMENT = "   # "
 _BY_DEFAULT = ("MLFLOW_REGISTRY_URI",)  # MLflow takes the tracking server for it
 
@@ -74,13 +78,13 @@ def show_run(
         text = f"The installed release would be replaced: {release}. To keep it, set release.source."
         reporter.marked(Mark.WARNING, text)
     if installed.new_keys:
-        reporter.marked(Mark.WARNING, "Copy the key file to a safe place, apart from the backups: it is the only copy.")
+        reporter.marked(Mark.WARNING, _ONLY_COPY)
     if failed:
         return
     if server_changed(result):
         environment = installed.client_environment()
         exports = [f"export {name}={value}" for name, value in environment.items() if name not in _BY_DEFAULT]
-        _show_commands(reporter, "Connect a client", exports)
+        _show_commands(reporter, "Settings of a client, which also needs a token", exports)
     _show_commands(reporter, "Next", next_steps)
 
 

@@ -164,7 +164,8 @@ def _gc(state: InstallationState, now: datetime) -> str:
         return "no job"
     if last := gc.last:
         began = f"{moment(last.began, now)}: " if last.began else ""
-        run = f"last {began}{last.message or last.state}"
+        failed = "FAILED: " if last.passed is False else ""
+        run = f"last {began}{failed}{last.message or last.state}"
     else:  # run records may be deleted: none on record does not mean it never ran
         here = f"last started from here {moment(gc.started_here, now)}, not on record" if gc.started_here else ""
         run = here or "no run on record"

@@ -73,7 +73,7 @@ def test_a_failed_login_states_its_reason(opener, stub, shown, expected):
 
 def test_an_unknown_login_page_is_not_taken_for_being_signed_in(opener, stub):
     stub.on("GET", AUTH, page("<html><title>Corporate SSO</title></html>"))
-    with pytest.raises(LoginFailed, match=r"not understood.*Corporate SSO"):
+    with pytest.raises(LoginFailed, match=r"unknown form.*Corporate SSO"):
         opener.user()
 
 

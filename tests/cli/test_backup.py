@@ -96,7 +96,7 @@ class TestActions:
             "Backup prune --keep-last 1 --keep-daily 7",
             "Backup prune --keep-last 1 --yes",
         ]
-        assert "verified: 6 objects intact (5.0 kB read)." in outcomes[0].out
+        assert "verified: 6 objects intact (5.0 kB uncompressed)." in outcomes[0].out
         assert "when (UTC)        artifacts  new data  runs  models  verified  id\n" in outcomes[2].out
         assert "2026-11-22 00:00     5.0 kB    2.5 kB     3       -  no        abcdef\n" in outcomes[2].out
         assert "unfinished" in outcomes[2].out

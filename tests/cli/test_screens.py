@@ -67,7 +67,7 @@ def test_unchanged_stages_are_one_line_and_each_change_has_one(screen):
         )
     )
     assert shown == [
-        "✓ 1-2                 unchanged",
+        "✓ 1-2                 unchanged: stage-1, stage-2",
         "+  3 stage-3          set 2 secrets: not set",
         "                      create account svc: it does not exist",
         "                      tested",

@@ -288,8 +288,8 @@ def test_the_next_times_are_shown_in_both_time_zones():
 SHARES = [
     ([("user", "a")], set(), "users: [a]", ""),
     ([("user", "a"), ("group", "b")], set(), "groups: [b], users: [a]", ""),
-    ([("group", "b")], {("group", "b")}, "", "groups: [b]"),
-    ([("group", "b"), ("user", "a")], {("group", "b")}, "users: [a]", "groups: [b]"),
+    ([("group", "b")], {("group", "b")}, "", "set sharing.groups without them"),
+    ([("group", "b"), ("user", "a")], {("group", "b")}, "users: [a]", "set sharing.groups without them"),
 ]
 
 

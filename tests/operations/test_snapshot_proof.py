@@ -61,7 +61,7 @@ def test_a_check_updates_the_record(tmp_path, recorded, counts, passed, verified
 def test_what_a_scheduled_backup_keeps_is_shown(retention, shown, as_data):
     backups = BackupStatus(RECORDED, "30 2 * * *", retention)
 
-    assert words(backups, NOW).endswith(f"; scheduled 30 2 * * * UTC, {shown}")
+    assert words(backups, NOW).endswith(f"; scheduled at 02:30 UTC, {shown}")
     assert data(backups)["retention"] == as_data
 
 

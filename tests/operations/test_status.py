@@ -673,7 +673,7 @@ def test_a_scheduled_check_verifies_the_newest_snapshot_and_its_result_is_shown(
     found = observe_backups(context(tmp_path, lists=Lists(jobs_=jobs), doors=Doors(platform_=platform)), OURS)
 
     assert ", verified 59 min ago;" in words(found, TODAY)
-    assert last(found, CHECK, TODAY).endswith("(59 min ago), passed; scheduled 0 0 * * * UTC")
-    assert last(found, DRILL, TODAY).endswith("(59 min ago), FAILED; scheduled 0 0 * * * UTC")
+    assert last(found, CHECK, TODAY).endswith("(59 min ago), passed; scheduled at 00:00 UTC")
+    assert last(found, DRILL, TODAY).endswith("(59 min ago), FAILED; scheduled at 00:00 UTC")
     assert (data(found)["check"]["passed"], data(found)["drill"]["passed"]) == (True, False)
     assert last(BackupStatus(), DRILL, TODAY) == "none known; not scheduled"

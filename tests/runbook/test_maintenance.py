@@ -140,7 +140,7 @@ WORDS = [
     (
         {"command": "Backup", "action": "verify", "snapshot": "S1", "checked_objects": 1, "of_objects": 1,
          "checked_bytes": 700},
-        "snapshot S1 verified: 1 object intact (700 bytes read)",
+        "snapshot S1 verified: 1 object intact (700 bytes uncompressed)",
     ),
     ({"command": "Backup", "action": "verify", "snapshot": "S1", "checked_objects": 1, "of_objects": 9},
      "snapshot S1 sampled: 1 of 9 objects read and intact"),

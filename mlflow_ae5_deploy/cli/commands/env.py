@@ -54,6 +54,8 @@ def command(options: TargetOptions, format_: Format = None, show_token: ShowToke
         environment = installed_state(context).client_environment()
         if token is not None:
             environment["MLFLOW_TRACKING_TOKEN"] = token.reveal()
+        else:
+            reporter.note("Without a token, the server rejects a client as `Unauthorized`: add --show-token.")
         if CERTIFICATE in environment:
             reporter.note(
                 f"{CERTIFICATE} is a file on this machine. Clients on other machines need a copy of it, and "

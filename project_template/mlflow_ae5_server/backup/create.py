@@ -186,7 +186,7 @@ class _Backup:
                 return lists, totals
             self._options.warn(f"{counted(damaged, 'objects')} turned out to be damaged; copying again without them")
         raise DamagedError(
-            f"objects in {self._repository.shown} keep turning out damaged; no snapshot was made",
+            f"objects in {self._repository.shown} are damaged again and again; no snapshot was made",
             "check the volume for errors, or back up to another destination",
         )
 

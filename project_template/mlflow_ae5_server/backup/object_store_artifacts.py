@@ -82,7 +82,7 @@ class ObjectStoreArtifacts:
                     del pending[:CHUNK]
             _path, expected, mtime_ns, mark = _row_of(result.meta)
         if size != expected:
-            raise UnreadableError(f"{size} bytes came instead of {expected}")
+            raise UnreadableError(f"{size} bytes were received instead of {expected}")
         if pending:
             take(bytes(pending))
         return Streamed(size, digest.hexdigest(), mtime_ns, mark)

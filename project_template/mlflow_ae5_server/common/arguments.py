@@ -52,9 +52,9 @@ def check_restore(parser: argparse.ArgumentParser, options: argparse.Namespace) 
     others = options.replace or options.no_upgrade or options.same_artifacts or options.snapshot != "latest"
     others = others or options.shorten_text
     if options.same_artifacts and not options.replace:
-        parser.error("--same-artifacts goes with --replace only")
+        parser.error("--same-artifacts requires --replace")
     if options.saved is not None and not options.undo:
-        parser.error("--saved goes with --undo only: it names the copy to bring back")
+        parser.error("--saved requires --undo: it names the copy to bring back")
     if options.undo and (others or options.drop_saved or options.list_saved):
         parser.error("--undo goes with --saved and --dry-run only: it brings back a saved copy")
     if options.list_saved and (others or options.dry_run or options.drop_saved):

@@ -29,7 +29,7 @@ def real(folder: Path) -> Path:
     for _attempt in range(1000):
         with contextlib.suppress(OSError):  # it was a link, and is none when it is read
             return Path(os.path.realpath(folder))
-    raise DamagedError(f"{folder} changes all the time", "check who else can write in the folder above it")
+    raise DamagedError(f"{folder} keeps changing", "check who else can write in the folder above it")
 
 
 def sqlite_file(uri: str) -> Path | None:

@@ -89,7 +89,7 @@ def _require_postgresql(store: Database) -> None:
     if sent != _POSTGRESQL:
         raise ConfigurationError(
             f"connections to {store.shown} use the encoding {sent}, which does not have every character",
-            "take client_encoding out of MLFLOW_BACKEND_STORE_URI, and PGCLIENTENCODING out of the variables",
+            "remove client_encoding from MLFLOW_BACKEND_STORE_URI, and PGCLIENTENCODING from the variables",
         )
     if current is None:
         raise no_schema(store, path)

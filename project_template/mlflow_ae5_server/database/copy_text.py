@@ -63,7 +63,7 @@ def _lines(chunks: Iterable[bytes]) -> Iterator[list[str]]:
             try:
                 lines = whole.decode().split("\n")
             except UnicodeDecodeError:
-                raise DamagedError("the stream of a table is no text", "use another snapshot") from None
+                raise DamagedError("the stream of a table is not text", "use another snapshot") from None
             yield from (lines[start : start + _BATCH] for start in range(0, len(lines), _BATCH))
         if len(rest) > _LONGEST:
             break

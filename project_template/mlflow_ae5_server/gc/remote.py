@@ -104,7 +104,7 @@ class ServerStore(_WithoutAges):
         try:
             return list(answer.json().get("files") or [])
         except (ValueError, AttributeError, RecursionError):
-            raise StoreError(f"{self.shown} answers with something else than a listing") from None
+            raise StoreError(f"{self.shown} answers with something other than a listing") from None
 
     def _workspace(self, path: str) -> dict[str, str]:
         """The header that a server with workspaces requires for this path."""

@@ -161,7 +161,7 @@ class FolderBackend:
             raise self._became_link()
         if not os.path.samestat(now, opened):
             raise StorageError(
-                f"{self.shown} is no longer the folder that it was when this started",
+                f"{self.shown} was replaced by another folder during this run",
                 "check that the volume is still mounted",
             )
 
@@ -270,12 +270,12 @@ class FolderBackend:
         if error.errno in _FORBIDDEN and verb in {"read", "list"}:
             raise DamagedError(
                 f"{text.shown(name)} in {self.shown} cannot be read: permission denied",
-                "does it belong to another account? Give this one read permission there",
+                "give this account read permission there",
             ) from None
         self._fail(error, verb, name if error.errno in _FORBIDDEN else "")
 
     def _became_link(self) -> DamagedError:
-        return DamagedError(f"{self.shown} has become a link while this runs", INTRUDER)
+        return DamagedError(f"{self.shown} was replaced by a link during this run", INTRUDER)
 
     def _no_folder(self) -> StorageError:
         return StorageError(f"{self.shown} is a file, not a folder", "use a folder for the backups")

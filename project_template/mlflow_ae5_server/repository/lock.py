@@ -110,7 +110,7 @@ def hold(
     number = (newest[0] if newest else 0) + 1
     if newest is not None:
         if not _NUMBERED.fullmatch(_name(number)):
-            raise DamagedError(f"no number can follow that of {newest[1].name} in {backend.shown}", INTRUDER)
+            raise DamagedError(f"{newest[1].name} in {backend.shown} has the highest number there can be", INTRUDER)
         if not _is_free(backend, newest[1], timing, sleep):
             raise _busy(backend, newest[1].name)
     content = {

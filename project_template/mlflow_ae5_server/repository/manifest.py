@@ -124,8 +124,8 @@ def parse(data: bytes, name: str) -> Manifest:
         raise DamagedError(f"the manifest of the snapshot {name} is damaged: {how}", "use another snapshot")
     if manifest.name != name:
         raise DamagedError(
-            f"the manifest {name} is that of the snapshot {manifest.id}: somebody has copied or renamed it",
-            f"remove snapshots/{name} if snapshots/{manifest.name} is there; else give it that name back",
+            f"the manifest {name} is that of the snapshot {manifest.id}: it was copied or renamed",
+            f"delete snapshots/{name} if snapshots/{manifest.name} exists; otherwise rename it to that",
         )
     return manifest
 
@@ -134,7 +134,7 @@ def _manifest(data: dict[str, Any]) -> Manifest:
     """Raises ValueError, KeyError or TypeError for values that no backup writes."""
     artifacts = ArtifactsPart(**_fields(ArtifactsPart, data["artifacts"]))
     if not all(map(is_digest, artifacts.lists)):
-        raise ValueError("a part of the file list is no blob")
+        raise ValueError("a part of the file list is not a blob")
     in_flight = InFlight(**_fields(InFlight, data["in_flight"]))
     parts = {"artifacts": artifacts, "in_flight": in_flight, "keys": keys.parse(data["keys"])}
     manifest = Manifest(**{**_fields(Manifest, data), **parts})

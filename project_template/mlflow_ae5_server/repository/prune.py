@@ -280,6 +280,6 @@ def _manifests(entries: Sequence[SnapshotEntry]) -> Iterator[Manifest]:
         if entry.manifest is None:
             raise DamagedError(
                 f"{entry.problem}; {_NOTHING_REMOVED}",
-                f"bring snapshots/{entry.name} back from a copy, then prune again",
+                f"restore snapshots/{entry.name} from a copy, then prune again",
             )
         yield entry.manifest

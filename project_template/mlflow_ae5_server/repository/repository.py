@@ -109,7 +109,7 @@ class Repository:
                 newest = shown(str((decoded(noted) or {}).get("snapshot"))[: manifest.MAX_TEXT])
                 raise DamagedError(
                     f"{SNAPSHOTS} in {self.shown} has no snapshot, although {newest} was published there",
-                    f"bring that folder back from a copy; if it is lost, remove {NEWEST} and take another backup",
+                    f"restore that folder from a copy; if there is none, delete {NEWEST} and take another backup",
                 )
         return names
 
@@ -150,10 +150,10 @@ class Repository:
             raise NoSnapshotError(f"there is no snapshot {which!r} in {self.shown}", f"name one of these: {newest}")
         if len({entry.id for entry in same}) > 1:
             names = ", ".join(entry.id for entry in same)
-            raise NoSnapshotError(f"{which!r} is the end of several ids: {names}", "give the whole id")
+            raise NoSnapshotError(f"several ids end in {which!r}: {names}", "give the whole id")
         if len(same) > 1:
             names = ", ".join(entry.name for entry in same)
-            raise DamagedError(f"two manifests are of the snapshot {which}: {names}", "remove the one that is a copy")
+            raise DamagedError(f"the snapshot {which} has two manifests: {names}", "remove the one that is a copy")
         if same[0].manifest is None:
             raise DamagedError(same[0].problem, "choose another one by its id: --snapshot ID", snapshot=same[0].id)
         return same[0].manifest
@@ -193,7 +193,7 @@ class Repository:
         last = 0
         for sequence, name in sorted(named):
             if sequence > last + _MAX_GAP or sequence >= manifest.MAX_SEQUENCE:
-                raise DamagedError(f"no snapshot can follow {name} in {self.shown}", INTRUDER)
+                raise DamagedError(f"{name} in {self.shown} has the highest sequence number there can be", INTRUDER)
             last = sequence
         return last + 1
 
@@ -262,7 +262,7 @@ class Repository:
         marker = self.backend.read(MARKER)
         if marker is None or _identity(self.backend, marker) != self.identity:
             raise StorageError(
-                f"{self.shown} is no longer the repository that it was when this started",
+                f"{self.shown} was replaced by another repository during this run",
                 "check that the volume is still mounted",
             )
 
@@ -339,7 +339,7 @@ def _identity(backend: Backend, marker: bytes) -> str:
     identity = content.get("repository")
     if not isinstance(identity, str) or not _IDENTITY.fullmatch(identity):
         raise DamagedError(
-            f"{MARKER} in {backend.shown} is damaged", "bring that file back, or use another destination"
+            f"{MARKER} in {backend.shown} is damaged", "restore that file from a copy, or use another destination"
         )
     if content.get("format") != manifest.FORMAT:
         raise DamagedError(

@@ -140,7 +140,7 @@ class UndoRestore:
             missing.append(f"artifacts of {self.target.saved_copies.shown}")
         if missing:
             raise DamagedError(
-                f"according to the restore journal {copy.name} has the {' and the '.join(missing)}, but they are gone",
+                f"the {' and the '.join(missing)} of {copy.name}, which the restore journal lists, cannot be found",
                 "check whether they were deleted, and whether MLFLOW_BACKEND_STORE_URI is the same as for that restore",
             )
 

@@ -209,7 +209,7 @@ def test_another_repository_at_the_address_gets_no_snapshot(server):
             marker = Path(server.backend, "mlflow-ae5-backups.json")
             marker.write_text(marker.read_text().replace('"repository": "', '"repository": "other'))
 
-    with pytest.raises(StorageError, match="no longer the repository"):
+    with pytest.raises(StorageError, match="was replaced by another repository"):
         server.back_up(backend=Wrapped(open_backend(server.backend), swap))
     assert server.repository().snapshots() == []
 

@@ -61,7 +61,7 @@ class TestActions:
         assert "progress {" not in verbose.err
         assert " created: 3 runs, 2 models, 5 artifacts (5.0 kB), 2.5 kB new; 1 run was in progress." in done.out
         lost_too = "on the volume of the database and the artifacts (/data); losing that volume loses data and backups"
-        assert f"! snapshots are {lost_too}. Set backup.destination to" in done.err
+        assert f"! Snapshots are {lost_too}. Set backup.destination to" in done.err
         assert lost_too in as_data.data["warnings"][0]
         assert as_data.data["run"]["report"]["artifacts"] == 5
         assert calls(bench) == ["Backup create", "Backup create", "Backup create --rehash --allow-external"]

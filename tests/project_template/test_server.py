@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 import socket
 import sqlite3
@@ -121,6 +122,26 @@ def test_a_worker_that_dies_is_replaced_and_sigterm_ends_all_with_code_0(on_sqli
         assert server.stop() == 0
         assert psutil.wait_procs(everybody, timeout=5)[1] == []
         assert "Application shutdown complete" in server.log()
+
+
+def job_runners(server: Any) -> list[psutil.Process]:
+    found = []
+    for child in psutil.Process(server.process.pid).children():
+        with contextlib.suppress(psutil.Error):  # a zombie, or gone
+            found += [child] if "mlflow.server.jobs._job_runner" in child.cmdline() else []
+    return found
+
+
+def test_a_job_runner_that_dies_is_replaced_and_ends_with_the_server(project: Any) -> None:
+    with project.server(MLFLOW_WORKERS="1", MLFLOW_SERVER_ENABLE_JOB_EXECUTION="true") as server:
+        (first,) = job_runners(server)
+        first.kill()
+        assert eventually(lambda: [runner for runner in job_runners(server) if runner != first] != [])
+        assert server.call("POST", SEARCH, json={"max_results": 1}).status_code == 200
+        everybody = server.processes()
+        assert server.stop() == 0
+        assert psutil.wait_procs(everybody, timeout=20)[1] == []
+        assert "the job runner exited with code -9; starting another" in server.log()
 
 
 def test_a_port_in_use_is_reported_at_once(project: Any) -> None:

@@ -87,3 +87,7 @@ def running(environment: dict[str, str] | None) -> Iterator[JobRunner | None]:
         finally:
             runner.stop()
             filtering.stdin.close()
+            try:
+                filtering.wait(timeout=5)
+            except subprocess.TimeoutExpired:  # processes that were just starting hold the pipe, and end later
+                filtering.kill()

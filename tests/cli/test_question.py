@@ -131,7 +131,7 @@ def test_yes_takes_it_down(bench, capsys, answer):
     done = answer("y")
 
     assert done.code == 0, done.err
-    assert done.err.count("Stays: the account") == 1
+    assert done.err.count("Stays (-v shows where): the account") == 1
     assert deployment["name"] in done.err
     assert bench.owner().get("deployments") == []
 

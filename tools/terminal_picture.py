@@ -56,8 +56,9 @@ def record(folder: Path, commands: Sequence[str]) -> Recorded:
         "COLUMNS": str(_COLUMNS),
     }
     environ.pop("CI", None)
+    shown = re.compile(r"/\s*".join(re.escape(part) for part in str(folder).split("/")))  # a long path is folded
     try:
-        return [(command, _output(command, environ).replace(str(folder), _STATE)) for command in commands]
+        return [(command, shown.sub(_STATE, _output(command, environ))) for command in commands]
     finally:
         _output("sandbox reset --yes", environ)
 

@@ -55,6 +55,14 @@ def fails_to_start(bench, times: int) -> None:
     (volume(bench) / "failures").write_text(str(times))
 
 
+@pytest.fixture
+def slow(rotatable):
+    """Starts take longer than the time between two probes of the downtime."""
+    rotatable.control("PATCH", "/settings", {"state_seconds": 2})
+    yield rotatable
+    rotatable.control("PATCH", "/settings", {"state_seconds": 0})
+
+
 class TestRestart:
     def test_everything_is_kept_but_the_id_and_the_tokens(self, special, capsys):
         rotation(special, capsys)
@@ -72,20 +80,20 @@ class TestRestart:
         assert opens(special, stored(special, "dev-user")) == 200
         assert done.data["gc"]["state"] == "passed"
 
-    def test_the_downtime_that_users_saw_is_measured_from_outside(self, rotatable, capsys):
+    def test_the_downtime_that_users_saw_is_measured_from_outside(self, slow, capsys):
         """Each request is in the platform's log, with what it was answered."""
-        rotatable.forget_calls()
-        done = rotation(rotatable, capsys, "--restart")
+        slow.forget_calls()
+        done = rotation(slow, capsys, "--restart")
 
         assert done.code == 0, done.err
         seen = done.data["observed_downtime_seconds"]
-        probes = [c for c in rotatable.calls() if c["surface"].startswith("endpoint") and c["path"] == PROBE]
+        probes = [c for c in slow.calls() if c["surface"].startswith("endpoint") and c["path"] == PROBE]
         assert probes[0]["status"] == 200
         assert [c["status"] for c in probes].index(200, 1) > 1, probes
         assert seen > 0
 
-    def test_it_is_printed(self, rotatable, capsys):
-        done = rotatable.run(capsys, "rotate-token", "--sandbox", "--restart", "--yes")
+    def test_it_is_printed(self, slow, capsys):
+        done = slow.run(capsys, "rotate-token", "--sandbox", "--restart", "--yes")
 
         assert done.code == 0, done.err
         assert re.search(r"Downtime +[0-9.]+ s measured from outside, until the stored token was accepted", done.out)

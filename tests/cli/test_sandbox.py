@@ -97,7 +97,7 @@ class TestAServerThatIsStarting:
         with shown_as_starting(None):
             refused = bench.run(capsys, "env", "--sandbox")
 
-        assert_error(refused, 15, "it is starting", "Wait until it has started")
+        assert_error(refused, 15, "is starting; it must be started", "Wait until it has started")
 
 
 class TestSandbox:

@@ -29,7 +29,7 @@ POSTGRESQL = [
         "LATIN1", "", "encoding LATIN1", "CREATE DATABASE \"{}\" TEMPLATE template0 ENCODING 'UTF8'", id="LATIN1"
     ),
     pytest.param("SQL_ASCII", "", "encoding SQL_ASCII", "TEMPLATE template0 ENCODING 'UTF8'", id="SQL_ASCII"),
-    pytest.param("UTF8", "?client_encoding=latin1", "use the encoding LATIN1", "take client_encoding out", id="client"),
+    pytest.param("UTF8", "?client_encoding=latin1", "use the encoding LATIN1", "remove client_encoding", id="client"),
     pytest.param("UTF8", "?options=-csearch_path%3DNowhere", "no schema of its search_path", "create the", id="schema"),
 ]
 

@@ -35,6 +35,7 @@ TERM = timedelta(minutes=15)
 _RENEW = timedelta(minutes=10)  # what is left when it is renewed
 _MARGIN = timedelta(minutes=2)  # left at least for a write, against clocks that differ and requests that take long
 _RETRY = timedelta(seconds=30)  # until a failed renewal is tried again
+_PRECISION = timedelta(seconds=2)  # of the platform's clock, as it is estimated between two answers
 _SHOWS = timedelta(seconds=60)  # a new name is listed
 _YIELDS = timedelta(seconds=15)  # those that are not the lowest have deleted their names
 _LOOKS_AGAIN = 5.0  # seconds, while it waits for another run
@@ -108,9 +109,11 @@ def leases(names: Iterable[str], scope: str) -> list[Lease]:
     return sorted(found, key=lambda lease: lease.order)
 
 
-def work_of_others(names: Iterable[str], scope: str, now: datetime) -> tuple[Lease | None, Lease | None]:
-    """The run that holds the lease, and an upgrade or restore that was interrupted."""
-    found = leases(names, scope)
+def work_of_others(
+    names: Iterable[str], scope: str, now: datetime, own: Collection[str] = ()
+) -> tuple[Lease | None, Lease | None]:
+    """The run that holds the lease, and an upgrade or restore that was interrupted. own: nonces to leave out."""
+    found = [lease for lease in leases(names, scope) if lease.nonce not in own]
     running = next((lease for lease in found if lease.is_live(now)), None)
     return running, next((lease for lease in found if lease.is_interrupted(now)), None)
 
@@ -285,7 +288,7 @@ class Claim:
         mark = next((lease for lease in reversed(self._own) if lease.unfinished and self._pending()), None)
         with contextlib.suppress(PlatformError):  # what is left expires
             if mark is not None and mark.is_live(now):
-                mark, live = replace(mark, expires=now), mark
+                mark, live = replace(mark, expires=now - _PRECISION), mark
                 yield from self._show(mark)
                 yield from self._delete(live)
             for lease in [lease for lease in self._own if lease != mark]:

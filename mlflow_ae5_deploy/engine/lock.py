@@ -50,6 +50,14 @@ def holder_of(folder: Path) -> Holder | None:
     return None
 
 
+def nonces_of(folder: Path) -> Sequence[str]:
+    """See InstallationLock.nonces, as the last run has left them."""
+    try:
+        return _nonces((folder / "lock").read_bytes())
+    except OSError:
+        return ()
+
+
 def _holder(text: bytes) -> Holder:
     try:
         found = json.loads(text)

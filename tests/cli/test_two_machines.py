@@ -145,6 +145,7 @@ def test_an_interrupted_upgrade_is_finished_where_it_was_started_or_given_up_by_
         seen = elsewhere(site, capsys, releases, "status", "--json")
         process.send_signal(signal.SIGKILL)
         process.wait(30)
+    here = site.run(capsys, "status", "--sandbox", "--json")
     expire(site)
     calls = ("install", "--release", "FIRST"), ("uninstall", "--yes"), ("backup", "prune", "--keep-last", "1", "--yes")
     calls += (("restore", "--replace", "--stop-server", "--yes", "--release", "FIRST"), UPGRADE, ("rotate-token",))
@@ -160,6 +161,8 @@ def test_an_interrupted_upgrade_is_finished_where_it_was_started_or_given_up_by_
     assert listed.code == 0, listed.err
     assert seen.data["unfinished"]["running"].startswith(f"upgrade, {operator()}, since ")
     assert "upgrade-interrupted" in [problem["code"] for problem in after.data["problems"]]
+    codes = [problem["code"] for problem in here.data["problems"]]
+    assert ("upgrade-interrupted" in codes, "run-in-progress" in codes) == (True, False)  # the killed run is our own
     given_up = elsewhere(site, capsys, releases, "uninstall", "--yes", "--force", machine="third")
     assert given_up.code == 0, given_up.err
     assert leases(site) == []

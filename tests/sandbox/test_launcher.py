@@ -45,9 +45,10 @@ def launch(tmp_path):
         launched.process.wait()
 
 
-def pid_in(file: Path) -> psutil.Process:
+def pid_in(file: Path) -> int:
+    """The process may have ended by now."""
     wait_for(lambda: file.exists() and file.read_text().strip(), f"{file.name}")
-    return psutil.Process(int(file.read_text()))
+    return int(file.read_text())
 
 
 def gone(process: psutil.Process) -> bool:
@@ -87,7 +88,7 @@ def test_a_stop_is_a_term_signal_that_the_command_may_answer(launch, tmp_path):
 
 def test_who_ignores_the_signal_is_killed_after_the_grace(launch, tmp_path):
     launched = launch("trap '' TERM; echo $$ > pid; while :; do sleep 0.05; done")
-    command = pid_in(tmp_path / "pid")
+    command = psutil.Process(pid_in(tmp_path / "pid"))
     assert launched.stop() == 137
     assert gone(command)
 
@@ -107,7 +108,7 @@ def test_children_are_ended_also_those_that_left_the_session(launch, tmp_path, e
     else:
         assert launched.process.wait(20) == 0
     # Not even as zombies: the launcher has waited for them.
-    assert [c for c in children if psutil.pid_exists(c.pid)] == []
+    assert [pid for pid in children if psutil.pid_exists(pid)] == []
 
 
 THREADS_THAT_OUTLIVE_THE_FIRST = """
@@ -122,15 +123,15 @@ ctypes.CDLL(None).pthread_exit(None)
 def test_a_process_whose_first_thread_has_ended_is_waited_for(launch, tmp_path):
     (tmp_path / "app.py").write_text(THREADS_THAT_OUTLIVE_THE_FIRST)
     launched = launch(f"setsid {sys.executable} app.py & while [ ! -s pid ]; do sleep 0.02; done")
-    process = pid_in(tmp_path / "pid")
+    pid = pid_in(tmp_path / "pid")
     launched.process.wait(20)
-    assert not psutil.pid_exists(process.pid)
+    assert not psutil.pid_exists(pid)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs the kernel's parent-death signal")
 def test_a_killed_launcher_takes_the_command_along(launch, tmp_path):
     launched = launch("echo $$ > pid; exec sleep 300")
-    command = pid_in(tmp_path / "pid")
+    command = psutil.Process(pid_in(tmp_path / "pid"))
     launched.process.kill()
     wait_for(lambda: gone(command), "the command's end")
 

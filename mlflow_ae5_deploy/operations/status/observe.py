@@ -18,7 +18,7 @@ from mlflow_ae5_deploy.common.mlflow_api import Health
 from mlflow_ae5_deploy.common.redaction import Secret
 from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.engine.lease import PREFIX, interrupted_words, scope_of, work_of_others
-from mlflow_ae5_deploy.engine.lock import holder_of
+from mlflow_ae5_deploy.engine.lock import holder_of, nonces_of
 from mlflow_ae5_deploy.jobs.contract import UNKNOWN
 from mlflow_ae5_deploy.jobs.reports import GcReport
 from mlflow_ae5_deploy.jobs.result import read_result
@@ -101,7 +101,8 @@ def _by_locks(context: Context) -> UnfinishedOperation:
     if not any(name.startswith(PREFIX) for name in names):
         return found
     now = context.platform.session.dated.stated
-    running, interrupted = work_of_others(names, scope_of(context.settings.project.name), now)
+    dead = nonces_of(context.folders.state) if here is None else ()  # no run of this machine works
+    running, interrupted = work_of_others(names, scope_of(context.settings.project.name), now, dead)
     if running is not None and here is None:
         found = replace(found, running=running.text, verb=running.verb)
     if interrupted is None or context.state.upgrade is not None or started_restore(context.state) is not None:

@@ -164,8 +164,9 @@ def trainings(installed: tuple[Site, tuple[str, str]], pythons: dict[str, Path |
     made = {version: Training({}, "", "no package index has this client") for version in pythons}
     for version, (out, log, process) in ended.items():
         assert process.returncode == 0, log
-        lines = [line for line in out.splitlines() if line.startswith('{"lost":')]
-        made[version] = Training(json.loads(lines[0]), log)
+        _, found, result = out.rpartition('{"lost":')  # MLflow may have printed on the same line
+        assert found, f"{version}: {out}\n{log}"
+        made[version] = Training(json.loads(found + result.splitlines()[0]), log)
     return made
 
 

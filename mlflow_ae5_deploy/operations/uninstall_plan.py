@@ -9,13 +9,13 @@ from mlflow_ae5_deploy.ae5.models import Deployment, Job, Project, Run
 from mlflow_ae5_deploy.common.errors import DeployError
 from mlflow_ae5_deploy.common.text import counted
 from mlflow_ae5_deploy.config.checks import MANAGED_SECRETS
-from mlflow_ae5_deploy.config.database_uri import parse_store_uri, path_of
 from mlflow_ae5_deploy.config.secret_refs import SecretRef
 from mlflow_ae5_deploy.engine.change import Change, Consequence, Impact
 from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.jobs import other_machines
 from mlflow_ae5_deploy.resources import backup_destination
 from mlflow_ae5_deploy.resources import encryption_keys as keys
+from mlflow_ae5_deploy.resources.data_at_risk import data_at_risk
 from mlflow_ae5_deploy.resources.deployment import StopDeployment
 from mlflow_ae5_deploy.resources.project import DeleteProject
 from mlflow_ae5_deploy.resources.scheduled_job import DeleteJob, DeleteRuns
@@ -26,7 +26,6 @@ _STOPPED_FOR_GOOD = (
     Consequence(Impact.DOWNTIME, "clients lose the server at once"),
     Consequence(Impact.TOKENS, "all its tokens are invalidated"),
 )
-ON_VOLUME = "only if on a persistent volume"
 _CONSUMER = frozenset({"MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI", "MLFLOW_TRACKING_TOKEN"})
 
 
@@ -50,7 +49,7 @@ class Kept:
     at_risk: bool = False  # it may be in the project, and lost with it
 
     def __str__(self) -> str:
-        notes = (self.where, self.note, ON_VOLUME if self.at_risk else "")
+        notes = (self.where, self.note, "only if on a persistent volume" if self.at_risk else "")
         return f"{self.what} ({'; '.join(text for text in notes if text)})"
 
 
@@ -128,20 +127,16 @@ def diff(state: UninstallState, *, purge: bool) -> list[Change]:
 
 def kept(context: Context, state: UninstallState, *, purge: bool) -> list[Kept]:
     server, uri = context.settings.server, context.settings.server.backend_store_uri
-    store, destination = context.values.store_uri_at_hand(uri), backup_destination.at_hand(context)
+    at_risk = data_at_risk(context)
     things = [
         Kept("the account", context.account),
         Kept(
             "database",
             "that of the sandbox" if isinstance(uri, SecretRef) and uri.kind == "held" else str(uri),
-            at_risk=is_store_at_risk(store.reveal() if store else ""),
+            at_risk=at_risk["database"],
         ),
-        Kept("artifacts", server.artifacts_destination, at_risk=is_location_at_risk(server.artifacts_destination)),
-        Kept(
-            "snapshots",
-            backup_destination.shown(context),
-            at_risk=is_location_at_risk(destination.reveal() if destination else ""),
-        ),
+        Kept("artifacts", server.artifacts_destination, at_risk=at_risk["artifacts"]),
+        Kept("snapshots", backup_destination.shown(context), at_risk=at_risk["snapshots"]),
         Kept("history and archives on this machine", str(context.folders.state)),
     ]
     if keys.path(context).exists():
@@ -151,22 +146,9 @@ def kept(context: Context, state: UninstallState, *, purge: bool) -> list[Kept]:
         things.append(Kept(counted(len(state.secrets), "secrets"), names, "--purge-secrets deletes them"))
     if state.keys:
         things.append(
-            Kept(counted(len(state.keys), "secrets"), ", ".join(state.keys), "there is no copy on this machine")
+            Kept(counted(len(state.keys), "encryption keys"), ", ".join(state.keys), "there is no copy on this machine")
         )
     return things
-
-
-def is_store_at_risk(uri: str) -> bool:
-    """Whether the database may be a file in the project, which is deleted. uri: empty where it is not known."""
-    try:
-        return parse_store_uri(uri).dialect == "sqlite"
-    except ValueError:
-        return True
-
-
-def is_location_at_risk(location: str) -> bool:
-    """The same of a path or address."""
-    return path_of(location) is not None
 
 
 def _own_names(context: Context) -> set[str]:

@@ -39,7 +39,7 @@ def show_plan(reporter: Reporter, changes: Sequence[Change], kept: Sequence[Kept
 
 
 def stays(kept: Sequence[Kept]) -> str:
-    """What is kept in any case, in short."""
+    """What is kept in any case, in short, with a sentence for each that has a note."""
     certain = [thing for thing in kept if not thing.at_risk]
     notes = [f"{thing.what}: {thing.note}." for thing in certain if thing.note]
     return " ".join([f"Stays (-v shows where): {', '.join(thing.what for thing in certain)}.", *notes])

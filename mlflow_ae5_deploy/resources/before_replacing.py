@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from mlflow_ae5_deploy.ae5.models import Deployment, Project
-from mlflow_ae5_deploy.config.database_uri import parse_store_uri
 from mlflow_ae5_deploy.engine.change import Change, Consequence, Impact
 from mlflow_ae5_deploy.engine.context import Context, RestoreRequest
 from mlflow_ae5_deploy.engine.records import DeploymentSpec
 from mlflow_ae5_deploy.jobs import runner
 from mlflow_ae5_deploy.jobs.spec import check_profile
 from mlflow_ae5_deploy.resources.current_deployment import desired_deployment
+from mlflow_ae5_deploy.resources.data_at_risk import data_at_risk
 from mlflow_ae5_deploy.resources.deployment import check_before_start, new_address
 from mlflow_ae5_deploy.resources.deployment_spec import drift, select
 from mlflow_ae5_deploy.resources.interrupted import (
@@ -55,7 +55,7 @@ class DataState:
 
     @property
     def consequences(self) -> tuple[Consequence, ...]:
-        """Of replacing the project, beside those it always has."""
+        """Consequences of replacing this project, in addition to those of ReplaceProject."""
         if self.server is None or self.desired is None:
             return self.files
         return (*self.files, *new_address(self.server, self.desired.endpoint))
@@ -86,24 +86,10 @@ def observe(context: Context, project: Project | None) -> DataState:
 
 
 def data_in_files(context: Context) -> tuple[Consequence, ...]:
-    """What a replaced project may lose: whether a volume is mounted is not visible from here."""
-    settings = context.settings
-    store = parse_store_uri(context.values.store_uri(settings.server.backend_store_uri).reveal())
-    artifacts, snapshots = settings.server.artifacts_destination, settings.backup.destination
-    are_files = {
-        "the database": store.dialect == "sqlite",
-        "the artifacts": _is_path(artifacts),
-        "the snapshots": isinstance(snapshots, str) and _is_path(snapshots),
-    }
-    names = [what for what, are in are_files.items() if are]
-    if not names:
-        return ()
-    text = f"{' and '.join(names)} are in files: they are lost unless these are on a persistent volume"
-    return (Consequence(Impact.DATA, text),)
-
-
-def _is_path(location: str) -> bool:
-    return "://" not in location or location.startswith("file:")
+    """What a replaced project may lose."""
+    names = [what for what, at_risk in data_at_risk(context).items() if at_risk]
+    text = f"lost unless on a persistent volume: {', '.join(names)}"
+    return (Consequence(Impact.DATA, text),) if names else ()
 
 
 def check(state: DataState, stage: int) -> None:

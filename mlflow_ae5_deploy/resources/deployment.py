@@ -73,16 +73,13 @@ class AwaitDeployment(Change):
     verb, resource, waits = "wait for", "deployment", True
 
 
-def restart_consequences(current: Deployment, endpoint: str | None = None) -> tuple[Consequence, ...]:
-    """Consequences of stopping this deployment and starting another in its place.
-
-    endpoint: of the other, where it may be a different one.
-    """
-    down = (DOWN, TOKENS) if current.is_started or current.is_starting else (TOKENS,)
-    return (*down, *new_address(current, endpoint)) if endpoint is not None else down
+def restart_consequences(current: Deployment) -> tuple[Consequence, ...]:
+    """Consequences of stopping this deployment and starting another in its place."""
+    return (DOWN, TOKENS) if current.is_started or current.is_starting else (TOKENS,)
 
 
 def new_address(current: Deployment, endpoint: str) -> tuple[Consequence, ...]:
+    """The consequence of starting the other one on this endpoint; none where it stays."""
     if current.endpoint == endpoint or not current.url:
         return ()
     text = f"the server's address changes: clients and bookmarks of {current.url} stop working"

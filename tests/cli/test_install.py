@@ -171,7 +171,7 @@ class TestReplacement:
         assert refused.code == 14
         assert "--replace" in refused.err
         assert "down until" in refused.err
-        lost = "the database and the artifacts and the snapshots are in files: they are lost unless these are on a"
+        lost = "lost unless on a persistent volume: database, artifacts, snapshots"
         assert lost in " ".join(refused.err.split())
         assert bench.writes() == []
         assert bench.owner().get("projects") == before

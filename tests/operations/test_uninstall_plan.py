@@ -9,9 +9,8 @@ from mlflow_ae5_deploy.operations.uninstall_plan import (
     ConsumerSecrets,
     UninstallState,
     diff,
-    is_location_at_risk,
-    is_store_at_risk,
 )
+from mlflow_ae5_deploy.resources.data_at_risk import is_location_at_risk, is_store_at_risk
 from mlflow_ae5_deploy.resources.deployment import StopDeployment
 from mlflow_ae5_deploy.resources.project import DeleteProject
 from mlflow_ae5_deploy.resources.scheduled_job import DeleteJob, DeleteRuns

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from mlflow_ae5_deploy.ae5.models import Project
 from mlflow_ae5_deploy.common.errors import StageFailed
@@ -57,13 +57,7 @@ class UploadStage(Stage[ProjectState]):
             return Changes((CompareProject(name=name, reason="possible once the archive is built"),), warnings)
         if state.comparison.same:
             return NoChange(f"project {name} has the desired content: {state.comparison.reason}", warnings)
-        replacement = _replacement(state.project, state.comparison)
-        replacement = replace(
-            replacement,
-            differences=(*replacement.differences, *state.data.differences),
-            consequences=(*state.data.consequences, *replacement.consequences),
-        )
-        return Changes((*state.data.checks, replacement), warnings)
+        return Changes((*state.data.checks, _replacement(state.project, state.comparison, state.data)), warnings)
 
     def assume(self, changes: Sequence[Change], state: ProjectState, context: Context) -> None:
         """What hangs on a project that is replaced goes with it."""
@@ -99,12 +93,19 @@ class UploadStage(Stage[ProjectState]):
             raise StageFailed(
                 "The project read back from the platform is not the one uploaded.",
                 stage=self.number,
-                detail="\n".join(text for text in (seen.reason, *_replacement(project, seen).lines) if text),
+                detail="\n".join(
+                    text for text in (seen.reason, *_replacement(project, seen, DataState()).lines) if text
+                ),
             )
         return None
 
 
-def _replacement(project: Project, seen: Comparison) -> ReplaceProject:
+def _replacement(project: Project, seen: Comparison, data: DataState) -> ReplaceProject:
     return ReplaceProject(
-        name=project.name, id=project.id, reason=seen.reason, release=seen.release_change, differences=seen.differences
+        name=project.name,
+        id=project.id,
+        reason=seen.reason,
+        release=seen.release_change,
+        differences=(*seen.differences, *data.differences),
+        consequences=(*data.consequences, *ReplaceProject.consequences),
     )

@@ -26,6 +26,7 @@ from mlflow_ae5_deploy.resources.deployment import (
     StopDeployment,
     await_serving,
     check_before_start,
+    new_address,
     restart,
     restart_consequences,
     start,
@@ -233,7 +234,7 @@ def _restart(current: Deployment, state: DeploymentState) -> RestartDeployment |
             id=current.id,
             reason=reason,
             differences=tuple(differences),
-            consequences=restart_consequences(current, state.desired.endpoint),
+            consequences=(*restart_consequences(current), *new_address(current, state.desired.endpoint)),
         )
 
     if not current.is_started and not current.is_starting:

@@ -18,6 +18,7 @@ from mlflow_ae5_deploy.common.errors import DeployError
 SHELLS = ("bash", "zsh", "fish")
 SESSIONS = ("auto", "ae5-tools", "built-in")
 DATABASES = ("sqlite", "postgresql")
+MONITORING = ("nagios", "prometheus")  # formats of status
 FORMATS = ("shell", "dotenv", "python", "notebook", "conda", "json")
 COMPLETION_VARIABLE = "_MLFLOW_AE5_DEPLOY_COMPLETE"  # set by the shell, as typer names it
 PARTS = ("app", "events", "proxy")

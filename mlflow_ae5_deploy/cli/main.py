@@ -17,7 +17,7 @@ from typing import Any
 import typer
 from typer.exceptions import TyperException
 
-from mlflow_ae5_deploy.cli.completion import COMPLETION_VARIABLE, complete_behind_equals, for_shell
+from mlflow_ae5_deploy.cli.completion import COMPLETION_VARIABLE, MONITORING, complete_behind_equals, for_shell
 from mlflow_ae5_deploy.cli.options import TARGET_NAMES, TargetOptions
 from mlflow_ae5_deploy.cli.usage import usage_error
 from mlflow_ae5_deploy.cli.verbs import DEFAULTS, VERBS, command_tree, resolved
@@ -89,7 +89,7 @@ class _CommandLine:
         formats = [value for option, value in itertools.pairwise(arguments) if option in ("--format", "-f")]
         formats += [word.partition("=")[2] for word in arguments if word.startswith("--format=")]
         as_json = "json" in formats or "-fjson" in arguments
-        monitoring = next((name for name in formats if words == ["status"] and name in ("nagios", "prometheus")), "")
+        monitoring = next((name for name in formats if words == ["status"] and name in MONITORING), "")
         json_mode = "--json" in arguments or (words == ["env"] and as_json)
         run_now = "--run-now" in arguments and "--dry-run" not in arguments  # the job of a dry run is deleted
         given = _readable(command, arguments[len(words) :]) if words else {}

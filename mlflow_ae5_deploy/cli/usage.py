@@ -66,12 +66,12 @@ def _problem(error: TyperException, verb: str) -> tuple[str, str]:
         first = extra[1].split(" ")[0]
         if first in siblings and context is not None:
             return f"{first!r} must come before the options.", f"Run `{context.parent.command_path} {first}`."
-        cron = _param_for(context, "CRON")
+        cron = _cron_param(context)
         if cron is not None and cron.param_type_name == "option":
             return f"Unexpected argument: {extra[1]}.", f"Give a schedule as an option: {cron.opts[0]} '30 2 * * *'."
         if cron is not None:
             return f"Unexpected argument: {extra[1]}.", "Put the schedule in quotes, such as '30 2 * * *'."
-        if context is not None and any("--snapshot" in param.opts for param in context.command.params):
+        if context is not None and "--snapshot" in _options_of(context):
             return f"Unexpected argument: {extra[1]}.", name_a_snapshot(context.command_path, first)
         return f"Unexpected argument: {extra[1]}.", did_you_mean(first, siblings)
     return message, ""
@@ -82,9 +82,9 @@ def _options_of(context: Any) -> list[str]:
     return [name for param in params for name in param.opts if name.startswith("--")]
 
 
-def _param_for(context: Any, metavar: str) -> Any:
+def _cron_param(context: Any) -> Any:
     params = context.command.params if context is not None else ()
-    return next((param for param in params if param.metavar == metavar), None)
+    return next((param for param in params if param.metavar == "CRON"), None)
 
 
 def _unknown_option(option: str, options: Iterable[str], verb: str, siblings: dict[str, Any]) -> tuple[str, str]:

@@ -70,17 +70,16 @@ def follow(context: Context, source: LogSource, show: OnLine, *, last: int) -> s
     item = source.item
     if isinstance(item, Run):
         ended, text = follow_run(context, item.id, show, seconds=_FOLLOWED, last=last)
-        return result_of(LogSource(ended), text)
+        return result_of(ended, text)
     follow_deployment(context, item.id, lambda: part_of(context.platform.logs(item.id), source.part), show, last=last)
     return ""
 
 
-def result_of(source: LogSource, log: str) -> str:
+def result_of(item: Deployment | Run, log: str) -> str:
     """Of a run that has ended, in words; else empty."""
-    item = source.item
-    return (
-        f"run {item.id}: {read_any_result(item, log).message}" if isinstance(item, Run) and not item.is_active else ""
-    )
+    if not isinstance(item, Run) or item.is_active:
+        return ""
+    return f"run {item.id}: {read_any_result(item, log).message}"
 
 
 def deployment_of(context: Context) -> Deployment:

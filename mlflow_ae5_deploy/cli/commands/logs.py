@@ -77,10 +77,11 @@ def command(
             found = lines_of(text)
             if not (raw or options.json):
                 found = []
+                keep = readable(found.append, lambda _phase: None, with_report=with_report)
                 for line in lines_of(text):
-                    readable(found.append, lambda _phase: None, with_report=with_report)(line)
+                    keep(line)
             show_log(reporter, reporter.raw if raw else reporter.foreign, part, source, found[-lines:])
-            if result := logs.result_of(source, text):
+            if result := logs.result_of(source.item, text):
                 reporter.note(result)
     except (KeyboardInterrupt, Interrupted):
         if not follow:  # else this is how to stop following

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mlflow_ae5_deploy.cli.completion import MONITORING
 from mlflow_ae5_deploy.cli.context import given_token, reading
 from mlflow_ae5_deploy.cli.options import ReleaseOptions, choice, examples
 from mlflow_ae5_deploy.common.errors import (
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 
 NAME = "status"
 NOT_HEALTHY = StageFailed.exit_code
-MONITORING = ("nagios", "prometheus")
 FORMATS = ("text", *MONITORING)
 
 

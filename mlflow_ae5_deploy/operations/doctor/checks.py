@@ -14,9 +14,9 @@ from mlflow_ae5_deploy.resources.current_deployment import chosen_of
 
 OnFinding = Callable[[Finding], None]
 # Checks, and why those that need the platform are skipped when one of them fails
-_UNREACHABLE = "the platform cannot be reached"
+_NETWORK = frozenset({"dns", "reachable", "tls"})
 _BLOCKING = (
-    ({"dns", "reachable", "tls"}, _UNREACHABLE),
+    (_NETWORK, "the platform cannot be reached"),
     ({account.CREDENTIALS}, "there are no credentials to sign in with"),
     ({"login"}, "nobody is signed in"),
 )
@@ -58,11 +58,12 @@ def run_checks(
     else:
         add(account.login(context, next(stage for stage in stages if stage.number == 1)))
         blocked = _blocked(findings) or ("the account does not exist yet" if context.access.missing else "")
-    if blocked == _UNREACHABLE:
-        add(all_skipped(connection.ENDPOINT_CHECKS, blocked))
-    elif blocked:
-        add(connection.endpoint(context, None))
     if blocked:
+        add(
+            all_skipped(connection.ENDPOINT_CHECKS, blocked)
+            if _NETWORK & _failed(findings)
+            else connection.endpoint(context, None)
+        )
         add(all_skipped((*server.CHECKS, *from_platform.CHECKS), blocked))
         return findings
     try:
@@ -76,5 +77,9 @@ def run_checks(
 
 
 def _blocked(findings: Iterable[Finding]) -> str:
-    failed = {finding.check for finding in findings if finding.severity == ERROR}
-    return next((why for checks, why in _BLOCKING if checks & failed), "")
+    failed = _failed(findings)
+    return next((why for checks, why in _BLOCKING if failed & checks), "")
+
+
+def _failed(findings: Iterable[Finding]) -> set[str]:
+    return {finding.check for finding in findings if finding.severity == ERROR}

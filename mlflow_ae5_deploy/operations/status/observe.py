@@ -33,7 +33,7 @@ from mlflow_ae5_deploy.operations.status.state import (
 )
 from mlflow_ae5_deploy.operations.status_backups import observe_backups
 from mlflow_ae5_deploy.release.provenance import build_record_of
-from mlflow_ae5_deploy.resources import scheduled_job
+from mlflow_ae5_deploy.resources import scheduled_job, server_secrets
 from mlflow_ae5_deploy.resources.current_deployment import chosen_of
 from mlflow_ae5_deploy.resources.health import PATIENCE, health_once
 from mlflow_ae5_deploy.resources.interrupted import interrupted_restore, started_restore
@@ -111,13 +111,14 @@ def _by_locks(context: Context) -> UnfinishedOperation:
 
 
 def _desired_secrets(context: Context) -> tuple[str, ...]:
+    settings = context.settings
     return (
         "MLFLOW_BACKEND_STORE_URI",
         "MLFLOW_ARTIFACTS_DESTINATION",
         "MLFLOW_DEFAULT_ARTIFACT_ROOT",
         "MLFLOW_TRACKING_GC_TTL",
-        *(("MLFLOW_TRACKING_METRICS",) if context.settings.server.metrics else ()),
-        *sorted({*context.settings.server.variables, *context.settings.server.secrets}),
+        *((server_secrets.METRICS,) if settings.server.metrics else ()),
+        *sorted({*settings.server.variables, *settings.server.secrets}),
         "MLFLOW_TRACKING_URI",
         "MLFLOW_REGISTRY_URI",
         TOKEN,

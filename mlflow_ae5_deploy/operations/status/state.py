@@ -71,7 +71,7 @@ class TokenStatus:
 
 @dataclass(frozen=True)
 class UnfinishedOperation:
-    """What an earlier run has started and not finished, from this machine where nothing else is said."""
+    """Unfinished work of an earlier run; of this machine, unless the field says otherwise."""
 
     restart_since: datetime | None = None
     accounts_remaining: tuple[str, ...] = ()

@@ -17,7 +17,7 @@ from mlflow_ae5_deploy.jobs.reports import BackupReport, Report, RestoreReport, 
 from mlflow_ae5_deploy.jobs.result import JobResult
 from mlflow_ae5_deploy.jobs.text import refusal, saved_copy, snapshot_name
 from mlflow_ae5_deploy.operations.schedule import ScheduleResult
-from mlflow_ae5_deploy.render.changes import show_drift
+from mlflow_ae5_deploy.render.changes import DIFFERS, show_drift
 from mlflow_ae5_deploy.render.console import SCHEMA, Reporter
 from mlflow_ae5_deploy.render.format import Mark, settings_lines, yaml_quoted
 from mlflow_ae5_deploy.resources.scheduled_job import in_words, is_paused
@@ -300,7 +300,7 @@ def _show_differing(
         show_drift(reporter, lead, [], to_keep)
         return
     rows = [f"{setting}: {configured} → {actual or 'not set'}"]
-    show_drift(reporter, "Differs from your configuration; the next `install` will revert it", rows, to_keep)
+    show_drift(reporter, DIFFERS, rows, to_keep)
     if not actual:
         reporter.line(f"To keep it, remove {setting} from the configuration.")
 

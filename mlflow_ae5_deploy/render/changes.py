@@ -120,6 +120,9 @@ def show_consequences(reporter: Reporter, changes: Sequence[Change]) -> None:
             reporter.note(f"  - {text}")
 
 
+DIFFERS = "Differs from your configuration; the next `install` will revert it"
+
+
 def show_drift(reporter: Reporter, lead: str, rows: Sequence[str], to_keep: Sequence[str]) -> None:
     """What differs from the configuration. rows: `setting: configured → actual`. to_keep: lines of YAML to add."""
     reporter.line()

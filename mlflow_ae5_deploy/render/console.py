@@ -135,7 +135,7 @@ class Reporter:
 
     @contextlib.contextmanager
     def one_piece(self) -> Iterator[None]:
-        """Write the notes of the body at once: nothing that another program prints of stdout comes between them."""
+        """Write the notes of the body in a single write, so that output of `install | cat` cannot come between them."""
         self._pause()
         with self.err:
             yield

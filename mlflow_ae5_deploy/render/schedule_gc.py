@@ -16,7 +16,7 @@ from mlflow_ae5_deploy.jobs.contract import GC_DRY_RUN, GC_TTL
 from mlflow_ae5_deploy.operations.schedule import ScheduleResult
 from mlflow_ae5_deploy.operations.schedule_gc import GcRequest, ScheduleDifference, ScheduleGcResult
 from mlflow_ae5_deploy.render.backup import run_record
-from mlflow_ae5_deploy.render.changes import show_drift
+from mlflow_ae5_deploy.render.changes import DIFFERS, show_drift
 from mlflow_ae5_deploy.render.console import Reporter
 from mlflow_ae5_deploy.render.format import Mark, settings_lines, yaml_quoted
 from mlflow_ae5_deploy.resources.scheduled_job import is_paused
@@ -133,7 +133,7 @@ def _show_differences(reporter: Reporter, different: Sequence[ScheduleDifference
     rows = [f"{item.setting}: {item.configured} → {item.desired}" for item in different]
     show_drift(
         reporter,
-        "Differs from your configuration; the next `install` will revert it",
+        DIFFERS,
         rows,
         to_keep(different, profile),
     )

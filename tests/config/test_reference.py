@@ -29,6 +29,7 @@ SAMPLES = [
     for page in PAGES
     for _, block in re.findall(r"^( *)```yaml\n(.*?)^\1```", page.read_text(encoding="utf-8"), re.M | re.S)
 ]
+assert SAMPLES, "no page has a sample of the configuration"
 PAGE = Path(__file__).parents[2] / "runbooks" / "reference" / "settings.md"
 
 

@@ -97,8 +97,8 @@ def test_a_pid_that_another_process_has_by_now_is_not_the_holder(backend):
         with hold(backend):
             file = holder(backend)
             file.write_text(json.dumps({**json.loads(file.read_text()), "pid": other.pid}))
-            with hold(backend):
-                pass
+            with hold(backend) as second:
+                assert second.number == 2
         other.communicate(b"\n")
 
 

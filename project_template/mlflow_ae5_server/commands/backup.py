@@ -15,7 +15,14 @@ from mlflow_ae5_server.common.redaction import scrub
 from mlflow_ae5_server.common.report import Report, say, warn
 from mlflow_ae5_server.common.settings import Settings
 from mlflow_ae5_server.common.text import amount, counted
-from mlflow_ae5_server.database.connection import Database, absent, check_uri, connect_engine, wait_until_ready
+from mlflow_ae5_server.database.connection import (
+    Database,
+    absent,
+    check_uri,
+    connect_engine,
+    wait_until_ready,
+    without_tables,
+)
 from mlflow_ae5_server.repository.check import CheckResult
 from mlflow_ae5_server.repository.manifest import Manifest
 from mlflow_ae5_server.repository.prune import PrunePlan, prune
@@ -178,9 +185,7 @@ def _require_tables(store: Database) -> None:
     from sqlalchemy import inspect
 
     if not {"experiments", "runs"} <= set(inspect(connect_engine(store)).get_table_names()):
-        raise ConfigurationError(
-            f"{store.shown} holds no MLflow tables", "set MLFLOW_BACKEND_STORE_URI to the server's database"
-        )
+        raise without_tables(store)
 
 
 def _other_registry(settings: Settings, store: str) -> list[str]:

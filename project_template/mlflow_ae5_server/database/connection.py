@@ -56,6 +56,10 @@ _REFUSED = re.compile(
 _MISSING = re.compile(r"database \".*?\" does not exist|unknown database|cannot open database", re.I)
 _NOT_A_DATABASE = re.compile(r"unable to open database file|file is not a database|readonly database", re.I)
 
+_WITHOUT_DATA = (  # remedy where a database does not exist or is empty
+    "check MLFLOW_BACKEND_STORE_URI; if it is right, and the server was in use, its data is lost: `restore` a snapshot"
+)
+
 
 @dataclass(frozen=True)
 class Database:
@@ -127,9 +131,12 @@ def is_absent(database: Database) -> bool:
 
 def absent(database: Database) -> ConfigurationError:
     """The error where the database does not exist."""
-    return ConfigurationError(
-        f"there is no database {database.shown}", "set MLFLOW_BACKEND_STORE_URI to the server's database"
-    )
+    return ConfigurationError(f"there is no database {database.shown}", _WITHOUT_DATA)
+
+
+def without_tables(database: Database) -> ConfigurationError:
+    """The error where the database is empty, or another application's."""
+    return ConfigurationError(f"{database.shown} holds no MLflow tables", _WITHOUT_DATA)
 
 
 def connect_engine(database: Database, *, pooled: bool = False) -> Engine:

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal
 
-from mlflow_ae5_server.common.errors import ConfigurationError, SchemaError
+from mlflow_ae5_server.common.errors import SchemaError
 from mlflow_ae5_server.common.text import shown
 from mlflow_ae5_server.database import pinned_schema
-from mlflow_ae5_server.database.connection import Database, connect_engine, is_absent
+from mlflow_ae5_server.database.connection import Database, connect_engine, is_absent, without_tables
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection, Engine
@@ -180,10 +180,7 @@ def require_current(schema: SchemaState, database: Database) -> None:
             "use the release of this project that made it; a schema cannot be downgraded",
         )
     if schema.state == "empty":
-        raise ConfigurationError(
-            f"{database.shown} holds no MLflow tables",
-            "set MLFLOW_BACKEND_STORE_URI to the server's database, or start the server first",
-        )
+        raise without_tables(database)
 
 
 def require_tables(revision: str | None, tables: set[str], subject: str) -> frozenset[str]:

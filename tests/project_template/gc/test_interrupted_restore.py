@@ -59,7 +59,9 @@ def test_the_job_counts_as_failed_and_not_as_one_that_came_too_late() -> None:
 
 def test_an_interrupted_restore_is_reported_where_the_database_is_not_back_yet(on_file: Data) -> None:
     Path(on_file.uri.removeprefix("sqlite:///")).unlink()
-    assert "there is no database" in on_file.collect()["error"]
+    report = on_file.collect()
+    assert "there is no database" in report["error"]
+    assert "its data is lost: `restore` a snapshot" in report["hint"]
     interrupted_restore(on_file)
     assert on_file.collect()["exit_code"] == 22
     with locks.maintenance(check_uri(on_file.uri)):  # a restore is running: it will end, and the schedule comes again

@@ -116,7 +116,9 @@ def refusal(problems: Iterable[Problem], *, where: str, describe: Callable[[Prob
     """One error for all problems: a single sentence, or a list."""
     found = list(problems)
     lines = list(dict.fromkeys(describe(problem) for problem in found))
-    remedy = _remedy({problem.origin for problem in found})
+    origins = {problem.origin for problem in found}
+    where = COMMAND_LINE if origins == {COMMAND_LINE} else where
+    remedy = _remedy(origins)
     if len(lines) == 1:
         return Configuration(lines[0] if lines[0].endswith((".", "?")) else f"{lines[0]}.", where=where, remedy=remedy)
     listed = "\n".join(f"- {line}" for line in lines)

@@ -128,5 +128,6 @@ def test_the_remedy_fits_to_where_the_value_was_given(bench, capsys, monkeypatch
     refused = bench.run(capsys, "plan", *words)
 
     assert_error(refused, 3, remedy)
+    assert ("\n  where    command line\n" in refused.err) == bool(words)
     assert refused.err.strip().splitlines()[0].endswith(".")
     assert "init" not in refused.err

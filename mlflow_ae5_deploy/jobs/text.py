@@ -77,7 +77,7 @@ def _collected(report: GcReport) -> str:
         freed += f"; {folders} ({size(report.orphans.removed_bytes)})"
     removed = [_removed(number, name) for name, number in counts.items() if number.due]
     # A collection may do without the server; the reason may be an invalid token.
-    alone = "" if report.server in ("", "ok") else f"; without the server: {report.server}"
+    alone = "" if report.server in ("", "ok") else f"; the server was not used: {report.server}"
     what = f"deleted {', '.join(removed)}" if removed else "no run or experiment to delete"
     return f"{what}{freed}{skipped}{alone}"
 

@@ -68,7 +68,7 @@ RESULTS = [
         "completed",
         report(outcome="done", exit_code=0, server="x did not accept the token", **RUNS),
         True,
-        "deleted 3 runs; without the server: x did not accept the token",
+        "deleted 3 runs; the server was not used: x did not accept the token",
     ),
     (
         "not everything could be removed",

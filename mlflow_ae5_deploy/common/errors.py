@@ -9,7 +9,8 @@
     |   |-- LoginFailed         11  wrong password, disabled or missing account; or a job lacks a right to its data
     |   |-- Denied              12  signed in, but not allowed (403)
     |   |-- DeadlineExceeded    13  a wait or a request took longer than it may
-    |   |-- Conflict            14  the name, endpoint or job is in use by something else, or a change is not confirmed
+    |   |-- Conflict            14  the name, endpoint or job is in use by something else
+    |   |   `-- NotConfirmed    14  a change needs consent, and nobody gave it
     |   |-- NotFound            15  the requested resource does not exist on the platform
     |   |-- Refused             16  any other answer of 400 and above
     |   |-- UnexpectedAnswer    17  an answer of an unexpected form
@@ -138,6 +139,10 @@ class DeadlineExceeded(PlatformError):
 class Conflict(PlatformError):
     exit_code = 14
     usual_remedy = "Check on the platform what uses the name, then run this again."
+
+
+class NotConfirmed(Conflict):
+    pass
 
 
 class NotFound(PlatformError):

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from mlflow_ae5_deploy.common.errors import Conflict, DeployError
+from mlflow_ae5_deploy.common.errors import DeployError, NotConfirmed
 from mlflow_ae5_deploy.common.text import counted
 from mlflow_ae5_deploy.engine.change import Change
 from mlflow_ae5_deploy.engine.context import Context
@@ -66,7 +66,7 @@ def execute(changes: Iterable[C], apply: Callable[[C], object], journal: Journal
 def require_consent(
     context: Context, changes: Sequence[Change], *, where: str, remedy: str = "Nothing was changed."
 ) -> None:
-    """Show the changes that need consent, and ask. Raises Conflict when the answer is no."""
+    """Show the changes that need consent, and ask. Raises NotConfirmed when the answer is no."""
     weighty = [change for change in changes if change.needs_consent]
     if not weighty or context.options.consent(weighty):
         return
@@ -75,7 +75,7 @@ def require_consent(
         what = f"Not confirmed: {len(weighty)} changes."
     if not context.options.interactive:  # else a person has just said no
         remedy += f" Re-run with {weighty[0].consent_option} to confirm."
-    declined = Conflict(what, where=where, remedy=remedy)
+    declined = NotConfirmed(what, where=where, remedy=remedy)
     declined.document["changes"] = [change.data() for change in weighty]
     raise declined
 
@@ -144,7 +144,7 @@ def _run_stage(stage: AnyStage, context: Context) -> tuple[StageResult, DeployEr
         where = f"stage {stage.number} ({stage.name})"
         try:
             require_consent(context, diff.changes, where=where, remedy="Nothing was changed at this stage.")
-        except Conflict as declined:
+        except NotConfirmed as declined:
             return result("declined", declined.what), declined
         for change in diff.changes:
             with applying(change, context.journal, stage=stage.number):

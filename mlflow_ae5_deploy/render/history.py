@@ -22,6 +22,7 @@ _RESULTS = {
     INTERRUPTED: (Mark.WARNING, "interrupted"),
     UNFINISHED: (Mark.WARNING, "unfinished: killed, or still running"),
     "PartlyDone": (Mark.WARNING, "partly done"),
+    "NotConfirmed": (Mark.SKIPPED, "not confirmed"),
 }
 
 

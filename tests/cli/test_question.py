@@ -160,3 +160,4 @@ def test_a_person_who_says_no_to_an_install_is_not_told_how_to_say_yes(bench, ca
     assert "--replace" not in refused.err
     assert "Replace project mlflow.tracking.server? [y/N]" in refused.err
     assert refused.err.count("file notes.txt: added") == 1
+    assert "not confirmed" in bench.run(capsys, "history", "--sandbox", "-n", "1").out

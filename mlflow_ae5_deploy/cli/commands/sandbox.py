@@ -10,7 +10,7 @@ import typer
 from mlflow_ae5_deploy.cli.context import can_ask, confirmed
 from mlflow_ae5_deploy.cli.options import CommonOptions, Database, Yes, examples
 from mlflow_ae5_deploy.cli.sandbox_up import bring_up, called, sandbox_folder, sandbox_lifecycle
-from mlflow_ae5_deploy.common.errors import EXIT_DONE, Conflict
+from mlflow_ae5_deploy.common.errors import EXIT_DONE, NotConfirmed
 from mlflow_ae5_deploy.render.format import Mark
 from mlflow_ae5_deploy.render.sandbox import show_sandbox
 
@@ -99,7 +99,7 @@ def reset(options: CommonOptions, yes: Yes = False) -> int:
         _show_reset(options, folder, installations)
         if not confirmed(options, "Delete all of this?"):
             remedy = "Nothing was deleted." + ("" if can_ask(options) else " Re-run with --yes to confirm.")
-            raise Conflict("Not confirmed: delete the sandbox.", where=str(folder), remedy=remedy)
+            raise NotConfirmed("Not confirmed: delete the sandbox.", where=str(folder), remedy=remedy)
     called(lifecycle.reset, folder)
     for installation in installations:
         try:

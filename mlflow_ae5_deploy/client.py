@@ -89,6 +89,7 @@ class FollowedToken(AuthBase):
     AE5's proxy checks the token before MLflow sees the request. It answers without one that it accepts with 401, with
     a redirect to the login page or that page, and with 404 while the endpoint has no deployment. Such a request was not
     executed, so also a POST may be sent again, as long as its body can be: text, bytes, or a file that can be rewound.
+    All other failures, such as 503 or a lost connection, are left to MLflow's own retries, also those of a repeat.
     """
 
     def __init__(
@@ -202,40 +203,36 @@ class FollowedToken(AuthBase):
 
     def _answered(self, response: requests.Response, **kwargs: Any) -> requests.Response:
         """Return the answer, or that of the repeated request."""
-        if not self._is_of_the_proxy(response, kwargs) or not _can_be_sent_again(response.request):
+        rejected = _is_rejection(response, kwargs) or _may_be_of_the_proxy(response)
+        if not rejected or not _can_be_sent_again(response.request):
             return response
         return self._await(
             lambda: self._sent_again(response, kwargs),
             f"{_host(response)} rejects the token in {self._source} (its answer was {response.status_code})",
         )
 
-    def _is_of_the_proxy(self, response: requests.Response, kwargs: dict[str, Any]) -> bool:
-        if _is_rejection(response, kwargs):
-            return True
-        if response.status_code not in (403, 404) or _is_of_mlflow(response):
-            return False
-        return not self._opens(response.request, kwargs)  # MLflow's own answers to unknown paths and hosts are text
-
     def _sent_again(self, response: requests.Response, kwargs: dict[str, Any]) -> requests.Response | None:
         """The answer to the request with the current token; None while the proxy rejects it.
 
-        A request without body tries the token first: the body may be large.
+        A request without body tries the token first: the body may be large. MLflow also answers unknown paths and hosts
+        with 403 and 404: it does if it accepts the token before and after such an answer.
         """
         again = response.request.copy()
         self._follow_address(again)
-        token = self._current(renew=True)
-        if token is None:
-            return None
-        _set_token(again, token)
-        if not self._opens(again, kwargs):
-            return None
+        if _is_rejection(response, kwargs) or not self._opens(again, kwargs):
+            token = self._current(renew=True)
+            if token is None:
+                return None
+            _set_token(again, token)
+            if not self._opens(again, kwargs):
+                return None
         if response.request.body is not None and not isinstance(response.request.body, str | bytes):
             requests.utils.rewind_body(again)
         response.content  # noqa: B018 - reads the rest, so that the connection can be used again
         response.close()
         repeated: requests.Response = response.connection.send(again, **kwargs)
         repeated.request = again
-        if _is_rejection(repeated, kwargs):
+        if _is_rejection(repeated, kwargs) or (_may_be_of_the_proxy(repeated) and not self._opens(again, kwargs)):
             repeated.close()
             return None
         repeated.history.append(response)
@@ -323,12 +320,15 @@ def _is_rejection(response: requests.Response, kwargs: dict[str, Any]) -> bool:
     return is_page and not kwargs.get("stream") and b"kc-form-login" in response.content
 
 
-def _is_of_mlflow(response: requests.Response) -> bool:
+def _may_be_of_the_proxy(response: requests.Response) -> bool:
+    """Whether it is a 403 or 404 without the JSON of MLflow's API or of its web framework."""
+    if response.status_code not in (403, 404):
+        return False
     try:
         answer = response.json()
     except ValueError:
-        return False
-    return isinstance(answer, dict) and "error_code" in answer
+        return True
+    return not isinstance(answer, dict) or not {"error_code", "detail"} & answer.keys()
 
 
 def _can_be_sent_again(request: requests.PreparedRequest) -> bool:

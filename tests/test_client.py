@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import logging
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -16,6 +17,8 @@ from pathlib import Path
 
 import pytest
 import requests
+from requests.adapters import HTTPAdapter
+from urllib3.util import Retry
 
 from mlflow_ae5_deploy.client import FollowedToken, NoToken
 from tests.project_template.stub_server import Answer, answering
@@ -76,6 +79,11 @@ def platform(tmp_path: Path) -> Iterator[Platform]:
             made.write(name, made.url)
         made.write("MLFLOW_TRACKING_TOKEN", OLD)
         yield made
+
+
+class Unseekable(io.BytesIO):
+    def tell(self):
+        raise OSError
 
 
 REJECTIONS = {
@@ -157,32 +165,147 @@ class TestRejected:
         platform.accepted = NEW
         platform.on_sleep = [platform.rotate]
 
-        class Unseekable(io.BytesIO):
-            def tell(self):
-                raise OSError
-
         done = requests.put(platform.url + API, data=Unseekable(b"x"), auth=platform.auth(), timeout=10)
 
         assert done.status_code == 401
         assert platform.executed == []
 
     @pytest.mark.parametrize(
-        "own",
+        ("own", "sent"),
         [
-            (404, JSON, b'{"error_code": "RESOURCE_DOES_NOT_EXIST"}'),
-            (404, {}, b"<!doctype html><title>404 Not Found</title>"),
-            (403, {}, b"Invalid Host header - possible DNS rebinding attack detected"),
-            (403, JSON, b'{"error_code": "PERMISSION_DENIED"}'),
-            (400, JSON, b'{"error_code": "INVALID_PARAMETER_VALUE"}'),
-            (500, {}, b"Internal Server Error"),
+            ((404, JSON, b'{"error_code": "RESOURCE_DOES_NOT_EXIST"}'), 1),
+            ((404, JSON, b'{"detail": "Not Found"}'), 1),
+            ((404, {}, b"<!doctype html><title>404 Not Found</title>"), 2),  # the proxy's may look like it
+            ((403, {}, b"Invalid Host header - possible DNS rebinding attack detected"), 2),
+            ((403, JSON, b'{"error_code": "PERMISSION_DENIED"}'), 1),
+            ((400, JSON, b'{"error_code": "INVALID_PARAMETER_VALUE"}'), 1),
+            ((500, {}, b"Internal Server Error"), 1),
         ],
     )
-    def test_answers_of_mlflow_are_returned_at_once(self, platform, own):
+    def test_answers_of_mlflow_are_returned_at_once(self, platform, own, sent):
         platform.own = own
 
         done = requests.get(platform.url + API, auth=platform.auth(), timeout=10)
 
-        assert (done.status_code, platform.elapsed, len(platform.executed)) == (own[0], 0, 1)
+        assert (done.status_code, done.content, platform.elapsed) == (own[0], own[2], 0)
+        assert len(platform.executed) == sent
+
+
+# What the platform answers to each request, in order, while a deployment goes away or comes up.
+CALL, PROBE = API, "/version"
+OPEN: Answer = (200, {}, b"3.17.2")
+DONE: Answer = (200, JSON, b'{"done": true}')
+REJECTED: Answer = (401, {}, b"Unauthorized")
+ABSENT: Answer = (404, {}, b"<html>default backend - 404</html>")
+ABSENT_JSON: Answer = (404, JSON, b'{"message": "Not Found"}')
+FORBIDDEN: Answer = (403, {}, b"<html>Forbidden</html>")
+BAD_GATEWAY: Answer = (502, {}, b"Bad Gateway")
+MISSING: Answer = (404, JSON, b'{"error_code": "RESOURCE_DOES_NOT_EXIST"}')
+RESET: Answer = (0, {}, b"")  # the connection
+
+Script = list[tuple[str, Answer]]
+GOES_AWAY: Script = [(CALL, REJECTED), (PROBE, OPEN)]  # after the probe
+UP: Script = [(PROBE, OPEN), (CALL, DONE)]
+
+SCRIPTS: dict[str, tuple[Script, Answer, int]] = {  # ..., what is returned, pauses
+    "away before the repeat": (
+        [*GOES_AWAY, (CALL, ABSENT), (PROBE, ABSENT), (PROBE, BAD_GATEWAY), (PROBE, REJECTED), *UP], DONE, 3),
+    "away before the repeat, as JSON": (
+        [*GOES_AWAY, (CALL, ABSENT_JSON), (PROBE, ABSENT_JSON), *UP], DONE, 1),
+    "away before the repeat, forbidden": (
+        [*GOES_AWAY, (CALL, FORBIDDEN), (PROBE, FORBIDDEN), *UP], DONE, 1),
+    "away before the repeat, then its connections are reset": (
+        [*GOES_AWAY, (CALL, ABSENT), (PROBE, RESET), (PROBE, RESET), *UP], DONE, 2),
+    "away before the repeat, rejected then": (
+        [*GOES_AWAY, (CALL, REJECTED), (PROBE, ABSENT), *UP], DONE, 2),
+    "away before each of two repeats": (
+        [*GOES_AWAY, (CALL, ABSENT), (PROBE, ABSENT), (PROBE, OPEN), (CALL, ABSENT), (PROBE, REJECTED), *UP],
+        DONE, 2),
+    "up before the probe": ([(CALL, ABSENT), *UP], DONE, 0),
+    "up before the probe, as JSON": ([(CALL, ABSENT_JSON), *UP], DONE, 0),
+    "up before the probe, forbidden": ([(CALL, FORBIDDEN), *UP], DONE, 0),
+    "up before the probe, away again": (
+        [(CALL, ABSENT), (PROBE, OPEN), (CALL, ABSENT), (PROBE, ABSENT), *UP], DONE, 1),
+    "up before the probe, MLflow knows no such run": (
+        [(CALL, ABSENT), (PROBE, OPEN), (CALL, MISSING)], MISSING, 0),
+    "up after the probes with both tokens": (
+        [(CALL, ABSENT), (PROBE, ABSENT), (PROBE, ABSENT), *UP], DONE, 1),
+    "MLflow's own after a rejection": (
+        [*GOES_AWAY, (CALL, ABSENT), (PROBE, OPEN)], ABSENT, 0),
+    "MLflow's own": ([(CALL, ABSENT), (PROBE, OPEN), (CALL, ABSENT), (PROBE, OPEN)], ABSENT, 0),
+    "the repeat gets a 502: left to the retries of MLflow": ([*GOES_AWAY, (CALL, BAD_GATEWAY)], BAD_GATEWAY, 0),
+}  # fmt: skip
+
+
+class TestRestarts:
+    @pytest.fixture
+    def scripted(self, platform: Platform) -> Iterator[tuple[Platform, Script, list[bytes]]]:
+        """The platform, its script, and the bodies that it gets. A request that is not the next one: 599."""
+        script: Script = []
+        bodies: list[bytes] = []
+
+        def answer(request: BaseHTTPRequestHandler) -> Answer:
+            if not script or script[0][0] != request.path:
+                return 599, {}, request.path.encode()
+            path, given = script.pop(0)
+            if path == CALL:
+                bodies.append(getattr(request, "body", b""))
+            if given == RESET:
+                request.connection.shutdown(socket.SHUT_RDWR)
+                request.wfile = io.BytesIO()
+            return given
+
+        with answering(answer) as platform.url:
+            for name in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"):
+                platform.write(name, platform.url)
+            yield platform, script, bodies
+
+    @pytest.mark.parametrize(("steps", "expected", "pauses"), SCRIPTS.values(), ids=SCRIPTS)
+    def test_a_call_waits_for_the_server_and_is_executed_once(self, scripted, tmp_path, steps, expected, pauses):
+        platform, script, bodies = scripted
+        script += steps
+        slept: list[float] = []
+        auth = FollowedToken({"MLFLOW_AE5_SECRETS_DIR": str(tmp_path)}, slept.append, lambda: 0.0)
+        artifact = tmp_path / "artifact"
+        artifact.write_bytes(b"0123456789")
+
+        with artifact.open("rb") as file:
+            file.seek(4)
+            done = requests.post(platform.url + API, data=file, auth=auth, timeout=10)
+
+        assert ((done.status_code, done.content), script) == ((expected[0], expected[2]), [])
+        assert len(slept) == pauses
+        assert set(bodies) == {b"456789"}
+        assert [earlier.status_code for earlier in done.history] == [steps[0][1][0]]
+
+    def test_a_connection_lost_during_the_repeat_is_an_error(self, scripted, tmp_path):
+        """The request may have been executed: only MLflow's own retries may repeat it."""
+        platform, script, bodies = scripted
+        script += [*GOES_AWAY, (CALL, RESET), *UP]
+
+        with pytest.raises(requests.exceptions.ConnectionError):
+            requests.post(platform.url + API, data=b"x", auth=platform.auth(), timeout=10)
+
+        assert (script, len(bodies), platform.elapsed) == (UP, 2, 0)
+
+    def test_the_retries_of_the_session_hold_for_the_repeat(self, scripted):
+        platform, script, bodies = scripted
+        script += [*GOES_AWAY, (CALL, BAD_GATEWAY), (CALL, RESET), (CALL, DONE)]
+        retries = Retry(total=2, status_forcelist=[502], allowed_methods=None, backoff_factor=0)
+
+        with requests.Session() as session:
+            session.mount(platform.url, HTTPAdapter(max_retries=retries))
+            done = session.post(platform.url + API, data=b"x", auth=platform.auth(), timeout=10)
+
+        assert (done.content, script, bodies) == (DONE[2], [], [b"x"] * 4)
+
+    def test_a_spent_stream_gets_the_answer_of_the_proxy(self, scripted):
+        platform, script, bodies = scripted
+        script += [(CALL, ABSENT)]
+
+        done = requests.post(platform.url + API, data=Unseekable(b"x"), auth=platform.auth(), timeout=10)
+
+        assert (done.status_code, script, len(bodies)) == (404, [], 1)
 
 
 class TestSecretFiles:

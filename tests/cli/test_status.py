@@ -85,6 +85,7 @@ class TestHealthy:
         assert shown["gc"]["last"]["state"] == "completed"
         assert shown["gc"]["next"] > shown["observed"]
         assert shown["secrets"]["missing"] == []
+        assert sorted(shown["secrets"]["present"]) == bench.everything()["secrets"]
         assert shown["sharing"] == [{"type": "group", "id": "everyone"}]
 
     def test_a_person_reads_it_on_one_screen(self, bench, capsys):

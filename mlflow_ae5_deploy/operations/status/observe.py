@@ -33,7 +33,7 @@ from mlflow_ae5_deploy.operations.status.state import (
 )
 from mlflow_ae5_deploy.operations.status_backups import observe_backups
 from mlflow_ae5_deploy.release.provenance import build_record_of
-from mlflow_ae5_deploy.resources import scheduled_job, server_secrets
+from mlflow_ae5_deploy.resources import encryption_keys, receivers, scheduled_job, server_secrets
 from mlflow_ae5_deploy.resources.current_deployment import chosen_of
 from mlflow_ae5_deploy.resources.health import PATIENCE, health_once
 from mlflow_ae5_deploy.resources.interrupted import interrupted_restore, started_restore
@@ -118,7 +118,8 @@ def _desired_secrets(context: Context) -> tuple[str, ...]:
         "MLFLOW_DEFAULT_ARTIFACT_ROOT",
         "MLFLOW_TRACKING_GC_TTL",
         *((server_secrets.METRICS,) if settings.server.metrics else ()),
-        *sorted({*settings.server.variables, *settings.server.secrets}),
+        *((receivers.VARIABLE,) if settings.notify.urls else ()),
+        *sorted({*settings.server.variables, *settings.server.secrets, *encryption_keys.NAMES}),
         "MLFLOW_TRACKING_URI",
         "MLFLOW_REGISTRY_URI",
         TOKEN,

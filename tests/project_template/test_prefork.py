@@ -21,19 +21,19 @@ def work(slot):
     say(f"working {{os.getpid()}} in {{slot}}")
     {work}
 {before}
-sys.exit(Supervisor(work, {count}, grace={grace}, restarts=Restarts(3, 60), say=say, companion={companion}).run())
+sys.exit(Supervisor(work, {count}, grace={grace}, restarts=Restarts(3, 60), say=say, job_runner={job_runner}).run())
 """
-COMPANION = """
+JOB_RUNNER = """
 import atexit, subprocess
-class Companion:
+class JobRunner:
     def start(self):
         command = [sys.executable, "-c", "import time; time.sleep(600)"]
         self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
         self.pid = self._process.pid
         say(f"beside {self.pid}")
-companion = Companion()
-companion.start()
-atexit.register(lambda: companion._process.kill())
+job_runner = JobRunner()
+job_runner.start()
+atexit.register(lambda: job_runner._process.kill())
 """
 FOREVER = "time.sleep(600)"
 STUBBORN = "signal.signal(signal.SIGTERM, signal.SIG_IGN); say('deaf'); time.sleep(600)"
@@ -41,8 +41,8 @@ STUBBORN = "signal.signal(signal.SIGTERM, signal.SIG_IGN); say('deaf'); time.sle
 
 class Started:
     def __init__(self, work: str, count: int, grace: float, before: str) -> None:
-        companion = "companion" if before else "None"
-        program = PROGRAM.format(work=work, count=count, grace=grace, before=before, companion=companion)
+        job_runner = "job_runner" if before else "None"
+        program = PROGRAM.format(work=work, count=count, grace=grace, before=before, job_runner=job_runner)
         environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(TEMPLATE)}
         self.process = subprocess.Popen(
             [sys.executable, "-c", program], env=environment, stdout=subprocess.PIPE, text=True
@@ -143,8 +143,8 @@ def test_workers_end_with_a_parent_that_was_killed(start: type[Started]) -> None
     assert left == []
 
 
-def test_a_process_beside_the_workers_is_started_again_and_keeps_no_signal_blocked(start: type[Started]) -> None:
-    started = start(FOREVER, count=1, before=COMPANION)
+def test_a_dead_job_runner_is_replaced_and_keeps_no_signal_blocked(start: type[Started]) -> None:
+    started = start(FOREVER, count=1, before=JOB_RUNNER)
     (first,) = started.lines("beside", 1)
     started.lines("working", 1)
     psutil.Process(int(first.split()[1])).kill()

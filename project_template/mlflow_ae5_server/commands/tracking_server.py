@@ -104,7 +104,7 @@ def run(options: HttpOptions, settings: Settings) -> int:
                 restarts=restarts,
                 say=say,
                 died=measured.died,
-                companion=runner,
+                job_runner=runner,
             )
             return supervisor.run()
 

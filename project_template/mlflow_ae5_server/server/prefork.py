@@ -20,7 +20,8 @@ import time
 import traceback
 from collections import deque
 from collections.abc import Callable
-from typing import Protocol
+
+from mlflow_ae5_server.server.job_runner import JobRunner
 
 _WATCHED = {signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT}
 _STOP = {signal.SIGTERM, signal.SIGINT, signal.SIGQUIT}
@@ -41,15 +42,6 @@ class Restarts:
         return len(self._deaths) < self._limit
 
 
-class Companion(Protocol):
-    """A process beside the workers, which is started again when it dies."""
-
-    @property
-    def pid(self) -> int: ...
-
-    def start(self) -> None: ...
-
-
 class Supervisor:
     """Runs `work` in `count` forked processes until a signal stops it."""
 
@@ -64,12 +56,15 @@ class Supervisor:
         restarts: Restarts,
         say: Callable[[str], None],
         died: Callable[[int], None] = lambda _slot: None,
-        companion: Companion | None = None,
+        job_runner: JobRunner | None = None,
     ) -> None:
-        """work: gets its slot, 1 to `count`; a worker that replaces a dead one has the same. died: before it does."""
+        """work: called in each worker with its slot, 1 to `count`; a replacement gets the slot of the dead worker.
+
+        died: called in the parent with that slot, before the replacement starts.
+        """
         self._work, self._count, self._grace = work, count, grace
         self._restarts, self._say, self._died = restarts, say, died
-        self._companion, self._companion_restarts = companion, Restarts(5, 600.0)
+        self._job_runner, self._job_runner_restarts = job_runner, Restarts(5, 600.0)
         self._workers: dict[int, int] = {}  # process id -> slot
         self._exit_code = 0
         self._deadline: float | None = None  # set once we are stopping
@@ -119,8 +114,8 @@ class Supervisor:
                 return
             if pid == 0:
                 return
-            if self._companion is not None and pid == self._companion.pid:
-                self._restart_companion(self._companion, os.waitstatus_to_exitcode(status), mask)
+            if self._job_runner is not None and pid == self._job_runner.pid:
+                self._restart_job_runner(self._job_runner, os.waitstatus_to_exitcode(status), mask)
                 continue
             if pid not in self._workers:
                 continue  # a helper, or an orphan, as this may be the container's first process
@@ -142,10 +137,10 @@ class Supervisor:
                     f"worker {pid} exited with code {code}, like others shortly before; giving up", signal.SIGTERM
                 )
 
-    def _restart_companion(self, companion: Companion, code: int, mask: set[int | signal.Signals]) -> None:
+    def _restart_job_runner(self, job_runner: JobRunner, code: int, mask: set[int | signal.Signals]) -> None:
         if self._deadline is not None:
             return
-        if not self._companion_restarts.allowed(time.monotonic()):
+        if not self._job_runner_restarts.allowed(time.monotonic()):
             self._say(f"the job runner exited with code {code}, like others before: no jobs run until a restart")
             return
         self._say(f"the job runner exited with code {code}; starting another")
@@ -154,7 +149,7 @@ class Supervisor:
         handlers = {n: signal.signal(n, lambda number, _: received.append(number)) for n in _WATCHED - {signal.SIGCHLD}}
         blocked = signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         try:
-            companion.start()
+            job_runner.start()
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
             for watched, handler in handlers.items():

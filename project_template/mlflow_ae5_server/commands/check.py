@@ -139,9 +139,7 @@ def _check_remote(destination: str) -> dict[str, Any]:
 
 def _require_writable(folder: Path, setting: str) -> Path:
     """The folder, or the nearest existing one above it, if it is writable."""
-    existing = folder
-    while not existing.exists() and existing != existing.parent:
-        existing = existing.parent
+    existing = folders.nearest_existing(folder)
     if not existing.is_dir():
         raise ConfigurationError(f"{existing} is a file, not a folder", f"set {setting} to another path")
     try:

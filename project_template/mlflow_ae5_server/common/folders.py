@@ -32,6 +32,13 @@ def real(folder: Path) -> Path:
     raise DamagedError(f"{folder} keeps changing", "check who else can write in the folder above it")
 
 
+def nearest_existing(path: Path) -> Path:
+    """`path`, or the nearest one above it that exists."""
+    while not path.exists() and path != path.parent:
+        path = path.parent
+    return path
+
+
 def sqlite_file(uri: str) -> Path | None:
     """The file behind a sqlite URI; None for other databases and for one in memory."""
     match = re.match(r"sqlite(?:\+\w+)?:///(?P<path>[^?]*)", uri, re.I)

@@ -17,7 +17,7 @@ from mlflow_ae5_server.common.errors import (
     NotEmptyError,
     StorageError,
 )
-from mlflow_ae5_server.common.folders import local_folder
+from mlflow_ae5_server.common.folders import local_folder, nearest_existing, real
 from mlflow_ae5_server.common.report import say
 from mlflow_ae5_server.common.settings import Settings
 from mlflow_ae5_server.common.text import amount, counted, moment
@@ -207,7 +207,7 @@ def _require_create(store: Database, *, replace: bool) -> None:
 
 
 def _require_writable(folder: Path, setting: str) -> None:
-    existing = _existing(folder)
+    existing = nearest_existing(real(folder))
     if not existing.is_dir():
         raise ConfigurationError(f"{existing} is a file, not a folder", f"set {setting} to another path")
     if not os.access(existing, os.W_OK | os.X_OK):
@@ -225,7 +225,7 @@ def refuse_tight(target: RestoreTarget, snapshot: Manifest, part: DatabasePart, 
         (file.parent if file is not None else None, database_size(part)),
     ):
         if path is not None:
-            existing = _existing(path)
+            existing = nearest_existing(real(path))
             device = existing.stat().st_dev
             required[device] = (existing, required.get(device, (existing, 0))[1] + int(size * _ROOM))
     for existing, size in required.values():
@@ -265,11 +265,3 @@ def estimate(checked: Preflight, snapshot: Manifest, part: DatabasePart) -> floa
     """
     rows = database_size(part) / 25e6 if part.file else part.rows / 10e3
     return round(2 * checked.seconds + snapshot.artifacts.bytes / 100e6 + snapshot.artifacts.files / 1000 + rows + 1, 1)
-
-
-def _existing(folder: Path) -> Path:
-    """The folder, or the nearest one above it that exists."""
-    folder = Path(os.path.realpath(folder))
-    while not folder.exists() and folder != folder.parent:
-        folder = folder.parent
-    return folder

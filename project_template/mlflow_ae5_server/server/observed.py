@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import os
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from mlflow_ae5_server import __version__
-from mlflow_ae5_server.common import outcomes
+from mlflow_ae5_server.common import folders, outcomes
 from mlflow_ae5_server.common.settings import Settings
 from mlflow_ae5_server.database.connection import Database, connect_engine, is_absent
 from mlflow_ae5_server.database.schema import VERSION_TABLE, mlflow_version
@@ -97,11 +96,11 @@ class Observed(Collector):
         size = GaugeMetricFamily("mlflow_ae5_volume_size_bytes", "Size of a volume in bytes.", labels=["volume"])
         for name, path in outcomes.local_folders(self._settings):
             try:
-                found = os.statvfs(_existing(path))
+                usage = shutil.disk_usage(folders.nearest_existing(path))
             except OSError:
                 continue
-            free.add_metric([_VOLUMES[name]], found.f_bavail * found.f_frsize)
-            size.add_metric([_VOLUMES[name]], found.f_blocks * found.f_frsize)
+            free.add_metric([_VOLUMES[name]], usage.free)
+            size.add_metric([_VOLUMES[name]], usage.total)
         yield from (free, size)
 
     def _jobs(self) -> Iterator[Metric]:
@@ -123,12 +122,6 @@ def revision_of(store: Database) -> Answered:
     with connect_engine(store).connect() as connection:
         revision = connection.execute(text(f"SELECT version_num FROM {VERSION_TABLE}")).scalar()  # noqa: S608
     return Answered(time.perf_counter() - began, revision)
-
-
-def _existing(path: Path) -> Path:
-    while not path.exists() and path != path.parent:
-        path = path.parent
-    return path
 
 
 def _gauge(name: str, text: str, labels: Mapping[str, str], value: float) -> Metric:

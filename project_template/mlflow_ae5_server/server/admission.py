@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 import anyio.to_thread
 
-from mlflow_ae5_server.server.host_guard import Application, Message, Receive, Scope, Send
+from mlflow_ae5_server.server.host_guard import Application, Message, Receive, Scope, Send, answer
 
 _DATABASE = ("/api/", "/ajax-api/", "/graphql", "/v1/")
 # These move files, wait for a model's answer, or have a limit of their own: long, and on a connection only at first.
@@ -155,6 +155,4 @@ def _with_retry_after(send: Send, retry_after: Callable[[], int]) -> Send:
 
 async def _send_busy(send: Send) -> None:
     error = {"error_code": "TEMPORARILY_UNAVAILABLE", "message": "The server is busy: try again later."}
-    headers = [(b"content-type", b"application/json")]
-    await send({"type": "http.response.start", "status": 503, "headers": headers})
-    await send({"type": "http.response.body", "body": json.dumps(error).encode()})
+    await answer(send, 503, json.dumps(error).encode(), (b"content-type", b"application/json"))

@@ -87,6 +87,10 @@ def _changing_headers(send: Send, *, add: tuple[bytes, bytes] | None = None, dro
 
 
 async def _refuse(send: Send, reason: bytes) -> None:
-    headers = [(b"content-type", b"text/plain"), (b"x-content-type-options", b"nosniff")]
-    await send({"type": "http.response.start", "status": 403, "headers": headers})
-    await send({"type": "http.response.body", "body": reason})
+    await answer(send, 403, reason, (b"content-type", b"text/plain"), (b"x-content-type-options", b"nosniff"))
+
+
+async def answer(send: Send, status: int, body: bytes, *headers: tuple[bytes, bytes]) -> None:
+    """Send a whole answer."""
+    await send({"type": "http.response.start", "status": status, "headers": list(headers)})
+    await send({"type": "http.response.body", "body": body})

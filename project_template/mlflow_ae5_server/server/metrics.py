@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 import anyio.to_thread
 
 from mlflow_ae5_server.common.errors import hint_for
-from mlflow_ae5_server.server.host_guard import Application, Message, Receive, Scope, Send
+from mlflow_ae5_server.server.host_guard import Application, Message, Receive, Scope, Send, answer
 
 if TYPE_CHECKING:
     from prometheus_client.registry import Collector
@@ -309,6 +309,5 @@ def _watch_flask() -> None:
 
 
 async def _answer(send: Send, status: int, body: bytes) -> None:
-    headers = [(b"content-type", b"text/plain; version=0.0.4; charset=utf-8"), (b"cache-control", b"no-store")]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
+    form = (b"content-type", b"text/plain; version=0.0.4; charset=utf-8")
+    await answer(send, status, body, form, (b"cache-control", b"no-store"))

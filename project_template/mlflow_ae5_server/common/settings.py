@@ -170,14 +170,15 @@ def resolve(environ: Mapping[str, str], project_defaults: Mapping[str, str], sec
 def _is_sensitive(name: str, value: str | None, source: str) -> bool:
     if name in _STORE_URIS:
         return not (value or "").startswith("sqlite:")
-    if name in DEFAULTS or _is_switch(name, value):
-        return bool(_SENSITIVE.search(name))
-    return source == "secret" or bool(_SENSITIVE.search(name))
+    return bool(_SENSITIVE.search(name)) or (source == "secret" and not _is_public_variable(name, value))
 
 
-def _is_switch(name: str, value: str | None) -> bool:
-    """Whether it is one of MLflow's variables, which the tool stores as secrets because jobs and server read those."""
-    return name.startswith("MLFLOW_") and not re.search("[?@]", value or "")
+def _is_public_variable(name: str, value: str | None) -> bool:
+    """Whether a secret of this name may be shown: a setting of this project, or one of MLflow without a login in it.
+
+    The tool stores settings as secrets, too, because server and jobs read those.
+    """
+    return name in DEFAULTS or (name.startswith("MLFLOW_") and not re.search("[?@]", value or ""))
 
 
 def read_secrets(folder: Path) -> dict[str, str]:

@@ -68,7 +68,7 @@ def check(folder: Path, cases: Mapping[str, Case]) -> None:
 
 
 def _test(name: str, case: Case) -> dict[str, object]:
-    before, _during, after = ends = [MINUTES * (phase + 1) - 1 for phase in range(3)]
+    before, during, after = (MINUTES * (phase + 1) - 1 for phase in range(3))
     now = 'count by (alertname, kind, code) (ALERTS{alertstate="firing"})'
     fired = f'count by (alertname, kind, code) (max_over_time(ALERTS{{alertstate="firing"}}[{MINUTES - 1}m]))'
     names = sorted({name for found in case.scrapes for name in found.samples})
@@ -79,7 +79,7 @@ def _test(name: str, case: Case) -> dict[str, object]:
         "input_series": [{"series": name, "values": _values(name, case.scrapes)} for name in names],
         "promql_expr_test": [
             {"expr": fired, "eval_time": f"{before}m", "exp_samples": []},
-            {"expr": fired, "eval_time": f"{ends[1]}m", "exp_samples": expected},
+            {"expr": fired, "eval_time": f"{during}m", "exp_samples": expected},
             {"expr": now, "eval_time": f"{after}m", "exp_samples": []},
         ],
     }

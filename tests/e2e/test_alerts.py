@@ -6,7 +6,6 @@ The scrapes are real; promtool runs the rules on them with a clock that is stepp
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import re
 import shutil
@@ -218,7 +217,7 @@ def no_repository(watched: Watched) -> Iterator[list[Scrape]]:
     backups.rename(watched.volume / "aside")
     backups.write_text("a file, where the folder belongs")
     try:
-        watched.run("backup", code=watched.site.run("backup", "--sandbox", "--json").code)
+        watched.run("backup", code=28)
         yield [watched.scrape()]
     finally:
         backups.unlink()
@@ -287,7 +286,7 @@ LATER = {
 }
 
 
-def test_strangers_do_not_read_metrics(watched: Watched) -> None:
+def test_unauthenticated_requests_get_no_metrics(watched: Watched) -> None:
     assert watched.get(watched.token).status_code == 200
     for token, status in (("", 302), ("not-the-token", 401)):
         answer = watched.get(token)
@@ -329,7 +328,7 @@ def test_a_real_prometheus_scrapes_it_by_the_page_and_has_no_alert(watched: Watc
 
 
 def query(address: str, expression: str) -> list[str]:
-    with contextlib.suppress(requests.RequestException, json.JSONDecodeError, KeyError):
+    with contextlib.suppress(requests.RequestException, KeyError):
         answer = requests.get(f"http://{address}/api/v1/query", params={"query": expression}, timeout=10).json()
         return [row["value"][1] for row in answer["data"]["result"]]
     return []

@@ -89,6 +89,7 @@ def test_a_replica_that_mlflow_cannot_use_is_refused(replica: str, store: str, r
 
 
 EMPTY, OLD = SchemaState("empty", None, "new"), SchemaState("outdated", "old", "new")
+NEWER, BARE = SchemaState("unknown", "newer", "new"), SchemaState("outdated", "new", "new", ("runs", "tags"))
 NEW = SchemaState("current", "new", "new")
 
 
@@ -103,8 +104,14 @@ def test_a_replica_without_the_schema_is_awaited_and_then_refused() -> None:
 
     wait(lambda _replica: next(states))
     assert now == [2.0]
-    with pytest.raises(SchemaError, match="is behind: its schema is old, and that of this MLflow is new"):
-        wait(lambda _replica: OLD)
+    for state, why in (
+        (EMPTY, "its schema is empty, and this MLflow needs new"),
+        (OLD, "its schema is old, and this MLflow needs new"),
+        (NEWER, "its schema is newer, and this MLflow needs new"),
+        (BARE, "it lacks tables: runs, tags"),
+    ):
+        with pytest.raises(SchemaError, match=f"^the read replica .* does not match the database: {why}\n"):
+            wait(lambda _replica, state=state: state)  # type: ignore[misc]
 
 
 def test_the_server_ends_with_the_message(project: Any) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 from mlflow_ae5_server.common.errors import ConfigurationError, SchemaError
 from mlflow_ae5_server.database.connection import Database
-from mlflow_ae5_server.database.schema import SchemaState, schema_of
+from mlflow_ae5_server.database.schema import SchemaState, missing_tables, schema_of
 
 RULES: dict[str, Any] = json.loads(Path(__file__).with_name("variables.json").read_text(encoding="utf-8"))
 REPLICA = "MLFLOW_READ_REPLICA_BACKEND_STORE_URI"
@@ -95,9 +95,14 @@ def await_replica(
     deadline = clock() + seconds
     while (schema := observe(replica)).state != "current":
         if clock() > deadline:
+            why = (
+                f"it lacks tables: {missing_tables(schema)}"
+                if schema.missing
+                else f"its schema is {schema.found or 'empty'}, and this MLflow needs {schema.expected}"
+            )
             raise SchemaError(
-                f"the read replica {replica.shown} is behind: its schema is {schema.found or 'empty'}, and that of "
-                f"this MLflow is {schema.expected}",
-                f"wait until it has caught up, or delete {REPLICA} to read from the database itself",
+                f"the read replica {replica.shown} does not match the database: {why}",
+                f"check that it replicates the database and has caught up, or delete {REPLICA} to read from the "
+                "database itself",
             )
         sleep(1.0)

@@ -94,7 +94,7 @@ def load(
     An empty database is initialised, an old one refused.
     """
     keys.require_usable(os.environ)
-    variables.require_readable(os.environ)
+    variables.require_readable()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # MLflow's own, at import: an administrator cannot act on them
         from mlflow.server.fastapi_app import app

@@ -38,8 +38,8 @@ def _is_on(environ: Mapping[str, str], name: str) -> bool:
     return environ.get(name, "").strip().lower() not in _OFF
 
 
-def require_readable(environ: Mapping[str, str]) -> None:
-    """Raise ConfigurationError for a value that MLflow cannot read.
+def require_readable() -> None:
+    """Raise ConfigurationError for a value in the environment that MLflow cannot read.
 
     Imports MLflow.
     """
@@ -49,7 +49,7 @@ def require_readable(environ: Mapping[str, str]) -> None:
 
     kind: Any = environment_variables._EnvironmentVariable
     for variable in vars(environment_variables).values():
-        if not isinstance(variable, kind) or variable.name not in environ:
+        if not isinstance(variable, kind) or not variable.is_set():
             continue
         try:
             variable.get()

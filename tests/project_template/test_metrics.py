@@ -15,6 +15,7 @@ import pytest
 from mlflow_ae5_server.common import outcomes
 from mlflow_ae5_server.common.settings import Setting, Settings
 from mlflow_ae5_server.database.connection import Database, check_uri
+from mlflow_ae5_server.server import capacity
 from mlflow_ae5_server.server.observed import Answered, Observed
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -204,6 +205,13 @@ def test_what_a_killed_server_left_is_removed_at_the_next_start(project: Project
         assert value(scrape(server), "mlflow_ae5_database_up") == 1
         assert not (folder / "counter_9.db").exists()
     assert not folder.exists()
+
+
+def test_connections_to_a_registry_of_its_own_are_counted(project: Project) -> None:
+    registry = f"sqlite:///{project.folder}/registry.sqlite"
+    project.secret("MLFLOW_REGISTRY_STORE_URI", registry)
+    with project.server(MLFLOW_TRACKING_METRICS="true", MLFLOW_WORKERS="1") as server:
+        assert value(scrape(server), "mlflow_ae5_database_connections_max") == 2 * capacity.needed(4)
 
 
 def test_there_are_none_unless_they_are_wanted(on_sqlite: Any) -> None:

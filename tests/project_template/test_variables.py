@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from mlflow import environment_variables
 from mlflow_ae5_server.common.errors import ConfigurationError, SchemaError
-from mlflow_ae5_server.database.connection import Database, check_uri
+from mlflow_ae5_server.database.connection import Database, Databases, check_uri
 from mlflow_ae5_server.database.schema import SchemaState
 from mlflow_ae5_server.server import variables
 
@@ -80,12 +80,12 @@ PG, OTHER = "postgresql+psycopg://u@h/d", "postgresql+psycopg://u@h/other"
     ],
 )
 def test_a_replica_that_mlflow_cannot_use_is_refused(replica: str, store: str, registry: str, message: str) -> None:
-    databases = [check_uri(uri) for uri in (replica, store, registry)]
+    databases = Databases(check_uri(store), check_uri(registry), check_uri(replica))
     if not message:
-        variables.require_replica(*databases)
+        variables.require_replica(databases)
         return
     with pytest.raises(ConfigurationError, match=message):
-        variables.require_replica(*databases)
+        variables.require_replica(databases)
 
 
 EMPTY, OLD = SchemaState("empty", None, "new"), SchemaState("outdated", "old", "new")

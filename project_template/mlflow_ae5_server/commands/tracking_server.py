@@ -16,7 +16,7 @@ from mlflow_ae5_server.common.report import say
 from mlflow_ae5_server.common.settings import Settings
 from mlflow_ae5_server.common.text import counted
 from mlflow_ae5_server.database import locks
-from mlflow_ae5_server.database.connection import Database, check_uri, is_absent, wait_until_ready
+from mlflow_ae5_server.database.connection import Database, Databases, check_uri, is_absent, wait_until_ready
 from mlflow_ae5_server.server import (
     admission,
     application,
@@ -48,10 +48,8 @@ class HttpOptions:
 
 def run(options: HttpOptions, settings: Settings) -> int:
     """Serve until a signal ends it. Returns the exit code."""
-    store = check_uri(settings.value("MLFLOW_BACKEND_STORE_URI"))
-    registry_uri = settings.value("MLFLOW_REGISTRY_STORE_URI")
-    registry = check_uri(registry_uri, "MLFLOW_REGISTRY_STORE_URI") if registry_uri else store
-    replica = _replica(settings, store, registry)
+    databases = _databases(settings)
+    store = databases.store
     variables.require_supported(os.environ)
     policy = host_policy.derive(
         options.hosts,
@@ -70,38 +68,28 @@ def run(options: HttpOptions, settings: Settings) -> int:
     with bind(options) as listener, contextlib.ExitStack() as marks:
         if not is_absent(store):  # connecting would create it, and the server may refuse to start
             wait_until_ready(store, wait, say=say)
-        if replica is not None:
-            wait_until_ready(replica, wait, say=say)
+        if databases.replica is not None:
+            wait_until_ready(databases.replica, wait, say=say)
         marks.enter_context(locks.serving(store))
-        sizes = _sizes(count, *dict.fromkeys(filter(None, (store, registry, replica))))
+        sizes = _sizes(count, databases)
         sizes.apply(os.environ)
-        measured = _metrics(settings, store, sizes, listener, marks)  # before MLflow, which has counters, too
-        framed = application.set_environment(store, registry, artifact_root, destination, prefix, policy, jobs)
-        app = application.load(store, registry, artifact_root, destination, wait, replica)
+        measured = _metrics(settings, databases, sizes, listener, marks)  # before MLflow, which has counters, too
+        framed = application.set_environment(databases, artifact_root, destination, prefix, policy, jobs)
+        app = application.load(databases, artifact_root, destination, wait)
         job_environment = job_runner.prepare(store.uri, artifact_root, options.port) if jobs else None
         application.drop_connections()
-        say(f"database: {store.shown}" + (f", read replica: {replica.shown}" if replica is not None else ""))
-        say(
-            f"serving on {options.address}:{listener.getsockname()[1]} with {counted(sizes.workers, 'workers')} "
-            f"({reason})"
-        )
-        say(
-            f"requests: {sizes.working} at a time per worker, on at most "
-            f"{counted(sizes.connections, 'connections')} ({sizes.reason}); others wait, and get 503 after a while"
-        )
-        say(f"hosts: {policy.summary}; frames: {policy.content_security_policy}")
+        _announce(databases, f"{options.address}:{listener.getsockname()[1]}", sizes, reason, policy)
         bounded = admission.bound(app, admission.Bounds(sizes.working), prefix, refused=measured.refused)
         guarded = host_guard.wrap(
             measured.wrap(bounded, prefix), policy, prefix, frames=framed, refused=measured.refused
         )
         work = _worker(guarded, listener, options, measured.begin)
-        restarts = Restarts(limit=5, window=60.0)
         with job_runner.running(job_environment) as runner:
             supervisor = Supervisor(
                 work,
                 sizes.workers,
                 grace=_GRACE,
-                restarts=restarts,
+                restarts=Restarts(limit=5, window=60.0),
                 say=say,
                 died=measured.died,
                 job_runner=runner,
@@ -109,8 +97,38 @@ def run(options: HttpOptions, settings: Settings) -> int:
             return supervisor.run()
 
 
+def _databases(settings: Settings) -> Databases:
+    store = check_uri(settings.value("MLFLOW_BACKEND_STORE_URI"))
+    registry, replica = settings.value(variables.REGISTRY), settings.value(variables.REPLICA)
+    databases = Databases(
+        store,
+        registry=check_uri(registry, variables.REGISTRY) if registry else store,
+        replica=check_uri(replica, variables.REPLICA) if replica else None,
+    )
+    variables.require_replica(databases)
+    return databases
+
+
+def _announce(
+    databases: Databases, address: str, sizes: capacity.Capacity, reason: str, policy: host_policy.HostPolicy
+) -> None:
+    """reason: why there are so many workers."""
+    replica = databases.replica
+    say(f"database: {databases.store.shown}" + (f", read replica: {replica.shown}" if replica is not None else ""))
+    say(f"serving on {address} with {counted(sizes.workers, 'workers')} ({reason})")
+    say(
+        f"requests: {sizes.working} at a time per worker, on at most {counted(sizes.connections, 'connections')} "
+        f"({sizes.reason}); others wait, and get 503 after a while"
+    )
+    say(f"hosts: {policy.summary}; frames: {policy.content_security_policy}")
+
+
 def _metrics(
-    settings: Settings, store: Database, sizes: capacity.Capacity, listener: socket.socket, stack: contextlib.ExitStack
+    settings: Settings,
+    databases: Databases,
+    sizes: capacity.Capacity,
+    listener: socket.socket,
+    stack: contextlib.ExitStack,
 ) -> metrics.Metrics | metrics.NoMetrics:
     """A server without metrics is better than none, so their folder is no reason not to start."""
     if not settings.flag("MLFLOW_TRACKING_METRICS"):
@@ -123,25 +141,17 @@ def _metrics(
         return metrics.NoMetrics(str(error))
     from mlflow_ae5_server.server.observed import Observed
 
-    measured.watch(Observed(settings, store, sizes.workers, sizes.workers * sizes.connections))
+    connections = sizes.workers * sizes.connections * len(databases.distinct)
+    measured.watch(Observed(settings, databases.store, sizes.workers, connections))
     say(f"metrics: {metrics.PATH}, behind the same token as everything else")
     return measured
 
 
-def _replica(settings: Settings, store: Database, registry: Database) -> Database | None:
-    uri = settings.value(variables.REPLICA)
-    if not uri:
-        return None
-    replica = check_uri(uri, variables.REPLICA)
-    variables.require_replica(replica, store, registry)
-    return replica
-
-
-def _sizes(workers: int, store: Database, *others: Database) -> capacity.Capacity:
-    databases = (store, *others)
-    limits = [limit for database in databases if (limit := capacity.read_limit(database)) is not None]
+def _sizes(workers: int, databases: Databases) -> capacity.Capacity:
+    each = databases.distinct
+    limits = [limit for database in each if (limit := capacity.read_limit(database)) is not None]
     pool = capacity.configured_pool(os.environ)
-    return capacity.choose(workers, store.dialect, min(limits, default=None), len(databases), pool)
+    return capacity.choose(workers, databases.store.dialect, min(limits, default=None), len(each), pool)
 
 
 def _static_prefix(url_prefix: str) -> str:

@@ -75,6 +75,20 @@ class Database:
         return f"Database({self.shown})"
 
 
+@dataclass(frozen=True)
+class Databases:
+    """The databases of a server."""
+
+    store: Database
+    registry: Database  # of models: the store, unless it is configured
+    replica: Database | None = None  # of the store, for reading
+
+    @property
+    def distinct(self) -> tuple[Database, ...]:
+        """Each of them once, the store first."""
+        return tuple(dict.fromkeys(filter(None, (self.store, self.registry, self.replica))))
+
+
 def check_uri(uri: str | None, setting: str = "MLFLOW_BACKEND_STORE_URI") -> Database:
     """Parse `uri`, check its driver, and write that driver into the URI.
 

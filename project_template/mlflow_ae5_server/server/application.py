@@ -8,6 +8,7 @@ import gc
 import os
 import uuid
 import warnings
+from dataclasses import replace
 from typing import Any
 
 from mlflow_ae5_server.common import keys
@@ -15,7 +16,7 @@ from mlflow_ae5_server.common.errors import ConfigurationError, ProjectError, Un
 from mlflow_ae5_server.common.report import say
 from mlflow_ae5_server.common.text import counted
 from mlflow_ae5_server.database import character_sets, locks
-from mlflow_ae5_server.database.connection import Database, connect_engine
+from mlflow_ae5_server.database.connection import Database, Databases, connect_engine
 from mlflow_ae5_server.database.schema import require_current, schema_of
 from mlflow_ae5_server.server import artifact_guard, variables
 from mlflow_ae5_server.server.host_guard import Application
@@ -26,8 +27,7 @@ _OFF_FEATURES = {"disable workspaces": "MLFLOW_ENABLE_WORKSPACES", "rollups": "M
 
 
 def set_environment(
-    store: Database,
-    registry: Database,
+    databases: Databases,
     artifact_root: str,
     destination: str,
     prefix: str,
@@ -46,8 +46,8 @@ def set_environment(
     environ.pop("_MLFLOW_SERVER_READ_REPLICA_BACKEND_STORE", None)  # set when the replica has the schema
     environ.update(
         {
-            "_MLFLOW_SERVER_FILE_STORE": store.uri,
-            "_MLFLOW_SERVER_REGISTRY_STORE": registry.uri,
+            "_MLFLOW_SERVER_FILE_STORE": databases.store.uri,
+            "_MLFLOW_SERVER_REGISTRY_STORE": databases.registry.uri,
             "_MLFLOW_SERVER_ARTIFACT_ROOT": artifact_root,
             "_MLFLOW_SERVER_ARTIFACT_DESTINATION": destination,
             "_MLFLOW_SERVER_SERVE_ARTIFACTS": "true",
@@ -81,14 +81,7 @@ def _limit_threads() -> None:
         ctypes.CDLL(None).mallopt(-8, 2)  # M_ARENA_MAX (glibc)
 
 
-def load(
-    store: Database,
-    registry: Database,
-    artifact_root: str,
-    destination: str,
-    wait: float,
-    replica: Database | None = None,
-) -> Application:
+def load(databases: Databases, artifact_root: str, destination: str, wait: float) -> Application:
     """Import MLflow's application and open its stores.
 
     An empty database is initialised, an old one refused.
@@ -101,8 +94,9 @@ def load(
 
     _share_pools()
     artifact_guard.install(destination, artifact_root)
+    store, registry = databases.store, databases.registry
     schema = schema_of(store)
-    if registry.uri != store.uri and schema_of(registry).state == "empty":
+    if registry != store and schema_of(registry).state == "empty":
         character_sets.require_database(registry)
     if schema.state == "empty":
         with locks.maintenance(store, max(wait, 60.0)):
@@ -110,20 +104,18 @@ def load(
                 refuse_unfinished(destination)
                 character_sets.require_database(store)
                 say(f"creating the tables in the empty database {store.shown}")
-            _open_stores(store, registry, artifact_root, replica, wait)
+            _open_stores(databases, artifact_root, wait)
     else:
         require_current(schema, store)
         _warn_of_character_sets(store)
-        _open_stores(store, registry, artifact_root, replica, wait)
-    for database in {store.uri: store, registry.uri: registry}.values():
+        _open_stores(databases, artifact_root, wait)
+    for database in replace(databases, replica=None).distinct:  # it cannot be written, and has the store's values
         _check_keys(database)
     application: Application = app
     return application
 
 
-def _open_stores(
-    store: Database, registry: Database, artifact_root: str, replica: Database | None, wait: float
-) -> None:
+def _open_stores(databases: Databases, artifact_root: str, wait: float) -> None:
     """Open MLflow's stores.
 
     MLflow refuses a database whose data needs a feature that is off.
@@ -134,13 +126,13 @@ def _open_stores(
     from mlflow.tracing.trace_rollup_service import validate_sql_trace_rollup_startup
 
     try:
-        if replica is not None:
+        if databases.replica is not None:
             creating: Any = SqlAlchemyStore  # makes missing tables, for which the replica has to wait
-            creating(store.uri, artifact_root)
-            variables.await_replica(replica, wait)
-            os.environ["_MLFLOW_SERVER_READ_REPLICA_BACKEND_STORE"] = replica.uri
-        initialize_backend_stores(store.uri, registry.uri, artifact_root)
-        validate_sql_trace_rollup_startup(store.uri)
+            creating(databases.store.uri, artifact_root)
+            variables.await_replica(databases.replica, wait)
+            os.environ["_MLFLOW_SERVER_READ_REPLICA_BACKEND_STORE"] = databases.replica.uri
+        initialize_backend_stores(databases.store.uri, databases.registry.uri, artifact_root)
+        validate_sql_trace_rollup_startup(databases.store.uri)
     except MlflowException as error:
         message = error.message
         switch = next((name for word, name in _OFF_FEATURES.items() if word in message), "")

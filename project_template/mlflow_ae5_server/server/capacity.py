@@ -49,7 +49,8 @@ def choose(workers: int, dialect: str, limit: int | None, databases: int = 1, po
     """Sizes for at most `workers` workers.
 
     limit: connections that the server has for its users; None where it does not report it. databases: how many are
-    used, tracking and registry. pool: connections per worker that the administrator has set, which is then the limit.
+    used: tracking, registry and read replica. pool: connections per worker that the administrator has set, which is
+    then the limit.
     """
     if dialect == "sqlite":
         working = max(2, ON_SQLITE // workers)

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from mlflow_ae5_server.common.errors import ConfigurationError, SchemaError
-from mlflow_ae5_server.database.connection import Database
+from mlflow_ae5_server.database.connection import Database, Databases
 from mlflow_ae5_server.database.schema import SchemaState, missing_tables, schema_of
 
 RULES: dict[str, Any] = json.loads(Path(__file__).with_name("variables.json").read_text(encoding="utf-8"))
 REPLICA = "MLFLOW_READ_REPLICA_BACKEND_STORE_URI"
-_REGISTRY = "MLFLOW_REGISTRY_STORE_URI"
+REGISTRY = "MLFLOW_REGISTRY_STORE_URI"
 _OFF = frozenset({"", "0", "false", "no", "off"})
 
 
@@ -66,17 +66,20 @@ def require_readable() -> None:
         ) from None
 
 
-def require_replica(replica: Database, store: Database, registry: Database) -> None:
-    """Raise ConfigurationError for a read replica that MLflow cannot use beside these databases."""
+def require_replica(databases: Databases) -> None:
+    """Raise ConfigurationError for a read replica that MLflow cannot use with the other databases."""
+    store, replica = databases.store, databases.replica
+    if replica is None:
+        return
     if replica.dialect == "sqlite" or replica.dialect != store.dialect:
         raise ConfigurationError(
             f"{REPLICA} is a {replica.dialect} database, and MLFLOW_BACKEND_STORE_URI a {store.dialect} one",
             "use a replica that the database server itself replicates, or none",
         )
-    if registry.uri != store.uri:
+    if databases.registry != store:
         raise ConfigurationError(
-            f"{REPLICA} and {_REGISTRY} exclude each other: MLflow would read models from the wrong database",
-            f"keep models in the server's database: delete {_REGISTRY}",
+            f"{REPLICA} and {REGISTRY} exclude each other: MLflow would read models from the wrong database",
+            f"keep models in the server's database: delete {REGISTRY}",
         )
 
 

@@ -13,7 +13,6 @@ import bisect
 import contextlib
 import os
 import shutil
-import stat
 import tempfile
 import time
 from collections import deque
@@ -39,7 +38,6 @@ _QUERY_BUCKETS = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5)
 _UNMATCHED = "unmatched"  # label of a path without a route: no client can make labels
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _route: ContextVar[list[str]] = ContextVar("route")  # of the request, once Flask has found it
-_slot = 0  # of this process: 0 is the parent
 
 
 class Unavailable(Exception):
@@ -56,8 +54,9 @@ class Metrics:
         except ImportError:
             raise Unavailable("the package prometheus_client is not installed") from None
         _allocate(folder, workers)
+        self._slot = 0  # of this process: 0 is the parent
         os.environ[_FOLDER_VARIABLE] = str(folder)
-        values.ValueClass = values.MultiProcessValue(lambda: _slot)  # type: ignore[no-untyped-call]
+        values.ValueClass = values.MultiProcessValue(lambda: self._slot)  # type: ignore[no-untyped-call]
         self._folder = folder
         registry = self._registry = prometheus_client.CollectorRegistry()
         multiprocess.MultiProcessCollector(registry, str(folder))  # type: ignore[no-untyped-call]
@@ -136,25 +135,25 @@ class Metrics:
 
     def _add_statements(self) -> None:
         """Bring the histogram up to date, once per request: `observe` for each statement costs six times as much."""
+        if not self._statements:
+            return
         counts, total = [0] * (len(_QUERY_BUCKETS) + 1), 0.0
         with contextlib.suppress(IndexError):  # other threads take from it, too
             while True:
                 seconds = self._statements.popleft()
                 counts[bisect.bisect_left(_QUERY_BUCKETS, seconds)] += 1
                 total += seconds
-        if total:
-            self._query._sum.inc(total)
+        self._query._sum.inc(total)
         for bucket, count in zip(self._query._buckets, counts, strict=True):
             if count:
                 bucket.inc(count)
 
     def begin(self, slot: int) -> None:
         """In a worker, after the fork."""
-        global _slot
-        _slot = slot
+        self._slot = slot
 
     def died(self, slot: int) -> None:
-        """Sweep what a dead worker held, in the parent."""
+        """Reset the gauges of a dead worker, in the parent."""
         with contextlib.suppress(OSError):
             _file(self._folder, "gauge_livesum", slot).write_bytes(bytes(_SIZES["gauge_livesum"]))
         self._restarts.inc()
@@ -203,13 +202,14 @@ class Metrics:
             code = "500" if code == "none" else code
             raise
         finally:
+            took = time.perf_counter() - began
             self._in_flight.dec()
             method = scope["method"] if scope["method"] in _METHODS else "other"
             name = route[0] or getattr(scope.get("route"), "path_format", "") or _UNMATCHED
             requests, seconds = self._instruments(name.removeprefix(prefix), method, code)
             self._add_statements()
             requests.inc()
-            seconds.observe(time.perf_counter() - began)
+            seconds.observe(took)
 
     def _instruments(self, route: str, method: str, code: str) -> tuple[Any, Any]:
         found = self._of.get((route, method, code))
@@ -281,9 +281,7 @@ def _allocate(folder: Path, workers: int) -> None:
         for kind, size in _SIZES.items():
             file = _file(folder, kind, slot)
             try:
-                descriptor = os.open(
-                    file, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, stat.S_IRUSR | stat.S_IWUSR
-                )
+                descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
                 try:
                     os.posix_fallocate(descriptor, 0, size)
                 finally:

@@ -109,6 +109,26 @@ def test_artifact_bytes_and_refused_hosts_are_counted(measured: Deployed) -> Non
     assert measured.server.call("GET", "/metrics", headers={"Host": "evil.example"}).status_code == 403
 
 
+def test_only_files_count_as_artifact_bytes(measured: Deployed) -> None:
+    server, run = measured.server, measured.server.new_run()
+    before = settled(server)
+    name = {"run_uuid": run, "path": "notes.txt"}
+    assert server.call("POST", "/ajax-api/2.0/mlflow/upload-artifact", params=name, data=bytes(70)).status_code == 200
+    assert server.call("GET", "/get-artifact", params=name).content == bytes(70)
+    proxied = "/api/2.0/mlflow-artifacts/artifacts"
+    for method, path, status in (
+        ("GET", f"/api/2.0/mlflow/artifacts/list?run_id={run}", 200),
+        ("GET", f"{proxied}?path=0/{run}/artifacts", 200),
+        ("GET", f"{proxied}/0/{run}/artifacts/missing", 404),
+        ("DELETE", f"{proxied}/0/{run}/artifacts/notes.txt", 200),
+    ):
+        assert server.call(method, path).status_code == status, path
+    after = settled(server)
+    moved = "mlflow_ae5_artifact_bytes_total"
+    for direction in ("upload", "download"):
+        assert value(after, moved, direction=direction) == value(before, moved, direction=direction) + 70
+
+
 def test_nobody_else_reads_the_counters(measured: Deployed) -> None:
     folder = measured.project.folder.parent / f"mlflow-ae5-metrics-{measured.server.port}"
     assert folder.stat().st_mode & 0o777 == 0o700

@@ -12,6 +12,7 @@ from __future__ import annotations
 import bisect
 import contextlib
 import os
+import re
 import shutil
 import tempfile
 import time
@@ -37,6 +38,14 @@ _REQUEST_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _QUERY_BUCKETS = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5)
 _UNMATCHED = "unmatched"  # label of a path without a route: no client can make labels
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+# Routes of MLflow 3.17.2 that move files. Others with `artifact` in their paths list, delete, or sign URLs;
+# `get-trace-artifact` mostly sends what is in the database.
+_FILES = re.compile(
+    r"/(ajax-)?api/2\.0/mlflow-artifacts/artifacts/.+"
+    r"|(/model-versions)?/get-artifact"
+    r"|/ajax-api/2\.0/mlflow/(upload-artifact|logged-models/[^/]+/artifacts/files)"
+)
+_DIRECTIONS = {"GET": "download", "PUT": "upload", "POST": "upload"}
 _route: ContextVar[list[str]] = ContextVar("route")  # of the request, once Flask has found it
 
 
@@ -179,13 +188,13 @@ class Metrics:
     async def _count(self, application: Application, scope: Scope, receive: Receive, send: Send, prefix: str) -> None:
         route = [""]
         _route.set(route)
-        code, began, moves_artifacts = "none", time.perf_counter(), "artifacts" in scope["path"]
+        code, began, direction = "none", time.perf_counter(), _direction(scope, prefix)
 
         async def sending(message: Message) -> None:
             nonlocal code
             if message["type"] == "http.response.start":
                 code = str(message["status"])
-            elif moves_artifacts and message["type"] == "http.response.body":
+            elif direction == "download" and code[0] == "2" and message["type"] == "http.response.body":
                 self._download.inc(len(message.get("body", b"")))
             await send(message)
 
@@ -197,7 +206,7 @@ class Metrics:
 
         self._in_flight.inc()
         try:
-            await application(scope, receiving if moves_artifacts else receive, sending)
+            await application(scope, receiving if direction == "upload" else receive, sending)
         except Exception:
             code = "500" if code == "none" else code
             raise
@@ -288,6 +297,11 @@ def _allocate(folder: Path, workers: int) -> None:
                     os.close(descriptor)
             except OSError as error:
                 raise Unavailable(f"{file} cannot be written: {error.strerror} ({hint_for(error)})") from None
+
+
+def _direction(scope: Scope, prefix: str) -> str:
+    """Of the artifact that the request moves; empty where it moves none."""
+    return _DIRECTIONS.get(scope["method"], "") if _FILES.fullmatch(scope["path"].removeprefix(prefix)) else ""
 
 
 def _file(folder: Path, kind: str, slot: int) -> Path:

@@ -22,7 +22,11 @@ from mlflow_ae5_server.common.report import say
 from mlflow_ae5_server.common.settings import Settings
 
 KINDS = ("backup", "check", "drill", "gc", "prune")
-_LOCATIONS = ("MLFLOW_ARTIFACTS_DESTINATION", "MLFLOW_BACKEND_STORE_URI", "MLFLOW_TRACKING_BACKUP_DESTINATION")
+_VOLUMES = {
+    "artifacts": "MLFLOW_ARTIFACTS_DESTINATION",
+    "database": "MLFLOW_BACKEND_STORE_URI",
+    "backups": "MLFLOW_TRACKING_BACKUP_DESTINATION",
+}
 _ACTIONS = {"create": "backup", "verify": "check", "prune": "prune"}
 _SIZE = {
     "backup": "artifact_bytes",
@@ -50,14 +54,14 @@ def record(settings: Settings, report: Mapping[str, Any], clock: Callable[[], fl
     if kind is None:
         return
     succeeded = report["exit_code"] == 0 and report["outcome"] != "skipped"
-    problem = ""
+    problem, now = "", clock()
     for folder in _candidates(settings):
         try:
             folder.mkdir(mode=0o700, exist_ok=True)
             before = _read(folder / f"{kind}.json")
             fields = {
-                "finished": clock(),
-                "succeeded": clock() if succeeded else before.get("succeeded"),
+                "finished": now,
+                "succeeded": now if succeeded else before.get("succeeded"),
                 "seconds": report["seconds"],
                 "exit_code": report["exit_code"],
                 "outcome": report["outcome"],
@@ -86,19 +90,19 @@ def recorded_in(settings: Settings) -> Path | None:
 
 
 def local_folders(settings: Settings) -> Iterator[tuple[str, Path]]:
-    """(setting, folder or SQLite file) of every location that is on this machine."""
-    for name in _LOCATIONS:
-        value = settings.value(name) or ""
+    """(volume, folder or SQLite file) of every volume that is on this machine."""
+    for volume, setting in _VOLUMES.items():
+        value = settings.value(setting) or ""
         with contextlib.suppress(ProjectError):
-            path = folders.sqlite_file(value) if name == "MLFLOW_BACKEND_STORE_URI" else folders.local_folder(value)
+            path = folders.sqlite_file(value) if volume == "database" else folders.local_folder(value)
             if value and path is not None:
-                yield name, path
+                yield volume, path
 
 
 def _candidates(settings: Settings) -> list[Path]:
-    for name, path in local_folders(settings):
+    for volume, path in local_folders(settings):
         near = path.with_name(f"{path.name}.outcomes")
-        return [near] if name == "MLFLOW_BACKEND_STORE_URI" else [near, path / ".mlflow-ae5-outcomes"]
+        return [near] if volume == "database" else [near, path / ".mlflow-ae5-outcomes"]
     return []
 
 

@@ -19,11 +19,6 @@ from mlflow_ae5_server.database.connection import Database, connect_engine, is_a
 from mlflow_ae5_server.database.schema import VERSION_TABLE, mlflow_version
 
 _DATABASE_LIMIT = 3.0  # seconds: a scrape ends, whatever the database does
-_VOLUMES = {
-    "MLFLOW_ARTIFACTS_DESTINATION": "artifacts",
-    "MLFLOW_BACKEND_STORE_URI": "database",
-    "MLFLOW_TRACKING_BACKUP_DESTINATION": "backups",
-}
 _OF_JOBS = {
     "finished": ("mlflow_ae5_job_last_run_timestamp_seconds", "When the last run of this kind of job ended."),
     "succeeded": ("mlflow_ae5_job_last_success_timestamp_seconds", "When the last successful run ended."),
@@ -94,13 +89,13 @@ class Observed(Collector):
     def _volumes(self) -> Iterator[Metric]:
         free = GaugeMetricFamily("mlflow_ae5_volume_free_bytes", "Free bytes of a volume.", labels=["volume"])
         size = GaugeMetricFamily("mlflow_ae5_volume_size_bytes", "Size of a volume in bytes.", labels=["volume"])
-        for name, path in outcomes.local_folders(self._settings):
+        for volume, path in outcomes.local_folders(self._settings):
             try:
                 usage = shutil.disk_usage(folders.nearest_existing(path))
             except OSError:
                 continue
-            free.add_metric([_VOLUMES[name]], usage.free)
-            size.add_metric([_VOLUMES[name]], usage.total)
+            free.add_metric([volume], usage.free)
+            size.add_metric([volume], usage.total)
         yield from (free, size)
 
     def _jobs(self) -> Iterator[Metric]:

@@ -330,6 +330,17 @@ class TestTokenFile:
         assert list(file.parent.iterdir()) == [file]
         assert file.read_text() not in done.out + done.err + state_file(rotatable).read_text()
 
+    def test_status_names_no_token_that_is_not_in_it(self, rotatable, capsys, file, config):
+        rotation(rotatable, capsys, *config)
+        argv = ["status", "--sandbox", "--json", "--release", str(rotatable.release), *config]
+        before = rotatable.run(capsys, *argv)
+        file.unlink()
+
+        after = rotatable.run(capsys, *argv)
+
+        seen = [[token["account"] for token in done.data["token"]["stored"]] for done in (before, after)]
+        assert seen == [[ACCOUNT, "dev-user", str(file)], [ACCOUNT, "dev-user"]]
+
     @pytest.mark.parametrize("change", ["deleted", "truncated", "replaced", "none"])
     def test_is_renewed_if_needed(self, rotatable, capsys, file, config, change):
         rotation(rotatable, capsys, *config)

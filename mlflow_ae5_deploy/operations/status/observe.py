@@ -38,7 +38,7 @@ from mlflow_ae5_deploy.resources.current_deployment import chosen_of
 from mlflow_ae5_deploy.resources.health import PATIENCE, health_once
 from mlflow_ae5_deploy.resources.interrupted import interrupted_restore, started_restore
 from mlflow_ae5_deploy.resources.job_specs import gc_job
-from mlflow_ae5_deploy.resources.token import TOKEN, recipients
+from mlflow_ae5_deploy.resources.token import TOKEN, recipients, stored_tokens
 
 _VERSION = re.compile(r"\s*([0-9]+\.[0-9]+[0-9A-Za-z.+\-]*)\s*\Z")
 
@@ -128,7 +128,7 @@ def _desired_secrets(context: Context) -> tuple[str, ...]:
 
 def _token(context: Context) -> TokenStatus:
     accounts = recipients(context)
-    stored, previous = context.state.tokens, context.state.previous_tokens
+    stored, previous = stored_tokens(context), context.state.previous_tokens
     return TokenStatus(
         TOKEN in context.cached.secret_names(),
         tuple(stored[name] for name in accounts if name in stored),

@@ -43,6 +43,7 @@ from mlflow_ae5_deploy.resources.token import (
     TOKEN,
     IssueToken,
     StoreToken,
+    expired,
     recipients,
     sign_in,
     store_token,
@@ -128,7 +129,8 @@ def _rotation(context: Context, options: RotationOptions, restarted: RestartResu
         unfinished = None
     decision = decide(replace(options, restart=restarted is not None), _situation(context, deployment, unfinished))
     invalid_since = _invalid_since(context, deployment, restarted, unfinished)
-    return RotationContext(deployment, url, decision, invalid_since, restarted, unfinished)
+    earlier_valid = restarted is None and unfinished is None and _recorded_are_valid(context, deployment)
+    return RotationContext(deployment, url, decision, invalid_since, earlier_valid, restarted, unfinished)
 
 
 def _running(context: Context) -> Deployment:
@@ -175,6 +177,13 @@ def _invalid_since(
     return own.expires if own.expires <= context.clock.now() else None
 
 
+def _recorded_are_valid(context: Context, deployment: Deployment) -> bool:
+    """Whether the recorded tokens are of this deployment and have not expired; False without one of its account."""
+    tokens = context.state.tokens
+    deployments = {tokens[name].deployment_id for name in recipients(context) if name in tokens}
+    return context.account in tokens and deployments == {deployment.id} and not expired(context, deployment.id)
+
+
 # rotate -------------------------------------------------------------------------------------------------------------
 
 
@@ -187,13 +196,17 @@ def _issue_and_store(context: Context, rotation: RotationContext, on_step: OnSte
         _test(context, rotation.deployment, decision.reason)
         _start_rotation(context, rotation, decision.accounts)
         _store(context, rotation, clients, served, on_step)
-        if len(clients) == len(decision.accounts) and not any(item.outcome == "failed" for item in served.values()):
+        if not _any_failed(served):
             probe.use_stored(context.server(rotation.url, context.outputs.token))
     gc, broken, rotation = _gc(context, rotation, served, on_step)
-    if not broken and not any(item.outcome == "failed" for item in served.values()):
+    if not broken and not _any_failed(served):
         context.state.rotation = None
         context.state.save()
     return result_of(context, rotation, served, gc, broken, probe.seconds())
+
+
+def _any_failed(served: Mapping[str, RecipientResult]) -> bool:
+    return any(item.outcome == "failed" for item in served.values())
 
 
 def _start_rotation(context: Context, rotation: RotationContext, accounts: tuple[str, ...]) -> None:
@@ -278,7 +291,7 @@ def _gc(
         tested = check_gc(context, context.outputs.token if own else None)
         if tested.state == "rejected":
             # The earlier tokens are invalid after all: everybody needs the new one.
-            rotation = replace(rotation, invalid_since=None)
+            rotation = replace(rotation, invalid_since=None, earlier_valid=False)
             if not issued:
                 _test(context, rotation.deployment, "the earlier tokens are invalid")
             everyone = tuple(recipients(context))

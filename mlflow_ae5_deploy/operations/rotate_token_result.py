@@ -36,6 +36,7 @@ class Rotation:
     # seconds from the end of the previous token until every account had the new one, if that was observed and is over
     downtime: float | None = None
     observed_downtime: float | None = None  # of a restart, see DowntimeProbe
+    earlier_valid: bool = False  # the previous tokens were of this deployment, and nothing is known to have ended them
     gc: GcCheck | None = None  # None without a reason to test it
     issued: datetime | None = None
     expires: datetime | None = None
@@ -52,6 +53,7 @@ class RotationContext:
     url: str
     decision: RotationPlan
     invalid_since: datetime | None  # when the previous token stopped working, if that was observed
+    earlier_valid: bool  # see Rotation
     restarted: RestartResult | None
     unfinished: InterruptedRotation | None = None  # of this deployment
 
@@ -95,6 +97,7 @@ def result_of(
         accounts,
         downtime=_downtime(rotation, accounts),
         observed_downtime=observed_downtime,
+        earlier_valid=rotation.earlier_valid,
         gc=gc,
         issued=own.issued if own else None,
         expires=own.expires if own else None,
@@ -123,9 +126,10 @@ def _error(
         errors += [("gc job", broken), ("restart, rolled back", rolled_back)]
         logs = [error.detail for _, error in errors if error is not None and error.detail]
         return PartlyDone(
-            f"The token is not stored for {names} ({len(accounts) - len(left)} of {len(accounts)} accounts have one).",
+            f"The token is not stored for {names} "
+            f"({len(accounts) - len(left)} of {len(accounts)} recipients have one).",
             where=", ".join(item.error.where for item in left if item.error and item.error.where) or names,
-            remedy=f"Fix the cause, then run this again for the remaining {counted(len(left), 'accounts')}.",
+            remedy=f"Fix the cause, then run this again for the remaining {counted(len(left), 'recipients')}.",
             detail="\n".join(
                 [*(f"{who}: {error.what} {error.remedy}" for who, error in errors if error is not None), *logs]
             ),

@@ -61,7 +61,7 @@ def show_rotation(reporter: Reporter, result: Rotation, now: datetime) -> None:
         ("Downtime", _downtime(result)),
         ("GC job", _gc(result)),
         ("Token", _token(result, now)),
-        ("Before", _EARLIER if result.outcome != "unchanged" and result.restarted is None else ""),
+        ("Old tokens", _EARLIER if result.earlier_valid and result.outcome != "unchanged" else ""),
     ]
     for title, text in rows:
         if text:

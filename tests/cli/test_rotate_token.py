@@ -163,6 +163,82 @@ class TestRotation:
         assert rotation(bench, capsys, "--if-needed", other).code == 2
 
 
+class TestOldTokens:
+    """Only where nothing is known that ends them, the output says that they probably keep working."""
+
+    def shown(self, bench, capsys, *argv):
+        done = bench.run(capsys, "rotate-token", "--sandbox", "--yes", *argv)
+        assert done.code == 0, done.err
+        assert "Unchanged" not in done.out
+        return "Old tokens clients with an earlier token probably keep working" in " ".join(done.out.split())
+
+    def edit(self, bench, change):
+        """Change the recorded tokens."""
+        file = state_file(bench)
+        data = json.loads(file.read_text())
+        change(data["tokens"])
+        file.write_text(json.dumps(data))
+
+    def test_of_this_deployment_keep_working(self, rotatable, capsys):
+        assert self.shown(rotatable, capsys)
+
+    def test_of_one_that_this_run_restarts_do_not(self, rotatable, capsys):
+        assert not self.shown(rotatable, capsys, "--restart")
+
+    @pytest.mark.parametrize("argv", [[], ["--if-needed"]])
+    def test_of_one_that_somebody_else_restarted_do_not(self, rotatable, capsys, argv):
+        restart(rotatable)
+
+        assert not self.shown(rotatable, capsys, *argv)
+
+    def test_nor_where_an_earlier_run_restarted_it(self, rotatable, capsys):
+        (volume(rotatable) / "broken-collection").touch()
+        failed = rotatable.run(capsys, "rotate-token", "--sandbox", "--yes", "--restart")
+        (volume(rotatable) / "broken-collection").unlink()
+
+        assert (failed.code, "Old tokens" in failed.out) == (21, False)
+        assert not self.shown(rotatable, capsys)
+
+    def test_nor_where_an_unfinished_run_came_after_a_restart_by_somebody_else(self, rotatable, capsys):
+        restart(rotatable)
+        (volume(rotatable) / "broken-collection").touch()
+        assert rotation(rotatable, capsys).code == 21
+        (volume(rotatable) / "broken-collection").unlink()
+
+        assert not self.shown(rotatable, capsys)
+
+    def test_expired_ones_do_not(self, rotatable, capsys):
+        yesterday = (datetime.now(UTC) - timedelta(1)).isoformat(timespec="seconds")
+        self.edit(rotatable, lambda tokens: tokens[ACCOUNT].update(expires=yesterday))
+
+        assert not self.shown(rotatable, capsys)
+
+    def test_those_of_a_consumer_of_another_deployment_do_not(self, rotatable, capsys):
+        self.edit(rotatable, lambda tokens: tokens["dev-user"].update(deployment_id="a2-of-before"))
+
+        assert not self.shown(rotatable, capsys, "--if-needed")
+
+    def test_unrecorded_ones_are_not_known(self, rotatable, capsys):
+        state_file(rotatable).unlink()
+
+        assert not self.shown(rotatable, capsys)
+
+    def test_those_that_the_gc_job_cannot_use_do_not(self, rotatable, capsys):
+        self.edit(rotatable, lambda tokens: tokens.pop("dev-user"))  # the others keep theirs, as far as is known
+        rotatable.owner().post("credentials/user", {"key": "MLFLOW_TRACKING_TOKEN", "value": "invalid-since-then"})
+
+        assert not self.shown(rotatable, capsys, "--if-needed")
+        assert opens(rotatable, stored(rotatable)) == 200
+
+
+def restart(bench):
+    """As somebody else does, without this tool."""
+    owner, previous = bench.owner(), running(bench)
+    project = next(p for p in owner.get("projects") if p["owner"] == ACCOUNT)
+    owner.call("DELETE", f"deployments/{previous['id']}")
+    owner.deploy(project["id"], name=previous["name"], static_endpoint=endpoint_name(previous))
+
+
 class TestIfNeeded:
     def test_does_nothing_when_nothing_is_needed(self, rotatable, capsys):
         files = sorted(state_file(rotatable).parent.glob("*"))
@@ -176,10 +252,7 @@ class TestIfNeeded:
         assert {file: file.read_bytes() for file in before} == before
 
     def test_rotates_after_somebody_else_restarted_the_server(self, rotatable, capsys):
-        owner, previous = rotatable.owner(), running(rotatable)
-        project = next(p for p in owner.get("projects") if p["owner"] == ACCOUNT)
-        owner.call("DELETE", f"deployments/{previous['id']}")
-        owner.deploy(project["id"], name=previous["name"], static_endpoint=endpoint_name(previous))
+        restart(rotatable)
 
         done = rotation(rotatable, capsys, "--if-needed")
 
@@ -368,6 +441,8 @@ class TestTokenFile:
         checked = rotatable.run(capsys, "doctor", "--sandbox", "--json", *config)
 
         assert (failed.code, failed.data["remaining"]) == (23, [str(file)])
+        assert "(2 of 3 recipients have one)" in failed.data["error"]["what"]
+        assert "for the remaining 1 recipient." in failed.data["error"]["remedy"]
         assert outcomes(failed)[ACCOUNT] == "stored"
         assert "its folder does not exist. Create the folder" in failed.data["error"]["detail"]
         assert not file.parent.exists()

@@ -10,6 +10,8 @@ import copy
 from collections.abc import Mapping
 from typing import Any
 
+from mlflow_ae5_deploy.config.database_uri import leaves_its_folder
+
 # Dropped from file, profile and environment; `cli/sandbox_up.py` sets the sandbox's own as flags.
 _IGNORED = (
     ("platform", "hostname"),
@@ -84,7 +86,7 @@ def _ignored_variables(group: Any, section: str) -> list[str]:
 def _is_a_real_file(consumer: Any) -> bool:
     """Whether a consumer is a file outside the folder of the configuration."""
     file = consumer.get("file") if isinstance(consumer, dict) else None
-    return isinstance(file, str) and file.startswith(("/", "~", ".."))
+    return isinstance(file, str) and (file.startswith(("/", "~")) or leaves_its_folder(file))
 
 
 def _is_in_the_sandbox(store: Any) -> bool:

@@ -390,6 +390,27 @@ def test_the_sandbox_keeps_relative_databases_only(loaded, uri, kept):
     assert bool(result.warnings) is not kept
 
 
+@pytest.mark.parametrize(
+    ("file", "kept"),
+    [
+        ("token", True),
+        ("scraper/token", True),
+        ("..token", True),
+        ("a..b/token", True),
+        ("/run/token", False),
+        ("~/token", False),
+        ("../token", False),
+        ("sub/../../token", False),
+        ("sub/..", False),
+    ],
+)
+def test_the_sandbox_keeps_token_files_below_the_configuration_only(loaded, file, kept):
+    result = loaded(f"consumers: [{{file: '{file}'}}, {{username: jdoe}}]", sandbox=True)
+    assert [path.name for path in result.settings.token_files] == ([Path(file).name] if kept else [])
+    assert list(result.settings.consumer_accounts) == ["jdoe"]
+    assert ["consumers.file" in warning for warning in result.warnings] == ([] if kept else [True])
+
+
 def test_sandbox_keeps_the_stores_named_by_a_flag(loaded):
     uri = "postgresql+psycopg://postgres:@/postgres?host=/run/pg"
     settings = loaded(sandbox=True, flags={"server.backend_store_uri": uri}).settings

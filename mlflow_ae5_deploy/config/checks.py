@@ -13,7 +13,7 @@ from typing import Any
 
 from mlflow_ae5_deploy.common.errors import DeployError
 from mlflow_ae5_deploy.config.database_uri import holds_password, leaves_its_folder, login_in, parse_store_uri
-from mlflow_ae5_deploy.config.server_variables import REFUSED, problem_of
+from mlflow_ae5_deploy.config.server_variables import problem_of, refusal_of
 
 ENDPOINT = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\Z")
 _NAME = re.compile(r"[A-Za-z0-9._ -]+\Z")
@@ -121,11 +121,14 @@ def secret_name(value: str) -> str:
     """A name AE5 can store a secret under, and that the tool does not write itself."""
     if not _SECRET_NAME.match(value):
         raise ValueError("may contain only letters, digits and '_'")
-    if value in MANAGED_SECRETS:
-        raise ValueError(f"is managed by this tool; its value comes from {MANAGED_SECRETS[value]}")
-    if value in REFUSED:
-        raise ValueError(f"is not supported: {REFUSED[value]}")
+    if problem := _managed(value) or refusal_of(value):
+        raise ValueError(problem)
     return value
+
+
+def _managed(name: str) -> str:
+    """Why this tool alone stores this secret; empty if others may."""
+    return f"is managed by this tool; its value comes from {MANAGED_SECRETS[name]}" if name in MANAGED_SECRETS else ""
 
 
 def variable_name(value: str) -> str:
@@ -150,9 +153,7 @@ def server_variables(values: Any) -> Any:
 
 
 def _server_variable(key: str, value: str) -> str:
-    if key in MANAGED_SECRETS:
-        return f"is managed by this tool; its value comes from {MANAGED_SECRETS[key]}"
-    return _variable(key, value)
+    return _managed(key) or _variable(key, value)
 
 
 def dependencies(values: Any) -> Any:

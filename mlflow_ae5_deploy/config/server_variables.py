@@ -39,15 +39,18 @@ FLAGS = frozenset(
     }
 )
 """MLflow reads them as true, false, 1 or 0, and fails at any other value."""
-REPLICA = "MLFLOW_READ_REPLICA_BACKEND_STORE_URI"
-REGISTRY = "MLFLOW_REGISTRY_STORE_URI"
 _OFF = frozenset({"", "0", "false", "no", "off", "unset"})
+
+
+def refusal_of(name: str) -> str:
+    """Why this variable cannot be used at all; empty if it can."""
+    return f"is not supported: {REFUSED[name]}" if name in REFUSED else ""
 
 
 def problem_of(name: str, value: str) -> str:
     """Why this variable cannot be set to this value; empty if it can."""
-    if name in REFUSED and _is_on(value):
-        return f"is not supported: {REFUSED[name]}"
+    if _is_on(value) and (refusal := refusal_of(name)):
+        return refusal
     if name in FLAGS and value.strip().lower() not in {"true", "false", "1", "0", "unset"}:
         return "must be 'true' or 'false'"
     return ""
@@ -61,10 +64,13 @@ def contradictions(
     defaults: of the project's variables. secrets: names whose values are not known here.
     """
     values = {**defaults, **variables}
-    if not (_is_on(values.get(JOBS, "")) or JOBS in secrets or not _is_on(values.get(PERIODIC, "true"))):
-        for name, why in NEEDS.items():
-            if _is_on(variables.get(name, "")):
-                yield name, f"has no effect without {JOBS}: {why}"
+    if JOBS in secrets or PERIODIC in secrets or _is_on(values.get(JOBS, "")):
+        return
+    if values.get(PERIODIC, "").strip().lower() in _OFF - {"", "unset"}:
+        return
+    for name, why in NEEDS.items():
+        if name not in secrets and _is_on(values.get(name, "")):
+            yield name, f"has no effect without {JOBS}: {why}"
 
 
 def _is_on(value: str) -> bool:

@@ -462,7 +462,8 @@ class Settings(Section):
             *contradictions(variables, self.slipstream.variables, secrets),
         ]
         if found:
-            raise ValueError([(("server", "variables", name), problem) for name, problem in found])
+            sections = {name: "server" if name in variables else "slipstream" for name, _ in found}
+            raise ValueError([((sections[name], "variables", name), problem) for name, problem in found])
         return self
 
     @model_validator(mode="after")

@@ -252,6 +252,12 @@ def test_valid_values_are_accepted(path, given, kept):
             ".MLFLOW_SQL_TRACE_ROLLUPS_ENABLED",
             "no effect without MLFLOW_SERVER_ENABLE_JOB_EXECUTION",
         ),
+        (
+            "slipstream.variables",
+            {"MLFLOW_TRACE_ARCHIVAL_CONFIG": "archival.yaml"},
+            ".MLFLOW_TRACE_ARCHIVAL_CONFIG",
+            "no effect without MLFLOW_SERVER_ENABLE_JOB_EXECUTION",
+        ),
         ("gc.schedule", "*/8 * * * *", "", "does not divide 60"),
         ("gc.schedule", "* * * *", "", "five are needed"),
         ("gc.schedule", "@daily", "", "five are needed"),
@@ -294,7 +300,10 @@ ROLLUPS = {"MLFLOW_SQL_TRACE_ROLLUPS_ENABLED": "true"}
         ({"server.variables": ROLLUPS, "slipstream.variables": {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "true"}}, ""),
         ({"server.variables": ROLLUPS, "server.secrets": REFERRED}, ""),  # its value is not known here
         ({"server.variables": ROLLUPS | {"MLFLOW_SERVER_JOB_ENABLE_PERIODIC_TASKS": "false"}}, ""),
+        ({"server.variables": ROLLUPS, "server.secrets": {"MLFLOW_SERVER_JOB_ENABLE_PERIODIC_TASKS": "env:X"}}, ""),
+        ({"slipstream.variables": ROLLUPS, "server.secrets": dict.fromkeys(ROLLUPS, "env:X")}, ""),
         ({"server.variables": ROLLUPS | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}}, "no effect without"),
+        ({"server.variables": ROLLUPS | {"MLFLOW_SERVER_JOB_ENABLE_PERIODIC_TASKS": "unset"}}, "no effect without"),
         (
             {"server.variables": {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "true"}, "server.secrets": REFERRED},
             "one of them",

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 from mlflow import environment_variables
 from mlflow_ae5_server.common.errors import ConfigurationError, SchemaError
+from mlflow_ae5_server.common.settings import resolve
 from mlflow_ae5_server.database.connection import Database, Databases, check_uri
 from mlflow_ae5_server.database.schema import SchemaState
 from mlflow_ae5_server.server import variables
@@ -25,10 +27,41 @@ def test_the_tool_has_the_same_rules() -> None:
 
     assert (rules["refused"], rules["needs"]) == (server_variables.REFUSED, server_variables.NEEDS)
     assert (rules["needed"], rules["unless_off"]) == (server_variables.JOBS, server_variables.PERIODIC)
-    assert server_variables.REPLICA == variables.REPLICA
     known = vars(environment_variables).values()
     kinds = {v.name: v.type for v in known if isinstance(v, environment_variables._EnvironmentVariable)}
     assert {name: kinds.get(name) for name in server_variables.FLAGS} == dict.fromkeys(server_variables.FLAGS, bool)
+
+
+# (in server.variables, in slipstream.variables)
+SET: list[tuple[str | None, str | None]] = [
+    (None, None), *((value, None) for value in ("true", "false", "unset")),
+    *((None, value) for value in ("true", "false", "unset")), ("unset", "true"), ("true", "unset"), ("false", "true"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", variables.RULES["needs"])
+def test_the_tool_refuses_what_the_server_refuses(name: str) -> None:
+    """server.variables are stored as secrets; slipstream.variables are defaults of the project."""
+    names = (name, JOBS, variables.RULES["unless_off"])
+    decisions = {}
+    for chosen in itertools.product(SET, repeat=len(names)):
+        secrets = {name: secret for name, (secret, _) in zip(names, chosen, strict=True) if secret is not None}
+        defaults = {name: default for name, (_, default) in zip(names, chosen, strict=True) if default is not None}
+        environ = dict(defaults)
+        resolve(environ, defaults, secrets).apply(environ)
+        found = [variable for variable, _ in server_variables.contradictions(secrets, defaults, ())]
+        decisions[chosen] = (found, refused_by_the_server(environ))
+
+    assert {chosen: both for chosen, both in decisions.items() if both[0] != both[1]} == {}
+    assert {tuple(found) for found, _ in decisions.values()} == {(), (name,)}
+
+
+def refused_by_the_server(environ: Mapping[str, str]) -> list[str]:
+    try:
+        variables.require_supported(environ)
+    except ConfigurationError as error:
+        return [str(error).partition(" ")[0]]
+    return []
 
 
 @pytest.mark.parametrize("name", variables.RULES["refused"])

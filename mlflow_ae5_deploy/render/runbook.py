@@ -233,6 +233,7 @@ def _tokens(settings: Settings) -> Sequence[Step]:
     deployment, account = settings.deployment, settings.account.username or "<account>"
     name = f"{account}/{deployment.name}"
     consumers = ", ".join(f"`{username}`" for username in settings.consumer_accounts)
+    files = [shlex.quote(str(file)) for file in settings.token_files]
     shares = [_ae5("deployment collaborator add", "--group", name, group) for group in settings.sharing.groups]
     shares += [_ae5("deployment collaborator add", name, user) for user in settings.sharing.users]
     return (
@@ -243,8 +244,16 @@ def _tokens(settings: Settings) -> Sequence[Step]:
         ),
         Step(
             "Store the token",
-            f"For `{account}`" + (f", and again as each consumer: {consumers}." if consumers else "."),
-            ('ae5 secret add MLFLOW_TRACKING_TOKEN "$MLFLOW_TRACKING_TOKEN"',),
+            f"For `{account}`"
+            + (f", and again as each consumer: {consumers}." if consumers else ".")
+            + (" Consumers that are files on this machine get it too." if files else ""),
+            (
+                'ae5 secret add MLFLOW_TRACKING_TOKEN "$MLFLOW_TRACKING_TOKEN"',
+                *(
+                    f'(umask 077; printf %s "$MLFLOW_TRACKING_TOKEN" > {file}.new && mv {file}.new {file})'
+                    for file in files
+                ),
+            ),
             "A secret's value on a command line is visible in the process list.",
         ),
         Step("Sharing", "Users and groups that may open the server's web page.", tuple(shares)),

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import re
 import shlex
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -132,6 +134,19 @@ server: {backend_store_uri: 'env:PLANTED', secrets: {AWS_SECRET_ACCESS_KEY: 'env
         assert "planted-password" not in printed.out + as_json.out
         assert as_json.data["markdown"].strip() == printed.out.strip()
         assert bench.calls() == []
+
+    def test_writes_the_token_into_the_file_of_a_consumer(self, bench, capsys, tmp_path):
+        file = tmp_path / "of prometheus" / "token"
+        file.parent.mkdir()
+        config = self.FULL.replace("consumers: [", f"consumers: [{{file: '{file}'}}, ")
+        _, *write = steps(bench.run(capsys, "runbook", "--config", str(bench.configure(config))).out)[12]
+
+        given = {"PATH": os.environ["PATH"], "MLFLOW_TRACKING_TOKEN": "some.token-of-it"}
+        subprocess.run(["bash", "-euc", "\n".join(write)], env=given, check=True)
+
+        assert file.read_text() == "some.token-of-it"
+        assert stat.S_IMODE(file.stat().st_mode) == 0o600
+        assert list(file.parent.iterdir()) == [file]
 
     @pytest.mark.skipif(not HAS_AE5_TOOLS, reason="ae5-tools is not installed here (conda channel ae5-admin)")
     @pytest.mark.parametrize("configured", [False, True])

@@ -37,8 +37,8 @@ TOKEN_FILE = "MLFLOW_AE5_TOKEN_FILE"  # noqa: S105 - a file with the token, as `
 TOKEN_COMMAND = "MLFLOW_AE5_TOKEN_COMMAND"  # noqa: S105 - a command that prints the token; started without a shell
 WAIT = "MLFLOW_AE5_TOKEN_WAIT"  # seconds to wait for a new token
 
-_AE5_FOLDER = "/var/run/secrets/user_credentials"
-_WAIT = 600.0
+_DEFAULT_FOLDER = "/var/run/secrets/user_credentials"
+_DEFAULT_WAIT = 600.0
 _RETRIES = "9"  # the most that every MLflow client accepts: 8 minutes, but 9 times Retry-After where a 503 has that
 _COMMAND_SECONDS = 60.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 5.0
@@ -119,14 +119,15 @@ class FollowedToken(AuthBase):
 
     @property
     def folder(self) -> Path:
-        return Path(self._environment.get(FOLDER) or _AE5_FOLDER)
+        return Path(self._environment.get(FOLDER) or _DEFAULT_FOLDER)
 
     @property
     def wait(self) -> float:
         try:
-            return float(self._environment.get(WAIT) or _WAIT)
+            seconds = float(self._environment.get(WAIT) or _DEFAULT_WAIT)
         except ValueError:
-            return _WAIT
+            return _DEFAULT_WAIT
+        return seconds if seconds >= 0 else _DEFAULT_WAIT  # NaN is not
 
     def address(self) -> str | None:
         """The URL in AE5's secret files; None without them.
@@ -339,10 +340,9 @@ def _can_be_sent_again(request: requests.PreparedRequest) -> bool:
 def _one_word(file: Path) -> str | None:
     """The file's content, if that is what a whole file has: one word."""
     try:
-        text = file.read_text(encoding="ascii").strip()
+        return _word(file.read_text(encoding="ascii"))
     except (OSError, ValueError):
         return None
-    return text if _ONE_WORD.fullmatch(text) else None
 
 
 def _output_of(command: str) -> str | None:
@@ -359,8 +359,13 @@ def _output_of(command: str) -> str | None:
     except (OSError, ValueError, subprocess.SubprocessError) as error:
         _log.debug("%s: %s", TOKEN_COMMAND, type(error).__name__)
         return None
-    text = done.stdout.decode("ascii", "replace").strip()
-    return text if _ONE_WORD.fullmatch(text) else None
+    return _word(done.stdout.decode("ascii", "replace"))
+
+
+def _word(text: str) -> str | None:
+    """The text without spaces and line breaks around it, if that is one word."""
+    word = text.strip()
+    return word if _ONE_WORD.fullmatch(word) else None
 
 
 _auth = FollowedToken()

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from mlflow_ae5_deploy.common.clock import Clock
 from mlflow_ae5_deploy.common.mlflow_api import ServerApi
 
-_EVERY = 0.5  # seconds
+EVERY = 0.5  # seconds
 _PATIENCE = 5.0  # for one answer
 _LAST = 10.0  # for the first good answer, once everything else is done
 
@@ -23,8 +23,7 @@ class DowntimeProbe:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._servers: list[ServerApi] = []  # the last one is asked
-        self._stored = False  # the server is asked with the stored token
+        self._servers: list[ServerApi] = []  # the last one is asked; the second has the stored token
         self._was_up = False
         self._down: float | None = None
         self._seconds: float | None = None
@@ -52,25 +51,24 @@ class DowntimeProbe:
         """server: with the token that is stored for every account by now."""
         if self._servers:
             self._servers.append(server)
-            self._stored = True
 
     def seconds(self) -> float | None:
-        if self._stored and self._down is not None:
+        if len(self._servers) > 1 and self._down is not None:
             self._done.wait(_LAST)
         return self._seconds
 
     def _run(self) -> None:
-        while not self._stop.wait(_EVERY) and not self._done.is_set():
+        while not self._stop.wait(EVERY) and not self._done.is_set():
             self._ask()
 
     def _ask(self) -> None:
-        stored, server = self._stored, self._servers[-1]
+        *earlier, server = self._servers
         sent = self._clock.monotonic()
         if not server.health(timeout=_PATIENCE).healthy:
             if self._down is None and self._was_up:
                 self._down = sent
         elif self._down is None:
             self._was_up = True
-        elif stored:
+        elif earlier:
             self._seconds = self._clock.monotonic() - self._down
             self._done.set()

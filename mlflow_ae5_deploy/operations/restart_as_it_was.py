@@ -74,9 +74,7 @@ def kept_revision(current: Deployment, revisions: Sequence[Revision]) -> str:
     return older[0].name
 
 
-def restart_as_it_was(
-    context: Context, current: Deployment, before_stop: Callable[[], None] = lambda: None
-) -> RestartResult:
+def restart_as_it_was(context: Context, current: Deployment, before_stop: Callable[[], None]) -> RestartResult:
     """Stop and start again as it was. StageFailed when the rollback fails, too.
 
     before_stop: called when nothing else can keep it from being stopped.

@@ -123,13 +123,13 @@ def bring_up(reporter: Reporter, *, database: str | None) -> tuple[SandboxInfo, 
 
 def sandbox_lifecycle() -> Any:
     """Import the module that starts and stops the sandbox. Raises Configuration where its packages are missing."""
-    from mlflow_ae5_deploy.common.optional_packages import install_sandbox, missing_for_sandbox
+    from mlflow_ae5_deploy.common.optional_packages import install_extra, missing_for_sandbox
 
     if missing := missing_for_sandbox():
         raise Configuration(
             f"The extra [sandbox] is not installed (missing: {', '.join(missing)}).",
             where=sys.prefix,
-            remedy=f"Install it: `{install_sandbox()}`.",
+            remedy=f"Install it: `{install_extra('sandbox')}`.",
         )
     from mlflow_ae5_deploy.sandbox import lifecycle
 

@@ -46,14 +46,9 @@ def missing_for_sandbox() -> list[str]:
     return [module for module in SANDBOX if find_spec(module) is None]
 
 
-def install_sandbox() -> str:
-    """The command that adds the sandbox's packages to this installation."""
-    return f"{shlex.quote(sys.executable)} -m pip install '{DISTRIBUTION}[sandbox]'"
-
-
-def install_notify() -> str:
-    """The command that adds apprise to this installation."""
-    return f"{shlex.quote(sys.executable)} -m pip install '{DISTRIBUTION}[notify]'"
+def install_extra(extra: str) -> str:
+    """The command that adds the packages of an extra, such as `sandbox`, to this installation."""
+    return f"{shlex.quote(sys.executable)} -m pip install '{DISTRIBUTION}[{extra}]'"
 
 
 def install_ae5_tools() -> str:

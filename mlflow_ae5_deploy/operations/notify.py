@@ -9,7 +9,7 @@ from pathlib import Path
 from mlflow_ae5_deploy.common import json_input
 from mlflow_ae5_deploy.common.errors import Configuration, DeployError
 from mlflow_ae5_deploy.common.files import write_private
-from mlflow_ae5_deploy.common.optional_packages import install_notify
+from mlflow_ae5_deploy.common.optional_packages import install_extra
 from mlflow_ae5_deploy.common.redaction import scrub
 from mlflow_ae5_deploy.common.text import counted, whole_commands
 from mlflow_ae5_deploy.engine.context import Context
@@ -33,7 +33,7 @@ def require_receivers(context: Context) -> None:
         raise Configuration(
             "apprise is not installed, which sends the messages.",
             where="status --notify",
-            remedy=f"Run `{install_notify()}`.",
+            remedy=f"Run `{install_extra('notify')}`.",
         )
     receivers.check(context)
 

@@ -95,24 +95,26 @@ def store_token(context: Context, account: str, deployment: Deployment, platform
     own, file = account == context.account, token_file.of(context, account)
     if file is not None:
         token_file.write(file, token)
-    else:
-        platform = platform or sign_in(context, account)
-        if not own:
-            url = Secret.public(context.outputs.url or "")
-            context.store_secrets(platform, account, {"MLFLOW_TRACKING_URI": url, "MLFLOW_REGISTRY_URI": url})
-        platform.put_secret(TOKEN, token)
-    now = context.clock.now()
-    issued = context.outputs.token_issued or now
-    fingerprint = context.state.fingerprint(token) if file else ""
-    context.state.record_token(
-        StoredToken(account, deployment.id, now, expiry(token), issued, fingerprint=fingerprint), own=own
-    )
-    if file is not None:
+        _record(context, account, deployment, token, context.state.fingerprint(token))
         context.journal.effect("write", "token file", account, id=deployment.id)
-    else:
-        context.journal.effect("set", "secret", TOKEN, account=account, id=deployment.id)
+        return
+    platform = platform or sign_in(context, account)
+    if not own:
+        url = Secret.public(context.outputs.url or "")
+        context.store_secrets(platform, account, {"MLFLOW_TRACKING_URI": url, "MLFLOW_REGISTRY_URI": url})
+    platform.put_secret(TOKEN, token)
+    _record(context, account, deployment, token)
+    context.journal.effect("set", "secret", TOKEN, account=account, id=deployment.id)
     if own:
         context.cached.saw_secrets([TOKEN])
+
+
+def _record(context: Context, account: str, deployment: Deployment, token: Secret, fingerprint: str = "") -> None:
+    now = context.clock.now()
+    stored = StoredToken(
+        account, deployment.id, now, expiry(token), context.outputs.token_issued or now, fingerprint=fingerprint
+    )
+    context.state.record_token(stored, own=account == context.account)
 
 
 def sign_in(context: Context, account: str) -> Client:

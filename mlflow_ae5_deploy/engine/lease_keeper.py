@@ -15,10 +15,10 @@ from typing import Any
 from mlflow_ae5_deploy.common.errors import DeployError, Locked, PlatformError
 from mlflow_ae5_deploy.common.redaction import Secret
 from mlflow_ae5_deploy.common.visible import visible
-from mlflow_ae5_deploy.engine import lease
 from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.engine.journal import operator
-from mlflow_ae5_deploy.engine.lease import Claim, Claimant, Delete, List, Listed, Make, Pause, Step, Steps, scope_of
+from mlflow_ae5_deploy.engine.lease import made_by_hand, scope_of
+from mlflow_ae5_deploy.engine.lease_claim import Claim, Claimant, Delete, List, Listed, Make, Pause, Step, Steps
 from mlflow_ae5_deploy.engine.lock import InstallationLock
 
 _log = logging.getLogger(__name__)
@@ -83,7 +83,7 @@ class _Keeper:
         listed = self._claim.listed
         if listed is not None:
             self._context.cached.listed_secrets(listed.names)
-            by_hand = lease.made_by_hand(listed.names)
+            by_hand = made_by_hand(listed.names)
             self._context.warn(
                 [f"The secret {name} is no lock that this tool has made; delete it." for name in by_hand]
             )

@@ -1,4 +1,4 @@
-"""One run at a time for each installation, on this machine. `lease.py` is for all machines.
+"""One run at a time for each installation, on this machine. `lease_claim.py` is for all machines.
 
 The lock is the kernel's (`flock`), so a killed run never leaves it behind; the text of the file names the holder, and
 the leases that it may have left on the platform.

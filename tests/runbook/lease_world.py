@@ -8,7 +8,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from mlflow_ae5_deploy.common.errors import AnswerLost, DeployError, Locked
-from mlflow_ae5_deploy.engine.lease import Claim, Claimant, Delete, List, Listed, Make, Pause, parse
+from mlflow_ae5_deploy.engine.lease import parse
+from mlflow_ae5_deploy.engine.lease_claim import Claim, Claimant, Delete, List, Listed, Make, Pause
 
 BEGAN = datetime(2026, 1, 1, tzinfo=UTC)
 SCOPE = "0a0a0a0a"

@@ -13,7 +13,8 @@ import pytest
 from mlflow_ae5_deploy.ae5.transport import DatedAnswer
 from mlflow_ae5_deploy.common.clock import ManualClock
 from mlflow_ae5_deploy.common.errors import DeployError, Locked, Unreachable
-from mlflow_ae5_deploy.engine.lease import TERM, Lease, Listed, decide, made_by_hand, parse, scope_of
+from mlflow_ae5_deploy.engine.lease import Lease, made_by_hand, parse, scope_of
+from mlflow_ae5_deploy.engine.lease_claim import TERM, Listed, decide
 from mlflow_ae5_deploy.engine.lease_keeper import leased
 from mlflow_ae5_deploy.engine.lock import InstallationLock
 from mlflow_ae5_deploy.engine.records import RestoreRecord

@@ -24,10 +24,10 @@ import contextlib
 from collections.abc import Callable, Collection, Generator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any, Literal
+from typing import Any
 
 from mlflow_ae5_deploy.common.errors import DeadlineExceeded, DeployError, Locked, PlatformError
-from mlflow_ae5_deploy.engine.lease import INTERRUPTED_REMEDY, Lease, interrupted_words, leases
+from mlflow_ae5_deploy.engine.lease import INTERRUPTED_REMEDY, Lease, interrupted_words, leases, work_of_others
 
 TERM = timedelta(minutes=15)
 _RENEW = timedelta(minutes=10)  # what is left when it is renewed
@@ -43,7 +43,7 @@ _READS_ONLY = frozenset({"backup list", "backup show", "backup verify", "doctor"
 """Verbs that an interrupted upgrade or restore of another machine does not keep from working."""
 
 
-# the rules ----------------------------------------------------------------------------------------------------------
+# the steps, for a caller that sends requests ------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -52,26 +52,6 @@ class Listed:
 
     names: Collection[str]
     at: datetime
-
-
-Decision = Literal["unseen", "held", "yields", "lost"]
-
-
-def decide(own: Lease, others: Collection[Lease], listed: Listed) -> tuple[Decision, Lease | None]:
-    """Whether the run with this name holds the lease, and else who may. others: the listed ones that are not its own.
-
-    unseen: its name does not show yet. yields: it is the lowest; those after it may be about to withdraw.
-    """
-    if own.name not in listed.names:
-        return "unseen", None
-    live = [lease for lease in others if lease.is_live(listed.at)]
-    if not live:
-        return "held", None
-    lowest = min(live, key=lambda lease: lease.order)
-    return ("yields" if own.order < lowest.order else "lost"), lowest
-
-
-# the protocol, as steps for a caller that sends requests ------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -103,6 +83,9 @@ Steps = Generator[Step, Any, None]
 """Each step is answered with its result, which is a Listed for List, or by throwing its PlatformError."""
 
 
+# the rules ----------------------------------------------------------------------------------------------------------
+
+
 @dataclass(frozen=True)
 class Claimant:
     """The run that wants the lease. left: see Claim.nonces, of the run before it."""
@@ -123,14 +106,13 @@ class Claim:
 
     def __init__(self, run: Claimant, now: Callable[[], datetime], pending: Callable[[], str] = str) -> None:
         self._run = run
+        self._ours = {run.nonce, *run.left}
         self._now = now
         self._pending = pending
         self._own: list[Lease] = []  # names that may exist, the current one last
         self._retry: datetime | None = None
         self._marked = False  # a name says that an upgrade or restore is unfinished
         self.held = False
-        self.listed: Listed | None = None
-        """The list that decided."""
 
     @property
     def nonces(self) -> tuple[str, ...]:
@@ -143,30 +125,31 @@ class Claim:
     def current(self) -> Lease:
         return self._own[-1]
 
-    def take(self, wait: timedelta = timedelta()) -> Steps:
-        """Raises Locked for another run that works, or has been interrupted; PlatformError as the requests do."""
+    def take(self, wait: timedelta = timedelta()) -> Generator[Step, Any, Listed]:
+        """Returns the list that decided. Raises Locked for another run that works, or has been interrupted."""
         end = self._now() + wait
         while True:
             now, run = self._now().replace(microsecond=0), self._run  # as a name has it
             own = Lease(run.scope, now, now + TERM, run.nonce, False, run.verb, run.who)
-            holder, listed = yield from self._settle(own)
-            if holder is None and not self._is_late(own):
-                break
+            listed = yield from self._settle(own)
+            holder, interrupted = self._work_of_others(listed)
+            if holder is None:
+                self._refuse_interrupted(interrupted)
+                if not self._is_late(own):
+                    break
             yield from self._delete(own)
             while holder is not None:
                 if self._now() >= end:
                     raise _locked(holder)
                 yield Pause(_LOOKS_AGAIN, f"another machine to finish ({holder.text})")
-                listed = yield List()
-                holder = next((one for one in self._others(listed) if one.is_live(listed.at)), None)
-        yield from self._clean_up(own, listed)
-        self.listed, self.held = listed, True
+                holder, _ = self._work_of_others((yield List()))
+        yield from self._clean_up(listed)
+        self.held = True
+        return listed
 
     def keep(self, *, write: bool) -> Steps:
         """Raises Locked if the lease was lost, and PlatformError if that cannot be found out."""
         own, now = self.current, self._now().replace(microsecond=0)
-        if not self.held:
-            raise _lost(own, None)
         unfinished = self._pending() if write and not self._marked else ""
         due = own.expires - now <= _RENEW and (self._retry is None or now >= self._retry)
         if not due and not unfinished and not self._is_late(own):
@@ -184,17 +167,17 @@ class Claim:
         if self._is_late(own):
             yield from self._require_unbroken(own, renewed, listed)
         self._retry, self._marked = None, self._marked or renewed.unfinished
-        self._make_current(renewed)
+        self._own.remove(renewed)
+        self._own.append(renewed)
         yield from self._delete(own, quietly=True)
 
     def give_back(self) -> Steps:
         """Delete all names of this run; one of an unfinished upgrade or restore stays. Raises no PlatformError."""
         self.held = False
-        now = self._now().replace(microsecond=0)
         mark = next((lease for lease in reversed(self._own) if lease.unfinished and self._pending()), None)
         with contextlib.suppress(PlatformError):  # what is left expires
-            if mark is not None and mark.is_live(now):
-                mark, live = replace(mark, expires=now - _PRECISION), mark
+            if mark is not None and mark.is_live(self._now()):
+                mark, live = replace(mark, expires=self._now().replace(microsecond=0) - _PRECISION), mark
                 yield from self._show(mark)
                 yield from self._delete(live)
             for lease in [lease for lease in self._own if lease != mark]:
@@ -204,65 +187,54 @@ class Claim:
         """Make a further name, and wait until it shows: until then the previous one must stay."""
         self._own.insert(0, lease)
         yield Make(lease.name)
-        began = self._now()
+        return (yield from self._list_until_shown(lease, self._now()))
+
+    def _list_until_shown(self, lease: Lease, began: datetime) -> Generator[Step, Any, Listed]:
         while True:
             listed: Listed = yield List()
             if lease.name in listed.names:
                 return listed
-            yield self._until_shown(lease, began)
-
-    def _until_shown(self, lease: Lease, began: datetime) -> Pause:
-        if self._now() - began >= _SHOWS:
-            raise DeadlineExceeded(
-                f"Timed out after {_SHOWS.seconds} s waiting for the lock to be listed.", where=f"secret {lease.name}"
-            )
-        return Pause(0.5, "the lock to be listed")
+            if self._now() - began >= _SHOWS:
+                raise DeadlineExceeded(
+                    f"Timed out after {_SHOWS.seconds} s waiting for the lock to be listed.",
+                    where=f"secret {lease.name}",
+                )
+            yield Pause(0.5, "the lock to be listed")
 
     def _require_unbroken(self, own: Lease, renewed: Lease, listed: Listed) -> Steps:
         """A run that is late to renew goes on only if nobody has broken the lease in the meantime."""
-        _, other = decide(renewed, self._others(listed), listed)
+        other, _ = self._work_of_others(listed)
         if own.name not in listed.names or other is not None:
             self.held = False
             yield from self._delete(renewed, quietly=True)
             raise _lost(own, other)
 
-    def _settle(self, own: Lease) -> Generator[Step, Any, tuple[Lease | None, Listed]]:
-        """Make the name. Returns the other run that may hold the lease, or None; and the list that shows it."""
-        self._own.append(own)
+    def _settle(self, own: Lease) -> Generator[Step, Any, Listed]:
+        """Make the name, and list until it is decided who holds the lease."""
+        self._own.insert(0, own)
         yield Make(own.name)
         began = self._now()
         while True:
-            listed: Listed = yield List()
-            others = self._others(listed)
-            decision, other = decide(own, others, listed)
-            if decision == "held":
-                self._refuse_interrupted([one for one in others if one.is_interrupted(listed.at)])
-                return None, listed
-            if decision == "unseen":
-                yield self._until_shown(own, began)
-            elif other is not None and (decision == "lost" or self._now() - began >= _YIELDS):
-                return other, listed
-            else:
-                yield Pause(0.5, "another machine to give way")
+            listed = yield from self._list_until_shown(own, began)
+            other, _ = self._work_of_others(listed)
+            if other is None or other.order < own.order or self._now() - began >= _YIELDS:
+                return listed
+            yield Pause(0.5, "another machine to give way")
 
-    def _clean_up(self, own: Lease, listed: Listed) -> Steps:
+    def _clean_up(self, listed: Listed) -> Steps:
         """Before the first write of a new holder: else a late one could take its lease for unbroken."""
-        before = [lease for lease in self._of_scope(listed) if lease.nonce in self._run.left]
+        found = leases(listed.names, self._run.scope)
+        before = [lease for lease in found if lease.nonce in self._run.left]
         self._own[:0] = before  # also those of interrupted operations of this machine, which `give_back` judges
         for lease in before:
             if not lease.unfinished:
                 yield from self._delete(lease)
-        for lease in self._others(listed):
+        for lease in [lease for lease in found if lease.nonce not in self._ours]:
             if not lease.unfinished:
                 yield Delete(lease.name)
             elif self._run.break_lock:
                 yield Delete(lease.name, breaks=lease)
-        self._make_current(own)
         self._marked = any(lease.unfinished for lease in before)
-
-    def _make_current(self, lease: Lease) -> None:
-        self._own.remove(lease)
-        self._own.append(lease)
 
     def _delete(self, lease: Lease, *, quietly: bool = False) -> Steps:
         try:
@@ -273,20 +245,15 @@ class Claim:
             return
         self._own.remove(lease)
 
-    def _of_scope(self, listed: Listed) -> list[Lease]:
-        return leases(listed.names, self._run.scope)
-
-    def _others(self, listed: Listed) -> list[Lease]:
-        own = {self._run.nonce, *self._run.left}
-        return [lease for lease in self._of_scope(listed) if lease.nonce not in own]
+    def _work_of_others(self, listed: Listed) -> tuple[Lease | None, Lease | None]:
+        return work_of_others(listed.names, self._run.scope, listed.at, self._ours)
 
     def _is_late(self, own: Lease) -> bool:
         return own.expires - self._now() <= _MARGIN
 
-    def _refuse_interrupted(self, interrupted: Collection[Lease]) -> None:
-        if not interrupted or self._run.break_lock or self._run.verb in _READS_ONLY:
+    def _refuse_interrupted(self, lease: Lease | None) -> None:
+        if lease is None or self._run.break_lock or self._run.verb in _READS_ONLY:
             return
-        lease = min(interrupted, key=lambda one: one.order)
         raise Locked(
             interrupted_words(lease),
             where=f"secret {lease.name}",

@@ -6,11 +6,10 @@ Before that first request there may be no account. Whatever a run observes, it o
 from __future__ import annotations
 
 import contextlib
-import logging
 import uuid
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 from mlflow_ae5_deploy.common.errors import DeployError, Locked, PlatformError
 from mlflow_ae5_deploy.common.redaction import Secret
@@ -18,10 +17,11 @@ from mlflow_ae5_deploy.common.visible import visible
 from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.engine.journal import operator
 from mlflow_ae5_deploy.engine.lease import made_by_hand, scope_of
-from mlflow_ae5_deploy.engine.lease_claim import Claim, Claimant, Delete, List, Listed, Make, Pause, Step, Steps
+from mlflow_ae5_deploy.engine.lease_claim import Claim, Claimant, Delete, List, Listed, Make, Pause, Step
 from mlflow_ae5_deploy.engine.lock import InstallationLock
 
-_log = logging.getLogger(__name__)
+T = TypeVar("T")
+
 _VALUE = Secret.public("-")
 _LAST_ANSWER = 10.0  # seconds of silence when the lease is given back
 
@@ -51,7 +51,7 @@ class _Keeper:
         )
         self._context, self._lock, self._wait = context, lock, wait
         self._claim = Claim(run, self._now, self._pending)
-        self._busy = self._sent = False
+        self._busy = False
         self._refused: Locked | None = None
         self._attempts = 3
 
@@ -62,33 +62,27 @@ class _Keeper:
         if self._refused is not None:
             raise self._refused
         try:
-            if self._claim.listed is None:
-                self._take()
-            else:
+            if self._claim.held:
                 self._send(self._claim.keep(write=write))
+            else:
+                self._take()
         except Locked as error:
             self._refused = error
             raise
 
     def give_back(self, attempts: int) -> None:
-        if self._sent:
-            self._attempts = attempts
-            self._send(self._claim.give_back())
+        self._attempts = attempts
+        self._send(self._claim.give_back())
 
     def _take(self) -> None:
-        self._sent = True
         self._lock.nonces = self._claim.nonces  # on disk before it is on the platform
-        self._send(self._claim.take(self._wait))
+        listed = self._send(self._claim.take(self._wait))
         self._lock.nonces = self._claim.nonces
-        listed = self._claim.listed
-        if listed is not None:
-            self._context.cached.listed_secrets(listed.names)
-            by_hand = made_by_hand(listed.names)
-            self._context.warn(
-                [f"The secret {name} is no lock that this tool has made; delete it." for name in by_hand]
-            )
+        self._context.cached.listed_secrets(listed.names)
+        by_hand = made_by_hand(listed.names)
+        self._context.warn([f"The secret {name} is no lock that this tool has made; delete it." for name in by_hand])
 
-    def _send(self, steps: Steps) -> None:
+    def _send(self, steps: Generator[Step, Any, T]) -> T:
         answer: Any = None
         error: DeployError | None = None
         self._busy = True
@@ -100,8 +94,9 @@ class _Keeper:
                     answer = self._do(step)
                 except PlatformError as failed:
                     error = failed
-        except StopIteration:
-            pass
+        except StopIteration as end:
+            result: T = end.value
+            return result
         finally:
             self._busy = False
 

@@ -14,7 +14,7 @@ from mlflow_ae5_deploy.ae5.transport import DatedAnswer
 from mlflow_ae5_deploy.common.clock import ManualClock
 from mlflow_ae5_deploy.common.errors import DeployError, Locked, Unreachable
 from mlflow_ae5_deploy.engine.lease import Lease, made_by_hand, parse, scope_of
-from mlflow_ae5_deploy.engine.lease_claim import TERM, Listed, decide
+from mlflow_ae5_deploy.engine.lease_claim import TERM, Claim, Claimant, Delete, List, Listed, Make, Pause
 from mlflow_ae5_deploy.engine.lease_keeper import leased
 from mlflow_ae5_deploy.engine.lock import InstallationLock
 from mlflow_ae5_deploy.engine.records import RestoreRecord
@@ -168,12 +168,31 @@ DECISIONS = [
 
 @pytest.mark.parametrize(("case", "own", "others", "decision"), DECISIONS, ids=[row[0] for row in DECISIONS])
 def test_who_holds(case, own, others, decision):
+    now = NOW
+    claim = Claim(Claimant(OWN.scope, OWN.verb, OWN.who, OWN.nonce), lambda: now)
+    steps = claim.take()
     listed = Listed({lease.name for lease in [*own, *others]}, NOW)
+    assert [next(steps), steps.send(None)] == [Make(OWN.name), List()]
 
-    found, other = decide(OWN, others, listed)
+    try:
+        step = steps.send(listed)
+        while step in [Delete(lease.name) for lease in others]:  # that has expired
+            step = steps.send(None)
+    except StopIteration:
+        step = None
 
-    assert found == decision
-    assert other == (min(others, key=lambda lease: lease.order) if decision in ("lost", "yields") else None)
+    found = {Pause(0.5, "the lock to be listed"): "unseen", Pause(0.5, "another machine to give way"): "yields"}
+    found |= {Delete(OWN.name): "lost", None: "held"}
+    assert (found[step], claim.held) == (decision, decision == "held")
+    if decision == "yields":
+        now += timedelta(seconds=15)
+        assert steps.send(None) == List()
+        step = steps.send(listed)
+    if decision in ("lost", "yields"):
+        assert step == Delete(OWN.name)
+        with pytest.raises(Locked) as caught:
+            steps.send(None)
+        assert caught.value.where == f"secret {min(others, key=lambda lease: lease.order).name}"
 
 
 # requests -----------------------------------------------------------------------------------------------------------

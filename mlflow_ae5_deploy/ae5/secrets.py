@@ -14,8 +14,8 @@ _PATH = "credentials/user"
 
 
 class SecretsApi(ResourceApi):
-    def secret_names(self) -> set[str]:
-        answer = self._session.call("GET", _PATH)
+    def secret_names(self, *, timeout: float | None = None) -> set[str]:
+        answer = self._session.call("GET", _PATH, timeout=timeout)
         names = answer.get("data") if isinstance(answer, dict) else answer
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
             raise UnexpectedAnswer("The answer about secrets is not a list of names.", where=_PATH)
@@ -38,10 +38,13 @@ class SecretsApi(ResourceApi):
                 self._waits.secret,
             )
 
-    def send_secret(self, name: str, value: Secret) -> None:
+    def send_secret(
+        self, name: str, value: Secret, *, attempts: int = MOST_ATTEMPTS, timeout: float | None = None
+    ) -> None:
         """Add or replace one. It may be listed later."""
         _check_name(name)
-        self._write("POST", _PATH, json={"key": name, "value": value.reveal()}, expect="text")
+        body = {"key": name, "value": value.reveal()}
+        self._write("POST", _PATH, json=body, attempts=attempts, timeout=timeout, expect="text")
 
     def delete_secret(self, name: str, *, attempts: int = MOST_ATTEMPTS, timeout: float | None = None) -> None:
         """Delete by name; a missing one is fine."""

@@ -13,8 +13,7 @@ from datetime import datetime
 
 from mlflow_ae5_deploy.common.visible import visible
 
-_LONGEST_WHO = 60
-
+_LONGEST = 160  # characters of a name
 PREFIX = "MLFLOW_AE5_LEASE"
 _TIME = "%Y%m%dT%H%M%SZ"
 _NAME = re.compile(
@@ -39,8 +38,11 @@ class Lease:
     def name(self) -> str:
         times = (when.strftime(_TIME) for when in (self.since, self.expires))
         state = "unfinished" if self.unfinished else "held"
-        words = (_quoted(self.verb), _quoted(self.who[:_LONGEST_WHO]))
-        return "__".join((PREFIX, self.scope, *times, self.nonce, state, *words))
+        start = "__".join((PREFIX, self.scope, *times, self.nonce, state, _quoted(self.verb), ""))
+        who = self.who
+        while who and len(start + _quoted(who)) > _LONGEST:
+            who = who[:-1]
+        return start + _quoted(who)
 
     @property
     def order(self) -> tuple[datetime, str]:

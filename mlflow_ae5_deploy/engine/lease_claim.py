@@ -14,6 +14,9 @@ Why there are never two holders: let A and B hold, and A's list be the earlier o
 has shown is in every later list until it is deleted (A has ended) or expired (A has stopped writing). So B's list shows
 A's name, and B does not hold. How late a name shows does not matter.
 
+This assumes that a write takes effect before the lease expires under which it was sent. When it is sent, 10 minutes are
+left, or 2 if the platform could not be reached for a renewal; an upload over a slow line may take longer.
+
 An interrupted upgrade or restore keeps its name, as `unfinished`: it expires, but only `--break-lock` deletes it from
 another machine.
 """
@@ -37,7 +40,7 @@ _PRECISION = timedelta(seconds=2)  # of the platform's clock, as it is estimated
 _SHOWS = timedelta(seconds=60)  # a new name is listed
 _YIELDS = timedelta(seconds=15)  # those that are not the lowest have deleted their names
 _LOOKS_AGAIN = 5.0  # seconds, while it waits for another run
-_REMEMBERED = 8  # runs whose names are not listed
+_REMEMBERED = 8  # runs whose names are not listed, at most
 
 _READS_ONLY = frozenset({"backup list", "backup show", "backup verify", "doctor", "drill", "restore --list-saved"})
 """Verbs that an interrupted upgrade or restore of another machine does not keep from working."""
@@ -116,10 +119,14 @@ class Claim:
 
     @property
     def nonces(self) -> tuple[str, ...]:
-        """Of this machine's runs whose names may still be there, or may show late; this run's last."""
+        """Of this machine's runs whose names may still be there, or may show late; this run's last.
+
+        Any of them may have named the upgrade or restore that is unfinished here, so until it ends none is dropped.
+        """
         seen = {lease.nonce for lease in self._own}
         unseen = [nonce for nonce in self._run.left if nonce not in seen]
-        return (*unseen[-_REMEMBERED:], *sorted(seen - {self._run.nonce}), self._run.nonce)
+        kept = unseen if self._pending() else unseen[-_REMEMBERED:]
+        return (*kept, *sorted(seen - {self._run.nonce}), self._run.nonce)
 
     @property
     def current(self) -> Lease:
@@ -172,7 +179,10 @@ class Claim:
         yield from self._delete(own, quietly=True)
 
     def give_back(self) -> Steps:
-        """Delete all names of this run; one of an unfinished upgrade or restore stays. Raises no PlatformError."""
+        """Delete all names of this run; one of an unfinished upgrade or restore stays. Raises no PlatformError.
+
+        That one expires now, so that other machines need not wait.
+        """
         self.held = False
         mark = next((lease for lease in reversed(self._own) if lease.unfinished and self._pending()), None)
         with contextlib.suppress(PlatformError):  # what is left expires
@@ -198,6 +208,7 @@ class Claim:
                 raise DeadlineExceeded(
                     f"Timed out after {_SHOWS.seconds} s waiting for the lock to be listed.",
                     where=f"secret {lease.name}",
+                    remedy="Run the same command again. If it persists, the platform does not list a new secret.",
                 )
             yield Pause(0.5, "the lock to be listed")
 

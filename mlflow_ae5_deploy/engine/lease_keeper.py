@@ -11,19 +11,21 @@ from collections.abc import Generator, Iterator
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
+from mlflow_ae5_deploy.ae5.resource_api import MOST_ATTEMPTS
 from mlflow_ae5_deploy.common.errors import DeployError, Locked, PlatformError
 from mlflow_ae5_deploy.common.redaction import Secret
 from mlflow_ae5_deploy.common.visible import visible
 from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.engine.journal import operator
 from mlflow_ae5_deploy.engine.lease import made_by_hand, scope_of
-from mlflow_ae5_deploy.engine.lease_claim import Claim, Claimant, Delete, List, Listed, Make, Pause, Step
+from mlflow_ae5_deploy.engine.lease_claim import Claim, Claimant, Delete, List, Listed, Make, Pause, Step, Steps
 from mlflow_ae5_deploy.engine.lock import InstallationLock
 
 T = TypeVar("T")
 
 _VALUE = Secret.public("-")
 _LAST_ANSWER = 10.0  # seconds of silence when the lease is given back
+_JUMP = timedelta(minutes=1)  # by which the clocks of this machine may differ
 
 
 @contextlib.contextmanager
@@ -36,7 +38,7 @@ def leased(
     attempts = 1  # after an error or Ctrl-C nobody wants to wait for a platform that may be silent
     try:
         yield
-        attempts = 3
+        attempts = MOST_ATTEMPTS
     finally:
         context.access.before_call = None
         keeper.give_back(attempts)
@@ -52,26 +54,29 @@ class _Keeper:
         self._context, self._lock, self._wait = context, lock, wait
         self._claim = Claim(run, self._now, self._pending)
         self._busy = False
-        self._refused: Locked | None = None
-        self._attempts = 3
+        self._refused: DeployError | None = None
+        self._attempts = MOST_ATTEMPTS  # of a write
+        self._timeout: float | None = None  # of a request, instead of the settings'
 
     def __call__(self, write: bool) -> None:
-        """Raises Locked before a write without the lease, and as the requests do."""
+        """Raises before a write without the lease: Locked, or what the requests for it have raised."""
         if self._busy or (self._refused is not None and not write):
             return
         if self._refused is not None:
             raise self._refused
+        taken = self._claim.held
         try:
-            if self._claim.held:
-                self._send(self._claim.keep(write=write))
+            if taken:
+                self._send(self._keep(write))
             else:
                 self._take()
-        except Locked as error:
-            self._refused = error
+        except (Locked, PlatformError) as error:
+            if isinstance(error, Locked) or not taken:
+                self._refused = error
             raise
 
     def give_back(self, attempts: int) -> None:
-        self._attempts = attempts
+        self._attempts, self._timeout = attempts, _LAST_ANSWER
         self._send(self._claim.give_back())
 
     def _take(self) -> None:
@@ -81,6 +86,12 @@ class _Keeper:
         self._context.cached.listed_secrets(listed.names)
         by_hand = made_by_hand(listed.names)
         self._context.warn([f"The secret {name} is no lock that this tool has made; delete it." for name in by_hand])
+
+    def _keep(self, write: bool) -> Steps:
+        awake, elapsed = self._since_last_answer()
+        if elapsed - awake > _JUMP:
+            yield List()  # the machine slept, or its clock was set: the platform knows the time
+        yield from self._claim.keep(write=write)
 
     def _send(self, steps: Generator[Step, Any, T]) -> T:
         answer: Any = None
@@ -106,14 +117,14 @@ class _Keeper:
         try:
             match step:
                 case Make():
-                    platform.send_secret(step.name, _VALUE)
+                    platform.send_secret(step.name, _VALUE, attempts=self._attempts, timeout=self._timeout)
                 case Delete():
-                    platform.delete_secret(step.name, attempts=self._attempts, timeout=_LAST_ANSWER)
+                    platform.delete_secret(step.name, attempts=self._attempts, timeout=self._timeout)
                     if step.breaks is not None:
                         text = visible(f"of the interrupted {step.breaks.verb} of {step.breaks.who}")
                         context.journal.effect("break", "lock", text)
                 case List():
-                    return Listed(platform.secret_names(), platform.session.dated.stated)
+                    return Listed(platform.secret_names(timeout=self._timeout), platform.session.dated.stated)
                 case Pause():
                     context.progress.waiting(step.waiting_for)
                     context.clock.sleep(step.seconds)
@@ -123,9 +134,12 @@ class _Keeper:
 
     def _now(self) -> datetime:
         """At least the platform's time: a second is the precision of its `Date`, and this machine may have slept."""
+        return self._context.platform.session.dated.stated + max(self._since_last_answer()) + timedelta(seconds=1)
+
+    def _since_last_answer(self) -> tuple[timedelta, timedelta]:
+        """By a clock that may stop while the machine sleeps, and by one that can be set."""
         dated, clock = self._context.platform.session.dated, self._context.clock
-        awake = timedelta(seconds=clock.monotonic() - dated.monotonic)
-        return dated.stated + max(awake, clock.now() - dated.sent) + timedelta(seconds=1)
+        return timedelta(seconds=clock.monotonic() - dated.monotonic), clock.now() - dated.sent
 
     def _pending(self) -> str:
         state = self._context.state

@@ -54,6 +54,26 @@ def test_an_interrupted_upgrade_keeps_the_others_from_working_until_it_is_resume
             assert_free_in_the_end(world, [first, second])
 
 
+def test_an_interrupted_upgrade_is_resumed_however_often_its_machine_was_refused_meanwhile():
+    world = World()
+    first, second = Machine(world, "first", "upgrade", unfinished="upgrade"), Machine(world, "second", "drill")
+    first.start()
+    while not first.is_writing:
+        first.step()
+    first.kill(after=True)
+    world.seconds += 3600
+    second.start()
+    while not second.is_writing:
+        second.step()
+
+    refused = [first.run() for _ in range(12)]
+
+    assert {type(end) for end in refused} == {Locked}
+    second.finish()
+    assert first.run() == "done"
+    assert_free_in_the_end(world, [first, second])
+
+
 @pytest.mark.parametrize("seed", range(20))
 def test_any_number_of_runs_with_any_trouble(seed):
     chance = random.Random(seed)

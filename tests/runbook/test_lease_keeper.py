@@ -12,7 +12,7 @@ import pytest
 
 from mlflow_ae5_deploy.ae5.transport import DatedAnswer
 from mlflow_ae5_deploy.common.clock import ManualClock
-from mlflow_ae5_deploy.common.errors import DeployError, Locked, Unreachable
+from mlflow_ae5_deploy.common.errors import DeadlineExceeded, DeployError, Locked, UnexpectedAnswer, Unreachable
 from mlflow_ae5_deploy.engine.lease import Lease, made_by_hand, parse, scope_of
 from mlflow_ae5_deploy.engine.lease_claim import TERM, Claim, Claimant, Delete, List, Listed, Make, Pause
 from mlflow_ae5_deploy.engine.lease_keeper import leased
@@ -20,6 +20,7 @@ from mlflow_ae5_deploy.engine.lock import InstallationLock
 from mlflow_ae5_deploy.engine.records import RestoreRecord
 from tests.runbook.runbook_support import Doors, context
 
+LONGEST = 160  # characters of a secret's name that AE5 is assumed to allow
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 OTHER = Lease(scope_of("mlflow.tracking.server"), NOW, NOW + TERM, "0" * 8, False, "upgrade", "root@other-1.example")
 
@@ -36,12 +37,14 @@ class Clock(ManualClock):
 
 @dataclass
 class Platform:
-    """Secrets, and the time in each answer. down: no request succeeds."""
+    """Secrets, and the time in each answer. down: no request succeeds. limits: of each request."""
 
     clock: Clock
     names: dict[str, None] = field(default_factory=dict)
     sent: list[str] = field(default_factory=list)
+    limits: list[dict[str, float]] = field(default_factory=list)
     down: bool = False
+    hides: bool = False
     session: Any = None
 
     def __post_init__(self) -> None:
@@ -63,17 +66,30 @@ class Platform:
             raise Unreachable("down")
         self.answered()
 
-    def send_secret(self, name: str, _value: object) -> None:
+    def send_secret(self, name: str, _value: object, **limits: float) -> None:
+        self.limits.append(limits)
         self._send("make", name)
         self.names[name] = None
 
-    def delete_secret(self, name: str, **_options: object) -> None:
+    def delete_secret(self, name: str, **limits: float) -> None:
+        self.limits.append(limits)
         self._send("delete", name)
         self.names.pop(name, None)
 
-    def secret_names(self) -> set[str]:
+    def secret_names(self, **limits: float) -> set[str]:
+        self.limits.append(limits)
         self._send("list")
-        return set(self.names)
+        return set() if self.hides else set(self.names)
+
+
+class Undated:
+    """A session whose answers have no `Date`."""
+
+    writes_made = 0
+
+    @property
+    def dated(self) -> DatedAnswer:
+        raise UnexpectedAnswer("no date")
 
 
 class Bench:
@@ -111,9 +127,12 @@ def bench(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "who", ["root@vm", "jürgen@my-host.example.org", "a_b@c__d", "", "x" * 200, "_", "a\x1b[31m@b"]
+    "who",
+    ["root@vm", "jürgen@my-host.example.org", "a_b@c__d", "", "x" * 200, "ü" * 99, "😀" * 60, "_", "a\x1b[31m@b"],
 )
-@pytest.mark.parametrize("verb", ["install", "backup prune", "restore --undo", "rotate-token"])
+@pytest.mark.parametrize(
+    "verb", ["install", "backup prune", "restore --undo", "rotate-token", "restore --undo --dry-run"]
+)
 def test_a_name_is_letters_digits_and_underscores_and_can_be_read(who, verb):
     lease = replace(OTHER, who=who, verb=verb, unfinished=True)
 
@@ -122,7 +141,9 @@ def test_a_name_is_letters_digits_and_underscores_and_can_be_read(who, verb):
     found = parse(lease.name)
     assert found is not None
     assert (found.verb, found.name) == (verb, lease.name)
-    assert found.who == who[:60]
+    assert who.startswith(found.who)
+    assert found.who == who or len(lease.name) > LONGEST - len("_f0_9f_98_80")
+    assert len(lease.name) <= LONGEST
     assert found.text.isprintable()
 
 
@@ -285,6 +306,60 @@ def test_an_unreachable_platform_does_not_end_a_run_that_still_holds_its_lease(b
     assert bench.platform.sent[2:] == ["make held", "make held", "list", "delete held"]
 
 
+def test_a_platform_that_refuses_the_lock_is_asked_for_it_once(bench):
+    bench.platform.down = True
+    bench.start()
+    with pytest.raises(Unreachable) as first:
+        bench.call(write=False)
+
+    for _ in range(3):
+        bench.call(write=False)
+    with pytest.raises(Unreachable) as again:
+        bench.call()
+
+    assert again.value is first.value
+    assert bench.platform.sent == ["make held"]
+    assert bench.end() == ["make held", "delete held"]
+
+
+def test_a_platform_that_does_not_list_the_lock(bench):
+    bench.platform.hides = True
+    bench.start()
+
+    with pytest.raises(DeadlineExceeded) as caught:
+        bench.call()
+
+    assert caught.value.what == "Timed out after 60 s waiting for the lock to be listed."
+    assert caught.value.remedy == (
+        "Run the same command again. If it persists, the platform does not list a new secret."
+    )
+    assert bench.end()[-1] == "delete held"
+    assert bench.platform.names == {}
+
+
+def test_a_platform_that_does_not_tell_its_time_ends_the_run_with_one_error(bench):
+    bench.platform.session = Undated()
+    bench.start()
+
+    with pytest.raises(UnexpectedAnswer):
+        bench.call()
+
+    assert bench.end() == []
+
+
+def test_only_the_last_requests_of_a_run_have_a_short_time_limit(bench):
+    bench.start()
+    bench.call()
+    bench.clock.sleep(6 * 60)
+    bench.call()
+    assert {limits["timeout"] for limits in bench.platform.limits} == {None}
+    assert bench.platform.sent == ["make held", "list"] * 2 + ["delete held"]
+
+    bench.end()
+
+    assert bench.platform.limits[5:] == [{"attempts": 3, "timeout": 10.0}]
+
+
 @pytest.mark.parametrize("hours", [-1, 1])
 def test_a_clock_that_is_wrong_by_an_hour_changes_nothing(bench, hours):
     bench.clock.wrong = timedelta(hours=hours)
@@ -301,16 +376,19 @@ def test_a_clock_that_is_wrong_by_an_hour_changes_nothing(bench, hours):
     assert bench.end() == ["make held", "list", "delete held"]
 
 
-@pytest.mark.parametrize("hours", [-1, 1])
-def test_a_clock_that_is_set_right_during_the_run_costs_a_look_at_most(bench, hours):
+@pytest.mark.parametrize("minutes", [-60, 6, 60])
+def test_a_clock_that_is_set_right_during_the_run_costs_a_look_at_most(bench, minutes):
     bench.start()
     bench.call()
-    bench.clock.wrong = timedelta(hours=hours)
+    bench.clock.wrong = timedelta(minutes=minutes)
 
     bench.call()
     bench.call()
 
-    assert bench.platform.sent[2:] == (["make held", "list", "delete held"] if hours > 0 else [])
+    assert bench.platform.sent[2:] == (["list"] if minutes > 0 else [])
+    (lease,) = map(parse, bench.platform.names)
+    assert lease is not None
+    assert timedelta() <= lease.expires - NOW - TERM <= timedelta(seconds=2)
 
 
 def test_a_machine_that_slept_goes_on_if_nobody_took_its_lease(bench):
@@ -318,7 +396,7 @@ def test_a_machine_that_slept_goes_on_if_nobody_took_its_lease(bench):
 
     bench.call()
 
-    assert bench.platform.sent[2:] == ["make held", "list", "delete held"]
+    assert bench.platform.sent[2:] == ["list", "make held", "list", "delete held"]
 
 
 def test_a_machine_that_slept_stops_if_another_has_taken_its_lease(bench):
@@ -367,6 +445,50 @@ def test_an_interrupted_restore_stays_named_until_it_ends(bench, tmp_path):
     assert bench.platform.names == {}
 
 
+def test_a_restore_that_ctrl_c_ends_is_marked_as_ended_at_once(bench):
+    bench.start("restore")
+    bench.call()
+    bench.context.state.restore = RestoreRecord("latest", "a0-1", NOW)
+    bench.call()
+    del bench.platform.sent[:], bench.platform.limits[:]
+
+    with pytest.raises(KeyboardInterrupt), bench.stack:
+        raise KeyboardInterrupt
+
+    assert bench.platform.sent == ["make unfinished", "list", "delete unfinished"]
+    assert bench.platform.limits == LAST_REQUESTS
+    (left,) = map(parse, bench.platform.names)
+    assert left is not None
+    assert (left.verb, left.is_interrupted(NOW + timedelta(seconds=5))) == ("restore", True)
+
+
+def test_ctrl_c_in_a_restore_waits_for_one_answer_of_a_silent_platform(bench):
+    bench.start("restore")
+    bench.call()
+    bench.context.state.restore = RestoreRecord("latest", "a0-1", NOW)
+    bench.call()
+    del bench.platform.sent[:], bench.platform.limits[:]
+    bench.platform.down = True
+
+    with pytest.raises(KeyboardInterrupt), bench.stack:
+        raise KeyboardInterrupt
+
+    assert bench.platform.sent == ["make unfinished"], "its lease expires by itself"
+    assert bench.platform.limits == LAST_REQUESTS[:1]
+
+
+def test_after_an_error_the_lock_is_given_back_by_one_request(bench):
+    bench.start()
+    bench.call()
+    bench.platform.down = True
+
+    with pytest.raises(KeyboardInterrupt), bench.stack:
+        raise KeyboardInterrupt
+
+    assert bench.platform.sent == ["make held", "list", "delete held"]
+    assert bench.platform.limits[-1] == {"attempts": 1, "timeout": 10.0}
+
+
 REFUSED = ["install", "uninstall", "restore", "restore --undo", "upgrade", "rotate-token", "backup", "backup prune"]
 ALLOWED = ["backup list", "backup show", "backup verify", "drill"]
 
@@ -406,6 +528,9 @@ def test_waiting_looks_and_does_not_write(bench):
     assert sent[:3] == ["make held", "list", "delete held"]
     assert set(sent[3:-3]) == {"list"}
     assert sent[-3:] == ["make held", "list", "delete held"]
+
+
+LAST_REQUESTS = [{"attempts": 1, "timeout": 10.0}, {"timeout": 10.0}, {"attempts": 1, "timeout": 10.0}]
 
 
 def sleeps(bench: Bench) -> None:

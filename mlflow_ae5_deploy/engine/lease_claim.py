@@ -148,7 +148,7 @@ class Claim:
             while holder is not None:
                 if self._now() >= end:
                     raise _locked(holder)
-                yield Pause(_LOOKS_AGAIN, f"another machine to finish ({holder.text})")
+                yield Pause(_LOOKS_AGAIN, f"another run to finish ({holder.text})")
                 holder, _ = self._work_of_others((yield List()))
         yield from self._clean_up(listed)
         self.held = True
@@ -230,7 +230,7 @@ class Claim:
             other, _ = self._work_of_others(listed)
             if other is None or other.order < own.order or self._now() - began >= _YIELDS:
                 return listed
-            yield Pause(0.5, "another machine to give way")
+            yield Pause(0.5, "another run to give way")
 
     def _clean_up(self, listed: Listed) -> Steps:
         """Before the first write of a new holder: else a late one could take its lease for unbroken."""
@@ -273,7 +273,7 @@ class Claim:
 
 
 def _lost(own: Lease, other: Lease | None) -> DeployError:
-    to = "" if other is None else f" to another machine: {other.text}"
+    to = "" if other is None else f" to another run: {other.text}"
     return Locked(
         f"This run paused for too long and lost its lock{to}.",
         where=f"secret {own.name}",
@@ -283,7 +283,7 @@ def _lost(own: Lease, other: Lease | None) -> DeployError:
 
 def _locked(holder: Lease) -> DeployError:
     return Locked(
-        f"Locked by another machine: {holder.text}.",
+        f"Locked by another run: {holder.text}.",
         where=f"secret {holder.name}",
         remedy="Wait for it to end, or add --lock-wait SECONDS. If that machine is lost, the lock ends by itself at "
         f"{holder.expires:%Y-%m-%d %H:%M} UTC.",

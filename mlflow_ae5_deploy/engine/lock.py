@@ -14,6 +14,7 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from mlflow_ae5_deploy.common.clock import Clock
 from mlflow_ae5_deploy.common.errors import Locked
@@ -38,9 +39,9 @@ def holder_of(folder: Path) -> Holder | None:
     """
     try:
         with (folder / "lock").open("rb") as file:
-            text = file.read(4096)
+            text = file.read()
             with contextlib.suppress(PermissionError):  # it is alive, and somebody else's
-                os.kill(int(json.loads(text)["pid"]), 0)
+                os.kill(int(_read(text)["pid"]), 0)
             try:
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -58,20 +59,30 @@ def nonces_of(folder: Path) -> Sequence[str]:
         return ()
 
 
-def _holder(text: bytes) -> Holder:
+def _text(descriptor: int) -> bytes:
+    return os.pread(descriptor, os.fstat(descriptor).st_size, 0)
+
+
+def _read(text: bytes) -> dict[str, Any]:
+    """What the file says; empty where it says nothing. A killed run may have left the end of a longer text after it."""
     try:
-        found = json.loads(text)
+        found, _ = json.JSONDecoder().raw_decode(text.decode("utf-8", "replace"))
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _holder(text: bytes) -> Holder:
+    found = _read(text)
+    try:
         words = f"{found['verb']}, {found['who']}, pid {found['pid']}, since {found['since']}, stage {found['stage']}"
         return Holder(str(found["verb"]), words)
-    except (ValueError, KeyError, TypeError):
+    except KeyError:
         return Holder("", "another run")
 
 
 def _nonces(text: bytes) -> tuple[str, ...]:
-    try:
-        found = json.loads(text)["nonces"]
-    except (ValueError, KeyError, TypeError):
-        return ()
+    found = _read(text).get("nonces")
     return tuple(nonce for nonce in found if isinstance(nonce, str)) if isinstance(found, list) else ()
 
 
@@ -124,19 +135,19 @@ class InstallationLock:
                 break
             except BlockingIOError:
                 if self._clock.monotonic() >= end:
-                    text = os.pread(descriptor, 4096, 0)
+                    text = _text(descriptor)
                     os.close(descriptor)
                     raise Locked(
                         f"Locked by another run: {_holder(text).text}.",
                         where=str(self._path),
                         remedy="Wait for it to end, or add --lock-wait SECONDS.",
                     ) from None
-                _log.info("waiting for the lock: %s", _holder(os.pread(descriptor, 4096, 0)).text)
+                _log.info("waiting for the lock: %s", _holder(_text(descriptor)).text)
                 self._clock.sleep(0.5)
         self._descriptor = descriptor
         _log.info("lock acquired: %s", self._path)
         self._holder["since"] = self._clock.now().isoformat(timespec="seconds")
-        self._nonces = _nonces(os.pread(descriptor, 4096, 0))
+        self._nonces = _nonces(_text(descriptor))
         self._write()
 
     def _write(self) -> None:

@@ -100,7 +100,7 @@ def test_while_a_job_of_the_other_machine_runs_no_verb_deletes_anything(site, ca
 
         for verb in DESTRUCTIVE:
             refused = elsewhere(site, capsys, releases, *verb)
-            assert_error(refused, 22, f"Locked by another machine: upgrade, {operator()}, since", "--lock-wait")
+            assert_error(refused, 22, f"Locked by another run: upgrade, {operator()}, since", "--lock-wait")
         expire(site)
         for verb in DESTRUCTIVE:
             refused = elsewhere(site, capsys, releases, *verb)
@@ -136,7 +136,7 @@ def test_uninstall_is_refused_while_an_operation_of_the_other_machine_is_unfinis
     later = elsewhere(site, capsys, releases, "uninstall", "--yes")
 
     for refused in (held, killed):
-        assert_error(refused, 22, f"Locked by another machine: {given[0]}", operator(), "the lock ends by itself at")
+        assert_error(refused, 22, f"Locked by another run: {given[0]}", operator(), "the lock ends by itself at")
     assert_error(later, 22, message, "Nothing was changed")
     assert [p["name"] for p in site.owner().get("projects")]
     again = site.run(capsys, *words(releases, given), "--sandbox")
@@ -180,7 +180,7 @@ def test_a_run_waits_for_that_of_another_machine(site, capsys, releases):
         waited = elsewhere(site, capsys, releases, "install", "--release", "FIRST", "--lock-wait", "60", "--yes")
         first.communicate(timeout=60)
 
-    assert_error(refused, 22, f"Locked by another machine: schedule-gc, {operator()}")
+    assert_error(refused, 22, f"Locked by another run: schedule-gc, {operator()}")
     assert (first.returncode, waited.code) == (0, 0), waited.err
     assert leases(site) == []
 
@@ -201,7 +201,7 @@ def test_names_made_by_hand(site, capsys, releases):
     forever = Lease(site_scope, now, now.replace(year=9999), "0" * 8, False, "maintenance", "the\x1b[31m boss")
     owner.post("credentials/user", {"key": forever.name, "value": "x"})
     refused = site.run(capsys, "rotate-token", "--sandbox")
-    assert_error(refused, 22, "Locked by another machine: maintenance, the", f"secret {forever.name}", "9999")
+    assert_error(refused, 22, "Locked by another run: maintenance, the", f"secret {forever.name}", "9999")
     assert "\x1b" not in refused.err
     owner.call("DELETE", f"credentials/user/{forever.name}")
     assert site.run(capsys, "rotate-token", "--sandbox").code == 0

@@ -83,7 +83,7 @@ def assert_told(end: Outcome, winner: str, met: str) -> None:
     assert end.code != EXIT_BUG, met
     assert "Traceback" not in end.err, met
     if end.code == 22:
-        assert re.search(rf"another machine: \S+, {winner}@|machine's \S+ was interrupted: {winner}@", end.err), met
+        assert re.search(rf"another run: \S+, {winner}@|machine's \S+ was interrupted: {winner}@", end.err), met
 
 
 def assert_nothing_lost_and_nothing_twice(cell: Cell, met: str) -> None:

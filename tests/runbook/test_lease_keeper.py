@@ -202,7 +202,7 @@ def test_who_holds(case, own, others, decision):
     except StopIteration:
         step = None
 
-    found = {Pause(0.5, "the lock to be listed"): "unseen", Pause(0.5, "another machine to give way"): "yields"}
+    found = {Pause(0.5, "the lock to be listed"): "unseen", Pause(0.5, "another run to give way"): "yields"}
     found |= {Delete(OWN.name): "lost", None: "held"}
     assert (found[step], claim.held) == (decision, decision == "held")
     if decision == "yields":
@@ -248,7 +248,7 @@ def test_a_loser_leaves_nothing_and_learns_who_won_and_until_when(bench):
         bench.call()  # no write follows, whatever the run makes of the error
     bench.call(write=False)
 
-    assert caught.value.what == "Locked by another machine: upgrade, root@other-1.example, since 2026-03-01 12:00 UTC."
+    assert caught.value.what == "Locked by another run: upgrade, root@other-1.example, since 2026-03-01 12:00 UTC."
     assert "2026-03-01 12:15 UTC" in caught.value.remedy
     assert bench.end() == ["make held", "list", "delete held"]
     assert list(bench.platform.names) == [OTHER.name]

@@ -10,7 +10,8 @@ import pytest
 
 from mlflow_ae5_deploy.common.clock import ManualClock
 from mlflow_ae5_deploy.common.errors import Locked
-from mlflow_ae5_deploy.engine.lock import InstallationLock
+from mlflow_ae5_deploy.engine.journal import operator
+from mlflow_ae5_deploy.engine.lock import InstallationLock, holder_of, nonces_of
 
 
 def test_a_second_run_is_refused_and_names_the_holder(tmp_path):
@@ -58,3 +59,26 @@ def test_a_killed_run_leaves_no_lock(tmp_path):
     assert killed.returncode == -9
     with InstallationLock(tmp_path, ManualClock(), verb="install").held():
         pass
+
+
+@pytest.mark.parametrize("count", [1, 8000], ids=["one", "many"])
+def test_a_run_that_was_killed_while_it_wrote_keeps_its_name_and_its_leases(tmp_path, count):
+    nonces = tuple(f"{number:08x}" for number in range(count))
+    with InstallationLock(tmp_path, ManualClock(), verb="install").held() as first:
+        first.nonces = nonces
+        with (tmp_path / "lock").open("ab") as file:
+            file.write(b'1", "nonces": []}')  # the end of a longer text, which it had no time to cut off
+
+        holder = holder_of(tmp_path)
+        with (
+            pytest.raises(Locked) as caught,
+            InstallationLock(tmp_path, ManualClock(), verb="upgrade").held(),
+        ):
+            pass
+
+    assert holder is not None
+    assert holder.verb == "install"
+    assert f"install, {operator()}, pid {os.getpid()}" in caught.value.what
+    assert nonces_of(tmp_path) == nonces
+    with InstallationLock(tmp_path, ManualClock(), verb="install").held() as again:
+        assert again.nonces == nonces

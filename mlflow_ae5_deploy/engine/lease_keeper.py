@@ -145,4 +145,4 @@ class _Keeper:
         state = self._context.state
         if state.upgrade is not None:
             return "upgrade"
-        return "restore" if state.restore is not None and state.restore.status == "started" else ""
+        return "restore" if state.started_restore is not None else ""

@@ -147,6 +147,11 @@ class SavedState(BaseModel):
         self._saved = data
         _log.info("state written: %s", self._path.name)
 
+    @property
+    def started_restore(self) -> RestoreRecord | None:
+        """A restore whose end was not seen, into whichever project."""
+        return self.restore if self.restore is not None and self.restore.status == "started" else None
+
     # secrets and tokens -----------------------------------------------------------------------------------------
 
     def fingerprint(self, value: Secret) -> str:

@@ -110,11 +110,6 @@ def servers_of(context: Context) -> tuple[Deployment, ...]:
     return tuple(item for item in (chosen.current, *chosen.duplicates) if item is not None)
 
 
-def started_restore(state: SavedState) -> RestoreRecord | None:
-    """A restore whose end was not seen, into whichever project."""
-    return state.restore if state.restore is not None and state.restore.status == "started" else None
-
-
 def interrupted_restore(context: Context, project: Project | None) -> InterruptedRestore | None:
     """A restore that has not ended, by the state and the platform's run records.
 
@@ -122,7 +117,7 @@ def interrupted_restore(context: Context, project: Project | None) -> Interrupte
     """
     if project is None or any(server.is_started for server in servers_of(context)):
         return None
-    record = started_restore(context.state)
+    record = context.state.started_restore
     when = f" started at {record.when:%Y-%m-%d %H:%M} UTC" if record is not None else ""
     run = interrupted_run(context, project, tasks.restore())
     if run is not None and run.run.is_active:
@@ -164,6 +159,6 @@ def refuse_interrupted_restore(restore: InterruptedRestore | None, stage: int) -
 
 def end_started_restore(state: SavedState) -> None:
     """Forget a started restore: a server runs on the data, or nothing is incomplete."""
-    if started_restore(state) is not None:
+    if state.started_restore is not None:
         state.restore = None
         state.save()

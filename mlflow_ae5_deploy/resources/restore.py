@@ -19,7 +19,6 @@ from mlflow_ae5_deploy.jobs.job_errors import error_class, require
 from mlflow_ae5_deploy.jobs.reports import RestoreReport
 from mlflow_ae5_deploy.jobs.result import JobResult
 from mlflow_ae5_deploy.resources import backup_destination
-from mlflow_ae5_deploy.resources.interrupted import started_restore
 from mlflow_ae5_deploy.resources.secrets import SecretState
 
 DATABASE = "MLFLOW_BACKEND_STORE_URI"
@@ -175,7 +174,7 @@ def note_interrupted(
     if not job_result.report.has_interrupted_restore:
         return
     message, state = job_result.report.interrupted_restore, context.state
-    started = started_restore(state)
+    started = state.started_restore
     if message:
         started = started or RestoreRecord(None, project.id, context.clock.now())
         state.restore = replace(started, message=scrub(message))

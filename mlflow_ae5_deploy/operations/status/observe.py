@@ -36,7 +36,7 @@ from mlflow_ae5_deploy.release.provenance import build_record_of
 from mlflow_ae5_deploy.resources import encryption_keys, receivers, scheduled_job, server_secrets
 from mlflow_ae5_deploy.resources.current_deployment import chosen_of
 from mlflow_ae5_deploy.resources.health import PATIENCE, health_once
-from mlflow_ae5_deploy.resources.interrupted import interrupted_restore, started_restore
+from mlflow_ae5_deploy.resources.interrupted import interrupted_restore
 from mlflow_ae5_deploy.resources.job_specs import gc_job
 from mlflow_ae5_deploy.resources.token import TOKEN, recipients, stored_tokens
 
@@ -101,11 +101,11 @@ def _by_locks(context: Context) -> UnfinishedOperation:
     if not any(name.startswith(PREFIX) for name in names):
         return found
     now = context.platform.session.dated.stated
-    dead = nonces_of(context.folders.state) if here is None else ()  # no run of this machine works
-    running, interrupted = work_of_others(names, scope_of(context.settings.project.name), now, dead)
+    own = nonces_of(context.folders.state)
+    running, interrupted = work_of_others(names, scope_of(context.settings.project.name), now, own)
     if running is not None and here is None:
         found = replace(found, running=running.text, verb=running.verb)
-    if interrupted is None or context.state.upgrade is not None or started_restore(context.state) is not None:
+    if interrupted is None or context.state.upgrade is not None or context.state.started_restore is not None:
         return found  # or it is of this machine
     return replace(found, interrupted=interrupted_words(interrupted), interrupted_verb=interrupted.verb)
 

@@ -96,7 +96,7 @@ LockWait = Annotated[
     _common("--lock-wait", metavar="SECONDS", min=0, help="Wait for another run to end, also on another machine."),
 ]
 BreakLock = Annotated[
-    bool, _common("--break-lock", help="Ignore an interrupted upgrade or restore of another machine.")
+    bool, _common("--break-lock", help="Give up an interrupted upgrade or restore of another machine.")
 ]
 Json = Annotated[bool, _common("--json", help="Print one JSON document and nothing else.")]
 Verbose = Annotated[

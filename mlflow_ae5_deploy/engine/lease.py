@@ -109,7 +109,7 @@ def _unquoted(text: str) -> str:
 
 INTERRUPTED_REMEDY = (
     "Resume it there (the same command, or `upgrade --roll-back`, `restore --undo`). If that machine is lost, add "
-    "--break-lock."
+    "--break-lock to the verb that repairs the installation, such as `restore --replace --stop-server`."
 )
 
 

@@ -91,7 +91,11 @@ Steps = Generator[Step, Any, None]
 
 @dataclass(frozen=True)
 class Claimant:
-    """The run that wants the lease. left: see Claim.nonces, of the run before it."""
+    """The run that wants the lease. left: see Claim.nonces, of the run before it.
+
+    The nonce is of the run, not of the machine: two runners of a pipeline with copies of the same state folder would
+    take each other's leases for their own.
+    """
 
     scope: str
     verb: str

@@ -1,7 +1,7 @@
 """Operations of other machines that have not ended, as far as the platform shows them.
 
-The lock of an installation does not reach beyond this machine. Jobs and projects that this machine created are in its
-journal; all others are another machine's.
+A job outlives the lease of a run that was killed. Jobs and projects that this machine created are in its journal; all
+others are another machine's.
 """
 
 from __future__ import annotations

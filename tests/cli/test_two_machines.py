@@ -5,6 +5,7 @@ Where no lease says so any more, neither deletes what the other's operation need
 
 from __future__ import annotations
 
+import re
 import signal
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -163,7 +164,9 @@ def test_an_interrupted_upgrade_is_finished_where_it_was_started_or_given_up_by_
 
     assert site.everything() == before
     assert listed.code == 0, listed.err
-    assert seen.data["unfinished"]["running"].startswith(f"upgrade, {operator()}, since ")
+    time = r"\d{4}-\d\d-\d\d \d\d:\d\d UTC"
+    running = rf"upgrade, {re.escape(operator())}, since {time}; its lock ends at {time} unless that run renews it"
+    assert re.fullmatch(running, seen.data["unfinished"]["running"])
     assert "upgrade-interrupted" in [problem["code"] for problem in after.data["problems"]]
     codes = [problem["code"] for problem in here.data["problems"]]
     assert ("upgrade-interrupted" in codes, "run-in-progress" in codes) == (True, False)  # the killed run is our own

@@ -104,7 +104,8 @@ def _by_locks(context: Context) -> UnfinishedOperation:
     own = nonces_of(context.folders.state)
     running, interrupted = work_of_others(names, scope_of(context.settings.project.name), now, own)
     if running is not None and here is None:
-        found = replace(found, running=running.text, verb=running.verb)
+        ends = f"its lock ends at {running.expires:%Y-%m-%d %H:%M} UTC unless that run renews it"
+        found = replace(found, running=f"{running.text}; {ends}", verb=running.verb)
     if interrupted is None or context.state.upgrade is not None or context.state.started_restore is not None:
         return found  # or it is of this machine
     return replace(found, interrupted=interrupted_words(interrupted), interrupted_verb=interrupted.verb)

@@ -55,30 +55,29 @@ class Event:
 
 def events(report: Mapping[str, Any]) -> Iterator[Event]:
     """What a job's report shows. A run that only looked, or left the work to another one, shows nothing."""
-    kind = outcomes.kind_of(report)
-    if kind is None or report["outcome"] == "skipped":
-        return
-    if report["exit_code"]:
-        is_incomplete = report["exit_code"] == EXIT_CODES["incomplete"]
-        yield Event(kind, _error(report), report.get("hint") or _READ_LOG, is_incomplete)
-    else:
-        yield Event(kind)
-    if kind == "backup" and ("kept" in report or report.get("prune_error")):
-        yield Event("prune", report.get("prune_error", ""), report.get("prune_hint") or _READ_LOG)
+    for kind, part in outcomes.parts(report):
+        if part["outcome"] == "skipped":
+            continue
+        if part["exit_code"]:
+            is_incomplete = part["exit_code"] == EXIT_CODES["incomplete"]
+            yield Event(kind, _error(part, report["exit_code"]), part.get("hint") or _READ_LOG, is_incomplete)
+        else:
+            yield Event(kind)
 
 
-def _error(report: Mapping[str, Any]) -> str:
-    numbers = {field: report.get(field) or 0 for field in _COUNTS}
+def _error(part: Mapping[str, Any], exit_code: int) -> str:
+    """exit_code: of the job, which a part of it need not fail."""
+    numbers = {field: part.get(field) or 0 for field in _COUNTS}
     counts = {field: len(number) if isinstance(number, list) else number for field, number in numbers.items()}
     found = [f"{number} {_COUNTS[field]}" for field, number in counts.items() if number]
-    error = report.get("error") or ", ".join(found) or f"it ended as {report['outcome']}"
-    return f"{error} (exit code {report['exit_code']})"
+    error = part.get("error") or ", ".join(found) or f"it ended as {part['outcome']}"
+    return f"{error} (exit code {exit_code})" if exit_code else str(error)
 
 
 def about(settings: Settings, report: Mapping[str, Any], send: Send | None = None, now: datetime | None = None) -> None:
     """Notify of what has changed since the last message. Raises nothing: the job has ended."""
     try:
-        _notify(settings, report, send or send_all, now or datetime.now(UTC))
+        _notify(settings, report, send or apprise_messages.send, now or datetime.now(UTC))
     except Exception as error:
         say(f"warning: nobody was notified of the result of this job: {type(error).__name__}")
 

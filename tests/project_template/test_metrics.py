@@ -267,6 +267,27 @@ def test_only_runs_that_do_something_are_kept(tmp_path: Path, report: dict[str, 
     assert set(outcomes.read(given(tmp_path))) == ({kind} if kind else set())
 
 
+PRUNED = {"finished": 2.0, "succeeded": 2.0, "exit_code": 0.0, "bytes": 7.0}
+PRUNES: list[tuple[str, dict[str, Any], dict[str, float]]] = [
+    ("not at all", {}, {"finished": 1.0, "seconds": 2.5, "exit_code": 25.0}),
+    ("older ones", {"kept": ["S2"], "removed": ["S1"], "freed_bytes": 7}, PRUNED),
+    ("nothing", {"kept": ["S2"], "removed": [], "freed_bytes": 0}, {**PRUNED, "bytes": 0.0}),
+    ("and failed", {"prune_error": "no", "prune_hint": ""}, {"finished": 2.0, "exit_code": 1.0}),
+]
+
+
+@pytest.mark.parametrize(("case", "fields", "expected"), PRUNES, ids=[row[0] for row in PRUNES])
+def test_a_backup_that_prunes_leaves_how_both_ended(
+    tmp_path: Path, case: str, fields: dict[str, Any], expected: dict[str, float]
+) -> None:
+    """A prune before has failed."""
+    outcomes.record(given(tmp_path), {**ENDED, "action": "prune", "outcome": "failed", "exit_code": 25}, lambda: 1.0)
+    outcomes.record(given(tmp_path), {**ENDED, "artifact_bytes": 9, **fields}, lambda: 2.0)
+    found = outcomes.read(given(tmp_path))
+    assert found["prune"] == expected
+    assert found["backup"] == {"finished": 2.0, "succeeded": 2.0, "seconds": 2.5, "exit_code": 0.0, "bytes": 9.0}
+
+
 def test_a_skipped_run_is_no_failure_and_no_success(tmp_path: Path) -> None:
     for now, outcome in ((1.0, "done"), (2.0, "skipped")):
         report = {"command": "GarbageCollection", "outcome": outcome, "exit_code": 0, "seconds": 1.0, "bytes": 7}

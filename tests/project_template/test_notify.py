@@ -93,17 +93,31 @@ EVENTS: list[tuple[str, list[dict[str, Any]], list[str]]] = [
 
 
 @pytest.mark.parametrize(("case", "reports", "titles"), EVENTS, ids=[row[0] for row in EVENTS])
-def test_what_is_told(tmp_path: Path, case: str, reports: list[dict[str, Any]], titles: list[str]) -> None:
-    told: list[str] = []
+def test_what_is_notified(tmp_path: Path, case: str, reports: list[dict[str, Any]], titles: list[str]) -> None:
+    sent: list[str] = []
 
     def send(urls: Any, title: str, _text: str) -> list[bool]:
-        told.append(title.removeprefix("MLflow: "))
+        sent.append(title.removeprefix("MLflow: "))
         return [True] * len(urls)
 
     for report in reports:
         notify.about(settings_for(tmp_path, "json://127.0.0.1"), report, send, NOW)
 
-    assert told == titles
+    assert sent == titles
+
+
+def test_a_prune_that_failed_has_no_exit_code_of_its_own(tmp_path: Path) -> None:
+    texts: list[str] = []
+
+    def send(_urls: Any, _title: str, text: str) -> list[bool]:
+        texts.append(text)
+        return [True]
+
+    failed = {**WELL, "prune_error": "no list", "prune_hint": "bring it back"}
+    notify.about(settings_for(tmp_path, "json://127.0.0.1"), failed, send, NOW)
+
+    where = "Where: this MLflow server, job Backup, 2026-11-30 02:31 UTC"
+    assert texts == [f"What: no list\n{where}\nWhat to do: bring it back"]
 
 
 def test_every_receiver_gets_its_chance(webhook: Webhook, capsys: pytest.CaptureFixture[str]) -> None:

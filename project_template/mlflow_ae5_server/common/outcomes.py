@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from mlflow_ae5_server.common import folders, json_input
+from mlflow_ae5_server.common.contract import EXIT_CODES
 from mlflow_ae5_server.common.errors import ProjectError
 from mlflow_ae5_server.common.report import say
 from mlflow_ae5_server.common.settings import Settings
@@ -38,7 +39,7 @@ _SIZE = {
 _LARGEST = 64 * 1024  # bytes of a file
 
 
-def kind_of(report: Mapping[str, Any]) -> str | None:
+def _kind_of(report: Mapping[str, Any]) -> str | None:
     """The kind of the job that wrote `report`; None for runs that only look."""
     if report.get("dry_run") or report.get("outcome") == "dry-run":
         return None
@@ -48,32 +49,50 @@ def kind_of(report: Mapping[str, Any]) -> str | None:
     return {"Drill": "drill", "GarbageCollection": "gc"}.get(str(command))
 
 
-def record(settings: Settings, report: Mapping[str, Any], clock: Callable[[], float] = time.time) -> None:
-    """Keep the outcome of a job that has ended."""
-    kind = kind_of(report)
+def parts(report: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """(kind, report on it) of what the job did. A backup may also have pruned, which does not fail it."""
+    kind = _kind_of(report)
     if kind is None:
         return
-    succeeded = report["exit_code"] == 0 and report["outcome"] != "skipped"
+    yield kind, report
+    if kind == "backup" and report.get("prune_error"):
+        code, hint = EXIT_CODES["failed"], report.get("prune_hint", "")
+        yield "prune", {"outcome": "failed", "exit_code": code, "error": report["prune_error"], "hint": hint}
+    elif kind == "backup" and "kept" in report:
+        yield "prune", {"outcome": "done", "exit_code": 0, "freed_bytes": report.get("freed_bytes")}
+
+
+def record(settings: Settings, report: Mapping[str, Any], clock: Callable[[], float] = time.time) -> None:
+    """Keep the outcome of a job that has ended."""
+    ended = list(parts(report))
+    if not ended:
+        return
     problem, now = "", clock()
     for folder in _candidates(settings):
         try:
             folder.mkdir(mode=0o700, exist_ok=True)
-            before = _read(folder / f"{kind}.json")
-            fields = {
-                "finished": now,
-                "succeeded": now if succeeded else before.get("succeeded"),
-                "seconds": report["seconds"],
-                "exit_code": report["exit_code"],
-                "outcome": report["outcome"],
-                "bytes": report.get(_SIZE[kind]) if succeeded else before.get("bytes"),
-            }
-            _replace(folder / f"{kind}.json", json.dumps(fields))
+            for kind, part in ended:
+                _record(folder / f"{kind}.json", part, _SIZE[kind], now)
         except OSError as error:
             problem = f"{folder}: {error.strerror}"
         else:
             return
     if problem:
         say(f"note: the outcome is not in the server's metrics: {problem}")
+
+
+def _record(file: Path, part: Mapping[str, Any], size: str, now: float) -> None:
+    succeeded = part["exit_code"] == 0 and part["outcome"] != "skipped"
+    before = _read(file)
+    fields = {
+        "finished": now,
+        "succeeded": now if succeeded else before.get("succeeded"),
+        "seconds": part.get("seconds"),  # not known of a prune after a backup
+        "exit_code": part["exit_code"],
+        "outcome": part["outcome"],
+        "bytes": part.get(size) if succeeded else before.get("bytes"),
+    }
+    _replace(file, json.dumps(fields))
 
 
 def read(settings: Settings) -> dict[str, dict[str, float]]:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from pathlib import Path
 
-from mlflow_ae5_deploy.common import json_input
+from mlflow_ae5_deploy.common import apprise_messages, json_input
 from mlflow_ae5_deploy.common.errors import Configuration, DeployError
-from mlflow_ae5_deploy.common.files import write_private
+from mlflow_ae5_deploy.common.files import write_private_json
 from mlflow_ae5_deploy.common.optional_packages import install_extra
 from mlflow_ae5_deploy.common.redaction import scrub
 from mlflow_ae5_deploy.common.text import counted, whole_commands
@@ -16,8 +14,8 @@ from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.operations.status.run import Status
 from mlflow_ae5_deploy.resources import receivers
 
-FILE = "notified.json"  # problem code -> its message, of those that were notified and have not ended
-NO_STATUS = "no-status"  # stands for a check that failed
+_FILE = "notified.json"  # problem code -> what was notified, of those that have not ended
+_NO_STATUS = "no-status"  # stands for a check that failed
 _LARGEST = 1024 * 1024  # bytes of the file
 
 
@@ -39,47 +37,50 @@ def require_receivers(context: Context) -> None:
 
 
 def about_status(context: Context, status: Status) -> None:
-    """Of errors; a warning makes no installation unhealthy."""
-    remedies = {problem.code: problem.remedy for problem in status.errors}
-    _notify(context, {problem.code: problem.message for problem in status.errors}, remedies)
+    """Notify of errors that are new or have ended. A warning makes no installation unhealthy, so it is none."""
+    found = {problem.code: f"{problem.message} ({problem.code})" for problem in status.errors}
+    _notify(context, _notified(context), found, {problem.code: problem.remedy for problem in status.errors})
 
 
 def about_failure(context: Context, error: DeployError) -> None:
-    """Of a check that failed; whether other problems have ended is not known."""
-    found = {**_read(context.folders.state / FILE), NO_STATUS: f"The status is not known: {error.what}"}
-    _notify(context, found, {NO_STATUS: error.remedy})
+    """Notify of a check that failed. Whether other problems have ended is not known then."""
+    notified = _notified(context)
+    found = {**notified, _NO_STATUS: f"The status is not known: {error.what} ({_NO_STATUS})"}
+    _notify(context, notified, found, {_NO_STATUS: error.remedy})
 
 
-def _notify(context: Context, found: Mapping[str, str], remedies: Mapping[str, str]) -> None:
-    file = context.folders.state / FILE
-    notified = _read(file)
+def _notify(
+    context: Context, notified: Mapping[str, str], found: Mapping[str, str], remedies: Mapping[str, str]
+) -> None:
+    """notified, found: by code, as in the file. remedies: of the new ones at least."""
     new, ended = found.keys() - notified.keys(), notified.keys() - found.keys()
     if not new and not ended:
         return
     host, project = context.access.target.options.hostname, context.settings.project.name
-    lines = [
-        f"What: {found[code]} ({code})\nWhat to do: {whole_commands(remedies.get(code, ''))}" for code in sorted(new)
-    ]
-    lines += [f"Ended: {notified[code]} ({code})" for code in sorted(ended)]
+    lines = [f"What: {found[key]}\nWhat to do: {whole_commands(remedies[key])}" for key in sorted(new)]
+    lines += [f"Ended: {notified[key]}" for key in sorted(ended)]
     lines.append(f"Where: project {project} of {context.account} on {host}")
-    taken = receivers.send(receivers.urls(context), scrub(_title(new, found)), scrub("\n".join(lines)))
+    urls = [url.reveal() for url in receivers.urls(context)]
+    title = _title(len(found), any_new=bool(new))
+    accepted = apprise_messages.send(urls, scrub(title), scrub("\n".join(lines)))
     context.warn(
-        [f"notify.urls.{number} did not take the message." for number, is_taken in enumerate(taken) if not is_taken]
+        [f"notify.urls.{number} did not accept the message." for number, done in enumerate(accepted) if not done]
     )
-    if any(taken):
-        write_private(file, json.dumps({code: scrub(text) for code, text in found.items()}).encode())
+    if any(accepted):
+        write_private_json(context.folders.state / _FILE, {key: scrub(text) for key, text in found.items()})
 
 
-def _title(new: object, found: Mapping[str, str]) -> str:
-    if not found:
+def _title(problems: int, *, any_new: bool) -> str:
+    if not problems:
         return "MLflow: healthy again"
-    return f"MLflow: {counted(len(found), 'problems')}" if new else f"MLflow: {counted(len(found), 'problems')} left"
+    return f"MLflow: {counted(problems, 'problems')}{'' if any_new else ' left'}"
 
 
-def _read(file: Path) -> dict[str, str]:
+def _notified(context: Context) -> dict[str, str]:
+    """Of earlier runs; empty where nothing usable is recorded."""
     try:
-        with file.open("rb") as stream:
+        with (context.folders.state / _FILE).open("rb") as stream:
             content = json_input.parse(stream.read(_LARGEST))
     except (OSError, ValueError):
         return {}
-    return {code: text for code, text in content.items() if isinstance(text, str)} if isinstance(content, dict) else {}
+    return {key: text for key, text in content.items() if isinstance(text, str)} if isinstance(content, dict) else {}

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
-import logging
 import re
-import threading
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from importlib.util import find_spec
 
+from mlflow_ae5_deploy.common import apprise_messages
 from mlflow_ae5_deploy.common.errors import Configuration
 from mlflow_ae5_deploy.common.redaction import Secret
 from mlflow_ae5_deploy.engine.context import Context
 
 VARIABLE = "MLFLOW_TRACKING_NOTIFY_URLS"
-LIMIT = 20.0  # seconds for all receivers together
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*://\S+\Z")
 
 
@@ -40,11 +36,8 @@ def check(context: Context) -> None:
     found = urls(context)
     if not found or not can_send():
         return
-    _silence()
-    import apprise
-
     for number, url in enumerate(found):
-        if apprise.Apprise.instantiate(url.reveal()) is None:
+        if not apprise_messages.is_supported(url.reveal()):
             raise _no_url(context, number, "is no URL that apprise knows")
 
 
@@ -61,39 +54,3 @@ def _no_url(context: Context, number: int, what: str) -> Configuration:
         where=f"notify.urls.{number} ({context.settings.notify.urls[number]})",
         remedy="Write it as apprise has it, such as mailtos://USER:PASSWORD@HOST or slack://TOKEN_A/TOKEN_B/TOKEN_C.",
     )
-
-
-# sending ----------------------------------------------------------------------------------------------------------
-
-
-def send(receivers: Sequence[Secret], title: str, text: str, limit: float = LIMIT) -> list[bool]:
-    """Whether each receiver took the message within `limit` seconds."""
-    taken = [False] * len(receivers)
-
-    def one(number: int) -> None:
-        with contextlib.suppress(Exception):  # apprise's plugins, and the libraries they use
-            taken[number] = _send(receivers[number], title, text)
-
-    _silence()
-    threads = [threading.Thread(target=one, args=(number,), daemon=True) for number in range(len(receivers))]
-    deadline = time.monotonic() + limit
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(max(deadline - time.monotonic(), 0))
-    return list(taken)
-
-
-def _send(receiver: Secret, title: str, text: str) -> bool:
-    import apprise
-
-    found = apprise.Apprise(asset=apprise.AppriseAsset(async_mode=False))
-    return bool(
-        found.add(receiver.reveal()) and found.notify(title=title, body=text, body_format=apprise.NotifyFormat.TEXT)
-    )
-
-
-def _silence() -> None:
-    """What apprise logs has parts of the URL."""
-    logging.getLogger("apprise").propagate = False
-    logging.getLogger("apprise").addHandler(logging.NullHandler())

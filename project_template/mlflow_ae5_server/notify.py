@@ -6,16 +6,12 @@ machine, in the backup repository. A job never fails because of a receiver, nor 
 
 from __future__ import annotations
 
-import contextlib
-import logging
-import threading
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from mlflow_ae5_server.common import outcomes
+from mlflow_ae5_server.common import apprise_messages, outcomes
 from mlflow_ae5_server.common.contract import EXIT_CODES
 from mlflow_ae5_server.common.errors import ProjectError
 from mlflow_ae5_server.common.redaction import scrub
@@ -25,7 +21,6 @@ from mlflow_ae5_server.repository.backend import Backend
 from mlflow_ae5_server.repository.folder_backend import FolderBackend
 from mlflow_ae5_server.repository.repository import open_repository
 
-LIMIT = 20.0  # seconds for all receivers together
 _NAMES = {
     "backup": "backup",
     "check": "backup check",
@@ -91,11 +86,11 @@ def _notify(settings: Settings, report: Mapping[str, Any], send: Send, now: date
     for event in found:
         if bool(event.error) == _is_notified(notified, event.kind):
             continue
-        taken = send(urls, *_message(event, settings, report, now))
-        for number, is_taken in enumerate(taken, 1):
-            if not is_taken:
-                say(f"warning: receiver {number} of {len(urls)} in {NOTIFY_URLS} did not take the message")
-        if any(taken):
+        accepted = send(urls, *_message(event, settings, report, now))
+        for number, is_accepted in enumerate(accepted, 1):
+            if not is_accepted:
+                say(f"warning: receiver {number} of {len(urls)} in {NOTIFY_URLS} did not accept the message")
+        if any(accepted):
             _note(notified, event)
 
 
@@ -111,35 +106,6 @@ def _message(event: Event, settings: Settings, report: Mapping[str, Any], now: d
         title = f"MLflow: {name} works again"
         lines = ["What: the last run succeeded", *lines, "What to do: nothing"]
     return scrub(title), scrub("\n".join(lines))
-
-
-# receivers --------------------------------------------------------------------------------------------------------
-
-
-def send_all(urls: Sequence[str], title: str, text: str, limit: float = LIMIT) -> list[bool]:
-    """Whether each receiver took the message within `limit` seconds."""
-    taken = [False] * len(urls)
-
-    def send(number: int) -> None:
-        with contextlib.suppress(Exception):  # apprise's plugins, and the libraries they use
-            taken[number] = _send(urls[number], title, text)
-
-    logging.getLogger("apprise").propagate = False  # what it logs has parts of the URL
-    logging.getLogger("apprise").addHandler(logging.NullHandler())
-    threads = [threading.Thread(target=send, args=(number,), daemon=True) for number in range(len(urls))]
-    deadline = time.monotonic() + limit
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(max(deadline - time.monotonic(), 0))
-    return list(taken)
-
-
-def _send(url: str, title: str, text: str) -> bool:
-    import apprise
-
-    receiver = apprise.Apprise(asset=apprise.AppriseAsset(async_mode=False))
-    return bool(receiver.add(url) and receiver.notify(title=title, body=text, body_format=apprise.NotifyFormat.TEXT))
 
 
 # notified failures ------------------------------------------------------------------------------------------------

@@ -76,8 +76,8 @@ def test_status_notifies_of_a_problem_and_of_its_end_once_each(bench, capsys, we
     assert "The status is not known: " in second
     assert "gc-missing" not in second
     assert "Ended: There is no garbage collection job. (gc-missing)" in last
-    assert "notify.urls.1 did not take the message." in ill[0].err
-    assert "did not take" not in ill[1].err
+    assert "notify.urls.1 did not accept the message." in ill[0].err
+    assert "did not accept" not in ill[1].err
     assert SECRET not in everything_written(bench)
 
 

@@ -1,4 +1,4 @@
-"""Jobs tell of a failure and of the recovery, once each, at receivers that run here."""
+"""Jobs notify of a failure and of the recovery, once each, at receivers that run here."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from mlflow_ae5_server import notify
+from mlflow_ae5_server.common import apprise_messages
 from mlflow_ae5_server.common.settings import NOTIFY_URLS, Settings, resolve
 
 from tests import receivers
@@ -65,7 +66,7 @@ def test_a_job_notifies_of_a_failure_and_of_the_recovery_once_each(project: Proj
     )
     assert "\nWhere: https://mlflow.example.com, job Backup, 20" in text
     assert "\nWhat to do: " in text
-    assert "receiver 2 of 2 in MLFLOW_TRACKING_NOTIFY_URLS did not take the message" in failed[0].stderr
+    assert "receiver 2 of 2 in MLFLOW_TRACKING_NOTIFY_URLS did not accept the message" in failed[0].stderr
     for ended in (*failed, worked):
         assert SECRET not in ended.output
         assert "json://" not in ended.output
@@ -125,9 +126,9 @@ def test_every_receiver_gets_its_chance(webhook: Webhook, capsys: pytest.Capture
         broken.status = 500
         urls = [receivers.dead(), broken.url, "nonsense", f"foo://{SECRET}", mail, webhook.url]
 
-        taken = notify.send_all(urls, "MLflow: drill failed", "What: no")
+        accepted = apprise_messages.send(urls, "MLflow: drill failed", "What: no")
 
-    assert taken == [False] * 4 + [True] * 2
+    assert accepted == [False] * 4 + [True] * 2
     assert webhook.messages == [("MLflow: drill failed", "What: no")]
     assert [title for title, _text in mails] == ["MLflow: drill failed"]
     assert "What: no" in mails[0][1]
@@ -136,10 +137,10 @@ def test_every_receiver_gets_its_chance(webhook: Webhook, capsys: pytest.Capture
 
 def test_a_receiver_that_never_answers_is_left_behind() -> None:
     with receivers.deaf() as deaf:
-        assert notify.send_all([deaf], "title", "text", limit=0.5) == [False]
+        assert apprise_messages.send([deaf], "title", "text", limit=0.5) == [False]
 
 
-def test_what_no_receiver_took_is_told_by_the_next_run(tmp_path: Path, webhook: Webhook) -> None:
+def test_what_no_receiver_accepted_is_sent_by_the_next_run(tmp_path: Path, webhook: Webhook) -> None:
     webhook.status = 500
     notify.about(settings_for(tmp_path, webhook.url), FULL, now=NOW)
     webhook.status = 200
@@ -155,7 +156,7 @@ def test_what_no_receiver_took_is_told_by_the_next_run(tmp_path: Path, webhook: 
     ]
 
 
-def test_where_nothing_can_be_recorded_each_failure_is_told(
+def test_where_nothing_can_be_recorded_each_failure_is_notified(
     tmp_path: Path, webhook: Webhook, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shutil.rmtree(tmp_path)

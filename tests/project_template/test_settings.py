@@ -120,8 +120,8 @@ def test_an_odd_value_in_the_project_file_is_a_value_or_refused(tmp_path: Path, 
             assert all(isinstance(text, str) for text in settings.read_project_defaults(tmp_path).values())
 
 
-@pytest.mark.parametrize("name", ["yaml_limits.py", "json_input.py"])
-def test_the_bounds_are_those_of_the_client(name: str) -> None:
+@pytest.mark.parametrize("name", ["yaml_limits.py", "json_input.py", "apprise_messages.py"])
+def test_shared_files_are_those_of_the_client(name: str) -> None:
     ours = PROJECT.parent / "mlflow_ae5_server" / "common" / name
     theirs = PROJECT.parents[1] / "mlflow_ae5_deploy" / "common" / name
     assert ours.read_text() == theirs.read_text()

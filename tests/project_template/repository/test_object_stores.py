@@ -245,7 +245,7 @@ def test_other_addresses_are_no_object_store(url):
         object_store.open_store(url)
 
 
-def test_where_no_store_is_on_this_machine_the_repository_knows_which_failures_were_told(on_s3, s3, tmp_path):
+def test_where_no_store_is_on_this_machine_the_repository_knows_which_failures_were_notified(on_s3, s3, tmp_path):
     environ = {
         "MLFLOW_BACKEND_STORE_URI": "postgresql://u@h/d",
         "MLFLOW_ARTIFACTS_DESTINATION": f"s3://{bucket_of(tmp_path, 'a')}/artifacts",
@@ -254,9 +254,9 @@ def test_where_no_store_is_on_this_machine_the_repository_knows_which_failures_w
     }
     failed = {"command": "GarbageCollection", "outcome": "failed", "exit_code": 1, "error": "no", "seconds": 1.0}
     create_repository(open_backend(on_s3.backend))
-    told = []
+    sent = []
     for report in (failed, failed, {**failed, "outcome": "done", "exit_code": 0}, failed):
-        notify.about(resolve(environ, {}, {}), report, lambda _urls, title, _text: told.append(title) or [True])
+        notify.about(resolve(environ, {}, {}), report, lambda _urls, title, _text: sent.append(title) or [True])
 
-    assert told == [f"MLflow: garbage collection {word}" for word in ("failed", "works again", "failed")]
+    assert sent == [f"MLflow: garbage collection {word}" for word in ("failed", "works again", "failed")]
     assert on_s3.repository().snapshots() == []

@@ -225,6 +225,7 @@ class HealthProblem:
     code: str
     message: str  # a sentence
     remedy: str = ""
+    subject: str = ""  # the deployment or job that it is about, where several can have this problem
 
     def __post_init__(self) -> None:
         if not self.remedy:
@@ -233,6 +234,11 @@ class HealthProblem:
     @property
     def severity(self) -> str:
         return CODES[self.code].severity
+
+    @property
+    def key(self) -> str:
+        """The same in every observation of this problem: its message may have times, which change."""
+        return f"{self.code} {self.subject}".rstrip()
 
     def data(self) -> dict[str, str]:
         return {"code": self.code, "severity": self.severity, "message": self.message, "remedy": self.remedy}

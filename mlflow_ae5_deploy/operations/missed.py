@@ -44,4 +44,6 @@ def missed(
 
 
 def problems(items: Iterable[Missed]) -> list[HealthProblem]:
-    return [HealthProblem("job-overdue" if item.again else "job-late", item.message) for item in items]
+    return [
+        HealthProblem("job-overdue" if item.again else "job-late", item.message, subject=item.what) for item in items
+    ]

@@ -14,7 +14,7 @@ from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.operations.status.run import Status
 from mlflow_ae5_deploy.resources import receivers
 
-_FILE = "notified.json"  # problem code -> what was notified, of those that have not ended
+_FILE = "notified.json"  # key of a problem -> what was notified, of those that have not ended
 _NO_STATUS = "no-status"  # stands for a check that failed
 _LARGEST = 1024 * 1024  # bytes of the file
 
@@ -38,8 +38,8 @@ def require_receivers(context: Context) -> None:
 
 def about_status(context: Context, status: Status) -> None:
     """Notify of errors that are new or have ended. A warning makes no installation unhealthy, so it is none."""
-    found = {problem.code: f"{problem.message} ({problem.code})" for problem in status.errors}
-    _notify(context, _notified(context), found, {problem.code: problem.remedy for problem in status.errors})
+    found = {problem.key: f"{problem.message} ({problem.code})" for problem in status.errors}
+    _notify(context, _notified(context), found, {problem.key: problem.remedy for problem in status.errors})
 
 
 def about_failure(context: Context, error: DeployError) -> None:
@@ -52,7 +52,7 @@ def about_failure(context: Context, error: DeployError) -> None:
 def _notify(
     context: Context, notified: Mapping[str, str], found: Mapping[str, str], remedies: Mapping[str, str]
 ) -> None:
-    """notified, found: by code, as in the file. remedies: of the new ones at least."""
+    """notified, found: by key, as in the file. remedies: of the new ones at least."""
     new, ended = found.keys() - notified.keys(), notified.keys() - found.keys()
     if not new and not ended:
         return

@@ -81,6 +81,37 @@ def test_status_notifies_of_a_problem_and_of_its_end_once_each(bench, capsys, we
     assert SECRET not in everything_written(bench)
 
 
+def test_each_of_two_problems_with_one_code_is_notified(bench, capsys, webhook):
+    assert bench.install(capsys).code == 0
+    config, owner = str(bench.configure(CONFIG)), bench.owner()
+    (project,) = owner.get("projects")
+
+    def status():
+        bench.run(capsys, "status", "--sandbox", "--notify", "--release", str(bench.release), "--config", config)
+
+    for name in ("second", "third"):
+        owner.deploy(project["id"], name=name)
+        status()
+        status()
+    for name in ("second", "third"):
+        (server,) = (server for server in owner.get("deployments") if server["name"] == name)
+        owner.call("DELETE", f"deployments/{server['id']}")
+        status()
+
+    assert webhook.titles == [
+        "MLflow: 1 problem",
+        "MLflow: 2 problems",
+        "MLflow: 1 problem left",
+        "MLflow: healthy again",
+    ]
+    texts = [text for _title, text in webhook.messages]
+    problem = "A second server uses the same data: deployment"
+    assert [text.count(f"What: {problem} second") for text in texts] == [1, 0, 0, 0]
+    assert [text.count(f"What: {problem} third") for text in texts] == [0, 1, 0, 0]
+    assert [text.count(f"Ended: {problem} second") for text in texts] == [0, 0, 1, 0]
+    assert [text.count(f"Ended: {problem} third") for text in texts] == [0, 0, 0, 1]
+
+
 WRONG = [
     ("no URL", "just text", "The value of notify.urls.0 is no URL."),
     ("not one of apprise", f"foo://user:{SECRET}@host", "The value of notify.urls.0 is no URL that apprise knows."),

@@ -229,6 +229,32 @@ def test_each_problem_alone_makes_it_unhealthy(case, changes, message):
     assert (problem.severity, problem.data()["code"]) == (ERROR, problem.code)
 
 
+@pytest.mark.parametrize(("case", "changes", "message"), PROBLEMS, ids=[row[0] for row in PROBLEMS])
+def test_a_problem_is_recognized_later(case, changes, message):
+    """Its message may have a time."""
+    (before,), (after,) = (errors(replace(WELL, **changes), [], when) for when in (NOW, NOW + 9 * HOUR))
+    assert before.key == after.key
+
+
+TWO_OF_A_KIND = [
+    ("servers", {"duplicates": (deployment(id="a2-2", name="two"), deployment(id="a2-3", name="two"))}),
+    (
+        "jobs overdue",
+        {
+            **collected(missed=replace(LATE, again=True)),
+            "backups": replace(WELL.backups, missed=(replace(LATE, what="drill", again=True),)),
+        },
+    ),
+]
+
+
+@pytest.mark.parametrize(("case", "changes"), TWO_OF_A_KIND, ids=[row[0] for row in TWO_OF_A_KIND])
+def test_two_problems_with_one_code_are_distinguished(case, changes):
+    first, second = errors(replace(WELL, **changes), [], NOW)
+    assert first.code == second.code
+    assert first.key != second.key
+
+
 HEALTHY = [
     ("as it should be", {}),
     ("stored from another machine", {"token": TokenStatus(True, ())}),

@@ -147,7 +147,7 @@ def server_problems(state: InstallationState) -> list[HealthProblem]:
         found.append(HealthProblem("endpoint-taken", text))
     for other in state.duplicates:
         text = f"A second server uses the same data: deployment {other.name} ({other.id})."
-        found.append(HealthProblem("second-server", text))
+        found.append(HealthProblem("second-server", text, subject=other.id))
     if current is None:
         return [*found, HealthProblem("no-server", "No server runs: the project has no such deployment.")]
     if current.public:

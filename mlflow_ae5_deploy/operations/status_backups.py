@@ -57,7 +57,6 @@ _FAILURES = {
     REPOSITORY: ("repository-missing", "The backup repository was not found on {when}: {message}."),
 }
 _PAUSED = {BACKUP: "backup-paused", CHECK: "check-paused", DRILL: "drill-paused"}
-_RESULTS = {True: "passed", False: "FAILED"}
 _AFTERWARDS = {BACKUP: "`backup`", DRILL: "`drill`", REPOSITORY: "`backup list`", PRUNE: "`backup prune --yes`"}
 
 
@@ -281,8 +280,16 @@ def last(backups: BackupStatus, kind: str, now: datetime) -> str:
     """The line of a check or drill: its last result, and its schedule."""
     cron, outcome = dict(backups.schedules).get(kind), _outcome(backups, kind)
     schedule = f"scheduled {_in_words(cron)}" if cron else "not scheduled"
-    result = "none known" if outcome is None else f"{moment(outcome.when, now)}, {_RESULTS[outcome.passed]}"
+    result = "none known" if outcome is None else f"{moment(outcome.when, now)}, {_result(outcome)}"
     return f"{result}; {schedule}"
+
+
+def _result(outcome: Outcome) -> str:
+    if outcome.passed:
+        return "passed"
+    if not outcome.reported:
+        return "result unknown"
+    return "FAILED" if outcome.ran else "did not finish"
 
 
 def _outcome(backups: BackupStatus, kind: str) -> Outcome | None:

@@ -703,3 +703,18 @@ def test_a_scheduled_check_verifies_the_newest_snapshot_and_its_result_is_shown(
     assert last(found, DRILL, TODAY).endswith("(59 min ago), FAILED; scheduled at 00:00 UTC")
     assert (data(found)["check"]["passed"], data(found)["drill"]["passed"]) == (True, False)
     assert last(BackupStatus(), DRILL, TODAY) == "none known; not scheduled"
+
+
+LAST = [
+    ("passed", {"passed": True}),
+    ("FAILED", {"passed": False}),
+    ("did not finish", {"passed": False, "ran": False}),
+    ("result unknown", {"passed": False, "reported": False}),
+    ("result unknown", {"passed": False, "ran": False, "reported": False}),
+]
+
+
+@pytest.mark.parametrize(("result", "fields"), LAST)
+def test_the_last_result_is_failed_only_if_that_was_reported(result, fields):
+    found = BackupStatus(outcomes=(Outcome(CHECK, NOW, **fields),))
+    assert last(found, CHECK, NOW) == f"2026-03-01 12:00 UTC (0 s ago), {result}; not scheduled"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Generic
@@ -14,7 +13,7 @@ from mlflow_ae5_deploy.jobs import runner
 from mlflow_ae5_deploy.jobs.contract import ARGUMENTS
 from mlflow_ae5_deploy.jobs.reports import R, R_co, Report
 from mlflow_ae5_deploy.jobs.result import JobResult, read_result
-from mlflow_ae5_deploy.jobs.tasks import JobRequest
+from mlflow_ae5_deploy.jobs.tasks import JobRequest, words_of
 
 
 @dataclass(frozen=True)
@@ -34,7 +33,7 @@ def interrupted_run(context: Context, project: Project | None, task: JobRequest[
             runs = context.platform.runs(job.id)
             if runs:
                 run = max(runs, key=lambda item: (item.created.timestamp() if item.created else 0.0, item.id))
-                words = tuple(shlex.split(job.variables.get(ARGUMENTS[task.command], ""))) or task.words
+                words = words_of(job.variables.get(ARGUMENTS[task.command], "")) or task.words
                 return InterruptedRun(replace(task, words=words), run, result_of(context, task.report, run))
     return None
 

@@ -23,6 +23,14 @@ class JobRequest(Generic[R_co]):
         return tuple(sorted((*arguments, *self.variables)))
 
 
+def words_of(arguments: str) -> tuple[str, ...]:
+    """The words of a job's variable. It may have been edited on the platform, with quotes that the job refuses."""
+    try:
+        return tuple(shlex.split(arguments))
+    except ValueError:
+        return tuple(arguments.split())
+
+
 def backup(action: str, *words: str) -> JobRequest[BackupReport]:
     purpose = "backup" if action == "create" else f"backup {action}"
     return JobRequest("Backup", BackupReport, (action, *words), purpose)

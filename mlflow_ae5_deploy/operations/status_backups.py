@@ -150,8 +150,8 @@ def _kind(context: Context, job: Job) -> str | None:
     """What a job of the project does, by its command and options."""
     for command in ("Backup", "Drill"):
         if job.command == runner.command_of(context.settings, command):
-            words = job.variables.get(ARGUMENTS[command], "").split()
-            return latest_outcomes.kind_of(JobRequest(command, Report, tuple(words), ""))
+            words = tasks.words_of(job.variables.get(ARGUMENTS[command], ""))
+            return latest_outcomes.kind_of(JobRequest(command, Report, words, ""))
     return None
 
 

@@ -23,6 +23,7 @@ WHEN = datetime(2026, 1, 1, tzinfo=UTC)
 BEFORE = "schema-1\nbefore\n"
 AFTER = "schema-2\nbefore\n"
 GC, BACKUP = "GarbageCollection", "Backup"
+EDITED = {"MLFLOW_TRACKING_DRILL_ARGUMENTS": "--snapshot 'latest"}
 PAUSED = [(BACKUP, "paused"), (BACKUP, "paused"), ("Drill", "paused"), (GC, "paused")]
 
 
@@ -179,12 +180,14 @@ class TestForward:
             assert false not in plan.out
 
     def test_what_was_paused_stays_paused_forward_and_back(self, site, capsys):
-        """Also a drill and a check that the configuration does not know."""
+        """Also a drill and a check that the configuration does not know, with arguments that no shell parses."""
         owner = site.owner()
         assert site.run(capsys, "drill", "schedule", "0 6 * * 0", "--sandbox").code == 0
         assert site.run(capsys, "backup", "schedule", "--verify", "0 4 * * 6", "--sandbox").code == 0
         for job in owner.get("jobs"):
             owner.post(f"jobs/{job['id']}/pause")
+            if job["command"] == "Drill":
+                assert owner.call("PATCH", f"jobs/{job['id']}", json={"variables": EDITED}).status_code == 200
         before = {job["id"] for job in owner.get("jobs")}
         (volume(site) / "break-server-schema-2").touch()
         (volume(site) / "warnings").write_text("the rows could not be checked\n")
@@ -203,7 +206,9 @@ class TestForward:
         (volume(site) / "break-server-schema-2").unlink()
         assert upgrade(site, capsys, "--yes").code == 0
         assert sorted((job["command"], job["state"]) for job in owner.get("jobs")) == PAUSED
-        assert {"MLFLOW_TRACKING_BACKUP_ARGUMENTS": "verify"} in [job["variables"] for job in owner.get("jobs")]
+        variables = [job["variables"] for job in owner.get("jobs")]
+        assert {"MLFLOW_TRACKING_BACKUP_ARGUMENTS": "verify"} in variables
+        assert EDITED in variables
         assert site.run(capsys, "drill", "schedule", "--remove", "--sandbox").code == 0
         assert site.run(capsys, "backup", "schedule", "--verify", "--remove", "--sandbox").code == 0
         for job in owner.get("jobs"):

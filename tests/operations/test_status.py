@@ -17,7 +17,10 @@ from mlflow_ae5_deploy.common.mlflow_api import Health
 from mlflow_ae5_deploy.common.redaction import scrub
 from mlflow_ae5_deploy.engine.records import Outcome, SnapshotRecord, StoredToken
 from mlflow_ae5_deploy.engine.stage import Changes, NoChange
+from mlflow_ae5_deploy.jobs import tasks
+from mlflow_ae5_deploy.jobs.interrupted import interrupted_run
 from mlflow_ae5_deploy.jobs.latest_outcomes import BACKUP, CHECK, DRILL, PRUNE, REPOSITORY
+from mlflow_ae5_deploy.jobs.runner import one_off_spec
 from mlflow_ae5_deploy.operations.health_problem import CODES, ERROR, WARNING
 from mlflow_ae5_deploy.operations.missed import Missed, missed
 from mlflow_ae5_deploy.operations.status.drift import (
@@ -632,6 +635,24 @@ def test_a_paused_backup_and_drill_are_observed(tmp_path):
     jobs = tuple(job(id=name, name=name, command=command, state="paused") for command, name in names)
     run = context(tmp_path, lists=Lists(jobs_=jobs), doors=Doors(platform_=Runs()))
     assert observe_backups(run, OURS).paused == (BACKUP, CHECK, DRILL)
+
+
+EDITED = [
+    ("create --keep-last '3", ("create", "--keep-last", "'3")),  # the job refuses it
+    ("create --keep-last '3'", ("create", "--keep-last", "3")),
+    ("", ("create",)),
+]
+
+
+@pytest.mark.parametrize(("arguments", "words"), EDITED)
+def test_a_job_whose_arguments_were_edited_on_the_platform_is_observed(tmp_path, arguments, words):
+    """AE5 takes any text for a variable."""
+    variables = {"MLFLOW_TRACKING_BACKUP_ARGUMENTS": arguments}
+    name = one_off_spec(context(tmp_path), tasks.backup("create")).name
+    one_off = job(id="b", name=name, command="Backup", schedule=None, variables=variables)
+    where = context(tmp_path, lists=Lists(jobs_=[one_off]), doors=Doors(platform_=Logs(b=[WHOLE])))
+    assert [outcome.of for outcome in observe_backups(where, OURS).outcomes] == [BACKUP, REPOSITORY]
+    assert interrupted_run(where, OURS, tasks.backup("create")).task.words == words
 
 
 class Logs:

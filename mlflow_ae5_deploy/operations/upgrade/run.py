@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from enum import IntEnum
@@ -108,7 +107,13 @@ def scheduled_jobs_of(context: Context, project: Project) -> tuple[ScheduledJobR
     """The scheduled backup, check and drill. They have no variables but their arguments."""
     names = {command_of(context.settings, command): ARGUMENTS[command] for command in ("Backup", "Drill")}
     return tuple(
-        ScheduledJobRecord(job.name, job.command, job.schedule, scheduled_job.is_paused(job), *job.variables.values())
+        ScheduledJobRecord(
+            job.name,
+            job.command,
+            job.schedule,
+            scheduled_job.is_paused(job),
+            arguments=job.variables.get(names[job.command], ""),
+        )
         for job in context.cached.jobs()
         if job.project_id == project.id and job.schedule and job.command in names
         if not {*job.variables} - {names[job.command]}
@@ -127,7 +132,7 @@ def schedule_as_before(run: UpgradeRun) -> None:
     profile = context.settings.backup.resource_profile
     for job in run.record.jobs:
         command = "Drill" if "Drill" in job.command else "Backup"
-        words = shlex.split(job.arguments)
+        words = tasks.words_of(job.arguments)
         purpose = tasks.backup(*words).purpose if command == "Backup" and words else command.lower()
         variables = ((ARGUMENTS[command], job.arguments),) if job.arguments else ()
         desired = JobSpec(

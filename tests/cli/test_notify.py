@@ -144,9 +144,19 @@ def test_without_receivers_nothing_can_be_sent(bench, capsys):
     assert_error(done, 3, "There are no receivers to notify.", "Set notify.urls")
 
 
-@pytest.mark.parametrize("value", ["json://user:planted@host", "prompt", "env:X", "file:/x"])
-def test_a_receiver_is_configured_by_reference_only(bench, capsys, value):
-    done = bench.run(capsys, "plan", "--sandbox", "--config", str(bench.configure(f"notify: {{urls: ['{value}']}}\n")))
-    refused = "must be a reference to a secret" in done.err
-    assert refused == ("planted" in value)
+REFERENCES = [
+    ("json://user:planted@host", "must be a reference to a secret"),
+    ("prompt", "There is no terminal to prompt for the notify URL 0."),
+    ("env:X", "The environment variable X, which holds the notify URL 0, is not set."),
+    ("file:/x", "The file that holds the notify URL 0 cannot be read: No such file or directory."),
+]
+
+
+@pytest.mark.parametrize(("value", "message"), REFERENCES)
+def test_a_receiver_is_configured_by_reference_only(bench, capsys, value, message):
+    """A valid one that cannot be resolved is refused for that reason alone."""
+    config = str(bench.configure(f"notify: {{urls: ['{value}']}}\n"))
+    done = bench.run(capsys, "plan", "--sandbox", "--release", str(bench.release), "--config", config)
+    assert_error(done, 3, message)
+    assert ("must be a reference to a secret" in done.err) == ("planted" in value)
     assert "planted" not in done.out + done.err

@@ -1,4 +1,4 @@
-"""A scheduled job as a resource: garbage collection, backup and drill, for stage 14 and the scheduling verbs.
+"""A scheduled job as a resource: garbage collection, backup, check and drill, for stage 14 and the scheduling verbs.
 
 A job cannot be changed through ae5-tools (its patch is broken), and a leftover run of a deleted job blocks the
 name. So a wrong job is deleted, the name freed, and the job created again.

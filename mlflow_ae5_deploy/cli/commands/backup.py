@@ -152,7 +152,10 @@ def prune(
 def schedule(
     options: WriteOptions, cron: Cron = None, verify_: ScheduleVerify = False, remove: RemoveSchedule = False
 ) -> int:
-    """With CRON: exactly one job that creates snapshots, and deletes older ones as configured. Safe to re-run."""
+    """With CRON: exactly one job that creates snapshots, and deletes older ones as configured. Safe to re-run.
+
+    With --verify: exactly one job that verifies the latest snapshot.
+    """
     return schedule_job(CHECKS if verify_ else BACKUPS, options, cron, remove=remove)
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -73,7 +75,7 @@ def command(
         return (_nagios if format_ == "nagios" else _prometheus)(options, notify=notify)
     if quiet and watch is not None:
         raise Usage("--quiet and --watch exclude each other.", remedy="Leave one out.")
-    with reading(options, NAME, create_account=False) as context:
+    with _opened(options, notify=notify) as context:
         if watch is not None:
             return _watch(options, context, watch, notify=notify)
         status = _status(options, context, notify=notify)
@@ -81,11 +83,22 @@ def command(
         return _exit_code(status)
 
 
+@contextlib.contextmanager
+def _opened(options: ReleaseOptions, *, notify: bool) -> Iterator[Context]:
+    """With `notify` it raises Configuration where no message can be sent."""
+    with reading(options, NAME, create_account=False) as context:
+        if notify:
+            from mlflow_ae5_deploy.operations.notify import require_receivers
+
+            require_receivers(context)
+        yield context
+
+
 def _nagios(options: ReleaseOptions, *, notify: bool) -> int:
     """Where the check itself fails, cli/main.py writes the line."""
     from mlflow_ae5_deploy.render.status import nagios
 
-    with reading(options, NAME, create_account=False) as context:
+    with _opened(options, notify=notify) as context:
         code, line = nagios(_status(options, context, notify=notify))
     options.reporter.copied(line)
     return code
@@ -95,7 +108,7 @@ def _prometheus(options: ReleaseOptions, *, notify: bool) -> int:
     """Where the check itself fails, cli/main.py writes the metrics."""
     from mlflow_ae5_deploy.render.prometheus import exposition
 
-    with reading(options, NAME, create_account=False) as context:
+    with _opened(options, notify=notify) as context:
         text = exposition(_status(options, context, notify=notify), options.target)
     options.reporter.as_it_is(text)
     return EXIT_DONE
@@ -104,9 +117,8 @@ def _prometheus(options: ReleaseOptions, *, notify: bool) -> int:
 def _status(options: ReleaseOptions, context: Context, *, notify: bool) -> Status:
     if not notify:
         return _observe(options, context)
-    from mlflow_ae5_deploy.operations.notify import about_failure, about_status, require_receivers
+    from mlflow_ae5_deploy.operations.notify import about_failure, about_status
 
-    require_receivers(context)
     try:
         found = _observe(options, context)
     except DeployError as error:

@@ -11,7 +11,6 @@ from typing import Any
 from mlflow_ae5_server.common import folders, keys, progress
 from mlflow_ae5_server.common.contract import EXIT_CODES
 from mlflow_ae5_server.common.errors import ConfigurationError, DamagedError, ProjectError, StorageError, UsageError
-from mlflow_ae5_server.common.redaction import scrub
 from mlflow_ae5_server.common.report import Report, say, warn
 from mlflow_ae5_server.common.settings import Settings
 from mlflow_ae5_server.common.text import amount, counted
@@ -79,8 +78,8 @@ def _create(settings: Settings, report: Report, options: argparse.Namespace) -> 
     from mlflow_ae5_server.database import dialects
 
     policy = _policy(options)
-    pruning = () if policy != RetentionPolicy() else ("examine-snapshots", "delete-objects")
-    progress.start("Backup", "create", without=pruning)
+    without = ("examine-snapshots", "delete-objects") if policy.keeps_all else ()
+    progress.start("Backup", "create", without=without)
     location, artifacts = destination(settings), _artifacts(settings)
     store = check_uri(settings.value("MLFLOW_BACKEND_STORE_URI"))
     journal.refuse_interrupted(artifacts)  # before the database: a restore may have moved it away
@@ -116,7 +115,7 @@ def _create(settings: Settings, report: Report, options: argparse.Namespace) -> 
         external=external,
         unsafe_keys=unsafe,
     )
-    if policy != RetentionPolicy():
+    if not policy.keeps_all:
         missing = [f"many {what} of the previous one are missing" for what in gone]
         _delete_older(repository, policy, artifacts, report, missing if complete else ["it is incomplete"])
     return 0 if complete else INCOMPLETE
@@ -136,7 +135,7 @@ def _delete_older(
         if error is not caught:
             traceback.print_exc()
         say(f"warning: older snapshots were not deleted: {error}")
-        report.add(prune_error=scrub(error.message), prune_hint=scrub(error.hint))
+        report.add(prune_error=error.message, prune_hint=error.hint)
         return
     _say_pruned(plan, "deleted")
     report.add(**_pruned(plan), removed=list(plan.removed), snapshot_count=repository.count())
@@ -322,9 +321,7 @@ def _prune(settings: Settings, report: Report, options: argparse.Namespace) -> i
 
 def _policy(options: argparse.Namespace) -> RetentionPolicy:
     """Raises UsageError."""
-    policy = RetentionPolicy(options.keep_last, options.keep_daily, options.keep_weekly)
-    policy.check()
-    return policy
+    return RetentionPolicy(options.keep_last, options.keep_daily, options.keep_weekly)
 
 
 def _say_pruned(plan: PrunePlan, verb: str) -> None:

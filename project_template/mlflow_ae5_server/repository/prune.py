@@ -61,7 +61,6 @@ def prune(
     blobs it needs. Nothing is deleted then, with `drop` no blob. Raises it, too, where no snapshot can be relied on.
     Raises NoSnapshotError where one of `drop` does not exist, ConfigurationError where it is not damaged.
     """
-    policy.check()
     if not apply:
         return _plan(repository, policy, drop, None, guard)
     try:

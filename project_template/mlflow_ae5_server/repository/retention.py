@@ -19,17 +19,21 @@ class RetentionPolicy:
     daily: int | None = None  # the newest of each of so many days (UTC)
     weekly: int | None = None
 
-    def check(self) -> None:
+    def __post_init__(self) -> None:
         for name, number in vars(self).items():
             if number is not None and number < 0:
                 raise UsageError(f"--keep-{name} {number} is negative", "give a number of snapshots to keep")
+
+    @property
+    def keeps_all(self) -> bool:
+        return self == RetentionPolicy()
 
     def choose(self, manifests: Sequence[Manifest], required: Mapping[str, str]) -> dict[str, str]:
         """The names of the snapshots to keep, of `manifests` by sequence, each with the reason.
 
         required: names of snapshots to keep in any case, with the reason.
         """
-        if self == RetentionPolicy():
+        if self.keeps_all:
             return {manifest.name: "" for manifest in manifests}
         newest_first = list(reversed(manifests))
         names = [manifest.name for manifest in newest_first]

@@ -73,8 +73,8 @@ def with_progress(show: OnLine, on_phase: Callable[[Phase], None]) -> OnLine:
     return on_line
 
 
-def readable(show: OnLine, on_phase: Callable[[Phase], None], *, with_report: bool) -> OnLine:
-    """As `with_progress`. with_report: also pass on a job's report, which is JSON."""
+def without_json(show: OnLine, on_phase: Callable[[Phase], None], *, with_report: bool) -> OnLine:
+    """As `with_progress`, and drop a job's report. with_report: pass it on."""
     return with_progress(lambda line: show(line) if with_report or not last_line(line) else None, on_phase)
 
 

@@ -54,7 +54,7 @@ def command(
     raw: Raw = False,
 ) -> int:
     """Secrets are masked. Control characters are shown as escapes."""
-    from mlflow_ae5_deploy.jobs.logs import lines_of, readable
+    from mlflow_ae5_deploy.jobs.logs import lines_of, without_json
     from mlflow_ae5_deploy.operations import logs
     from mlflow_ae5_deploy.render.logs import show_log
 
@@ -70,14 +70,14 @@ def command(
             source = logs.source_of(context, run, part)
             reporter.note(source.title)
             if follow and source.saved is None:
-                show = reporter.raw if raw else readable(reporter.foreign, reporter.phase, with_report=with_report)
+                show = reporter.raw if raw else without_json(reporter.foreign, reporter.phase, with_report=with_report)
                 reporter.note(logs.follow(context, source, show, last=lines))
                 return EXIT_DONE
             source, text = logs.read(context, source)
             found = lines_of(text)
             if not (raw or options.json):
                 found = []
-                keep = readable(found.append, lambda _phase: None, with_report=with_report)
+                keep = without_json(found.append, lambda _phase: None, with_report=with_report)
                 for line in lines_of(text):
                     keep(line)
             show_log(reporter, reporter.raw if raw else reporter.foreign, part, source, found[-lines:])

@@ -20,21 +20,16 @@ RemoveSchedule = Annotated[bool, typer.Option("--remove", help="Delete the job a
 
 @dataclass(frozen=True)
 class Schedulable:
-    """A job that a verb schedules. kind: of job_specs.TASKS. field: of the settings `backup`. option: of the verb."""
+    """A job that a verb schedules. kind: of job_specs.TASKS. option: of the verb."""
 
     verb: str
     kind: str
-    field: str
     option: str = ""
 
-    @property
-    def setting(self) -> str:
-        return f"backup.{self.field}"
 
-
-BACKUPS = Schedulable("backup schedule", "backup", "schedule")
-CHECKS = Schedulable("backup schedule", "check", "verify_schedule", " --verify")
-DRILLS = Schedulable("drill schedule", "drill", "drill_schedule")
+BACKUPS = Schedulable("backup schedule", "backup")
+CHECKS = Schedulable("backup schedule", "check", "--verify")
+DRILLS = Schedulable("drill schedule", "drill")
 
 
 def schedule_job(job: Schedulable, options: WriteOptions, cron: str | None, *, remove: bool) -> int:
@@ -42,23 +37,25 @@ def schedule_job(job: Schedulable, options: WriteOptions, cron: str | None, *, r
     from mlflow_ae5_deploy.common.cron import parse_cron
     from mlflow_ae5_deploy.operations import backup
     from mlflow_ae5_deploy.render.backup import scheduled_data, show_schedule, show_scheduled
+    from mlflow_ae5_deploy.resources.job_specs import TASKS
 
     if cron is not None and remove:
         raise Usage("CRON and --remove exclude each other.", remedy="Leave one out.")
-    reporter = options.reporter
+    reporter, field = options.reporter, TASKS[job.kind].schedule
+    setting = f"backup.{field}"
     desired = parse_cron(cron).expression if cron is not None else None
     if desired is None and not remove:
         with reading(options, job.verb) as context:
             reporter.doing(job.verb)
             found = backup.scheduled(context, job.kind)
-            configured, now = getattr(context.settings.backup, job.field), context.clock.now()
-        show_schedule(reporter, job.verb, found, job.setting, configured, options.profile, now, option=job.option)
+            configured, now = getattr(context.settings.backup, field), context.clock.now()
+        show_schedule(reporter, job.verb, found, setting, configured, options.profile, now, option=job.option)
         return EXIT_DONE
     with writing(options, job.verb) as context:
         reporter.doing(job.verb)
         done = backup.schedule(context, job.kind, desired) if desired else backup.unschedule(context, job.kind)
-        configured = getattr(context.settings.backup, job.field)
-    show_scheduled(reporter, done, job.setting, desired, configured, options.profile)
+        configured = getattr(context.settings.backup, field)
+    show_scheduled(reporter, done, setting, desired, configured, options.profile)
     if options.json:
         reporter.data(scheduled_data(job.verb, done))
     return EXIT_DONE

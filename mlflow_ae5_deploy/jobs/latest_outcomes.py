@@ -136,8 +136,14 @@ def note(state: SavedState, task: JobRequest[Any], job_result: JobResult[Report]
 def created(report: BackupReport, finished: datetime) -> SnapshotRecord:
     """The record of a new snapshot."""
     complete, gone = report.is_complete, missing_since(report)
-    protected = None if report.unreadable else started(report.snapshot) or finished  # of the store itself, all
+    # Complete as far as the store goes: external artifacts do not count.
+    protected = None if report.unreadable else started(report.snapshot) or finished
     return SnapshotRecord(report.snapshot, finished, complete=complete, gone=gone, protected=protected)
+
+
+def protected_from(snapshot: SnapshotRecord, earlier: SnapshotRecord | None) -> SnapshotRecord:
+    """With `protected` of an earlier snapshot, where it has none itself."""
+    return replace(snapshot, protected=snapshot.protected or (earlier.protected if earlier else None))
 
 
 def checked(snapshot: SnapshotRecord, report: Report, now: datetime) -> SnapshotRecord:

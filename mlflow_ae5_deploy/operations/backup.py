@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from mlflow_ae5_deploy.ae5.models import Job, Project
 from mlflow_ae5_deploy.common.text import capitalized, whole_commands
 from mlflow_ae5_deploy.engine.context import Context
@@ -102,9 +100,8 @@ def _record(context: Context, job_result: JobResult[Report], *, accept: bool) ->
         case BackupReport():
             created = job_result.succeeded or job_result.exit_code == INCOMPLETE
             if created and report.action == "create" and report.snapshot:
-                made, before = latest_outcomes.created(report, context.clock.now()), context.state.snapshot
-                protected = made.protected or (before.protected if before else None)
-                context.state.snapshot = replace(made, protected=protected)
+                made = latest_outcomes.created(report, context.clock.now())
+                context.state.snapshot = latest_outcomes.protected_from(made, context.state.snapshot)
                 context.state.save()
                 context.journal.effect("back up", "snapshot", report.snapshot)
             backup_repository.note(context, report, accept=accept)

@@ -32,9 +32,7 @@ from mlflow_ae5_deploy.resources.backup_repository import ObservedRepository
 OLD = timedelta(days=7)  # where no schedule says when the next is due
 _RUNS_READ = 5  # runs of the job, newest first, until one is found that made a snapshot
 _ONE_OFF: tuple[JobRequest[Any], ...] = (
-    tasks.backup("create"),
-    tasks.backup("verify"),
-    tasks.drill("latest"),
+    *(task.request for task in job_specs.TASKS.values()),
     tasks.restore(),
     tasks.restore("--dry-run"),
 )
@@ -148,10 +146,11 @@ def _missed(context: Context, project: Project | None, runs_of: RunsOf, done: li
 
 def _kind(context: Context, job: Job) -> str | None:
     """What a job of the project does, by its command and options."""
-    for command in ("Backup", "Drill"):
-        if job.command == runner.command_of(context.settings, command):
-            words = tasks.words_of(job.variables.get(ARGUMENTS[command], ""))
-            return latest_outcomes.kind_of(JobRequest(command, Report, words, ""))
+    for task in job_specs.TASKS.values():
+        request = task.request
+        if job.command == runner.command_of(context.settings, request.command):
+            words = tasks.words_of(job.variables.get(ARGUMENTS[request.command], ""))
+            return latest_outcomes.kind_of(replace(request, words=words))
     return None
 
 
@@ -176,7 +175,7 @@ def _created(context: Context, newest_first: list[Run], last: JobResult[BackupRe
         report, finished = job_result.report, ended(run, job_result)
         if report.snapshot and finished is not None:
             made = latest_outcomes.created(report, finished)
-            newest = replace(newest, protected=made.protected) if newest else made
+            newest = latest_outcomes.protected_from(newest, made) if newest else made
             if newest.protected is not None:
                 break
     return newest
@@ -186,8 +185,8 @@ def _newest(recorded: SnapshotRecord | None, created: SnapshotRecord | None) -> 
     """Of the same snapshot the record, which knows whether it was verified."""
     if recorded is None or created is None or recorded.id == created.id:
         return recorded or created
-    newest = max(recorded, created, key=lambda item: item.finished)
-    return replace(newest, protected=newest.protected or recorded.protected or created.protected)
+    older, newer = sorted((created, recorded), key=lambda item: item.finished)
+    return latest_outcomes.protected_from(newer, older)
 
 
 def _checked(newest: SnapshotRecord, checks: list[tuple[datetime, Report]]) -> SnapshotRecord:

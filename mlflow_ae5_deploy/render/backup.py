@@ -282,7 +282,8 @@ def show_schedule(
         words = in_words(parse_cron(job.schedule), now) if job.schedule else "no schedule"
         reporter.marked(*((Mark.WARNING, f"Paused: {words}") if is_paused(job) else (Mark.OK, f"Scheduled: {words}")))
     if not jobs:
-        reporter.line(f"Nothing is scheduled. Set a schedule with `{verb}{option} CRON`.")
+        command = " ".join(filter(None, (verb, option, "CRON")))
+        reporter.line(f"Nothing is scheduled. Set a schedule with `{command}`.")
     actual = ", ".join(job.schedule or "no schedule" for job in jobs) or None
     _show_differing(reporter, setting, actual, configured, profile)
 

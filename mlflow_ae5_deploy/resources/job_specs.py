@@ -29,7 +29,7 @@ TASKS = {
     CHECK: ScheduledTask(tasks.backup("verify"), "verify_schedule", "verify_name"),
     DRILL: ScheduledTask(tasks.drill("latest"), "drill_schedule", "drill_name"),
 }
-_DEFAULTS = (tasks.backup("create"), tasks.drill("latest"))  # what a command without arguments does
+_DEFAULTS = tuple(TASKS[kind].request for kind in (BACKUP, DRILL))  # what a command without arguments does
 
 
 def gc_job(settings: Settings) -> JobSpec:

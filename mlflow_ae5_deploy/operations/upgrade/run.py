@@ -24,6 +24,7 @@ from mlflow_ae5_deploy.operations.verify import verify as verify_server
 from mlflow_ae5_deploy.resources import scheduled_job
 from mlflow_ae5_deploy.resources.deployment import STOPPED, stop
 from mlflow_ae5_deploy.resources.interrupted import servers_of
+from mlflow_ae5_deploy.resources.job_specs import TASKS
 
 
 class UpgradeStep(IntEnum):
@@ -105,7 +106,8 @@ def stop_servers(context: Context) -> None:
 
 def scheduled_jobs_of(context: Context, project: Project) -> tuple[ScheduledJobRecord, ...]:
     """The scheduled backup, check and drill. They have no variables but their arguments."""
-    names = {command_of(context.settings, command): ARGUMENTS[command] for command in ("Backup", "Drill")}
+    commands = {task.request.command for task in TASKS.values()}
+    names = {command_of(context.settings, command): ARGUMENTS[command] for command in commands}
     return tuple(
         ScheduledJobRecord(
             job.name,

@@ -136,6 +136,16 @@ def steps(text: str) -> list[tuple[int, int]]:
     return list(dict.fromkeys((line["step"], line["steps"]) for line in read(text)))
 
 
+def test_a_report_has_the_warnings_since_it_was_started(capsys):
+    Report("Backup")  # of a job that was killed: it is not printed
+    warn("the disk is slow")
+    report = Report("Backup")
+    warn("the disk is full")
+    capsys.readouterr()
+    report.print(0)
+    assert json.loads(capsys.readouterr().out)["warnings"] == ["the disk is full"]
+
+
 def test_a_warning_is_logged_and_reported_once(capsys):
     for expected in (["the disk is slow"], None):
         report = Report("Backup")

@@ -12,7 +12,7 @@ from mlflow_ae5_server.common.errors import BusyError, ProjectError, UnfinishedE
 from mlflow_ae5_server.common.redaction import ScrubbingStream, scrub
 
 _MOST_WARNINGS = 20  # in a report
-_warnings: list[str] = []  # of this process's job
+_warnings: list[str] = []  # since the last report was started
 
 
 def say(text: str) -> None:
@@ -28,11 +28,15 @@ def warn(text: str) -> None:
 
 
 class Report:
-    """Collects fields while a job runs, and prints them once, last."""
+    """Collects fields while a job runs, and prints them once, last.
+
+    It also has all warnings since it was started: a process runs one job at a time.
+    """
 
     def __init__(self, command: str) -> None:
         self._fields: dict[str, Any] = {"command": command, "outcome": "failed"}
         self._started = time.monotonic()
+        _warnings.clear()
 
     def add(self, **fields: Any) -> None:
         self._fields.update(fields)
@@ -52,7 +56,6 @@ class Report:
         """Hand the report to `keep`, then print it: nothing may follow it in the log."""
         if _warnings:
             self.add(warnings=[scrub(text) for text in _warnings])
-            _warnings.clear()
         self.add(exit_code=exit_code, seconds=round(time.monotonic() - self._started, 2))
         fields = {key: scrub(value) if isinstance(value, str) else value for key, value in self._fields.items()}
         keep(fields)

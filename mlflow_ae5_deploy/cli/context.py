@@ -15,6 +15,7 @@ import typer
 
 from mlflow_ae5_deploy.cli.installation import SANDBOX_ACCOUNT, installation_folder, required, without_cluster
 from mlflow_ae5_deploy.common.errors import DeployError, Interrupted, Usage
+from mlflow_ae5_deploy.common.variable_names import TOKEN
 
 if TYPE_CHECKING:
     from mlflow_ae5_deploy.ae5.options import ConnectionOptions
@@ -242,7 +243,7 @@ def given_token(options: TargetOptions) -> Secret | None:
     """The token in the environment; none with --sandbox, because it belongs to another platform."""
     from mlflow_ae5_deploy.common.redaction import Secret
 
-    token = os.environ.get("MLFLOW_TRACKING_TOKEN")
+    token = os.environ.get(TOKEN)
     return Secret(token) if token and not options.sandbox else None
 
 

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from mlflow_ae5_deploy.common.errors import DeployError
+from mlflow_ae5_deploy.common.variable_names import DATABASE, GC_TTL
 from mlflow_ae5_deploy.config.database_uri import holds_password, leaves_its_folder, login_in, parse_store_uri
 from mlflow_ae5_deploy.config.server_variables import problem_of, refusal_of
 
@@ -182,11 +183,11 @@ def _each(values: Any, problem_of: Callable[[str, str], str]) -> Any:
 def _variable(key: str, value: str) -> str:
     try:
         variable_name(key)
-        if key == "MLFLOW_BACKEND_STORE_URI":
+        if key == DATABASE:
             parse_store_uri(value)
         if key in _LOCATIONS:
             check_location(value)
-        if key == "MLFLOW_TRACKING_GC_TTL":
+        if key == GC_TTL:
             ttl(value)
     except ValueError as error:
         return str(error)

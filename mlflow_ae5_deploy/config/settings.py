@@ -25,6 +25,7 @@ from pydantic import (
     model_validator,
 )
 
+from mlflow_ae5_deploy.common.variable_names import DATABASE
 from mlflow_ae5_deploy.config import checks
 from mlflow_ae5_deploy.config.database_uri import check_shipped, holds_password, parse_store_uri
 from mlflow_ae5_deploy.config.secret_refs import SecretRef
@@ -472,11 +473,10 @@ class Settings(Section):
         added = self.added_packages
         if added is None:
             return self
-        name = "MLFLOW_BACKEND_STORE_URI"
         uris: list[tuple[tuple[str, ...], Any]] = [
             (("server", "backend_store_uri"), self.server.backend_store_uri),
-            (("slipstream", "variables", name), self.slipstream.variables.get(name)),
-            (("gc", "variables", name), self.gc.variables.get(name)),
+            (("slipstream", "variables", DATABASE), self.slipstream.variables.get(DATABASE)),
+            (("gc", "variables", DATABASE), self.gc.variables.get(DATABASE)),
         ]
         problems = []
         for path, uri in uris:

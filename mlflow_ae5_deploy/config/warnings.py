@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from mlflow_ae5_deploy.common.durations import parse_ttl
 from mlflow_ae5_deploy.common.errors import Configuration
+from mlflow_ae5_deploy.common.variable_names import DATABASE, GC_TTL
 from mlflow_ae5_deploy.config.database_uri import parse_store_uri, path_of
 from mlflow_ae5_deploy.config.settings import Settings
-
-_TTL = "MLFLOW_TRACKING_GC_TTL"
-_DATABASE = "MLFLOW_BACKEND_STORE_URI"
 
 
 def advice(settings: Settings) -> list[str]:
@@ -19,7 +17,7 @@ def advice(settings: Settings) -> list[str]:
     uri = settings.server.backend_store_uri
     if isinstance(uri, str):
         words += store_advice(uri)
-    ttls = {"server.gc_ttl": settings.server.gc_ttl, f"gc.variables.{_TTL}": settings.gc.variables.get(_TTL)}
+    ttls = {"server.gc_ttl": settings.server.gc_ttl, f"gc.variables.{GC_TTL}": settings.gc.variables.get(GC_TTL)}
     words += [
         f"{setting} is {text}: garbage collection purges deleted experiments and runs at once and permanently."
         for setting, text in ttls.items()
@@ -59,7 +57,7 @@ def _paths(settings: Settings) -> dict[str, str]:
     """Setting -> path, of the stores that are a file or folder."""
     server, variables = settings.server, {"slipstream": settings.slipstream.variables, "gc": settings.gc.variables}
     databases: dict[str, object] = {"server.backend_store_uri": server.backend_store_uri}
-    databases |= {f"{section}.variables.{_DATABASE}": given.get(_DATABASE) for section, given in variables.items()}
+    databases |= {f"{section}.variables.{DATABASE}": given.get(DATABASE) for section, given in variables.items()}
     paths = {}
     for setting, uri in databases.items():
         if isinstance(uri, str) and (store := parse_store_uri(uri)).dialect == "sqlite":

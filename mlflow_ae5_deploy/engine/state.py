@@ -32,6 +32,7 @@ from mlflow_ae5_deploy.common import json_input
 from mlflow_ae5_deploy.common.errors import Configuration
 from mlflow_ae5_deploy.common.files import storage_error, write_private_json
 from mlflow_ae5_deploy.common.redaction import Secret
+from mlflow_ae5_deploy.common.variable_names import TOKEN
 from mlflow_ae5_deploy.engine.records import (
     InterruptedRotation,
     Outcome,
@@ -50,7 +51,6 @@ _log = logging.getLogger(__name__)
 FILE = "state.json"
 _FORGOTTEN = "An interrupted upgrade or restore is then forgotten: `history` shows whether there was one."
 VERSION: Literal[2] = 2
-_TOKEN = "MLFLOW_TRACKING_TOKEN"  # noqa: S105 - the name of a secret, not its value
 
 
 def _none_if_damaged(value: Any, read: ValidatorFunctionWrapHandler) -> Any:
@@ -169,7 +169,7 @@ class SavedState(BaseModel):
         of_account = self.secrets.setdefault(account, {})
         for name, value in values.items():
             of_account[name] = StoredSecret(self.fingerprint(value), when)
-        if _TOKEN in values:
+        if TOKEN in values:
             self.tokens.pop(account, None)  # whose token that is, nobody knows
         self.save()
 
@@ -178,7 +178,7 @@ class SavedState(BaseModel):
         of_account.pop(name, None)
         if not of_account:
             self.secrets.pop(account, None)
-        if name == _TOKEN:
+        if name == TOKEN:
             self.previous_tokens.pop(account, None)
         self.save()
 

@@ -7,9 +7,9 @@ from dataclasses import replace
 from mlflow_ae5_deploy.ae5.models import Job, Project, Run
 from mlflow_ae5_deploy.common.errors import ReleaseRefused
 from mlflow_ae5_deploy.common.files import write_private
+from mlflow_ae5_deploy.common.variable_names import GC_DRY_RUN
 from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.jobs import text
-from mlflow_ae5_deploy.jobs.contract import GC_DRY_RUN
 from mlflow_ae5_deploy.jobs.logs import OnLine, follow_run, job_log
 from mlflow_ae5_deploy.jobs.one_off import run_once
 from mlflow_ae5_deploy.jobs.reports import GcReport

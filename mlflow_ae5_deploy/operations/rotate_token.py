@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from mlflow_ae5_deploy.ae5.client import Client
 from mlflow_ae5_deploy.ae5.models import Deployment
 from mlflow_ae5_deploy.common.errors import DeployError, StageFailed, VerificationFailed
+from mlflow_ae5_deploy.common.variable_names import TOKEN
 from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.engine.executor import applying, recorded, require_consent
 from mlflow_ae5_deploy.engine.records import InterruptedRotation
@@ -40,7 +41,6 @@ from mlflow_ae5_deploy.resources.current_deployment import chosen_of
 from mlflow_ae5_deploy.resources.deployment import await_serving
 from mlflow_ae5_deploy.resources.health import await_health
 from mlflow_ae5_deploy.resources.token import (
-    TOKEN,
     IssueToken,
     StoreToken,
     expired,

@@ -22,12 +22,13 @@ from mlflow_ae5_deploy.common.errors import (
 )
 from mlflow_ae5_deploy.common.redaction import MASK, Secret, scrub
 from mlflow_ae5_deploy.common.text import as_sentence
+from mlflow_ae5_deploy.common.variable_names import DATABASE, GC_DRY_RUN
 from mlflow_ae5_deploy.config.database_uri import parse_store_uri
 from mlflow_ae5_deploy.config.secret_refs import SecretRef
 from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.engine.executor import execute, require_consent
 from mlflow_ae5_deploy.jobs import gc, one_off, runner
-from mlflow_ae5_deploy.jobs.contract import GC_DRY_RUN, INCOMPLETE
+from mlflow_ae5_deploy.jobs.contract import INCOMPLETE
 from mlflow_ae5_deploy.jobs.reports import GcReport
 from mlflow_ae5_deploy.jobs.result import JobResult
 from mlflow_ae5_deploy.jobs.spec import JobSpec
@@ -37,7 +38,6 @@ from mlflow_ae5_deploy.resources import current_deployment, scheduled_job
 from mlflow_ae5_deploy.resources.job_specs import gc_job
 from mlflow_ae5_deploy.resources.scheduled_job import PauseJob, ResumeJob
 
-DATABASE = "MLFLOW_BACKEND_STORE_URI"
 Action = Literal["set", "run", "rehearse", "pause", "resume", "remove"]
 
 

@@ -8,6 +8,7 @@ from mlflow_ae5_deploy.ae5.client import Client
 from mlflow_ae5_deploy.ae5.models import Deployment, Job, Project, Run
 from mlflow_ae5_deploy.common.errors import DeployError
 from mlflow_ae5_deploy.common.text import counted
+from mlflow_ae5_deploy.common.variable_names import TOKEN
 from mlflow_ae5_deploy.config.checks import MANAGED_SECRETS
 from mlflow_ae5_deploy.config.secret_refs import SecretRef
 from mlflow_ae5_deploy.engine.change import Change, Consequence, Impact
@@ -26,7 +27,7 @@ _STOPPED_FOR_GOOD = (
     Consequence(Impact.DOWNTIME, "clients lose the server at once"),
     Consequence(Impact.TOKENS, "all its tokens are invalidated"),
 )
-_CONSUMER = frozenset({"MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI", "MLFLOW_TRACKING_TOKEN"})
+_CONSUMER = frozenset({"MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI", TOKEN})
 
 
 @dataclass(frozen=True)

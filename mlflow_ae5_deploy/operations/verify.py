@@ -16,9 +16,9 @@ from mlflow_ae5_deploy.common.durations import duration, parse_ttl
 from mlflow_ae5_deploy.common.errors import VerificationFailed
 from mlflow_ae5_deploy.common.mlflow_api import LOGIN_FORM, PROBE, Answer, ServerApi, health_of
 from mlflow_ae5_deploy.common.redaction import Secret
+from mlflow_ae5_deploy.common.variable_names import GC_TTL
 from mlflow_ae5_deploy.config.settings import Settings
 from mlflow_ae5_deploy.engine.context import Context
-from mlflow_ae5_deploy.jobs.contract import GC_TTL
 from mlflow_ae5_deploy.resources import served_database
 from mlflow_ae5_deploy.resources.served_database import Observation
 

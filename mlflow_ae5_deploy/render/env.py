@@ -11,8 +11,8 @@ import shlex
 from collections.abc import Callable, Mapping
 
 from mlflow_ae5_deploy.common.errors import Usage
+from mlflow_ae5_deploy.common.variable_names import TOKEN
 
-TOKEN = "MLFLOW_TRACKING_TOKEN"  # noqa: S105 - the name of a variable, not its value
 SECRET_FILE = f"/var/run/secrets/user_credentials/{TOKEN}"
 _HOW = f"{TOKEN}: add --show-token to issue and print one"
 PIPED = "... env --format conda --show-token"  # stands for the whole command

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from mlflow_ae5_deploy.common.durations import parse_ttl
 from mlflow_ae5_deploy.common.optional_packages import CREATE_ENVIRONMENT
 from mlflow_ae5_deploy.common.redaction import scrub
+from mlflow_ae5_deploy.common.variable_names import DATABASE, GC_TTL
 
 if TYPE_CHECKING:
     from mlflow_ae5_deploy.config.settings import Settings
@@ -194,10 +195,10 @@ def _serve(settings: Settings) -> Sequence[Step]:
     deployment, project, account = settings.deployment, settings.project.name, settings.account.username or "<account>"
     server = settings.server
     stored = [
-        _secret("MLFLOW_BACKEND_STORE_URI", server.backend_store_uri),
+        _secret(DATABASE, server.backend_store_uri),
         _secret("MLFLOW_ARTIFACTS_DESTINATION", server.artifacts_destination),
         _secret("MLFLOW_DEFAULT_ARTIFACT_ROOT", server.default_artifact_root),
-        _secret("MLFLOW_TRACKING_GC_TTL", server.gc_ttl),
+        _secret(GC_TTL, server.gc_ttl),
         *([_secret("MLFLOW_TRACKING_METRICS", "true")] if server.metrics else []),
         *([_secret("MLFLOW_TRACKING_NOTIFY_URLS", None)] if settings.notify.urls else []),
         *(_secret(name, value) for name, value in (server.variables | server.secrets).items()),

@@ -12,7 +12,7 @@ from mlflow_ae5_deploy.common.durations import moment, parse_ttl
 from mlflow_ae5_deploy.common.errors import Configuration
 from mlflow_ae5_deploy.common.redaction import MASK
 from mlflow_ae5_deploy.common.text import as_sentence, counted
-from mlflow_ae5_deploy.jobs.contract import GC_DRY_RUN, GC_TTL
+from mlflow_ae5_deploy.common.variable_names import GC_DRY_RUN, GC_TTL
 from mlflow_ae5_deploy.operations.schedule import ScheduleResult
 from mlflow_ae5_deploy.operations.schedule_gc import GcRequest, ScheduleDifference, ScheduleGcResult
 from mlflow_ae5_deploy.render.backup import run_record

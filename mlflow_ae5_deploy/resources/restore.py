@@ -9,6 +9,7 @@ from mlflow_ae5_deploy.ae5.models import Deployment, Project
 from mlflow_ae5_deploy.common.errors import DeployError, SchemaMismatch, StageFailed, TargetInUse, TargetNotEmpty
 from mlflow_ae5_deploy.common.redaction import scrub
 from mlflow_ae5_deploy.common.text import as_sentence
+from mlflow_ae5_deploy.common.variable_names import DATABASE
 from mlflow_ae5_deploy.config.database_uri import parse_store_uri
 from mlflow_ae5_deploy.engine.change import Change, Consequence, Impact
 from mlflow_ae5_deploy.engine.context import Context, RestoreRequest
@@ -21,7 +22,6 @@ from mlflow_ae5_deploy.jobs.result import JobResult
 from mlflow_ae5_deploy.resources import backup_destination
 from mlflow_ae5_deploy.resources.secrets import SecretState
 
-DATABASE = "MLFLOW_BACKEND_STORE_URI"
 _REPLACE_TOO = " Unless database and artifacts are empty, also add --replace, which moves them to a saved copy."
 
 

@@ -9,11 +9,12 @@ from typing import Any
 
 from mlflow_ae5_deploy.common.redaction import Secret
 from mlflow_ae5_deploy.common.text import counted
+from mlflow_ae5_deploy.common.variable_names import GC_TTL
 from mlflow_ae5_deploy.engine.change import Change, Consequence, Impact
 from mlflow_ae5_deploy.engine.context import Context
 
 MADE, KEPT = "made", "kept"
-_READ_BY_JOBS_ONLY = ("MLFLOW_TRACKING_GC_TTL", "MLFLOW_TRACKING_BACKUP_DESTINATION", "MLFLOW_TRACKING_NOTIFY_URLS")
+_READ_BY_JOBS_ONLY = (GC_TTL, "MLFLOW_TRACKING_BACKUP_DESTINATION", "MLFLOW_TRACKING_NOTIFY_URLS")
 
 # Each begins with a word that the scrubber takes for no credential.
 _WHY = {

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from mlflow_ae5_deploy.common.redaction import Secret
+from mlflow_ae5_deploy.common.variable_names import DATABASE, GC_TTL
 from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.resources import encryption_keys, receivers
 from mlflow_ae5_deploy.resources.secrets import MADE, SecretState, observe_secret
 
-DATABASE, METRICS = "MLFLOW_BACKEND_STORE_URI", "MLFLOW_TRACKING_METRICS"
+METRICS = "MLFLOW_TRACKING_METRICS"
 
 
 def desired(context: Context) -> Mapping[str, Secret]:
@@ -18,7 +19,7 @@ def desired(context: Context) -> Mapping[str, Secret]:
         DATABASE: values.store_uri(server.backend_store_uri),
         "MLFLOW_ARTIFACTS_DESTINATION": Secret.public(server.artifacts_destination),
         "MLFLOW_DEFAULT_ARTIFACT_ROOT": Secret.public(server.default_artifact_root),
-        "MLFLOW_TRACKING_GC_TTL": Secret.public(server.gc_ttl),
+        GC_TTL: Secret.public(server.gc_ttl),
         **_switches(context),
         **receivers.desired(context),
         **{name: Secret.public(value) for name, value in server.variables.items()},

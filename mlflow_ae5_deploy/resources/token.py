@@ -8,13 +8,12 @@ from mlflow_ae5_deploy.ae5.client import Client
 from mlflow_ae5_deploy.ae5.models import Deployment
 from mlflow_ae5_deploy.common.errors import StageFailed
 from mlflow_ae5_deploy.common.redaction import Secret
+from mlflow_ae5_deploy.common.variable_names import TOKEN
 from mlflow_ae5_deploy.engine.change import Change
 from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.engine.records import StoredToken
 from mlflow_ae5_deploy.resources import token_file
 from mlflow_ae5_deploy.resources.token_expiry import expiry
-
-TOKEN = "MLFLOW_TRACKING_TOKEN"  # noqa: S105 - the name of a secret, not its value
 
 
 class IssueToken(Change):

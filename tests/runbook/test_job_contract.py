@@ -11,6 +11,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 import pytest
 
 from mlflow_ae5_deploy.common import errors
+from mlflow_ae5_deploy.common.variable_names import GC_DRY_RUN
 from mlflow_ae5_deploy.engine.progress import Phase
 from mlflow_ae5_deploy.jobs import contract, progress, reports, tasks
 from mlflow_ae5_deploy.jobs.contract import last_line, read
@@ -77,7 +78,7 @@ def test_names_and_numbers_are_those_of_the_contract():
     assert CONTRACT["progress"]["phases"] == progress.PHASES
     assert tuple(CONTRACT["progress"]["units"]) == progress.UNITS
     assert variables["DatabaseUpgrade"]["rehearse"] == contract.REHEARSE
-    assert variables["GarbageCollection"]["dry_run"] == contract.GC_DRY_RUN
+    assert variables["GarbageCollection"]["dry_run"] == GC_DRY_RUN
     assert variables["Check"]["check_values"] == contract.CHECK_VALUES
     assert variables["Backup"]["destination"] == contract.BACKUP_DESTINATION
 

@@ -11,6 +11,7 @@ from mlflow_ae5_deploy.cli import completion
 from mlflow_ae5_deploy.cli.context import opened
 from mlflow_ae5_deploy.cli.options import TargetOptions, Yes, choice, examples
 from mlflow_ae5_deploy.common.errors import EXIT_DONE, Usage
+from mlflow_ae5_deploy.common.variable_names import TOKEN
 
 NAME = "env"
 
@@ -53,7 +54,7 @@ def command(options: TargetOptions, format_: Format = None, show_token: ShowToke
             token = context.token_for(deployment_id) if show_token else None
         environment = installed_state(context).client_environment()
         if token is not None:
-            environment["MLFLOW_TRACKING_TOKEN"] = token.reveal()
+            environment[TOKEN] = token.reveal()
         else:
             reporter.note("Without a token, the server rejects a client as `Unauthorized`: add --show-token.")
         if CERTIFICATE in environment:

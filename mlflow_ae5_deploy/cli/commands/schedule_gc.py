@@ -10,13 +10,13 @@ import typer
 from mlflow_ae5_deploy.cli.context import load_settings, writing
 from mlflow_ae5_deploy.cli.options import WriteOptions, examples
 from mlflow_ae5_deploy.common.errors import EXIT_DONE, Configuration, DeployError, Usage
+from mlflow_ae5_deploy.common.variable_names import DATABASE, GC_DRY_RUN, GC_TTL
 
 if TYPE_CHECKING:
     from mlflow_ae5_deploy.config.secret_refs import SecretRef
     from mlflow_ae5_deploy.operations.schedule_gc import GcRequest, ScheduleGcResult
 
 NAME = "schedule-gc"
-DATABASE, TTL, DRY_RUN = "MLFLOW_BACKEND_STORE_URI", "MLFLOW_TRACKING_GC_TTL", "MLFLOW_TRACKING_GC_DRY_RUN"
 _REFERENCES = ("env:", "file:")
 
 Cron = Annotated[str | None, typer.Option("--cron", metavar="CRON", help="When to run, in UTC, such as '30 3 * * *'.")]
@@ -89,7 +89,7 @@ def command(
             raise Usage("--cron and --run-now --dry-run exclude each other.", remedy="Leave --cron or --run-now out.")
         action = "rehearse"
     elif dry_run:
-        plain[DRY_RUN], changes_job = "true", True
+        plain[GC_DRY_RUN], changes_job = "true", True
     overrides: dict[str, Any] = {"gc.schedule": cron} if cron is not None else {}
     if plain:
         overrides["gc.variables"] = plain
@@ -147,7 +147,7 @@ def _variables(ttl: str | None, uri: str | None, pairs: Sequence[str]) -> tuple[
         if not equals or not name:
             raise Usage("--variable takes NAME=VALUE.", where="--variable")
         given.append((name, value))
-    given += [(name, value) for name, value in ((TTL, ttl), (DATABASE, uri)) if value is not None]
+    given += [(name, value) for name, value in ((GC_TTL, ttl), (DATABASE, uri)) if value is not None]
     names = [name for name, _ in given]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise Usage(f"{', '.join(twice)} is given more than once.", where="--variable")

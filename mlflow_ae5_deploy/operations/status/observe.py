@@ -16,6 +16,7 @@ from mlflow_ae5_deploy.common.cron import parse_cron
 from mlflow_ae5_deploy.common.errors import Configuration, PlatformError
 from mlflow_ae5_deploy.common.mlflow_api import Health
 from mlflow_ae5_deploy.common.redaction import Secret
+from mlflow_ae5_deploy.common.variable_names import DATABASE, GC_TTL, TOKEN
 from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.engine.lease import PREFIX, interrupted_words, scope_of, work_of_others
 from mlflow_ae5_deploy.engine.lock import holder_of, nonces_of
@@ -38,7 +39,7 @@ from mlflow_ae5_deploy.resources.current_deployment import chosen_of
 from mlflow_ae5_deploy.resources.health import PATIENCE, health_once
 from mlflow_ae5_deploy.resources.interrupted import interrupted_restore
 from mlflow_ae5_deploy.resources.job_specs import gc_job
-from mlflow_ae5_deploy.resources.token import TOKEN, recipients, stored_tokens
+from mlflow_ae5_deploy.resources.token import recipients, stored_tokens
 
 _VERSION = re.compile(r"\s*([0-9]+\.[0-9]+[0-9A-Za-z.+\-]*)\s*\Z")
 
@@ -114,10 +115,10 @@ def _by_locks(context: Context) -> UnfinishedOperation:
 def _desired_secrets(context: Context) -> tuple[str, ...]:
     settings = context.settings
     return (
-        "MLFLOW_BACKEND_STORE_URI",
+        DATABASE,
         "MLFLOW_ARTIFACTS_DESTINATION",
         "MLFLOW_DEFAULT_ARTIFACT_ROOT",
-        "MLFLOW_TRACKING_GC_TTL",
+        GC_TTL,
         *((server_secrets.METRICS,) if settings.server.metrics else ()),
         *((receivers.VARIABLE,) if settings.notify.urls else ()),
         *sorted({*settings.server.variables, *settings.server.secrets, *encryption_keys.NAMES}),

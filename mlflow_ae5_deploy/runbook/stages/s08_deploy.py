@@ -12,6 +12,7 @@ from dataclasses import replace
 from mlflow_ae5_deploy.ae5.models import Deployment
 from mlflow_ae5_deploy.common.errors import Conflict, StageFailed
 from mlflow_ae5_deploy.common.mlflow_api import Health
+from mlflow_ae5_deploy.common.variable_names import DATABASE
 from mlflow_ae5_deploy.engine.change import Change, Consequence, Impact
 from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.engine.records import DeploymentSpec
@@ -241,7 +242,7 @@ def _restart(current: Deployment, state: DeploymentState) -> RestartDeployment |
         return change(f"it is {current.state}" + (f" ({current.status_text})" if current.status_text else ""))
     unseen = {*state.stale, *(secret.name for secret in state.secrets if secret.is_news_to_the_server)}
     if state.other_database:  # whatever was stored before, it is not what will be
-        unseen |= {item.name for item in state.secrets if item.name == server_secrets.DATABASE and not item.right}
+        unseen |= {item.name for item in state.secrets if item.name == DATABASE and not item.right}
     found = drift(current, state.desired)
     if not found.restart and not unseen:
         return None

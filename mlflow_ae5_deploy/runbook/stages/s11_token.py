@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from mlflow_ae5_deploy.common.errors import StageFailed
+from mlflow_ae5_deploy.common.variable_names import TOKEN
 from mlflow_ae5_deploy.engine.change import Change
 from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.engine.stage import Changes, Diff, NoChange, Stage
 from mlflow_ae5_deploy.resources.health import await_health
-from mlflow_ae5_deploy.resources.token import TOKEN, IssueToken, expired, token_is_on_record, without_token
+from mlflow_ae5_deploy.resources.token import IssueToken, expired, token_is_on_record, without_token
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mlflow_ae5_deploy.common.errors import StageFailed
+from mlflow_ae5_deploy.common.variable_names import TOKEN
 from mlflow_ae5_deploy.engine.change import Change
 from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.engine.stage import Changes, Diff, NoChange, Stage
 from mlflow_ae5_deploy.resources.token import (
-    TOKEN,
     StoreToken,
     expired,
     recipients,

@@ -161,13 +161,29 @@ def clear(
         stop(context, [*context.platform.runs(job.id), *(started if job is created else ())])
         context.platform.delete_job(job.id)
         context.journal.effect("delete", "job", name, id=job.id)
-    for run in {run.id: run for run in (*started, *_own_runs(context, name))}.values():
+    for run in {run.id: run for run in (*started, *own_runs(context, name))}.values():
         stop(context, [run])
         context.platform.delete_run(run.id)
     context.cached.forget("jobs")
 
 
-def _own_runs(context: Context, name: str) -> list[Run]:
+def delete_job(context: Context, job: Job) -> None:
+    """Stop its runs and delete it: the platform deletes no job with an active run."""
+    stop(context, context.platform.runs(job.id))
+    context.platform.delete_job(job.id)
+    context.journal.effect("delete", "job", job.name, id=job.id)
+
+
+def delete_runs(context: Context, runs: Sequence[Run]) -> None:
+    """Stop runs and delete their records."""
+    stop(context, runs)
+    for run in runs:
+        context.platform.delete_run(run.id)
+    if runs:
+        context.journal.effect("delete", counted(len(runs), "run records"))
+
+
+def own_runs(context: Context, name: str) -> list[Run]:
     return [run for run in context.platform.runs() if run.name == name and run.owner == context.account]
 
 
@@ -200,7 +216,7 @@ def surplus(runs: Iterable[Run], keep: int) -> list[Run]:
 
 def delete_old_runs(context: Context, name: str, *, keep: int) -> int:
     """Delete all but the newest `keep` ended runs of the job `name`; their number."""
-    old = surplus(_own_runs(context, name), keep)
+    old = surplus(own_runs(context, name), keep)
     for number, run in enumerate(old, 1):
         context.platform.delete_run(run.id)
         if number % 10 == 0:

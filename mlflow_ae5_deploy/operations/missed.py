@@ -10,6 +10,7 @@ from mlflow_ae5_deploy.ae5.models import Job, Run
 from mlflow_ae5_deploy.common.cron import parse_cron
 from mlflow_ae5_deploy.common.errors import Configuration
 from mlflow_ae5_deploy.operations.health_problem import HealthProblem
+from mlflow_ae5_deploy.resources.scheduled_job import is_paused
 
 _GRACE = timedelta(hours=1)  # a run may start so late
 _EARLY = timedelta(minutes=1)  # a run that started so early is the one that was due
@@ -33,7 +34,7 @@ def missed(
     """None where nothing was missed, or nothing is known. done: when the same work was done in another way."""
     latest = max((when for when in (*(run.created for run in runs), *done) if when), default=None)
     start = max((when for when in (latest, job.created) if when), default=None)
-    if start is None or not job.schedule or "pause" in job.state.lower() or any(run.is_active for run in runs):
+    if start is None or not job.schedule or is_paused(job) or any(run.is_active for run in runs):
         return None
     try:
         due = parse_cron(job.schedule).next_times(start + _EARLY, 2)

@@ -7,10 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mlflow_ae5_deploy.ae5.client import Client
-from mlflow_ae5_deploy.ae5.models import Job, Project, Run
-from mlflow_ae5_deploy.common.clock import Deadline, poll_until
 from mlflow_ae5_deploy.common.errors import Conflict, NotFound, PartlyDone, PlatformError
-from mlflow_ae5_deploy.common.files import write_private
 from mlflow_ae5_deploy.common.text import counted
 from mlflow_ae5_deploy.engine.change import Change
 from mlflow_ae5_deploy.engine.context import Context
@@ -19,11 +16,9 @@ from mlflow_ae5_deploy.jobs import one_off
 from mlflow_ae5_deploy.operations.uninstall_plan import Kept, UninstallState, as_consumer, diff, kept, observe
 from mlflow_ae5_deploy.operations.upgrade.staging_project import delete_staging_project
 from mlflow_ae5_deploy.resources.deployment import StopDeployment, stop
-from mlflow_ae5_deploy.resources.project import DeleteProject
+from mlflow_ae5_deploy.resources.project import DeleteProject, delete_project_and_runs, keep_archive
 from mlflow_ae5_deploy.resources.scheduled_job import DeleteJob, DeleteRuns
 from mlflow_ae5_deploy.resources.secrets import DeleteSecrets
-
-_GONE = 120.0  # seconds until a deleted project must be off the list
 
 ShowPlan = Callable[[Sequence[Change], Sequence[Kept]], None]
 """Called with the changes and what is kept, before the question."""
@@ -75,7 +70,10 @@ def uninstall(
         show_plan(changes, result.kept)
         require_consent(context, changes, where="uninstall")
     if state.project is not None:
-        result.archive = _keep_archive(context, state.project, result)
+        try:
+            result.archive = keep_archive(context, state.project, "removed")
+        except NotFound as error:
+            result.warnings.append(f"The project has no archive to save: {error.what}")
     context.state.forget_deployment()  # before the first effect: its token is not to be used again
     delete_staging_project(context)  # of an interrupted rehearsal of an upgrade
     execute(changes, lambda change: _apply(change, state, result, context), context.journal)
@@ -110,13 +108,16 @@ def _require_same(changes: Sequence[Change], confirmed: Sequence[Change]) -> Non
 def _apply(change: Change, state: UninstallState, result: UninstallResult, context: Context) -> None:
     match change:
         case DeleteJob():
-            _delete_job(context, next(job for job in state.jobs if job.id == change.id))
+            job = next(job for job in state.jobs if job.id == change.id)
+            if job.schedule is not None:
+                context.platform.pause_job(job.id)  # so that no run starts before it is deleted
+            one_off.delete_job(context, job)
         case DeleteRuns():
-            _delete_runs(context, state.runs)
+            one_off.delete_runs(context, state.runs)
         case StopDeployment():
             stop(context, next(item for item in state.deployments if item.id == change.id))
         case DeleteProject() if state.project is not None:
-            _delete_project(context, state.project)
+            delete_project_and_runs(context, state.project)  # also runs that have started since the plan
         case DeleteSecrets() if not change.name:
             _delete_secrets(context, context.platform, context.account, change.names)
         case DeleteSecrets():
@@ -129,53 +130,6 @@ def _apply(change: Change, state: UninstallState, result: UninstallResult, conte
 def _record_failure(context: Context, account: str, trouble: str, result: UninstallResult) -> None:
     context.journal.write("failed", account=account, what=trouble)
     result.failed.append(f"{account}: {trouble}")
-
-
-def _keep_archive(context: Context, project: Project, result: UninstallResult) -> Path | None:
-    folder = context.folders.state / "removed"
-    try:
-        content = context.cached.archive(project)
-    except NotFound as error:
-        result.warnings.append(f"The project has no archive to save: {error.what}")
-        return None
-    for earlier in sorted(folder.glob(f"*-{project.id}.tar.gz")):
-        if earlier.read_bytes() == content:
-            return earlier  # kept by an interrupted uninstall
-    path = folder / f"{context.clock.now():%Y%m%dT%H%M%SZ}-{project.id}.tar.gz"
-    write_private(path, content)
-    context.journal.effect("save", "archive", str(path), id=project.id)
-    return path
-
-
-def _delete_job(context: Context, job: Job) -> None:
-    if job.schedule is not None:
-        context.platform.pause_job(job.id)  # so that no run starts between the next two calls
-    one_off.stop(context, context.platform.runs(job.id))
-    context.platform.delete_job(job.id)
-    context.journal.effect("delete", "job", job.name, id=job.id)
-
-
-def _delete_runs(context: Context, runs: Sequence[Run]) -> None:
-    """Stop runs and delete their records."""
-    if not runs:
-        return
-    one_off.stop(context, runs)
-    for run in runs:
-        context.platform.delete_run(run.id)
-    context.journal.effect("delete", counted(len(runs), "run records"))
-
-
-def _delete_project(context: Context, project: Project) -> None:
-    # A run that has started since the plan would keep the project from being deleted.
-    _delete_runs(context, [run for run in context.platform.runs() if run.project_id == project.id])
-    context.platform.delete_project(project.id)
-    context.journal.effect("delete", "project", project.name, id=project.id)
-    poll_until(
-        lambda: None if any(item.id == project.id for item in context.platform.projects()) else True,
-        waiting_for="the project to be deleted",
-        deadline=Deadline(context.clock, _GONE),
-        on_wait=context.progress.waiting,
-    )
 
 
 def _delete_secrets(context: Context, platform: Client, account: str, names: Sequence[str]) -> None:

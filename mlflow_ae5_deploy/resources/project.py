@@ -64,12 +64,16 @@ class DeleteProject(Change):
     )
 
 
-def keep_archive(context: Context, project: Project) -> Path:
-    """Save a copy of the project's content on this machine."""
-    kept = context.folders.state / "replaced" / f"{context.clock.now():%Y%m%dT%H%M%SZ}-{project.id}.tar.gz"
-    write_private(kept, context.cached.archive(project))
+def keep_archive(context: Context, project: Project, folder: str = "replaced") -> Path:
+    """Save a copy of the project's content on this machine, unless an interrupted run has."""
+    content, saved = context.cached.archive(project), context.folders.state / folder
+    earlier = (path for path in sorted(saved.glob(f"*-{project.id}.tar.gz")) if path.read_bytes() == content)
+    kept = next(earlier, None)
+    if kept is None:
+        kept = saved / f"{context.clock.now():%Y%m%dT%H%M%SZ}-{project.id}.tar.gz"
+        write_private(kept, content)
+        context.journal.effect("save", "archive", str(kept), id=project.id)
     context.outputs.kept_archives.append(kept)
-    context.journal.effect("save", "archive", str(kept), id=project.id)
     return kept
 
 
@@ -81,14 +85,12 @@ def remove_project(context: Context, project: Project) -> None:
     other_machines.refuse_meanwhile(context, project)
     _remember_paused(context)
     for job in [j for j in context.cached.jobs() if j.project_id == project.id]:
-        one_off.stop(context, context.platform.runs(job.id))  # the platform deletes no job with an active run
-        context.platform.delete_job(job.id)
-        context.journal.effect("delete", "job", job.name, id=job.id)
+        one_off.delete_job(context, job)
     for deployment in [d for d in context.cached.deployments() if d.project_id == project.id]:
         stop(context, deployment)
     context.outputs.no_server = STOPPED
     context.state.invalidate_tokens()
-    delete_project(context, project)
+    _delete(context, project)
 
 
 def _remember_paused(context: Context) -> None:
@@ -99,20 +101,22 @@ def _remember_paused(context: Context) -> None:
             context.state.record_job_change(desired.purpose, paused=True, jobs=[job.id for job in state.jobs])
 
 
-def delete_project(context: Context, project: Project) -> None:
-    context.platform.delete_project(project.id)
-    context.journal.effect("delete", "project", project.name, id=project.id)
-    context.cached.forget()
-
-
-def await_gone(context: Context, project: Project) -> None:
-    """Wait until its name is free."""
+def delete_project_and_runs(context: Context, project: Project) -> None:
+    """Delete a project without jobs, and its run records; wait until its name is free."""
+    one_off.delete_runs(context, [run for run in context.platform.runs() if run.project_id == project.id])
+    _delete(context, project)
     poll_until(
         lambda: None if any(item.id == project.id for item in context.platform.projects()) else True,
         waiting_for=f"the project {project.name} to be off the list",
         deadline=Deadline(context.clock, _GONE),
         on_wait=context.progress.waiting,
     )
+
+
+def _delete(context: Context, project: Project) -> None:
+    context.platform.delete_project(project.id)
+    context.journal.effect("delete", "project", project.name, id=project.id)
+    context.cached.forget()
 
 
 def upload_project(context: Context, name: str, archive: Path, is_it: Callable[[bytes], bool]) -> Project:

@@ -21,7 +21,7 @@ from mlflow_ae5_deploy.engine.change import Change, Consequence, Impact
 from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.engine.records import PendingJobChange
 from mlflow_ae5_deploy.engine.stage import Changes, Diff, NoChange
-from mlflow_ae5_deploy.jobs.one_off import create_or_adopt
+from mlflow_ae5_deploy.jobs.one_off import create_or_adopt, own_runs
 from mlflow_ae5_deploy.jobs.spec import JobSpec, check_profile
 from mlflow_ae5_deploy.resources.deployment import revision_for
 
@@ -340,15 +340,11 @@ def await_idle(
 
 def _free_name(desired: JobSpec, context: Context, wait: float) -> None:
     name = desired.name
-
-    def leftover() -> list[Run]:
-        return [run for run in context.platform.runs() if run.name == name and run.owner == context.account]
-
-    runs = leftover()
+    runs = own_runs(context, name)
     if not runs:
         return
     if any(run.is_active for run in runs):
-        await_idle(leftover, f"a deleted job {name}", context, wait, desired.purpose)
+        await_idle(lambda: own_runs(context, name), f"a deleted job {name}", context, wait, desired.purpose)
     removed = context.platform.free_job_name(name)
     if removed:
         context.journal.effect("delete", f"{counted(removed, 'run records')} of earlier jobs named {name}")

@@ -16,7 +16,7 @@ from mlflow_ae5_deploy.jobs import one_off, other_machines
 from mlflow_ae5_deploy.jobs.other_machines import REHEARSAL
 from mlflow_ae5_deploy.operations.upgrade.plan import built_of
 from mlflow_ae5_deploy.release.provenance import has_content
-from mlflow_ae5_deploy.resources.project import UploadProject, await_gone, delete_project, upload_project
+from mlflow_ae5_deploy.resources.project import UploadProject, delete_project_and_runs, upload_project
 
 
 @contextlib.contextmanager
@@ -46,12 +46,6 @@ def delete_staging_project(context: Context) -> None:
     project = context.cached.project(staging_name(context))
     if project is None:
         return
-    jobs = [job for job in context.platform.jobs() if job.project_id == project.id]
-    runs = [run for run in context.platform.runs() if run.project_id == project.id]
-    one_off.stop(context, runs)
-    for job in jobs:
-        context.platform.delete_job(job.id)
-    for run in runs:
-        context.platform.delete_run(run.id)
-    delete_project(context, project)
-    await_gone(context, project)
+    for job in [job for job in context.platform.jobs() if job.project_id == project.id]:
+        one_off.delete_job(context, job)
+    delete_project_and_runs(context, project)

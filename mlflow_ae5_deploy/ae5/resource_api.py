@@ -16,6 +16,7 @@ from mlflow_ae5_deploy.common.errors import AnswerLost, Conflict, DeadlineExceed
 T = TypeVar("T")
 
 MOST_ATTEMPTS = 3
+VISIBLE = 60.0  # seconds until a list must show a new or changed record
 
 OnWait = Callable[[str], None]
 
@@ -29,7 +30,7 @@ class WaitTimeouts:
     stop: float = 300  # a stopped deployment is no longer listed
     endpoint_free: float = 180  # the platform frees an endpoint of ours (1-2 minutes on Kubernetes)
     secret: float = 300  # a secret is listed
-    visible: float = 60  # a new or changed record shows
+    visible: float = VISIBLE
     lost_answer: float = 20  # the effect of a write whose answer was lost shows
     reuse: float = 30  # age at which the projects listed by `whoami` are listed again
 

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable
 
 from mlflow_ae5_deploy.ae5.models import Run
+from mlflow_ae5_deploy.ae5.resource_api import VISIBLE
 from mlflow_ae5_deploy.common.clock import Deadline, poll_until
 from mlflow_ae5_deploy.common.errors import NotFound, Refused
 from mlflow_ae5_deploy.engine.context import Context
@@ -16,7 +17,6 @@ from mlflow_ae5_deploy.jobs.contract import last_line
 CUT = "[... the platform no longer returns some lines of the log ...]"
 _log = logging.getLogger(__name__)
 _ANCHOR = 20  # lines that locate the end of what was shown, in a log that lost its beginning
-_VISIBLE = 60.0  # seconds until a run that was just started must be listed
 _SETTINGS = "settings ("  # the start of a job's table of settings
 # The starts of lines of the platform: that the job starts, and how a sandbox differs from a real AE5.
 _PLATFORM = ("The project is ready to run commands.", "[sandbox] ")
@@ -110,7 +110,7 @@ def follow_run(context: Context, run_id: str, show: OnLine, *, seconds: float, l
     def probe() -> Run | None:
         run = context.platform.run(run_id)  # first the state, then the log: an ended run's log is whole
         if run is None:
-            if context.clock.monotonic() - began >= _VISIBLE:
+            if context.clock.monotonic() - began >= VISIBLE:
                 raise NotFound(f"The run {run_id} has disappeared: somebody deleted it or its job.", where=run_id)
             return None
         for line in tail.feed(read_log(context, run), ended=not run.is_active):

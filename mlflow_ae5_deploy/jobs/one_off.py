@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Callable, Iterable, Sequence
 
 from mlflow_ae5_deploy.ae5.models import Job, Project, Run
+from mlflow_ae5_deploy.ae5.resource_api import VISIBLE
 from mlflow_ae5_deploy.common.clock import Deadline, poll_until
 from mlflow_ae5_deploy.common.errors import Conflict, DeadlineExceeded, PlatformError
 from mlflow_ae5_deploy.common.text import counted
@@ -16,7 +17,6 @@ from mlflow_ae5_deploy.jobs import other_machines, saved_logs
 from mlflow_ae5_deploy.jobs.logs import OnLine, follow_run
 from mlflow_ae5_deploy.jobs.spec import JobSpec
 
-_VISIBLE = 60.0  # seconds until a run that was just started must be listed
 _STOPPED = 120.0  # seconds until a run that was told to stop must have ended
 
 
@@ -67,7 +67,7 @@ def run_once(
         runs = poll_until(
             lambda: context.platform.runs(job_id) or None,
             waiting_for=f"the run of {name} to be listed",
-            deadline=Deadline(context.clock, _VISIBLE),
+            deadline=Deadline(context.clock, VISIBLE),
             on_wait=context.progress.waiting,
         )
         ended = follow_run(context, runs[0].id, show, seconds=seconds)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mlflow_ae5_deploy.ae5.models import Collaborator
+from mlflow_ae5_deploy.ae5.resource_api import VISIBLE
 from mlflow_ae5_deploy.common.clock import Deadline, poll_until
 from mlflow_ae5_deploy.common.errors import DeadlineExceeded, NotFound, Refused, StageFailed
 from mlflow_ae5_deploy.engine.context import Context
@@ -24,7 +25,6 @@ from mlflow_ae5_deploy.resources.sharing import (
 )
 
 _UNKNOWN = "Check the names in the platform's user administration."
-_VISIBLE = 60.0  # seconds until the platform must show the change
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ def _write(context: Context, deployment_id: str, changes: Sequence[SharingChange
         poll_until(
             probe,
             waiting_for="the platform to show the new sharing",
-            deadline=Deadline(context.clock, _VISIBLE),
+            deadline=Deadline(context.clock, VISIBLE),
             on_wait=context.progress.waiting,
         )
     except DeadlineExceeded:

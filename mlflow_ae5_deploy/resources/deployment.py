@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from mlflow_ae5_deploy.ae5.models import Deployment, Project, Revision
+from mlflow_ae5_deploy.ae5.resource_api import VISIBLE
 from mlflow_ae5_deploy.common.clock import Deadline, poll_until
 from mlflow_ae5_deploy.common.errors import (
     Configuration,
@@ -32,7 +33,6 @@ STAGE = 8
 STOPPING = "The server is stopped, or about to stop."
 STOPPED = "No server runs."
 STARTING = "No server runs yet: one is starting."
-_VISIBLE = 60.0  # seconds until a list must show what was just started
 DOWN = Consequence(Impact.DOWNTIME, "the server is down until it has started again")
 TOKENS = Consequence(
     Impact.TOKENS,
@@ -224,7 +224,7 @@ def _await_listed(context: Context, deployment: Deployment) -> None:
     poll_until(
         probe,
         waiting_for=f"deployment {deployment.name} to be listed",
-        deadline=Deadline(context.clock, _VISIBLE),
+        deadline=Deadline(context.clock, VISIBLE),
         on_wait=context.progress.waiting,
     )
 

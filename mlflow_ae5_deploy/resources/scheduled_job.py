@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from mlflow_ae5_deploy.ae5.models import Job, Project, Run
+from mlflow_ae5_deploy.ae5.resource_api import VISIBLE
 from mlflow_ae5_deploy.common.clock import Deadline, poll_until
 from mlflow_ae5_deploy.common.cron import Schedule, parse_cron
 from mlflow_ae5_deploy.common.durations import moment
@@ -31,7 +32,6 @@ _RECORDS = Consequence(
 )
 _RESUMES = Consequence(Impact.JOBS, "the job is paused, the new one is not")
 RUN_DEADLINE = 900.0  # seconds to wait for an active run before its job is deleted
-_VISIBLE = 60.0  # seconds until a list must show a change
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -243,7 +243,7 @@ def confirm(context: Context, desired: JobSpec) -> str:
         poll_until(
             probe,
             waiting_for=f"the platform to list exactly one {desired.purpose} job",
-            deadline=Deadline(context.clock, _VISIBLE),
+            deadline=Deadline(context.clock, VISIBLE),
             on_wait=context.progress.waiting,
         )
     except DeadlineExceeded:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from mlflow_ae5_deploy.ae5.models import Project, Run
-from mlflow_ae5_deploy.common.errors import DeadlineExceeded, NotFound, ReleaseRefused
+from mlflow_ae5_deploy.common.errors import DeadlineExceeded, NotFound
 from mlflow_ae5_deploy.common.redaction import scrub
 from mlflow_ae5_deploy.config.settings import Settings
 from mlflow_ae5_deploy.engine.change import Change
@@ -21,7 +21,7 @@ from mlflow_ae5_deploy.jobs.logs import JobLog, job_log, with_progress
 from mlflow_ae5_deploy.jobs.one_off import run_once
 from mlflow_ae5_deploy.jobs.reports import R
 from mlflow_ae5_deploy.jobs.result import JobResult, read_result
-from mlflow_ae5_deploy.jobs.spec import JobSpec, check_profile
+from mlflow_ae5_deploy.jobs.spec import JobSpec, check_command, check_profile
 from mlflow_ae5_deploy.jobs.tasks import JobRequest
 
 _ALONE = ("Restore", "DatabaseUpgrade")  # they change the data, so no job of another machine may run meanwhile
@@ -66,12 +66,12 @@ def required_project(context: Context) -> Project:
 
 
 def require_command(context: Context, project: Project, command: str) -> None:
-    if not knows(context, project, command):
-        raise ReleaseRefused(
-            f"The installed release has no command `{command_of(context.settings, command)}`.",
-            where=f"project {project.name}",
-            remedy="The bundled release has it: `upgrade --release bundled`.",
-        )
+    check_command(
+        context.cached.revisions(project)[0],
+        command_of(context.settings, command),
+        where=f"project {project.name}",
+        remedy="The bundled release has it: `upgrade --release bundled`.",
+    )
 
 
 def one_off_spec(context: Context, task: JobRequest[Any]) -> JobSpec:

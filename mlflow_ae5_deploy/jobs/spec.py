@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mlflow_ae5_deploy.common.errors import Configuration
+from mlflow_ae5_deploy.ae5.models import Revision
+from mlflow_ae5_deploy.common.errors import Configuration, ReleaseRefused
 from mlflow_ae5_deploy.common.redaction import Secret
 from mlflow_ae5_deploy.engine.context import Context
 
@@ -24,6 +25,17 @@ class JobSpec:
     def revealed(self) -> dict[str, str]:
         """All variables, as the platform needs them."""
         return {**dict(self.variables), **{name: value.reveal() for name, value in self.hidden}}
+
+
+def check_command(revision: Revision, command: str, *, where: str, remedy: str = "") -> None:
+    """Raise ReleaseRefused unless the revision has a command of that name."""
+    commands = [item.id for item in revision.commands]
+    if command not in commands:
+        raise ReleaseRefused(
+            f"The installed release has no command `{command}`.",
+            where=where,
+            remedy=remedy or f"It has: {', '.join(commands)}.",
+        )
 
 
 def check_profile(context: Context, name: str, where: str) -> None:

@@ -14,7 +14,7 @@ from mlflow_ae5_deploy.jobs import saved_logs
 from mlflow_ae5_deploy.jobs.logs import OnLine, follow_deployment, follow_run, read_log
 from mlflow_ae5_deploy.jobs.result import read_any_result
 from mlflow_ae5_deploy.jobs.saved_logs import SavedRun
-from mlflow_ae5_deploy.resources.current_deployment import chosen_of
+from mlflow_ae5_deploy.resources.current_deployment import required_deployment
 
 PARTS = ("app", "events", "proxy")
 LATEST = "latest"
@@ -48,7 +48,7 @@ class LogSource:
 def source_of(context: Context, run: str | None, part: str) -> LogSource:
     """run: an id or LATEST; None: the server."""
     if run is None:
-        return LogSource(deployment_of(context), part)
+        return LogSource(required_deployment(context), part)
     found = run_of(context, run)
     return LogSource(found.run, saved=found.log) if isinstance(found, SavedRun) else LogSource(found)
 
@@ -80,18 +80,6 @@ def result_of(item: Deployment | Run, log: str) -> str:
     if not isinstance(item, Run) or item.is_active:
         return ""
     return f"run {item.id}: {read_any_result(item, log).message}"
-
-
-def deployment_of(context: Context) -> Deployment:
-    """The server's deployment, running or not."""
-    current = chosen_of(context).current
-    if current is None:
-        raise NotFound(
-            f"`{context.account}` has no deployment `{context.settings.deployment.name}`.",
-            where=context.access.target.options.hostname,
-            remedy="Run `mlflow-ae5-deploy install` first.",
-        )
-    return current
 
 
 def part_of(logs: DeploymentLogs, part: str) -> str:

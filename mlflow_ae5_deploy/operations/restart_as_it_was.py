@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from mlflow_ae5_deploy.ae5.models import Collaborator, Deployment, Revision
-from mlflow_ae5_deploy.common.errors import Conflict, DeployError, NotFound, StageFailed
+from mlflow_ae5_deploy.common.errors import Conflict, DeployError, StageFailed
 from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.engine.executor import applying
 from mlflow_ae5_deploy.engine.records import DeploymentDefinition, DeploymentSpec, PendingRestart
@@ -190,11 +190,3 @@ def share_again(context: Context, deployment: Deployment, definition: Deployment
         names = sorted(f"{item.type} {item.id}" for item in missing)
         context.journal.effect("share", "deployment", id=deployment.id, added=names)
         context.cached.forget("collaborators")
-
-
-def nothing_runs(context: Context) -> NotFound:
-    return NotFound(
-        f"`{context.account}` has no deployment `{context.settings.deployment.name}` to issue a token for.",
-        where=context.access.target.options.hostname,
-        remedy="Run `mlflow-ae5-deploy install`, which starts it.",
-    )

@@ -23,7 +23,6 @@ from mlflow_ae5_deploy.operations.downtime_probe import DowntimeProbe
 from mlflow_ae5_deploy.operations.gc_check import GcCheck, check_gc
 from mlflow_ae5_deploy.operations.restart_as_it_was import (
     RestartResult,
-    nothing_runs,
     restart_as_it_was,
     restarting,
     resume,
@@ -37,7 +36,7 @@ from mlflow_ae5_deploy.operations.rotate_token_result import (
     unchanged,
 )
 from mlflow_ae5_deploy.resources import token_file
-from mlflow_ae5_deploy.resources.current_deployment import chosen_of
+from mlflow_ae5_deploy.resources.current_deployment import chosen_of, required_deployment
 from mlflow_ae5_deploy.resources.deployment import await_serving
 from mlflow_ae5_deploy.resources.health import await_health
 from mlflow_ae5_deploy.resources.token import (
@@ -98,8 +97,7 @@ def _restarted(
         return resume(context, pending, current)
     if not options.restart:
         return None
-    if current is None:
-        raise nothing_runs(context)
+    current = required_deployment(context)
     change = restarting(current, "--restart was given")
     require_consent(context, [change], where=f"deployment {current.name}")
     on_step("restart")
@@ -134,9 +132,7 @@ def _rotation(context: Context, options: RotationOptions, restarted: RestartResu
 
 
 def _running(context: Context) -> Deployment:
-    current = chosen_of(context).current
-    if current is None:
-        raise nothing_runs(context)
+    current = required_deployment(context)
     if current.is_starting:
         return await_serving(context, current)
     if not current.is_started:

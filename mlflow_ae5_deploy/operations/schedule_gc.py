@@ -31,7 +31,7 @@ from mlflow_ae5_deploy.jobs import gc, one_off, runner
 from mlflow_ae5_deploy.jobs.contract import INCOMPLETE
 from mlflow_ae5_deploy.jobs.reports import GcReport
 from mlflow_ae5_deploy.jobs.result import JobResult
-from mlflow_ae5_deploy.jobs.spec import JobSpec
+from mlflow_ae5_deploy.jobs.spec import JobSpec, check_command
 from mlflow_ae5_deploy.operations import schedule
 from mlflow_ae5_deploy.operations.schedule import ScheduleResult
 from mlflow_ae5_deploy.resources import current_deployment, scheduled_job
@@ -181,7 +181,7 @@ def _change_schedule(context: Context, request: GcRequest, desired: JobSpec) -> 
 def converge(context: Context, desired: JobSpec, *, wait: float) -> ScheduleResult:
     """Make this the only garbage collection job."""
     project = current_deployment.required_installation(context)
-    _check_command(context, project, desired)
+    check_command(context.cached.revisions(project)[0], desired.command, where="gc.command")
     if dict(desired.variables).get(GC_DRY_RUN, "false").lower() == "true":
         _check_dry_run(context, project, desired)
     return schedule.converge(context, desired, wait=wait, to_pause="`schedule-gc --pause` pauses it.")
@@ -229,18 +229,6 @@ def required_jobs(context: Context, desired: JobSpec) -> list[Job]:
     return sorted(jobs, key=lambda job: job.name != desired.name)
 
 
-def _check_command(context: Context, project: Project, desired: JobSpec) -> None:
-    revision = context.cached.revisions(project)[0]
-    commands = [command.id for command in revision.commands]
-    if desired.command not in commands:
-        raise StageFailed(
-            f"Revision {revision.name} of the project has no command `{desired.command}`.",
-            stage=scheduled_job.STAGE,
-            where="gc.command",
-            remedy=f"It has: {', '.join(commands)}.",
-        )
-
-
 def _check_dry_run(context: Context, project: Project, desired: JobSpec) -> None:
     if problem := gc.cannot_rehearse(context, project, desired):
         raise StageFailed(
@@ -259,7 +247,7 @@ def _run(context: Context, request: GcRequest, desired: JobSpec, progress: GcPro
             return gc.run_now(context, job, progress.log, seconds=request.wait)
         if request.action == "rehearse":
             project = runner.required_project(context)
-            _check_command(context, project, desired)
+            check_command(context.cached.revisions(project)[0], desired.command, where="gc.command")
             _check_dry_run(context, project, desired)
             progress.run_starts(dry=True)
             return gc.rehearse(context, project, desired, progress.log, seconds=request.wait)

@@ -12,7 +12,7 @@ from mlflow_ae5_deploy.common.clock import Deadline, poll_until
 from mlflow_ae5_deploy.common.errors import DeadlineExceeded, NotFound, Refused, StageFailed
 from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.engine.executor import applying
-from mlflow_ae5_deploy.operations.logs import deployment_of
+from mlflow_ae5_deploy.resources.current_deployment import required_deployment
 from mlflow_ae5_deploy.resources.sharing import (
     Pair,
     ShareWith,
@@ -46,11 +46,11 @@ class ShareChange:
 
 
 def shared_with(context: Context) -> tuple[ShareResult, ...]:
-    return _results(_present(context, deployment_of(context).id), desired_pairs(context))
+    return _results(_present(context, required_deployment(context).id), desired_pairs(context))
 
 
 def add(context: Context, desired: Sequence[Pair]) -> ShareChange:
-    deployment = deployment_of(context)
+    deployment = required_deployment(context)
     current = context.cached.collaborators(deployment.id)
     missing = sorted(set(desired) - pairs_of(current))
     changes = tuple(ShareWith.of(pair, deployment.id, "requested") for pair in missing)
@@ -63,7 +63,7 @@ def add(context: Context, desired: Sequence[Pair]) -> ShareChange:
 
 
 def remove(context: Context, desired: Sequence[Pair]) -> ShareChange:
-    deployment = deployment_of(context)
+    deployment = required_deployment(context)
     current = context.cached.collaborators(deployment.id)
     surplus = sorted(set(desired) & pairs_of(current))
     changes = tuple(StopSharing.of(pair, deployment.id, "requested") for pair in surplus)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from mlflow_ae5_deploy.ae5.models import Project
-from mlflow_ae5_deploy.common.errors import (
-    NotFound,
-)
+from mlflow_ae5_deploy.ae5.models import Deployment, Project
+from mlflow_ae5_deploy.common.errors import NotFound
 from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.engine.records import DeploymentSpec
 from mlflow_ae5_deploy.jobs.runner import required_project
@@ -36,10 +34,21 @@ def project_name(context: Context, project_id: str) -> str:
 def required_installation(context: Context) -> Project:
     """The project, if it has a deployment, running or not."""
     project = required_project(context)
-    if chosen_of(context).current is None:
-        raise NotFound(
-            f"Project `{project.name}` has no deployment `{context.settings.deployment.name}`.",
-            where=context.access.target.options.hostname,
-            remedy="Nothing was changed. Run `mlflow-ae5-deploy install` first.",
-        )
+    required_deployment(context)
     return project
+
+
+def required_deployment(context: Context) -> Deployment:
+    """The server's deployment, running or not."""
+    current = chosen_of(context).current
+    if current is None:
+        raise no_deployment(context)
+    return current
+
+
+def no_deployment(context: Context) -> NotFound:
+    return NotFound(
+        f"There is no deployment `{context.settings.deployment.name}` of `{context.account}`.",
+        where=context.access.target.options.hostname,
+        remedy="Run `mlflow-ae5-deploy install` first.",
+    )

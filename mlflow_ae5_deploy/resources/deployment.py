@@ -13,7 +13,6 @@ from mlflow_ae5_deploy.ae5.models import Deployment, Project, Revision
 from mlflow_ae5_deploy.ae5.resource_api import VISIBLE
 from mlflow_ae5_deploy.common.clock import Deadline, poll_until
 from mlflow_ae5_deploy.common.errors import (
-    Configuration,
     Conflict,
     DeadlineExceeded,
     NotFound,
@@ -23,9 +22,9 @@ from mlflow_ae5_deploy.common.errors import (
 from mlflow_ae5_deploy.engine.change import Change, Consequence, Impact
 from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.engine.records import DeploymentSpec
-from mlflow_ae5_deploy.jobs.spec import check_profile
+from mlflow_ae5_deploy.jobs.spec import check_command, check_profile
 from mlflow_ae5_deploy.resources import interrupted
-from mlflow_ae5_deploy.resources.current_deployment import project_name
+from mlflow_ae5_deploy.resources.current_deployment import no_deployment, project_name
 from mlflow_ae5_deploy.resources.deployment_spec import Drift, drift
 from mlflow_ae5_deploy.resources.health import await_health, failure
 
@@ -116,13 +115,7 @@ def revision_for(project: Project, revisions: Sequence[Revision], name: str, com
             where="deployment.revision",
             remedy=f"It has: {', '.join(by_name)}. Set deployment.revision to `latest` or to one of them.",
         )
-    commands = [item.id for item in revision.commands]
-    if command not in commands:
-        raise Configuration(
-            f"Revision {revision.name} of project {project.name} has no command `{command}`.",
-            where="deployment.command, gc.command",
-            remedy=f"It has: {', '.join(commands)}.",
-        )
+    check_command(revision, command, where="deployment.command, gc.command")
     return revision
 
 
@@ -259,14 +252,14 @@ def required_running(context: Context) -> tuple[str, str]:
     )
     if deployment is not None and deployment.is_starting and not context.options.dry:
         deployment = await_serving(context, deployment)
-    if deployment is None or not deployment.url or not deployment.is_started:
+    if deployment is None:
+        raise no_deployment(context)
+    if not deployment.url or not deployment.is_started:
         raise NotFound(
-            f"Deployment `{name}` of `{context.account}` is {deployment.state}; it must be started."
-            if deployment
-            else f"There is no deployment `{name}` of `{context.account}`.",
+            f"Deployment `{name}` of `{context.account}` is {deployment.state}; it must be started.",
             where=context.access.target.options.hostname,
             remedy="Wait until it has started; `mlflow-ae5-deploy status` shows it."
-            if deployment and deployment.is_starting
+            if deployment.is_starting
             else "Run `mlflow-ae5-deploy install` first.",
         )
     return deployment.id, deployment.url.rstrip("/")

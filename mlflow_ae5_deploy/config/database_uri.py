@@ -10,41 +10,38 @@ from urllib.parse import unquote, unquote_plus
 from mlflow_ae5_deploy.common.redaction import register
 from mlflow_ae5_deploy.common.text import package_name
 
-# dialect, of those that MLflow has a store for -> synchronous drivers SQLAlchemy 2.1 knows; MLflow cannot use the
-# asynchronous ones
-DRIVERS: Mapping[str, frozenset[str]] = {
-    "sqlite": frozenset({"pysqlite"}),
-    "postgresql": frozenset({"psycopg", "psycopg2", "psycopg2cffi", "pg8000"}),
-    "mysql": frozenset({"pymysql", "mysqldb", "mysqlconnector", "mariadbconnector", "cymysql", "pyodbc"}),
-    "mssql": frozenset({"pyodbc", "pymssql"}),
+# dialect, of those that MLflow has a store for -> synchronous drivers SQLAlchemy 2.1 knows (MLflow cannot use the
+# asynchronous ones) -> packages that contain the driver, with conda and pip names, normalised
+DRIVERS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
+    "sqlite": {"pysqlite": ()},
+    "postgresql": {
+        "psycopg": ("psycopg", "psycopg-binary"),
+        "psycopg2": ("psycopg2-binary", "psycopg2"),
+        "psycopg2cffi": ("psycopg2cffi",),
+        "pg8000": ("pg8000",),
+    },
+    "mysql": {
+        "pymysql": ("pymysql",),
+        "mysqldb": ("mysqlclient",),
+        "mysqlconnector": ("mysql-connector-python",),
+        "mariadbconnector": ("mariadb",),
+        "cymysql": ("cymysql",),
+        "pyodbc": ("pyodbc",),
+    },
+    "mssql": {"pyodbc": ("pyodbc",), "pymssql": ("pymssql",)},
+}
+# dialect -> drivers that the bundled project's server takes. Its environment `default` has the first one; the others
+# need a package of DRIVERS.
+SUPPORTED: Mapping[str, tuple[str, ...]] = {
+    "sqlite": ("pysqlite",),
+    "postgresql": ("psycopg", "psycopg2"),
+    "mysql": ("pymysql", "mysqldb", "mysqlconnector"),
+    "mssql": ("pyodbc", "pymssql"),
 }
 # What a URI without a driver means on SQLAlchemy 2.1. (In older versions postgresql meant psycopg2.)
 # mysql is missing on purpose: it means mysqlclient, which has to be compiled and which the project does not bring.
-IMPLIED: Mapping[str, str] = {
-    "sqlite": "pysqlite",
-    "postgresql": "psycopg",
-    "mssql": "pyodbc",
-}
-# What the bundled project's environment `default` brings: dialect -> driver.
-SHIPPED: Mapping[str, str] = {
-    "sqlite": "pysqlite",
-    "postgresql": "psycopg",
-    "mysql": "pymysql",
-    "mssql": "pyodbc",
-}
-# Further drivers that the bundled project's server takes once one of these packages is added.
-ADDABLE: Mapping[str, tuple[str, ...]] = {
-    "psycopg2": ("psycopg2-binary", "psycopg2"),
-    "mysqldb": ("mysqlclient",),
-    "mysqlconnector": ("mysql-connector-python",),
-    "pymssql": ("pymssql",),
-}
+IMPLIED: Mapping[str, str] = {dialect: SUPPORTED[dialect][0] for dialect in ("sqlite", "postgresql", "mssql")}
 _LOCATION = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*):(?://[^/]*)?(?P<path>.*)", re.DOTALL)
-_EXAMPLES = {
-    "postgresql": "postgresql+psycopg://",
-    "mysql": "mysql+pymysql://",
-    "mssql": "mssql+pyodbc://",
-}
 _ALIASES = {"postgres": "postgresql", "mariadb": "mysql", "sqlserver": "mssql", "sqlite3": "sqlite"}
 
 _URI = re.compile(r"(?P<scheme>[A-Za-z0-9_+]+)://(?P<authority>[^/?]*)(?:/(?P<database>[^?]*))?(?:\?(?P<query>.*))?\Z")
@@ -118,7 +115,8 @@ def _check_driver(dialect: str, driver: str) -> None:
         raise ValueError(f"names an unsupported driver for {dialect}; supported: {', '.join(sorted(DRIVERS[dialect]))}")
     if not driver and dialect not in IMPLIED:
         raise ValueError(
-            f"names no driver, and the default one for {dialect} is not in the project: write {_EXAMPLES[dialect]}..."
+            f"names no driver, and the default one for {dialect} is not in the project: write "
+            f"{dialect}+{SUPPORTED[dialect][0]}://..."
         )
 
 
@@ -149,15 +147,15 @@ def _check_authority(authority: str) -> None:
 
 def check_shipped(store: StoreUri, added: Collection[str]) -> None:
     """Raise ValueError for a driver that neither the project nor an added package has."""
-    shipped = SHIPPED[store.dialect]
+    shipped, *addable = SUPPORTED[store.dialect]
     if store.driver == shipped:
         return
     problem = f"states the driver {store.driver}, which the bundled project does not "
     instead = f"write {store.dialect}+{shipped}://, which it ships"
-    packages = ADDABLE.get(store.driver, ())
-    if not packages:
+    if store.driver not in addable:
         raise ValueError(f"{problem}take: {instead}")
-    if not {package_name(package) for package in packages} & {package_name(package) for package in added}:
+    packages = DRIVERS[store.dialect][store.driver]
+    if not {*packages} & {package_name(package) for package in added}:
         raise ValueError(f"{problem}ship: {instead}, or add {packages[0]} to slipstream.dependencies")
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from mlflow_ae5_deploy.common.errors import Configuration
-from mlflow_ae5_deploy.config.database_uri import ADDABLE, SHIPPED
+from mlflow_ae5_deploy.config.database_uri import DRIVERS, SUPPORTED
 from mlflow_ae5_deploy.config.layers import nested
 from mlflow_ae5_deploy.config.load import validate
 from mlflow_ae5_deploy.config.secret_refs import SecretRef, resolve_store_uri
@@ -378,12 +378,13 @@ def test_shipped_drivers_are_those_of_the_bundled_project():
     import yaml
 
     packages = str(yaml.safe_load((template_dir() / "anaconda-project.yml").read_text())["env_specs"]["default"])
-    for driver in SHIPPED.values():
+    for driver, *_ in SUPPORTED.values():
         assert driver == "pysqlite" or re.search(rf"'{driver}(\[binary\])?==", packages.lower()), driver
     server = (template_dir() / "mlflow_ae5_server" / "database" / "connection.py").read_text()
-    for driver, (package, *_) in ADDABLE.items():
-        assert f'("{driver}", ' in server
-        assert f'"{package}")' in server
+    for dialect, (_, *addable) in SUPPORTED.items():
+        for driver in addable:
+            assert f'("{driver}", ' in server
+            assert f'"{DRIVERS[dialect][driver][0]}")' in server
 
 
 @pytest.mark.parametrize(

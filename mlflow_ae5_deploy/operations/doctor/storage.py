@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from mlflow_ae5_deploy.common.errors import DeployError
-from mlflow_ae5_deploy.config.database_uri import IMPLIED, StoreUri, parse_store_uri, path_of
+from mlflow_ae5_deploy.config.database_uri import DRIVERS, IMPLIED, SUPPORTED, StoreUri, parse_store_uri, path_of
 from mlflow_ae5_deploy.config.secret_refs import SecretRef
 from mlflow_ae5_deploy.config.warnings import store_advice
 from mlflow_ae5_deploy.engine.context import Context
@@ -18,27 +18,6 @@ from mlflow_ae5_deploy.resources import backup_destination
 
 NEW_DRIVERS = (2, 1)  # the SQLAlchemy from which postgresql:// means psycopg
 _BEFORE = {"postgresql": "psycopg2", "mysql": "mysqldb"}
-# driver -> packages that contain it (conda and pip names, normalised)
-DRIVER_PACKAGES: dict[str, tuple[str, ...]] = {
-    "psycopg": ("psycopg", "psycopg-binary"),
-    "psycopg2": ("psycopg2", "psycopg2-binary"),
-    "psycopg2cffi": ("psycopg2cffi",),
-    "pg8000": ("pg8000",),
-    "pymysql": ("pymysql",),
-    "mysqldb": ("mysqlclient",),
-    "mysqlconnector": ("mysql-connector-python",),
-    "mariadbconnector": ("mariadb",),
-    "cymysql": ("cymysql",),
-    "pyodbc": ("pyodbc",),
-    "pymssql": ("pymssql",),
-}
-# What the bundled server supports, in its order of preference.
-OUR_DRIVERS: dict[str, tuple[str, ...]] = {
-    "postgresql": ("psycopg", "psycopg2"),
-    "mysql": ("pymysql", "mysqldb", "mysqlconnector"),
-    "mssql": ("pyodbc", "pymssql"),
-    "sqlite": ("pysqlite",),
-}
 BACKUP_CHECK = "backup-destination"
 _VOLUME = "data"
 _PROMPTED, _REFER = "the URI is prompted for when it is needed", "Use env:NAME or file:PATH instead."
@@ -74,18 +53,19 @@ def database_driver(store: StoreUri, environment: PackageEnvironment) -> Finding
     check, where = "database-driver", f"environment {environment.name} of {environment.command}"
     if store.dialect == "sqlite":
         return info(check, "sqlite needs no driver; it serves one server only, and is not safe on a network volume")
-    if environment.ours and not store.driver_is_implied and store.driver not in OUR_DRIVERS[store.dialect]:
+    if environment.ours and not store.driver_is_implied and store.driver not in SUPPORTED[store.dialect]:
         return error(
             check,
             f"the server does not support the driver {store.driver} for {store.dialect}",
-            f"Write {store.dialect}+{OUR_DRIVERS[store.dialect][0]}:// in server.backend_store_uri.",
+            f"Write {store.dialect}+{SUPPORTED[store.dialect][0]}:// in server.backend_store_uri.",
         )
     if not environment.packages:
         return skipped(check, f"the {where} lists no packages")
     possible, doubt = _possible(store, environment)
-    present = [driver for driver in possible if _has(driver, environment)]
+    packages = DRIVERS[store.dialect]
+    present = [driver for driver in possible if any(name in environment.packages for name in packages[driver])]
     if not present:
-        package = DRIVER_PACKAGES[possible[0]][0]
+        package = packages[possible[0]][0]
         return error(
             check,
             f"{store.dialect}{'' if store.driver_is_implied else '+' + store.driver} needs {' or '.join(possible)}, "
@@ -102,7 +82,7 @@ def _possible(store: StoreUri, environment: PackageEnvironment) -> tuple[tuple[s
     if not store.driver_is_implied:
         return (store.driver,), ""
     if environment.ours:
-        return OUR_DRIVERS[store.dialect], ""
+        return SUPPORTED[store.dialect], ""
     old, new = _BEFORE.get(store.dialect, IMPLIED.get(store.dialect, "")), IMPLIED.get(store.dialect, "")
     if old == new:
         return (new,), ""
@@ -115,10 +95,6 @@ def _possible(store: StoreUri, environment: PackageEnvironment) -> tuple[tuple[s
         f"{store.dialect}:// without a driver means {new} from SQLAlchemy 2.1 on and {old} before, "
         "and the release does not pin SQLAlchemy"
     )
-
-
-def _has(driver: str, environment: PackageEnvironment) -> bool:
-    return any(package in environment.packages for package in DRIVER_PACKAGES.get(driver, ()))
 
 
 def backups(context: Context) -> Iterator[Finding]:

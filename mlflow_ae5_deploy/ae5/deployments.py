@@ -22,8 +22,7 @@ from mlflow_ae5_deploy.ae5.resource_api import ResourceApi, part, workload
 from mlflow_ae5_deploy.common.clock import Deadline, poll_until
 from mlflow_ae5_deploy.common.errors import Configuration, Conflict, NotFound, PlatformError, Refused, UnexpectedAnswer
 from mlflow_ae5_deploy.common.redaction import Secret, scrub
-
-ENDPOINT = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+from mlflow_ae5_deploy.config.checks import DNS_LABEL
 
 
 @dataclass(frozen=True)
@@ -65,7 +64,7 @@ class DeploymentsApi(ResourceApi):
         (`waits.endpoint_free`); one claimed by another project is a Conflict naming that project. variables: its own
         environment. ae5-tools never sends that field; AE5's published schema has it.
         """
-        if endpoint is not None and not ENDPOINT.fullmatch(endpoint):
+        if endpoint is not None and not DNS_LABEL.match(endpoint):
             raise Configuration(
                 f"{endpoint!r} cannot be an endpoint.",
                 where="endpoint",

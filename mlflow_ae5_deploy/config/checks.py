@@ -16,10 +16,9 @@ from mlflow_ae5_deploy.common.variable_names import DATABASE, GC_TTL
 from mlflow_ae5_deploy.config.database_uri import holds_password, leaves_its_folder, login_in, parse_store_uri
 from mlflow_ae5_deploy.config.server_variables import problem_of, refusal_of
 
-ENDPOINT = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\Z")
+DNS_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\Z")
 _NAME = re.compile(r"[A-Za-z0-9._ -]+\Z")
 _ACCOUNT = re.compile(r"[\w@.+-]+\Z")
-_HOST_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\Z")
 _SECRET_NAME = re.compile(r"[A-Za-z0-9_]+\Z")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 _PACKAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\Z")
@@ -70,7 +69,7 @@ def name(value: str) -> str:
 
 def endpoint(value: str) -> str:
     """A static endpoint: one label of a DNS name."""
-    if ENDPOINT.match(value):
+    if DNS_LABEL.match(value):
         return value
     problem = "must be one DNS label: 1 to 63 of a-z, 0-9 and '-', not beginning or ending with '-'"
     desired = re.sub(r"[^a-z0-9]+", "-", value.lower()).strip("-")[:63].strip("-")
@@ -89,7 +88,7 @@ def hostname(value: str) -> str:
     if colon and not (port.isascii() and port.isdigit() and 0 < int(port) < 65536):
         raise ValueError("must have a port from 1 to 65535 after ':'")
     host = host.lower()
-    if not host or len(host) > 253 or not all(_HOST_LABEL.match(label) for label in host.split(".")):
+    if not host or len(host) > 253 or not all(DNS_LABEL.match(label) for label in host.split(".")):
         raise ValueError("must be a host name of letters, digits, '-' and '.', and optionally ':PORT'")
     return f"{host}:{port}" if colon else host
 

@@ -13,12 +13,13 @@ from mlflow_ae5_deploy.engine.change import Change
 from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.engine.executor import execute, require_consent
 from mlflow_ae5_deploy.jobs import one_off
-from mlflow_ae5_deploy.operations.uninstall_plan import Kept, UninstallState, as_consumer, diff, kept, observe
+from mlflow_ae5_deploy.operations.uninstall_plan import Kept, UninstallState, diff, kept, observe
 from mlflow_ae5_deploy.operations.upgrade.staging_project import delete_staging_project
 from mlflow_ae5_deploy.resources.deployment import StopDeployment, stop
 from mlflow_ae5_deploy.resources.project import DeleteProject, delete_project_and_runs, keep_archive
 from mlflow_ae5_deploy.resources.scheduled_job import DeleteJob, DeleteRuns
 from mlflow_ae5_deploy.resources.secrets import DeleteSecrets
+from mlflow_ae5_deploy.resources.token import sign_in
 
 ShowPlan = Callable[[Sequence[Change], Sequence[Kept]], None]
 """Called with the changes and what is kept, before the question."""
@@ -122,7 +123,7 @@ def _apply(change: Change, state: UninstallState, result: UninstallResult, conte
             _delete_secrets(context, context.platform, context.account, change.names)
         case DeleteSecrets():
             try:
-                _delete_secrets(context, as_consumer(context, change.name), change.name, change.names)
+                _delete_secrets(context, sign_in(context, change.name), change.name, change.names)
             except PlatformError as error:
                 _record_failure(context, change.name, error.what, result)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mlflow_ae5_deploy.ae5.client import Client
 from mlflow_ae5_deploy.ae5.models import Deployment, Job, Project, Run
 from mlflow_ae5_deploy.common.errors import DeployError
 from mlflow_ae5_deploy.common.text import counted
@@ -21,6 +20,7 @@ from mlflow_ae5_deploy.resources.deployment import StopDeployment
 from mlflow_ae5_deploy.resources.project import DeleteProject
 from mlflow_ae5_deploy.resources.scheduled_job import DeleteJob, DeleteRuns
 from mlflow_ae5_deploy.resources.secrets import DeleteSecrets
+from mlflow_ae5_deploy.resources.token import sign_in
 
 _WHY = "part of the installation"
 _STOPPED_FOR_GOOD = (
@@ -172,14 +172,7 @@ def _consumer(context: Context, username: str) -> ConsumerSecrets:
     if not context.state.secrets.get(username, {}).keys() & _CONSUMER:
         return ConsumerSecrets(username)
     try:
-        names = as_consumer(context, username).secret_names()
+        names = sign_in(context, username).secret_names()
     except DeployError as error:
         return ConsumerSecrets(username, trouble=error.what)
     return ConsumerSecrets(username, tuple(sorted(names & _CONSUMER)))
-
-
-def as_consumer(context: Context, username: str) -> Client:
-    """Act as a consumer: by its own password where one is configured, else through the administrator."""
-    reference = context.settings.consumer_accounts.get(username)
-    password = context.values.secret(reference, f"password of {username}") if reference else None
-    return context.access.consumer(username, password)

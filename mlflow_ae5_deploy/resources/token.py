@@ -117,9 +117,9 @@ def _record(context: Context, account: str, deployment: Deployment, token: Secre
 
 
 def sign_in(context: Context, account: str) -> Client:
-    """The platform as one of the recipients."""
+    """The platform as an account: by its configured password, else through the administrator."""
     if account == context.account:
         return context.platform
-    reference = context.settings.consumer_accounts[account]
-    password = reference and context.values.secret(reference, f"password of {account}")
-    return context.access.consumer(account, password or None)
+    reference = context.settings.consumer_accounts.get(account)
+    password = context.values.secret(reference, f"password of {account}") if reference else None
+    return context.access.consumer(account, password)

@@ -124,6 +124,11 @@ class Run:
     def is_active(self) -> bool:
         return self.state not in ("completed", "failed", "error", "stopped")
 
+    @property
+    def age_key(self) -> tuple[float, str]:
+        """Sorts runs from the oldest to the newest. One without a date is the oldest."""
+        return (self.created.timestamp() if self.created else 0.0, self.id)
+
 
 @dataclass(frozen=True)
 class ResourceProfile:

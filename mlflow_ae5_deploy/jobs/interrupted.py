@@ -32,7 +32,7 @@ def interrupted_run(context: Context, project: Project | None, task: JobRequest[
         if project is not None and (job.name, job.project_id) == (desired.name, project.id):
             runs = context.platform.runs(job.id)
             if runs:
-                run = max(runs, key=lambda item: (item.created.timestamp() if item.created else 0.0, item.id))
+                run = max(runs, key=lambda run: run.age_key)
                 words = words_of(job.variables.get(ARGUMENTS[task.command], "")) or task.words
                 return InterruptedRun(replace(task, words=words), run, result_of(context, task.report, run))
     return None

@@ -210,8 +210,7 @@ def stop(context: Context, runs: Iterable[Run]) -> None:
 def surplus(runs: Iterable[Run], keep: int) -> list[Run]:
     """Pure: the ended runs except the newest `keep`. One without a date counts as new."""
     ended = [run for run in runs if not run.is_active and run.created is not None]
-    ended.sort(key=lambda run: (run.created, run.id), reverse=True)
-    return ended[keep:]
+    return sorted(ended, key=lambda run: run.age_key, reverse=True)[keep:]
 
 
 def delete_old_runs(context: Context, name: str, *, keep: int) -> int:

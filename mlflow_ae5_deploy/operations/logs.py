@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from typing import Any
 
 from mlflow_ae5_deploy.ae5.models import Deployment, DeploymentLogs, Project, Run
@@ -19,7 +18,6 @@ from mlflow_ae5_deploy.resources.current_deployment import required_deployment
 PARTS = ("app", "events", "proxy")
 LATEST = "latest"
 _FOLLOWED = 24 * 3600.0  # seconds a run is followed
-_NEVER = datetime.min.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True)
@@ -95,8 +93,8 @@ def run_of(context: Context, desired: str) -> Run | SavedRun:
         return run
     project = context.cached.project(context.settings.project.name)
     latest = newest(context.platform.runs(), project, context.settings.gc.name)
-    saved = max(saved_logs.saved(context), key=lambda item: item.run.created or _NEVER, default=None)
-    if saved is not None and (latest is None or (saved.run.created or _NEVER) > (latest.created or _NEVER)):
+    saved = max(saved_logs.saved(context), key=lambda item: item.run.age_key, default=None)
+    if saved is not None and (latest is None or saved.run.age_key > latest.age_key):
         return saved
     if latest is None:
         raise NotFound(
@@ -115,4 +113,4 @@ def newest(runs: Sequence[Run], project: Project | None, job: str) -> Run | None
             return run.name == job
         return project is not None and run.project_id == project.id
 
-    return max((run for run in runs if ours(run)), key=lambda run: run.created or _NEVER, default=None)
+    return max((run for run in runs if ours(run)), key=lambda run: run.age_key, default=None)

@@ -162,7 +162,7 @@ def _retention(job: Job) -> tuple[tuple[str, int], ...]:
 def _ended(runs_of: RunsOf, job: Job | None) -> list[Run]:
     """Its ended runs with a date, newest first."""
     runs = [] if job is None else [run for run in runs_of(job.id) if not run.is_active and run.created]
-    return sorted(runs, key=lambda run: run.created.timestamp() if run.created else 0.0, reverse=True)
+    return sorted(runs, key=lambda run: run.age_key, reverse=True)
 
 
 def _created(context: Context, newest_first: list[Run], last: JobResult[BackupReport] | None) -> SnapshotRecord | None:

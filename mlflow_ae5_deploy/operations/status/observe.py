@@ -218,7 +218,7 @@ def _renewed(context: Context) -> datetime | None:
 def in_order(runs: list[Run]) -> list[Run]:
     """Oldest first. The platform's order is not documented; it is kept where times are missing."""
     if all(run.created is not None for run in runs):
-        return sorted(runs, key=lambda run: run.created.timestamp() if run.created else 0.0)
+        return sorted(runs, key=lambda run: run.age_key)
     return runs
 
 

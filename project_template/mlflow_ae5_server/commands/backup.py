@@ -10,7 +10,7 @@ from typing import Any
 
 from mlflow_ae5_server.common import folders, keys, progress
 from mlflow_ae5_server.common.contract import EXIT_CODES
-from mlflow_ae5_server.common.errors import ConfigurationError, DamagedError, ProjectError, StorageError, UsageError
+from mlflow_ae5_server.common.errors import DamagedError, ProjectError, StorageError, UsageError
 from mlflow_ae5_server.common.report import Report, say, warn
 from mlflow_ae5_server.common.settings import Settings
 from mlflow_ae5_server.common.text import amount, counted
@@ -29,8 +29,6 @@ from mlflow_ae5_server.repository.repository import Repository, create_repositor
 from mlflow_ae5_server.repository.retention import RetentionPolicy
 from mlflow_ae5_server.restore import journal
 
-INCOMPLETE = EXIT_CODES["incomplete"]
-
 
 def run(settings: Settings, report: Report, options: argparse.Namespace) -> int:
     """Do `options.action` and report on it. Returns the exit code."""
@@ -46,20 +44,7 @@ def run(settings: Settings, report: Report, options: argparse.Namespace) -> int:
 
 
 def destination(settings: Settings) -> str:
-    """MLFLOW_TRACKING_BACKUP_DESTINATION. Raises ConfigurationError where it is empty."""
-    url = settings.value("MLFLOW_TRACKING_BACKUP_DESTINATION")
-    if not url:
-        raise ConfigurationError(
-            "MLFLOW_TRACKING_BACKUP_DESTINATION is not set", "use a folder, or s3://, gs://, abfss:// or az://"
-        )
-    return url
-
-
-def _artifacts(settings: Settings) -> str:
-    artifacts = settings.value("MLFLOW_ARTIFACTS_DESTINATION")
-    if not artifacts:
-        raise ConfigurationError("MLFLOW_ARTIFACTS_DESTINATION is not set", "set it to the server's value")
-    return artifacts
+    return settings.required("MLFLOW_TRACKING_BACKUP_DESTINATION", "use a folder, or s3://, gs://, abfss:// or az://")
 
 
 def _open(settings: Settings, report: Report) -> Repository:
@@ -80,7 +65,7 @@ def _create(settings: Settings, report: Report, options: argparse.Namespace) -> 
     policy = _policy(options)
     without = ("examine-snapshots", "delete-objects") if policy.keeps_all else ()
     progress.start("Backup", "create", without=without)
-    location, artifacts = destination(settings), _artifacts(settings)
+    location, artifacts = destination(settings), settings.required("MLFLOW_ARTIFACTS_DESTINATION")
     store = check_uri(settings.value("MLFLOW_BACKEND_STORE_URI"))
     journal.refuse_interrupted(artifacts)  # before the database: a restore may have moved it away
     if store.file is not None and not store.file.is_file():
@@ -118,7 +103,7 @@ def _create(settings: Settings, report: Report, options: argparse.Namespace) -> 
     if not policy.keeps_all:
         missing = [f"many {what} of the previous one are missing" for what in gone]
         _delete_older(repository, policy, artifacts, report, missing if complete else ["it is incomplete"])
-    return 0 if complete else INCOMPLETE
+    return 0 if complete else EXIT_CODES["incomplete"]
 
 
 def _delete_older(
@@ -299,7 +284,7 @@ def _show(settings: Settings, report: Report, options: argparse.Namespace) -> in
 
 def _prune(settings: Settings, report: Report, options: argparse.Namespace) -> int:
     progress.start("Backup", "prune", without=() if options.yes else ("delete-objects",))
-    artifacts = _artifacts(settings)
+    artifacts = settings.required("MLFLOW_ARTIFACTS_DESTINATION")
     repository = _open(settings, report)
     plan = prune(
         repository,

@@ -92,9 +92,7 @@ def _check_database(settings: Settings) -> dict[str, Any]:
 
 
 def _check_artifacts(settings: Settings) -> dict[str, Any]:
-    destination = settings.value("MLFLOW_ARTIFACTS_DESTINATION")
-    if not destination:
-        raise ConfigurationError("MLFLOW_ARTIFACTS_DESTINATION is not set", "set it to a folder, s3://, wasbs:// ...")
+    destination = settings.required("MLFLOW_ARTIFACTS_DESTINATION", "set it to a folder, s3://, wasbs:// ...")
     folder = folders.local_folder(destination)
     if folder is None:
         return _check_remote(destination)

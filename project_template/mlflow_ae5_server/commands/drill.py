@@ -50,11 +50,7 @@ def run(settings: Settings, report: Report, options: argparse.Namespace) -> int:
     """Restore a snapshot to a temporary location, check it, remove it."""
     store = check_uri(settings.value("MLFLOW_BACKEND_STORE_URI"))
     destination = settings.value("MLFLOW_ARTIFACTS_DESTINATION") or ""
-    backups = settings.value("MLFLOW_TRACKING_BACKUP_DESTINATION")
-    if not backups:
-        raise ConfigurationError(
-            "MLFLOW_TRACKING_BACKUP_DESTINATION is not set", "set it to the destination of the Backup command"
-        )
+    backups = settings.required("MLFLOW_TRACKING_BACKUP_DESTINATION", "set it to the destination of the Backup command")
     source = find_source(backups, options.snapshot)
     report.add(**source.describe(store), recovery_seconds=None, checks=[], models_read=0)
     source.report_keys(report)

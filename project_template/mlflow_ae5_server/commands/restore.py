@@ -28,7 +28,7 @@ LOCK_WAIT = 60.0  # seconds
 def run(settings: Settings, report: Report, options: argparse.Namespace, lock_wait: float = LOCK_WAIT) -> int:
     """Run what `options` ask for. `lock_wait`: seconds for a running garbage collection or backup to end."""
     store = check_uri(settings.value("MLFLOW_BACKEND_STORE_URI"))
-    destination = _required(settings, "MLFLOW_ARTIFACTS_DESTINATION")
+    destination = settings.required("MLFLOW_ARTIFACTS_DESTINATION")
     target = RestoreTarget(store, destination, open_saved_copies(destination))
     try:
         if options.undo:
@@ -53,7 +53,7 @@ def run(settings: Settings, report: Report, options: argparse.Namespace, lock_wa
 def _restore(
     settings: Settings, report: Report, options: argparse.Namespace, target: RestoreTarget, lock_wait: float
 ) -> None:
-    backups = _required(settings, "MLFLOW_TRACKING_BACKUP_DESTINATION")
+    backups = settings.required("MLFLOW_TRACKING_BACKUP_DESTINATION")
     preflight.refuse_nesting(target, backups)
     store, replace, upgrade = target.store, options.replace, not options.no_upgrade
     source = find_source(backups, _snapshot(options.snapshot, target), shorten=options.shorten_text)
@@ -171,10 +171,3 @@ def _locked(store: Database, seconds: float) -> AbstractContextManager[None]:
 def _list_saved(target: RestoreTarget) -> None:
     for copy in target.journal().saved:
         say(f"saved copy: {copy.name} ({copy.contents}), {moment(copy.time)}")
-
-
-def _required(settings: Settings, name: str) -> str:
-    value = settings.value(name)
-    if not value:
-        raise ConfigurationError(f"{name} is not set", "set it to the server's value")
-    return value

@@ -92,6 +92,13 @@ class Settings(dict[str, Setting]):
         setting = self.get(name)
         return setting.value if setting else None
 
+    def required(self, name: str, hint: str = "set it to the server's value") -> str:
+        """Raises ConfigurationError where it is unset or empty."""
+        value = self.value(name)
+        if not value:
+            raise ConfigurationError(f"{name} is not set", hint)
+        return value
+
     def flag(self, name: str) -> bool:
         """A yes/no setting; ConfigurationError for anything that is neither."""
         value = (self.value(name) or "false").strip().lower()

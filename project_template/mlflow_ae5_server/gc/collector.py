@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import select
 
 from mlflow_ae5_server.common import progress
+from mlflow_ae5_server.common.contract import EXIT_CODES
 from mlflow_ae5_server.common.errors import ProjectError
 from mlflow_ae5_server.common.redaction import scrub
 from mlflow_ae5_server.common.report import Report, say
@@ -19,7 +20,7 @@ from mlflow_ae5_server.common.settings import Settings
 from mlflow_ae5_server.database.connection import Database
 from mlflow_ae5_server.gc import cascade, summary
 from mlflow_ae5_server.gc.destinations import Destinations, choose_destination, server_of
-from mlflow_ae5_server.gc.journal import PARTLY, GcJournal, journal_folder
+from mlflow_ae5_server.gc.journal import GcJournal, journal_folder
 from mlflow_ae5_server.gc.locations import SERVER, BadLocationError, artifact_folder, canonical_by
 from mlflow_ae5_server.gc.orphans import handle_orphans
 from mlflow_ae5_server.gc.plan import GcItem, GcPlan, SkippedItem, make_plan
@@ -75,7 +76,7 @@ class Collector:
         failures = self._remove(plan, destinations)
         failures += handle(dry_run=False)
         self._report.add(outcome="incomplete" if failures else "done")
-        return PARTLY if failures else 0
+        return EXIT_CODES["incomplete"] if failures else 0
 
     # where artifacts are ---------------------------------------------------------------------------------------------
 

@@ -16,12 +16,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from mlflow_ae5_server.common.contract import EXIT_CODES
 from mlflow_ae5_server.common.redaction import scrub
 from mlflow_ae5_server.common.report import say
 from mlflow_ae5_server.gc.stores import Store
 
-PARTLY = EXIT_CODES["incomplete"]  # exit code: something could not be removed, the rest is done
 Entry = tuple[str, str, str]  # kind, id, location as the database had it
 
 

@@ -26,13 +26,15 @@ def run_task(
     from mlflow_ae5_deploy.jobs import job_errors
     from mlflow_ae5_deploy.operations import backup
     from mlflow_ae5_deploy.render.backup import run_data, show, show_none
+    from mlflow_ae5_deploy.resources.interrupted import refuse_backup_during_upgrade
 
     reporter = options.reporter
     job_result: JobResult[Any] | None = None
     try:
         with writing(options, recorded_as or verb) as context:
             reporter.doing(task.purpose)
-            job_result = backup.requested(context, task, seconds=wait, new_repository=new_repository)
+            refuse_backup_during_upgrade(context, task)
+            job_result = backup.run(context, task, seconds=wait, new_repository=new_repository)
             if backup.none_yet(context, job_result):
                 show_none(reporter, job_result)
             else:

@@ -16,7 +16,7 @@ from mlflow_ae5_deploy.config.settings import Settings
 from mlflow_ae5_deploy.engine.change import Change
 from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.engine.executor import applying
-from mlflow_ae5_deploy.jobs import job_errors, latest_outcomes, other_machines, saved_logs, text
+from mlflow_ae5_deploy.jobs import latest_outcomes, other_machines, saved_logs, text
 from mlflow_ae5_deploy.jobs.logs import JobLog, job_log, with_progress
 from mlflow_ae5_deploy.jobs.one_off import run_once
 from mlflow_ae5_deploy.jobs.reports import R
@@ -87,13 +87,6 @@ def one_off_spec(context: Context, task: JobRequest[Any]) -> JobSpec:
 
 
 # the run ----------------------------------------------------------------------------------------------------------
-
-
-def run(context: Context, project: Project, task: JobRequest[R], *, seconds: float) -> JobResult[R]:
-    """`attempt` it, and raise the error of a failed job."""
-    job_result = attempt(context, project, task, seconds=seconds)
-    job_errors.require(task, job_result)
-    return job_result
 
 
 def attempt(

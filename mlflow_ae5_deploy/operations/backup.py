@@ -16,7 +16,6 @@ from mlflow_ae5_deploy.operations.doctor.findings import WARNING
 from mlflow_ae5_deploy.operations.health_problem import CODES
 from mlflow_ae5_deploy.operations.schedule import ScheduleResult, converge, remove
 from mlflow_ae5_deploy.resources import backup_destination, backup_repository, current_deployment, scheduled_job
-from mlflow_ae5_deploy.resources.interrupted import refuse_backup_during_upgrade
 from mlflow_ae5_deploy.resources.job_specs import TASKS, backup_job
 from mlflow_ae5_deploy.resources.scheduled_job import RUN_DEADLINE
 
@@ -42,12 +41,6 @@ def run(
     _record(context, job_result, accept=new_repository)
     context.warn(_warnings(context, job_result.report))
     return job_result
-
-
-def requested(context: Context, task: JobRequest[R], *, seconds: float, new_repository: bool = False) -> JobResult[R]:
-    """`run` what a person requests: nothing that an interrupted upgrade forbids."""
-    refuse_backup_during_upgrade(context, task)
-    return run(context, task, seconds=seconds, new_repository=new_repository)
 
 
 def none_yet(context: Context, job_result: JobResult[Report]) -> bool:
@@ -113,12 +106,12 @@ def scheduled(context: Context, kind: str) -> list[Job]:
     return scheduled_job.jobs_for(context.cached.jobs(), project, backup_job(context.settings, kind, ""))
 
 
-def schedule(context: Context, kind: str, cron: str, *, wait: float = RUN_DEADLINE) -> ScheduleResult:
+def schedule(context: Context, kind: str, cron: str) -> ScheduleResult:
     """Exactly one job of this kind, with this cron."""
     runner.require_command(context, current_deployment.required_installation(context), TASKS[kind].request.command)
     backup_destination.store(context)
-    return converge(context, backup_job(context.settings, kind, cron), wait=wait)
+    return converge(context, backup_job(context.settings, kind, cron), wait=RUN_DEADLINE)
 
 
-def unschedule(context: Context, kind: str, *, wait: float = RUN_DEADLINE) -> ScheduleResult:
-    return remove(context, backup_job(context.settings, kind, ""), wait=wait)
+def unschedule(context: Context, kind: str) -> ScheduleResult:
+    return remove(context, backup_job(context.settings, kind, ""), wait=RUN_DEADLINE)

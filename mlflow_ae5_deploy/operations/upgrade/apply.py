@@ -75,7 +75,10 @@ def rehearse(run: UpgradeRun, planned: UpgradePlan) -> JobResult[UpgradeReport]:
         )
     run.report("rehearse: migrate a copy of the data with the new release", UpgradeStep.REHEARSE)
     with staging_project(run.context) as project:
-        return runner.run(run.context, project, tasks.rehearsal(), seconds=run.wait)
+        task = tasks.rehearsal()
+        rehearsed = runner.attempt(run.context, project, task, seconds=run.wait)
+        job_errors.require(task, rehearsed)
+        return rehearsed
 
 
 def down_for(rehearsed: JobResult[UpgradeReport] | None) -> str:

@@ -161,7 +161,7 @@ def _context(options: TargetOptions, verb: str, run: RunOptions, loaded: LoadedS
     from mlflow_ae5_deploy.ae5.open_sessions import Sessions
     from mlflow_ae5_deploy.common import redaction
     from mlflow_ae5_deploy.config.secret_refs import SecretResolver
-    from mlflow_ae5_deploy.config.state_dir import state_dir, state_root
+    from mlflow_ae5_deploy.config.state_dir import private_dir, state_root
     from mlflow_ae5_deploy.engine.context import Context, Folders
     from mlflow_ae5_deploy.engine.journal import Journal
     from mlflow_ae5_deploy.engine.state import SavedState
@@ -171,7 +171,7 @@ def _context(options: TargetOptions, verb: str, run: RunOptions, loaded: LoadedS
     for path in (folder, folder.parent, loaded.path, Path.cwd(), sys.executable, sys.argv[0]):
         redaction.show(str(path or ""))
     if not run.dry:
-        state_dir(settings, os.environ)  # fail now if it cannot be written, not after the first effect
+        private_dir(state_root(settings, os.environ))  # fail now if it cannot be written, not after the first effect
     values = SecretResolver(os.environ, prompt(clock), added=settings.added_packages)
     target = PlatformTarget(_connection(settings.platform), settings.platform.session, options.sandbox, run.dry)
     access = Sessions(settings, target, values, clock, reporter.waiting)

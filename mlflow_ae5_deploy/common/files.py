@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from mlflow_ae5_deploy.common.errors import FULL, Configuration
+from mlflow_ae5_deploy.common.text import size
 
 STATE_ELSEWHERE = "name another folder with state_dir or MLFLOW_AE5_DEPLOY_STATE"
 _REMEDIES: Mapping[int, str] = {
@@ -30,6 +31,7 @@ _REMEDIES: Mapping[int, str] = {
 }
 _SCRATCH_PREFIX = "mlflow-ae5-deploy-"
 _SCRATCH_LOCK = ".lock"
+_LARGEST = 64 * 1024  # bytes; a longer file is not a password but a mistake
 _YOUNG = 60.0  # seconds: a folder whose owner may be about to lock it
 
 
@@ -64,6 +66,25 @@ def private_folder(path: Path) -> Path:
     except OSError as error:
         raise cannot_write(error, path) from None
     return path
+
+
+def read_private(path: Path, label: str) -> bytes:
+    """Read a file that only its owner may read. Raises Configuration or OSError."""
+    # Not blocking: opening a named pipe would wait for a writer for ever.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(descriptor, "rb") as stream:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise Configuration(f"The file that holds the {label} is not a regular file.", where=str(path))
+        if status.st_mode & 0o077:
+            raise Configuration(
+                f"The file that holds the {label} is open to other accounts (mode {stat.S_IMODE(status.st_mode):04o}).",
+                where=str(path),
+                remedy=f"chmod 600 '{path}'",
+            )
+        if status.st_size > _LARGEST:
+            raise Configuration(f"The file that holds the {label} is larger than {size(_LARGEST)}.", where=str(path))
+        return stream.read(_LARGEST + 1)
 
 
 def write_private(path: Path, content: bytes, *, owner: tuple[int, int] | None = None) -> None:

@@ -5,20 +5,18 @@ from __future__ import annotations
 import os
 import re
 import secrets
-import stat
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from mlflow_ae5_deploy.common.errors import Configuration
+from mlflow_ae5_deploy.common.files import read_private
 from mlflow_ae5_deploy.common.redaction import Secret
-from mlflow_ae5_deploy.common.text import size
 from mlflow_ae5_deploy.config.database_uri import check_shipped, parse_store_uri
 
 FORMS = "env:NAME, file:PATH or prompt"
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
-_LARGEST = 64 * 1024  # bytes; a longer file is not a password but a mistake
 
 Prompt = Callable[[str], str]
 
@@ -108,25 +106,6 @@ class SecretRef:
         return Secret(value)
 
 
-def read_private(path: Path, label: str) -> bytes:
-    """Read a file that only its owner may read. Raises Configuration or OSError."""
-    # Not blocking: opening a named pipe would wait for a writer for ever.
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    with os.fdopen(descriptor, "rb") as stream:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise Configuration(f"The file that holds the {label} is not a regular file.", where=str(path))
-        if status.st_mode & 0o077:
-            raise Configuration(
-                f"The file that holds the {label} is open to other accounts (mode {stat.S_IMODE(status.st_mode):04o}).",
-                where=str(path),
-                remedy=f"chmod 600 '{path}'",
-            )
-        if status.st_size > _LARGEST:
-            raise Configuration(f"The file that holds the {label} is larger than {size(_LARGEST)}.", where=str(path))
-        return stream.read(_LARGEST + 1)
-
-
 def _from_person(prompt: Prompt | None, label: str) -> Secret:
     remedy = "Run this in a terminal, or refer to the secret with env:NAME or file:PATH."
     if prompt is None:
@@ -138,35 +117,6 @@ def _from_person(prompt: Prompt | None, label: str) -> Secret:
     if not value:
         raise Configuration(f"No {label} was entered.", where="prompt", remedy=remedy)
     return Secret(value)
-
-
-def resolve_store_uri(
-    uri: str | SecretRef,
-    *,
-    environ: Mapping[str, str],
-    prompt: Prompt | None,
-    added: Collection[str] | None = None,
-) -> Secret:
-    """The database URI itself, checked also where it comes from a reference.
-
-    added: packages that come on top of the bundled project's; None where another release is used, whose drivers are
-    not known. Raises Configuration; its text holds no part of the URI but dialect and driver.
-    """
-    if isinstance(uri, SecretRef):
-        value = uri.resolve(environ=environ, prompt=prompt, label="database URI")
-    else:
-        value = Secret.public(uri)
-    try:
-        store = parse_store_uri(value.reveal())
-        if added is not None:
-            check_shipped(store, added)
-    except ValueError as error:
-        problem = f"The database URI {error}."
-    else:
-        return value
-    raise Configuration(
-        problem, where=f"server.backend_store_uri ({uri if isinstance(uri, SecretRef) else 'plain text'})"
-    )
 
 
 class SecretResolver:
@@ -185,7 +135,7 @@ class SecretResolver:
         self._added = added
         self._environ = environ
         self._prompt = prompt
-        self._resolved: dict[tuple[SecretRef | str, str], Secret] = {}
+        self._resolved: dict[tuple[SecretRef, str], Secret] = {}
 
     def secret(self, reference: SecretRef, meaning: str) -> Secret:
         """The value of a reference. meaning: its name in prompts and errors."""
@@ -195,11 +145,22 @@ class SecretResolver:
         return self._resolved[key]
 
     def store_uri(self, uri: SecretRef | str) -> Secret:
-        """The database URI, checked also where it comes from a reference."""
-        key = (uri, "database URI")
-        if key not in self._resolved:
-            self._resolved[key] = resolve_store_uri(uri, environ=self._environ, prompt=self._prompt, added=self._added)
-        return self._resolved[key]
+        """The database URI, checked also where it comes from a reference.
+
+        Raises Configuration; its text holds no part of the URI but dialect and driver.
+        """
+        value = self.secret(uri, "database URI") if isinstance(uri, SecretRef) else Secret.public(uri)
+        try:
+            store = parse_store_uri(value.reveal())
+            if self._added is not None:
+                check_shipped(store, self._added)
+        except ValueError as error:
+            problem = f"The database URI {error}."
+        else:
+            return value
+        raise Configuration(
+            problem, where=f"server.backend_store_uri ({uri if isinstance(uri, SecretRef) else 'plain text'})"
+        )
 
     def store_uri_at_hand(self, uri: SecretRef | str) -> Secret | None:
         """The database URI; None where a person would be asked for it, and where it is not valid."""

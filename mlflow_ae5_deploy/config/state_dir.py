@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlflow_ae5_deploy.common.errors import Configuration
-from mlflow_ae5_deploy.common.files import STATE_ELSEWHERE, storage_error
+from mlflow_ae5_deploy.common.files import STATE_ELSEWHERE, private_folder, storage_error
 from mlflow_ae5_deploy.config.environment import STATE_VARIABLE
 
 if TYPE_CHECKING:
@@ -37,11 +37,6 @@ def state_root(settings: Settings | None, environ: Mapping[str, str]) -> Path:
     from platformdirs import user_state_dir
 
     return Path(user_state_dir("mlflow-ae5-deploy", appauthor=False))
-
-
-def state_dir(settings: Settings, environ: Mapping[str, str]) -> Path:
-    """state_root, created if needed (0700) and tested for writing."""
-    return private_dir(state_root(settings, environ))
 
 
 def installation_dir(state: Path, hostname: str, account: str, project: str) -> Path:
@@ -147,20 +142,15 @@ def private_dir(folder: Path, *, probe: Callable[[Path], None] | None = None) ->
 
     Raises Configuration that names the folder and what to do, also where others may write into it.
     """
-    problem: OSError
+    private_folder(folder)
+    mode = folder.stat().st_mode
+    if mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise _open_to_others(folder, mode)
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        folder.mkdir(mode=0o700, exist_ok=True)
-        mode = folder.stat().st_mode
-        if not mode & (stat.S_IWGRP | stat.S_IWOTH):
-            (probe or _write_something)(folder)
+        (probe or _write_something)(folder)
     except OSError as error:
-        problem = error
-    else:
-        if mode & (stat.S_IWGRP | stat.S_IWOTH):
-            raise _open_to_others(folder, mode)
-        return folder
-    raise storage_error(problem, folder)
+        raise storage_error(error, folder) from None
+    return folder
 
 
 def _write_something(folder: Path) -> None:

@@ -16,10 +16,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from mlflow_ae5_deploy.common.errors import Configuration, Conflict
-from mlflow_ae5_deploy.common.files import write_private
+from mlflow_ae5_deploy.common.files import read_private, write_private
 from mlflow_ae5_deploy.common.redaction import Secret
 from mlflow_ae5_deploy.common.text import capitalized
-from mlflow_ae5_deploy.config.secret_refs import read_private
 from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.resources.secrets import KEPT, MADE, SecretState
 

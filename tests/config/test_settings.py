@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from mlflow_ae5_deploy.common.errors import Configuration
 from mlflow_ae5_deploy.config.database_uri import DRIVERS, SUPPORTED
 from mlflow_ae5_deploy.config.layers import nested
 from mlflow_ae5_deploy.config.load import validate
-from mlflow_ae5_deploy.config.secret_refs import SecretRef, resolve_store_uri
+from mlflow_ae5_deploy.config.secret_refs import SecretRef, SecretResolver
 from mlflow_ae5_deploy.config.settings import Settings
 from mlflow_ae5_deploy.config.warnings import advice
 from mlflow_ae5_deploy.release.bundled import template_dir
@@ -364,14 +363,12 @@ def test_driver_must_be_in_the_project(release, packages, uri, good):
     assert isinstance(validate(values), Settings) is good
     settings = validate(values | {"server": {"backend_store_uri": "env:URI"}})
     assert isinstance(settings, Settings)
-    resolve = partial(
-        resolve_store_uri, SecretRef("env", "URI"), environ={"URI": uri}, prompt=None, added=settings.added_packages
-    )
+    values = SecretResolver({"URI": uri}, None, added=settings.added_packages)
     if good:
-        assert resolve().reveal() == uri
+        assert values.store_uri(SecretRef("env", "URI")).reveal() == uri
     else:
         with pytest.raises(Configuration, match=r"write postgresql\+psycopg://"):
-            resolve()
+            values.store_uri(SecretRef("env", "URI"))
 
 
 def test_shipped_drivers_are_those_of_the_bundled_project():

@@ -21,7 +21,7 @@ from mlflow_ae5_deploy.config.state_dir import (
     installation_dir,
     installations_on,
     private_dir,
-    state_dir,
+    state_root,
 )
 
 
@@ -30,15 +30,15 @@ def test_the_state_folder_is_chosen_by_setting_variable_and_platform(tmp_path, m
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     environ = {"MLFLOW_AE5_DEPLOY_STATE": str(tmp_path / "env")}
     chosen = Settings(state_dir=tmp_path / "set" / "deep")
-    assert state_dir(chosen, environ) == tmp_path / "set" / "deep"
-    assert state_dir(Settings(), environ) == tmp_path / "env"
-    usual = state_dir(Settings(), {})
+    assert private_dir(state_root(chosen, environ)) == tmp_path / "set" / "deep"
+    assert private_dir(state_root(Settings(), environ)) == tmp_path / "env"
+    usual = private_dir(state_root(Settings(), {}))
     assert usual.is_relative_to(tmp_path)
     assert usual.name == "mlflow-ae5-deploy"
     for folder in (tmp_path / "set" / "deep", tmp_path / "env", usual):
         assert stat.S_IMODE(folder.stat().st_mode) == 0o700
         assert list(folder.iterdir()) == [], "the proof that it can be written to is gone again"
-    assert state_dir(Settings(), environ) == tmp_path / "env", "an existing folder is fine"
+    assert private_dir(state_root(Settings(), environ)) == tmp_path / "env", "an existing folder is fine"
 
 
 @pytest.mark.parametrize(

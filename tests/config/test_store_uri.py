@@ -7,7 +7,7 @@ import pytest
 from mlflow_ae5_deploy.common.errors import Configuration
 from mlflow_ae5_deploy.common.redaction import scrub
 from mlflow_ae5_deploy.config.database_uri import DRIVERS, IMPLIED, holds_password, parse_store_uri, path_of
-from mlflow_ae5_deploy.config.secret_refs import SecretRef, resolve_store_uri
+from mlflow_ae5_deploy.config.secret_refs import SecretRef, SecretResolver
 
 
 @pytest.mark.parametrize(
@@ -107,12 +107,12 @@ def test_passwords_are_recognised(text, found):
 
 def test_resolved_uri_is_checked_and_kept_out_of_texts():
     environ = {"GOOD": "postgresql+psycopg://u:s3cr%40t-word@h/d", "BAD": "mysql://u:hunter2@h/d"}
-    good = resolve_store_uri(SecretRef.parse("env:GOOD"), environ=environ, prompt=None)
+    good = SecretResolver(environ, None).store_uri(SecretRef.parse("env:GOOD"))
     assert good.reveal() == environ["GOOD"]
     assert scrub("server said: s3cr@t-word is wrong") == "server said: ******** is wrong"
-    assert resolve_store_uri("sqlite:///x.db", environ={}, prompt=None).reveal() == "sqlite:///x.db"
+    assert SecretResolver({}, None).store_uri("sqlite:///x.db").reveal() == "sqlite:///x.db"
     with pytest.raises(Configuration, match="no driver") as caught:
-        resolve_store_uri(SecretRef.parse("env:BAD"), environ=environ, prompt=None)
+        SecretResolver(environ, None).store_uri(SecretRef.parse("env:BAD"))
     assert caught.value.where == "server.backend_store_uri (env:BAD)"
     assert "hunter2" not in caught.value.what
     assert caught.value.__context__ is None, "the chain must not lead to the value either"

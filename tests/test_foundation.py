@@ -19,9 +19,10 @@ from urllib.parse import quote, quote_plus
 import pytest
 
 from mlflow_ae5_deploy.common import errors, redaction
-from mlflow_ae5_deploy.common.clock import Deadline, ManualClock, SystemClock, poll_until
+from mlflow_ae5_deploy.common.clock import Deadline, SystemClock, poll_until
 from mlflow_ae5_deploy.common.errors import DeadlineExceeded, DeployError
 from mlflow_ae5_deploy.common.redaction import MASK, Secret, register, scrub
+from tests.manual_clock import ManualClock
 
 # --- errors
 

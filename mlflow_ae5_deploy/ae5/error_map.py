@@ -205,7 +205,7 @@ def translate(error: BaseException, *, host: str, write: bool) -> PlatformError 
     return None if trouble is None else trouble.as_error(host, write=write)
 
 
-def shielded(action: Callable[[], T], *, host: str, write: bool = False) -> T:
+def shielded(action: Callable[[], T], *, host: str) -> T:
     """Run `action`; raise our error for a foreign one, without the foreign one.
 
     Not a context manager: an error raised from one keeps the foreign exception, and the request in it, as context.
@@ -215,7 +215,7 @@ def shielded(action: Callable[[], T], *, host: str, write: bool = False) -> T:
     except DeployError:
         raise
     except Exception as error:
-        ours = translate(error, host=host, write=write)
+        ours = translate(error, host=host, write=False)
         if ours is None:
             raise
     raise ours

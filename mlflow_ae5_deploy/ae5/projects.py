@@ -47,7 +47,7 @@ class ProjectsApi(ResourceApi):
         """The project of exactly that owner and name; neither is a pattern."""
         return next((item for item in self.projects() if item.owner == owner and item.name == name), None)
 
-    def upload(self, name: str, archive: Path, tag: str | None) -> Project:
+    def upload(self, name: str, archive: Path) -> Project:
         """Create a project from an archive; wait until it is processed and listed.
 
         Raises Conflict if the account has a project of that name, Refused if the platform cannot process it (the
@@ -60,9 +60,8 @@ class ProjectsApi(ResourceApi):
 
         def send() -> dict[str, Any]:
             with archive.open("rb") as file:
-                fields = {"name": name, "tag": tag} if tag else {"name": name}
                 answer = self._send(
-                    "POST", "projects/upload", data=fields, files={"project_file": (archive.name, file)}
+                    "POST", "projects/upload", data={"name": name}, files={"project_file": (archive.name, file)}
                 )
             return as_record(answer, "an upload")
 
@@ -96,9 +95,9 @@ class ProjectsApi(ResourceApi):
 
         return self._poll(probe, "a revision of the project to be listed", self._waits.visible)
 
-    def download_archive(self, project_id: str, revision: str = "latest") -> bytes:
-        """The gzip'ed tar archive of a revision (its id, which is its name, or `latest`)."""
-        path = f"projects/{part(project_id)}/revisions/{part(revision)}/archive"
+    def download_archive(self, project_id: str) -> bytes:
+        """The gzip'ed tar archive of the newest revision."""
+        path = f"projects/{part(project_id)}/revisions/latest/archive"
         content: bytes = self._session.call("GET", path, expect="bytes")
         if not content.startswith(b"\x1f\x8b"):
             raise UnexpectedAnswer("The downloaded archive is not a gzip file.", where=path)

@@ -6,7 +6,6 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Protocol, TypeVar
 
@@ -53,28 +52,6 @@ class SystemClock:
         time.sleep(max(0.0, seconds))
 
 
-@dataclass
-class ManualClock:
-    """A clock for tests: sleeping moves it and returns at once."""
-
-    start: datetime = datetime(2026, 1, 1, tzinfo=UTC)
-    elapsed: float = 0.0
-    naps: list[float] = field(default_factory=list)
-
-    def monotonic(self) -> float:
-        return self.elapsed
-
-    def worked(self) -> float:
-        return self.elapsed
-
-    def now(self) -> datetime:
-        return datetime.fromtimestamp(self.start.timestamp() + self.elapsed, UTC)
-
-    def sleep(self, seconds: float) -> None:
-        self.naps.append(seconds)
-        self.elapsed += seconds
-
-
 class Deadline:
     """A point in time by which something must have happened."""
 
@@ -96,14 +73,13 @@ def poll_until(
     waiting_for: str,
     deadline: Deadline,
     first: float = 0.2,
-    factor: float = 1.5,
     longest: float = 5.0,
     on_wait: Callable[[str], None] | None = None,
     remedy: str = "",
 ) -> T:
     """Call `probe` until it returns something other than None.
 
-    Pauses grow from `first` by `factor` up to `longest` seconds. `on_wait(waiting_for)` is called before each
+    Pauses grow from `first` by half up to `longest` seconds. `on_wait(waiting_for)` is called before each
     pause, for a progress display. Raises DeadlineExceeded naming what was awaited and for how long.
     """
     clock = deadline.clock
@@ -121,4 +97,4 @@ def poll_until(
             on_wait(waiting_for)
         _log.info("waiting for %s, %.1f s so far", waiting_for, clock.monotonic() - began)
         clock.sleep(min(pause, deadline.remaining()))
-        pause = min(pause * factor, longest)
+        pause = min(pause * 1.5, longest)

@@ -122,7 +122,7 @@ def _delete(context: Context, project: Project) -> None:
 def upload_project(context: Context, name: str, archive: Path, is_it: Callable[[bytes], bool]) -> Project:
     """is_it: whether the archive of a project that exists already has this content."""
     try:
-        project = context.platform.upload(name, archive, tag=None)
+        project = context.platform.upload(name, archive)
     except Conflict as error:
         clash = error
         # An interrupted run may have just uploaded it, and the list not have shown it yet.

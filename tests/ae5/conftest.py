@@ -18,8 +18,9 @@ from mlflow_ae5_deploy.ae5.connect import Credentials, Impersonation, PlatformTa
 from mlflow_ae5_deploy.ae5.options import ConnectionOptions
 from mlflow_ae5_deploy.ae5.resource_api import WaitTimeouts
 from mlflow_ae5_deploy.ae5.session import UserSession
-from mlflow_ae5_deploy.common.clock import Clock, ManualClock, SystemClock
+from mlflow_ae5_deploy.common.clock import Clock, SystemClock
 from mlflow_ae5_deploy.common.redaction import Secret
+from tests.manual_clock import ManualClock
 
 from .stub import running
 

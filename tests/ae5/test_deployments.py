@@ -33,7 +33,7 @@ class Starter:
     def __init__(self, bench: Bench) -> None:
         self.bench = bench
         self.made: list[str] = []
-        self.project = bench.platform.upload(f"d-{uuid4()}", bench.archive, None)
+        self.project = bench.platform.upload(f"d-{uuid4()}", bench.archive)
         (self.revision,) = bench.platform.revisions(self.project.id)
 
     def __call__(self, endpoint: str | None, **changes: Any) -> Deployment:

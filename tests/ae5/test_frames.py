@@ -12,7 +12,7 @@ import requests
 
 from mlflow_ae5_deploy.ae5.client import Client
 from mlflow_ae5_deploy.ae5.session import UserSession
-from mlflow_ae5_deploy.common.clock import ManualClock
+from tests.manual_clock import ManualClock
 
 CALLS: dict[str, Callable[[Client], Any]] = {
     "list": lambda client: client.deployments(),

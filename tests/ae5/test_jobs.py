@@ -26,7 +26,7 @@ REVISION = Revision("0.0.1", "0.0.1", "http://ap-storage/projects/aa/archive/0.0
 class Creator:
     def __init__(self, bench: Bench) -> None:
         self.bench = bench
-        self.project = bench.platform.upload(f"j-{uuid4()}", bench.archive, None)
+        self.project = bench.platform.upload(f"j-{uuid4()}", bench.archive)
         (self.revision,) = bench.platform.revisions(self.project.id)
         self.name = f"scheduled gc {uuid4()}"
 

@@ -11,7 +11,6 @@ import requests
 from mlflow_ae5_deploy.ae5.connect import Credentials, PlatformTarget, choose_provider, open_session
 from mlflow_ae5_deploy.ae5.models import User
 from mlflow_ae5_deploy.ae5.transport import guard
-from mlflow_ae5_deploy.common.clock import ManualClock
 from mlflow_ae5_deploy.common.errors import (
     Configuration,
     Conflict,
@@ -23,6 +22,7 @@ from mlflow_ae5_deploy.common.errors import (
     WriteForbidden,
 )
 from mlflow_ae5_deploy.common.redaction import Secret
+from tests.manual_clock import ManualClock
 
 from .conftest import HAS_AE5_TOOLS, leaks
 from .stub import FORM, Reply, answer, page, redirect

@@ -9,8 +9,8 @@ import pytest
 
 from mlflow_ae5_deploy.ae5 import probe
 from mlflow_ae5_deploy.ae5.options import ConnectionOptions
-from mlflow_ae5_deploy.common.clock import ManualClock
 from mlflow_ae5_deploy.common.errors import UnexpectedAnswer, Unreachable
+from tests.manual_clock import ManualClock
 
 from .stub import Reply, running
 

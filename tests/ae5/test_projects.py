@@ -39,11 +39,10 @@ def gz(tmp_path):
 
 def test_an_upload_becomes_a_project(bench):
     name = f"p-{uuid4()}"
-    made = bench.platform.upload(name, bench.archive, "1.2.3")
+    made = bench.platform.upload(name, bench.archive)
     assert (made.name, made.owner) == (name, "dev-user")
     assert bench.platform.project("dev-user", name) == made
     (revision,) = bench.platform.revisions(made.id)
-    assert revision.name == "1.2.3"
     assert "TrackingServer" in [command.id for command in revision.commands]
     content = bench.platform.download_archive(made.id)
     with tarfile.open(fileobj=io.BytesIO(content)) as archive:
@@ -55,9 +54,9 @@ def test_an_upload_becomes_a_project(bench):
 
 def test_a_second_project_of_that_name_is_a_conflict(bench):
     name = f"p-{uuid4()}"
-    bench.platform.upload(name, bench.archive, None)
+    bench.platform.upload(name, bench.archive)
     with pytest.raises(Conflict, match="Project name is not unique"):
-        bench.platform.upload(name, bench.archive, None)
+        bench.platform.upload(name, bench.archive)
     assert bench.count("POST", "projects/upload") == 2
 
 
@@ -67,7 +66,7 @@ def test_an_upload_whose_answer_is_lost_happens_once(bench, how, hidden):
     name = f"p-{uuid4()}"
     bench.control.change_settings(list_visibility_polls=hidden)
     bench.control.add_fault(**loss("POST", "projects/upload", how))
-    made = bench.platform.upload(name, bench.archive, None)
+    made = bench.platform.upload(name, bench.archive)
     bench.control.change_settings(list_visibility_polls=0)
     assert [item.id for item in bench.platform.projects() if item.name == name] == [made.id]
     assert bench.count("POST", "projects/upload") == (2 if how.endswith("before") else 1)
@@ -75,7 +74,7 @@ def test_an_upload_whose_answer_is_lost_happens_once(bench, how, hidden):
 
 def test_an_upload_is_waited_for_until_processed_and_listed(bench):
     bench.control.change_settings(state_polls=2, list_visibility_polls=2)
-    made = bench.platform.upload(f"p-{uuid4()}", bench.archive, None)
+    made = bench.platform.upload(f"p-{uuid4()}", bench.archive)
     bench.control.change_settings(state_polls=0, list_visibility_polls=0)
     assert made.id in [item.id for item in bench.platform.projects()]
     assert "the upload to be processed" in bench.waits
@@ -123,7 +122,7 @@ def test_a_failed_upload_is_reported_and_its_project_deleted(scripted, stub, gz)
     stub.on("GET", "projects/a0-1/activity", answer({"data": []}), answer({"data": [failed]}))
     stub.on("DELETE", "projects/a0-1", Reply(200, kind=None))
     with pytest.raises(Refused, match=r"no anaconda-project\.yml"):
-        scripted.upload("p", gz, None)
+        scripted.upload("p", gz)
     assert len(stub.sent("DELETE", "projects/a0-1")) == 1
 
 
@@ -131,27 +130,27 @@ def test_an_upload_that_is_never_processed_ends(scripted, stub, gz, clock):
     stub.on("POST", "projects/upload", answer(_record(action={"id": "act", "done": False, "error": False})))
     stub.on("GET", "projects/a0-1/activity", answer({"data": []}), always=True)
     with pytest.raises(DeadlineExceeded, match="the upload to be processed"):
-        scripted.upload("p", gz, None)
+        scripted.upload("p", gz)
     assert 300 <= clock.elapsed < 310
 
 
 def test_a_project_that_is_never_listed_ends(scripted, stub, gz):
     stub.on("POST", "projects/upload", answer(_record(action={"id": "act", "done": True, "error": False})))
     with pytest.raises(DeadlineExceeded, match="to be listed"):
-        scripted.upload("p", gz, None)
+        scripted.upload("p", gz)
 
 
 def test_an_upload_without_an_action_is_accepted_when_listed(scripted, stub, gz):
     stub.on("POST", "projects/upload", answer(_record()))
     stub.on("GET", "projects", answer([_record()]))
-    assert scripted.upload("p", gz, None).id == "a0-1"
+    assert scripted.upload("p", gz).id == "a0-1"
 
 
 def test_no_local_path_is_sent(scripted, stub, gz):
     """ae5-tools states the whole path as the file's name."""
     stub.on("POST", "projects/upload", answer(_record()))
     stub.on("GET", "projects", answer([_record()]))
-    scripted.upload("p", gz, "1.0")
+    scripted.upload("p", gz)
     (call,) = stub.sent("POST", "projects/upload")
     assert b'filename="p.tar.gz"' in call.body
     assert str(gz.parent).encode() not in call.body
@@ -160,19 +159,19 @@ def test_no_local_path_is_sent(scripted, stub, gz):
 def test_an_upload_refused_in_a_200_answer(scripted, stub, gz):
     stub.on("POST", "projects/upload", answer({"error": {"message": "Quota exceeded"}}))
     with pytest.raises(Refused, match="Quota exceeded"):
-        scripted.upload("p", gz, None)
+        scripted.upload("p", gz)
 
 
 def test_an_upload_is_given_up_after_three_losses(scripted, stub, gz):
     stub.on("POST", "projects/upload", Reply(503), always=True)
     with pytest.raises(PlatformError, match="503"):
-        scripted.upload("p", gz, None)
+        scripted.upload("p", gz)
     assert len(stub.sent("POST", "projects/upload")) == 3
 
 
 def test_a_missing_archive_is_noticed_before_anything_is_sent(scripted, stub, tmp_path):
     with pytest.raises(Configuration):
-        scripted.upload("p", tmp_path / "missing.tar.gz", None)
+        scripted.upload("p", tmp_path / "missing.tar.gz")
     assert not stub.sent("POST", "projects/upload")
 
 

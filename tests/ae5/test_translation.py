@@ -99,7 +99,7 @@ def test_nothing_of_a_foreign_exception_survives():
             raise RuntimeWarning("json: {'value': 'hunter22'}") from error
 
     with pytest.raises(PlatformError) as caught:
-        shielded(fail, host="h", write=True)
+        shielded(fail, host="h")
     assert leaks(caught.value, "hunter22") == []
 
 

@@ -15,13 +15,13 @@ import pytest
 
 from mlflow_ae5_deploy.cli import completion
 from mlflow_ae5_deploy.cli.verbs import GROUPS, VERBS
-from mlflow_ae5_deploy.common.clock import ManualClock
 from mlflow_ae5_deploy.common.text import PROGRAM
 from mlflow_ae5_deploy.config.settings import PlatformSettings
 from mlflow_ae5_deploy.config.state_dir import installation_dir, private_dir
 from mlflow_ae5_deploy.engine.journal import Journal
 from mlflow_ae5_deploy.operations import logs
 from mlflow_ae5_deploy.render import env as client_environment
+from tests.manual_clock import ManualClock
 
 ROOT = Path(__file__).resolve().parents[2]
 ENTRY = "import sys; sys.argv[0] = {name!r}; from mlflow_ae5_deploy.__main__ import entrypoint; entrypoint()"

@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from mlflow_ae5_deploy.ae5.models import Project, Run
-from mlflow_ae5_deploy.common.clock import ManualClock
 from mlflow_ae5_deploy.common.cron import parse_cron
 from mlflow_ae5_deploy.common.errors import DeadlineExceeded
 from mlflow_ae5_deploy.common.redaction import Secret
@@ -31,6 +30,7 @@ from mlflow_ae5_deploy.operations.verify import purged
 from mlflow_ae5_deploy.render.schedule_gc import next_times, to_keep
 from mlflow_ae5_deploy.resources.job_specs import gc_job
 from tests.json_bombs import BOMBS
+from tests.manual_clock import ManualClock
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 OURS = Project(id="a0-" + "1" * 32, name="mlflow.tracking.server", owner="service", resource_profile="default")

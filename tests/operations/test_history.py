@@ -6,13 +6,13 @@ import json
 
 import pytest
 
-from mlflow_ae5_deploy.common.clock import ManualClock
 from mlflow_ae5_deploy.engine.journal import Journal
 from mlflow_ae5_deploy.jobs.runner import RunCommand
 from mlflow_ae5_deploy.operations.history import history_of, interrupted_install, read
 from mlflow_ae5_deploy.resources.deployment import RestartDeployment
 from mlflow_ae5_deploy.resources.scheduled_job import DeleteJob
 from mlflow_ae5_deploy.resources.token import IssueToken, StoreToken
+from tests.manual_clock import ManualClock
 
 
 def line(event, second=0, verb="install", who="a@b", **fields):

@@ -11,7 +11,6 @@ import pytest
 
 from mlflow_ae5_deploy.ae5.models import Run
 from mlflow_ae5_deploy.cli.verbs import VERBS
-from mlflow_ae5_deploy.common.clock import ManualClock
 from mlflow_ae5_deploy.common.errors import Denied
 from mlflow_ae5_deploy.common.mlflow_api import Health
 from mlflow_ae5_deploy.common.redaction import scrub
@@ -53,6 +52,7 @@ from mlflow_ae5_deploy.resources.scheduled_job import DeleteJob, paused_words
 from mlflow_ae5_deploy.resources.secrets import SecretState, SetSecrets, setting
 from mlflow_ae5_deploy.resources.sharing import ShareWith
 from mlflow_ae5_deploy.resources.token import IssueToken, StoreToken
+from tests.manual_clock import ManualClock
 from tests.runbook.runbook_support import OURS, Doors, Lists, context, deployment, job
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)

@@ -4,13 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from mlflow_ae5_deploy.common.clock import ManualClock
 from mlflow_ae5_deploy.common.errors import Configuration
 from mlflow_ae5_deploy.config.settings import SlipstreamSettings
 from mlflow_ae5_deploy.release.bundled import bundled_version, template_dir
 from mlflow_ae5_deploy.release.customize import build
 from mlflow_ae5_deploy.release.models import FetchSettings
 from mlflow_ae5_deploy.release.source import obtain
+from tests.manual_clock import ManualClock
 
 
 def make_template(folder: Path) -> Path:

@@ -19,12 +19,12 @@ from mlflow_ae5_deploy.ae5.models import (
     StaticEndpoint,
 )
 from mlflow_ae5_deploy.ae5.options import ConnectionOptions
-from mlflow_ae5_deploy.common.clock import ManualClock
 from mlflow_ae5_deploy.config.secret_refs import SecretResolver
 from mlflow_ae5_deploy.config.settings import Settings
 from mlflow_ae5_deploy.engine.context import Context, Folders, RunOptions
 from mlflow_ae5_deploy.engine.journal import Journal
 from mlflow_ae5_deploy.engine.state import SavedState
+from tests.manual_clock import ManualClock
 
 ACCOUNT = "mlflow-service"
 OURS = Project(id="a0-" + "1" * 32, name="mlflow.tracking.server", owner=ACCOUNT, resource_profile="default")

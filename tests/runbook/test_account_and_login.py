@@ -13,7 +13,6 @@ from mlflow_ae5_deploy.ae5.cache import PlatformCache
 from mlflow_ae5_deploy.ae5.connect import PlatformTarget
 from mlflow_ae5_deploy.ae5.open_sessions import Sessions
 from mlflow_ae5_deploy.ae5.options import ConnectionOptions
-from mlflow_ae5_deploy.common.clock import ManualClock
 from mlflow_ae5_deploy.common.errors import DeployError, LoginFailed
 from mlflow_ae5_deploy.common.redaction import Secret
 from mlflow_ae5_deploy.config.secret_refs import SecretRef, SecretResolver
@@ -22,6 +21,7 @@ from mlflow_ae5_deploy.engine.context import Context, RunOptions
 from mlflow_ae5_deploy.engine.executor import run
 from mlflow_ae5_deploy.engine.stage import RunResult
 from mlflow_ae5_deploy.runbook.stages.order import STAGES
+from tests.manual_clock import ManualClock
 from tests.sandbox.support import Admin, credentials
 
 RIGHT = "right-planted-password"

@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 
 from mlflow_ae5_deploy.ae5.transport import DatedAnswer
-from mlflow_ae5_deploy.common.clock import ManualClock
 from mlflow_ae5_deploy.common.errors import DeadlineExceeded, DeployError, Locked, UnexpectedAnswer, Unreachable
 from mlflow_ae5_deploy.engine.lease import Lease, made_by_hand, parse, scope_of
 from mlflow_ae5_deploy.engine.lease_claim import TERM, Claim, Claimant, Delete, List, Listed, Make, Pause
 from mlflow_ae5_deploy.engine.lease_keeper import leased
 from mlflow_ae5_deploy.engine.lock import InstallationLock
 from mlflow_ae5_deploy.engine.records import RestoreRecord
+from tests.manual_clock import ManualClock
 from tests.runbook.runbook_support import Doors, context
 
 LONGEST = 160  # characters of a secret's name that AE5 is assumed to allow

@@ -8,10 +8,10 @@ import sys
 
 import pytest
 
-from mlflow_ae5_deploy.common.clock import ManualClock
 from mlflow_ae5_deploy.common.errors import Locked
 from mlflow_ae5_deploy.engine.journal import operator
 from mlflow_ae5_deploy.engine.lock import InstallationLock, holder_of, nonces_of
+from tests.manual_clock import ManualClock
 
 
 def test_a_second_run_is_refused_and_names_the_holder(tmp_path):

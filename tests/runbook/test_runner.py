@@ -7,13 +7,14 @@ import json
 import pytest
 from runbook_support import context
 
-from mlflow_ae5_deploy.common.clock import ManualClock, SystemClock
+from mlflow_ae5_deploy.common.clock import SystemClock
 from mlflow_ae5_deploy.common.errors import Conflict, StageFailed
 from mlflow_ae5_deploy.common.redaction import Secret
 from mlflow_ae5_deploy.engine.change import Change, Consequence, Impact
 from mlflow_ae5_deploy.engine.context import RunOptions
 from mlflow_ae5_deploy.engine.executor import recorded, run
 from mlflow_ae5_deploy.engine.stage import Changes, NoChange, Stage
+from tests.manual_clock import ManualClock
 
 
 class Scripted(Stage):

@@ -34,6 +34,3 @@ class LoginStage(Stage[LoginState]):
 
     def apply(self, change: Change, state: LoginState, context: Context) -> None:
         context.platform.whoami()
-
-    def verify(self, context: Context) -> str | None:
-        return None

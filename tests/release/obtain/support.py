@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from mlflow_ae5_deploy.common.clock import ManualClock
 from mlflow_ae5_deploy.common.errors import DeployError
 from mlflow_ae5_deploy.release.models import FetchSettings, Release
 from mlflow_ae5_deploy.release.source import obtain
+from tests.manual_clock import ManualClock
 
 NAME = "mlflow.tracking.server.1.2.3.tar.gz"
 ASSET = f"/download/1.2.3/{NAME}"

@@ -9,7 +9,6 @@ from dataclasses import replace
 import pytest
 import trustme
 
-from mlflow_ae5_deploy.common.clock import ManualClock
 from mlflow_ae5_deploy.common.errors import (
     Configuration,
     DeadlineExceeded,
@@ -18,6 +17,7 @@ from mlflow_ae5_deploy.common.errors import (
     ReleaseRefused,
     Unreachable,
 )
+from tests.manual_clock import ManualClock
 from tests.release.obtain.support import ASSET, NAME, get, parts, refusal, sha
 
 

@@ -8,7 +8,6 @@ from dataclasses import replace
 
 import pytest
 
-from mlflow_ae5_deploy.common.clock import ManualClock
 from mlflow_ae5_deploy.common.errors import (
     Configuration,
     DeadlineExceeded,
@@ -16,6 +15,7 @@ from mlflow_ae5_deploy.common.errors import (
     UnexpectedAnswer,
     Unreachable,
 )
+from tests.manual_clock import ManualClock
 from tests.release.obtain.support import ASSET, NAME, get, parts, refusal, sha
 
 

@@ -55,7 +55,6 @@ class DeploymentsApi(ResourceApi):
         name: str,
         endpoint: str | None,
         resource_profile: str,
-        public: bool = False,
         variables: Mapping[str, str] | None = None,
     ) -> Deployment:
         """Request a deployment and return its first record: it is starting, not started.
@@ -77,7 +76,7 @@ class DeploymentsApi(ResourceApi):
             name=name,
             resource_profile=resource_profile,
             variables=variables,
-            public=public,
+            public=False,
         )
         if endpoint is not None:
             body["static_endpoint"] = endpoint

@@ -18,6 +18,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from mlflow_ae5_deploy.cli.usage import least_value, name_a_snapshot, unknown_verb
 from mlflow_ae5_deploy.common.errors import Usage
+from mlflow_ae5_deploy.common.text import PROGRAM
 
 if TYPE_CHECKING:
     Rows = list[tuple[str, str]]
@@ -34,9 +35,9 @@ _LEFT = 28  # the widest left column
 _INDENT = "  "
 
 
-def epilog(program: str, examples: Mapping[str, str]) -> str:
+def epilog(examples: Mapping[str, str]) -> str:
     """examples: command line without the program -> its purpose."""
-    return "\n".join(f"# {meaning}\n{program} {command}" for command, meaning in examples.items())
+    return "\n".join(f"# {meaning}\n{PROGRAM} {command}" for command, meaning in examples.items())
 
 
 class VerbPage(TyperCommand):

@@ -132,7 +132,7 @@ def _typer(about: str, examples: dict[str, str], summary: str = "") -> typer.Typ
         context_settings=_HELP,
         help=about,
         short_help=summary,
-        epilog=epilog(PROGRAM, examples),
+        epilog=epilog(examples),
         rich_markup_mode=None,
         pretty_exceptions_enable=False,
     )
@@ -146,7 +146,7 @@ def _add(app: typer.Typer, name: str, summary: str, function: Callable[..., int]
         context_settings=_HELP,
         help="\n\n".join(filter(None, (summary, details))),
         short_help=summary,
-        epilog=epilog(PROGRAM, getattr(function, "examples", {})),
+        epilog=epilog(getattr(function, "examples", {})),
         rich_help_panel=section,
     )(function)
 

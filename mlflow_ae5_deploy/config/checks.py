@@ -149,11 +149,7 @@ def variables(values: Any) -> Any:
 
 def server_variables(values: Any) -> Any:
     """Variables of the server that are stored as secrets, because jobs and server read those."""
-    return _each(values, _server_variable)
-
-
-def _server_variable(key: str, value: str) -> str:
-    return _managed(key) or _variable(key, value)
+    return _each(values, lambda key, value: _managed(key) or _variable(key, value))
 
 
 def dependencies(values: Any) -> Any:

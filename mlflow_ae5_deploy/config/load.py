@@ -86,13 +86,16 @@ def load(
     settings = _anchored(checked, (), merged)
     _show(settings)
     _log.info("configuration: %s, profile %s", file.path if file else "no file", profile or "none")
+    advices = advice(settings)
+    if file and file.writable_by_others:
+        advices.append(f"Other accounts can change the configuration. Run: chmod go-w '{file.path}'")
     origins = {leaf: merged.origins.get(leaf) for leaf in _leaves(settings, ())}
     return LoadedSettings(
         settings=settings,
         path=file.path if file else None,
         profile=profile,
         sources={dotted(leaf): layer.label if layer else "default" for leaf, layer in origins.items()},
-        advice=tuple(_advice(settings, file)),
+        advice=tuple(advices),
         ignored_on_sandbox=(f"{_IGNORED} {', '.join(ignored)}.",) if ignored else (),
     )
 
@@ -184,13 +187,6 @@ def _trust_of_environment(merged: Merged, environ: Mapping[str, str], here: Path
     has_ca_file = not isinstance(platform, dict | None) or bool(platform and platform.get("ca_file") is not None)
     bundle = None if has_ca_file else environ.get(CA_VARIABLE)
     return [Layer(f"{ENVIRONMENT}{CA_VARIABLE}", {"platform": {"ca_file": bundle}}, here)] if bundle else []
-
-
-def _advice(settings: Settings, file: YamlFile | None) -> list[str]:
-    words = advice(settings)
-    if file and file.writable_by_others:
-        words.append(f"Other accounts can change the configuration. Run: chmod go-w '{file.path}'")
-    return words
 
 
 def _anchored(value: Any, path: SettingPath, merged: Merged) -> Any:

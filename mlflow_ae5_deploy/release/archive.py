@@ -67,7 +67,7 @@ def read_project_archive(
     """
     limits = limits or Limits()
     where = called or str(path)
-    with _refusals(where), open_regular(path, "The release") as file:
+    with _refusals(where), open_regular(path) as file:
         survey = survey_members(walk(file, limits), where, keep={PROJECT_FILE: MAX_BYTES + 1})
         sources = follow_links(survey, where)
         total = 0
@@ -253,7 +253,7 @@ def _write(target: Path, stream: IO[bytes], mode: int) -> None:
     target.chmod(0o700 if mode & 0o111 else 0o600)
 
 
-def open_regular(path: Path, called: str) -> BufferedReader:
+def open_regular(path: Path) -> BufferedReader:
     """Open a regular file for reading, without waiting for a pipe or a device.
 
     Raises Configuration for anything else, OSError as `open` does.
@@ -262,7 +262,7 @@ def open_regular(path: Path, called: str) -> BufferedReader:
     if stat.S_ISREG(os.fstat(number).st_mode):
         return os.fdopen(number, "rb")
     os.close(number)
-    raise Configuration(f"{called} is not a regular file.", where=str(path))
+    raise Configuration("The release is not a regular file.", where=str(path))
 
 
 def refuse_large(archive_size: int, where: str) -> None:

@@ -239,7 +239,7 @@ def _archive_in(folder: Path) -> str:
 
 def _archive_digest(path: Path, shown: str | None = None) -> str:
     """SHA-256 of a file that begins like an archive; else ReleaseRefused."""
-    with storage_errors("read the release", path), open_regular(path, "The release") as file:
+    with storage_errors("read the release", path), open_regular(path) as file:
         head = file.read(HEAD)
         if recognise(head) is None:
             raise ReleaseRefused(

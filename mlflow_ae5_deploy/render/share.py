@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from mlflow_ae5_deploy.render.console import Reporter
 
 
-def show_sharing(verb: str, reporter: Reporter, shared: tuple[ShareResult, ...], change: ShareChange | None) -> None:
+def show_sharing(reporter: Reporter, shared: tuple[ShareResult, ...], change: ShareChange | None) -> None:
     """change: None where sharing was only listed."""
     if change is not None:
         for one in change.changes:
@@ -25,7 +25,7 @@ def show_sharing(verb: str, reporter: Reporter, shared: tuple[ShareResult, ...],
     for note in change.notes if change else ():
         reporter.warning(note)
     reporter.document(
-        verb,
+        "share",
         "done" if change is None else "changed" if change.changes else "unchanged",
         changes=[one.data() for one in change.changes] if change else [],
         shared=[asdict(item) for item in shared],

@@ -39,7 +39,10 @@ def show(reporter: Reporter, status: Status, *, compact: bool = False) -> None:
     reporter.document("status", outcome(status), compact=compact, **_data(status))
     mark = Mark.OK if status.healthy else Mark.WARNING if _starting(status) else Mark.FAILED
     reporter.marked(mark, headline(status))
-    _show_problems(reporter, status)
+    for problem in status.problems:
+        if problem.code != "not-installed":  # the headline says so
+            reporter.marked(Mark.FAILED if problem.severity == ERROR else Mark.WARNING, problem.message)
+        reporter.hanging("  ", f"{whole_commands(problem.remedy)} ({problem.code})")
     if not status.state.installed:
         return
     reporter.line()
@@ -47,13 +50,6 @@ def show(reporter: Reporter, status: Status, *, compact: bool = False) -> None:
         reporter.hanging(f"  {title:<10} ", text)
     for text in _drift_in_short(status):
         reporter.hanging(" " * 13, text, "yellow")
-
-
-def _show_problems(reporter: Reporter, status: Status) -> None:
-    for problem in status.problems:
-        if problem.code != "not-installed":  # the headline says so
-            reporter.marked(Mark.FAILED if problem.severity == ERROR else Mark.WARNING, problem.message)
-        reporter.hanging("  ", f"{whole_commands(problem.remedy)} ({problem.code})")
 
 
 def show_headline(reporter: Reporter, status: Status) -> None:

@@ -141,7 +141,6 @@ def start(
             name=desired.name,
             endpoint=desired.endpoint,
             resource_profile=desired.resource_profile,
-            public=False,
             variables=variables,
         )
     except Conflict as error:

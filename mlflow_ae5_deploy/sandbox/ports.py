@@ -17,14 +17,14 @@ LOOPBACK = "127.0.0.1"
 _RANGE = range(20000, 32000)
 
 
-def listen(port: int | None, purpose: str, patience: float = 1.0) -> socket.socket:
+def listen(port: int | None, purpose: str) -> socket.socket:
     """A listening socket on loopback: on `port`, or on a free one for None and 0.
 
-    Raises SandboxError when `port` stays in use for `patience` seconds.
+    Raises SandboxError when `port` stays in use for a second.
     """
     if not port:
         return _listen_anywhere()
-    deadline = time.monotonic() + patience
+    deadline = time.monotonic() + 1
     while True:
         try:
             return _listen(port)

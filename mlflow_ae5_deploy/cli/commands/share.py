@@ -41,9 +41,9 @@ def command(options: WriteOptions, user: User = None, group: Group = None, remov
     if not pairs:
         with reading(options, NAME) as context:
             shared = share.shared_with(context)
-        show_sharing(NAME, options.reporter, shared, None)
+        show_sharing(options.reporter, shared, None)
         return EXIT_DONE
     with writing(options, NAME) as context:
         change = share.remove(context, pairs) if remove else share.add(context, pairs)
-    show_sharing(NAME, options.reporter, change.shared, change)
+    show_sharing(options.reporter, change.shared, change)
     return EXIT_DONE

@@ -11,7 +11,7 @@ import contextlib
 import itertools
 import secrets
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
@@ -242,7 +242,13 @@ class _Backup:
         groups += [snapshot.lists for snapshot in self._unfinished]
         for sha256 in dict.fromkeys(itertools.chain(*groups)):
             with contextlib.suppress(DamagedError):
-                self._index.add_slices(list(_slices(file_list.entries_in(self._reader, sha256))))
+                self._index.add_slices(
+                    [
+                        (entry.sha256, *entry.parts[0])
+                        for entry in file_list.entries_in(self._reader, sha256)
+                        if len(entry.parts) == 1 and entry.parts[0].sha256 != entry.sha256
+                    ]
+                )
 
     # Result
 
@@ -297,12 +303,6 @@ class _Backup:
         gone = max(0, previous.artifacts.files - remaining)
         if expected.many_gone(gone, previous.artifacts.files):
             self._options.on_gone("artifacts", gone, previous.artifacts.files)
-
-
-def _slices(entries: Iterable[FileEntry]) -> Iterator[tuple[str, str, int, int, int]]:
-    for entry in entries:
-        if len(entry.parts) == 1 and entry.parts[0].sha256 != entry.sha256:
-            yield entry.sha256, *entry.parts[0]
 
 
 def _runs(database: DatabasePart) -> int:

@@ -163,7 +163,8 @@ def count(api: MlflowApi, part: DatabasePart) -> str:
     """Check the server's number of experiments. Raises DamagedError."""
     experiments = set[str]()
     for _workspace in each_workspace(api):
-        experiments.update(_experiments(api))
+        for page in _pages(lambda **token: api.post("experiments/search", max_results=1000, view_type="ALL", **token)):
+            experiments.update(entry["experiment_id"] for entry in page.get("experiments", []))
     expected = next((table.rows for table in part.tables if table.name == "experiments"), 0)
     if len(experiments) != expected:
         raise DamagedError(f"the server has {counted(len(experiments), 'experiments')}, the snapshot {expected}")
@@ -180,14 +181,7 @@ def each_workspace(api: MlflowApi) -> Iterator[str]:
             yield name
 
 
-def _experiments(api: MlflowApi) -> Iterator[str]:
-    for page in _pages(lambda **token: api.post("experiments/search", max_results=1000, view_type="ALL", **token)):
-        yield from (entry["experiment_id"] for entry in page.get("experiments", []))
-
-
-def read_models(
-    api: MlflowApi, destinations: tuple[str, ...], files: Iterable[FileEntry], max_bytes: int = MAX_BYTES
-) -> ReadBack:
+def read_models(api: MlflowApi, destinations: tuple[str, ...], files: Iterable[FileEntry]) -> ReadBack:
     """Download the newest version of every registered model and compare its files.
 
     `destinations` are the artifact destinations of the snapshot's server: a path below one of them is behind this
@@ -205,7 +199,7 @@ def read_models(
         if root is None:
             continue
         seen.add(root)
-        if result.bytes + file.size > max_bytes:
+        if result.bytes + file.size > MAX_BYTES:
             skipped.add(root)
             continue
         _compare(api, file, result)

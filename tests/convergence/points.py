@@ -7,17 +7,18 @@ import threading
 import traceback
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from mlflow_ae5_deploy.common.errors import EXIT_BUG
 from mlflow_ae5_deploy.sandbox.info import SandboxError
 from tests.cli.bench import Outcome
-from tests.convergence.cell import Cell, Running
+from tests.convergence.cell import Cell, Running, is_change
 from tests.convergence.rows import Row
 from tests.convergence.secrecy import leaked
 
 WRITES = "(?!GET|HEAD).*"
+READS = "GET|HEAD"
 MOST_POINTS = 400
 
 
@@ -48,7 +49,9 @@ KILLED_AFTER = Mode(
     shares=(0.04, 0.1, 0.18),
 )
 LOST = Mode("takes effect, and the answer is lost", {"drop": "after"}, shares=(0.25, 0.65))
+LOST_WRITE = replace(LOST, fault={"method": WRITES, **LOST.fault})
 BUSY = Mode("answers 503 once", {"status": 503}, shares=(0.5,))
+BUSY_WRITE = replace(BUSY, fault={"method": WRITES, **BUSY.fault})
 LOST_TWICE = Mode("this and the next answer are lost", {"drop": "after", "times": 2})
 BUSY_TWICE = Mode("this and the next answer 503", {"status": 503, "times": 2})
 
@@ -64,9 +67,11 @@ def _masked(text: str) -> str:
 
 @dataclass
 class Tally:
-    """reached: how many points there were. undisturbed: what a run did whose point lay behind its end."""
+    """reached: how many points there were. undisturbed: what a run did whose point lay behind its end.
+    killed: what there was when a run was killed."""
 
     reached: int = 0
+    killed: dict[tuple[object, ...], Trial] = field(default_factory=dict)
     failures: list[str] = field(default_factory=list)
     undisturbed: list[Outcome] = field(default_factory=list)
 
@@ -101,10 +106,16 @@ def every_point(cells: Sequence[Cell], row: Row, mode: Mode) -> Tally:
 
 
 class Trial:
-    """One point. request: what was hit, for the message when it does not converge."""
+    """One point. request: what was hit, for the message when it does not converge.
+
+    A run that is killed before a request takes effect leaves what there is then, and nothing is between two reads:
+    so every request is held, and the first one kills that meets what no earlier point has left.
+    """
 
     def __init__(self, cell: Cell, row: Row, mode: Mode, k: int) -> None:
-        self.cell, self.row, self.mode, self.k = cell, row, mode, k
+        self.cell, self.row, self.mode = cell, row, mode
+        self.holds_all = mode is KILLED and not row.requests
+        self.k = 0 if self.holds_all else k
         self.request = "not reached"
 
     def run(self, tally: Tally) -> bool:
@@ -112,11 +123,11 @@ class Trial:
         prepare(self.cell, self.row)
         control = self.cell.control
         control.change_settings(**self.mode.settings)
-        control.add_fault(skip=self.k, **self.mode.fault)
+        added = control.add_fault(skip=self.k, **self.mode.fault, **({"times": None} if self.holds_all else {}))
         running = self.cell.spawn(*self.row.argv)
-        killed = self.mode.kill and self._kill(running)
+        killed = self.mode.kill and self._kill(running, tally)
         first = running.outcome()
-        reached = killed or not any(fault.skip for fault in control.faults())
+        reached = killed if self.mode.kill else all(fault.times != added.times for fault in control.faults())
         control.clear_faults()
         self._name_request()
         if killed:
@@ -135,14 +146,14 @@ class Trial:
         return reached
 
     def _remains(self) -> tuple[object, ...]:
-        """The writes that took effect since the ground, and the operator's files, both without what is new each time:
-        ids, times, tokens. All that a next run can meet follows from these.
+        """The writes that took effect since the ground, but those of signing in, and the operator's files, both without
+        what is new each time: ids, times, tokens. All that a next run can meet follows from these.
         """
         lost = self.mode.fault.get("drop") != "before"
         effects = [
             f"{call.method} {_masked(call.path)}"
             for call in self.cell.control.calls()
-            if call.method not in ("GET", "HEAD") and (call.status < 400 if call.status else lost)
+            if (is_change(call) or call.secret) and (call.status < 400 if call.status else lost)
         ]
         files = {path: path.relative_to(self.cell.state) for path in self.cell.state.rglob("*") if path.is_file()}
         texts = [
@@ -152,12 +163,17 @@ class Trial:
         ]
         return (*effects, *sorted(texts))
 
-    def _kill(self, running: Running) -> bool:
+    def _kill(self, running: Running, tally: Tally) -> bool:
         """Exactly when the request has arrived. False if the run ended before."""
         control = self.cell.control
-        self.cell.until(lambda: control.held() > 0 or running.ended, "the request to arrive")
-        if not control.held():
-            return False
+        while True:
+            self.cell.until(lambda: control.held() > 0 or running.ended, "the request to arrive")
+            if not control.held():
+                return False
+            if not self.holds_all or tally.killed.setdefault(self._remains(), self) is self:
+                break
+            control.release()
+            self.k += 1
         before = len(control.calls())
         running.kill()
         control.clear_faults()

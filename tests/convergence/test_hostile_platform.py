@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.convergence.cell import Cell
-from tests.convergence.points import KILLED_AFTER, LOST_TWICE, WRITES, Mode, converges, prepare
+from tests.convergence.points import KILLED_AFTER, LOST_TWICE, LOST_WRITE, Mode, converges, prepare
 from tests.convergence.rows import ROWS, Row
 from tests.convergence.test_kill_it_anywhere import assert_converges
 
@@ -16,7 +16,6 @@ INSTALL = next(row for row in ROWS if row.name == "install")
 EVERY_FOURTH = replace(INSTALL, every=4)  # each single request has its own trouble in test_kill_it_anywhere
 EVERY_SECOND = replace(INSTALL, every=2)
 UNAUTHORISED = Mode("answers 401 once", {"status": 401})
-LOST_WRITE = Mode("takes effect, and the answer is lost", {"method": WRITES, "drop": "after"})
 LATE = {"list_visibility_polls": 2}
 
 

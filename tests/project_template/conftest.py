@@ -191,7 +191,7 @@ class Project:
 
     @staticmethod
     def _await(server: Server) -> None:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 200
         while server.process.poll() is None and time.monotonic() < deadline:
             with contextlib.suppress(requests.RequestException):
                 if server.call("POST", "/api/2.0/mlflow/experiments/search", json={"max_results": 1}).ok:

@@ -87,6 +87,24 @@ def test_a_held_request_waits_until_it_is_released(sandbox, client, more, meanwh
     assert (name in names(client)) is done
 
 
+def test_requests_are_released_one_by_one_and_unharmed(sandbox, client):
+    sandbox.control.add_fault(method="POST", path="credentials/user$", hold=True, drop="before", times=None)
+
+    def ask():
+        for name in ("FIRST", "SECOND"):
+            put(client, name)
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    for released in ([], ["FIRST"]):
+        wait_for(lambda: sandbox.control.held() == 1, "the request to arrive")
+        assert [name for name in names(Client(sandbox.info, "dev-user")) if name in ("FIRST", "SECOND")] == released
+        sandbox.control.release()
+    asking.join()
+    assert {"FIRST", "SECOND"} <= set(names(client))
+    sandbox.control.clear_faults()
+
+
 @pytest.mark.parametrize(
     "fault", [{"drop": "sideways"}, {"drop": "before", "status": 500}, {"path": "("}, {"colour": "red"}]
 )

@@ -90,22 +90,24 @@ async def _with_fault(request: web.Request, handler: _Handler, fault: Fault | No
     if fault.delay:
         await asyncio.sleep(fault.delay)
     control = request.app[CORE].control
-    if fault.hold and not fault.after:
-        await _hold(control)
+    if fault.hold and not fault.after and await _hold(control):
+        return await handler(request)
     if fault.drop == "before" or (fault.status and not fault.after):
         return _cut(request) if fault.drop else _faulty(fault)
     response = await handler(request)
-    if fault.hold and fault.after:
-        await _hold(control)
+    if fault.hold and fault.after and await _hold(control):
+        return response
     if fault.drop == "after":
         return _cut(request)
     return _faulty(fault) if fault.status else response
 
 
-async def _hold(control: Control) -> None:
+async def _hold(control: Control) -> bool:
+    """Whether the request was released, unharmed."""
     ticket = control.hold()
     while control.is_held(ticket):
         await asyncio.sleep(_HOLD_POLL_SECONDS)
+    return control.is_released(ticket)
 
 
 def _cut(request: web.Request) -> web.Response:

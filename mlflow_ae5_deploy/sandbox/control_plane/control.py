@@ -43,7 +43,7 @@ class Fault:
     skip: int = 0  # matching requests let through first
     times: int | None = 1  # requests that are hit; None: all
     delay: float = 0.0  # seconds
-    hold: bool = False  # wait until `clear_faults`; with `after`, act first. `held()` counts such requests
+    hold: bool = False  # wait until `clear_faults` or `release`; with `after`, act first. `held()` counts such requests
     drop: str | None = None  # "before" | "after" the effect
     status: int | None = None
     reason: str = ""
@@ -73,6 +73,7 @@ class Control:
         self._settings = settings
         self._faults: list[Fault] = []
         self._held: set[object] = set()
+        self._released: set[object] = set()
         self._calls: list[Call] = []
         self._count = 0
         self._began = time.time()
@@ -121,6 +122,19 @@ class Control:
         with self._lock:
             self._held.add(ticket)
         return ticket
+
+    def release(self) -> None:
+        """Let held requests through as if no fault had hit them. The faults stay."""
+        with self._lock:
+            self._released |= self._held
+            self._held.clear()
+
+    def is_released(self, ticket: object) -> bool:
+        """Whether a request that is no longer held goes through unharmed. To be asked once."""
+        with self._lock:
+            released = ticket in self._released
+            self._released.discard(ticket)
+            return released
 
     def is_held(self, ticket: object) -> bool:
         with self._lock:

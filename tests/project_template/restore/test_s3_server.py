@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -10,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 
-from tests.project_template.conftest import Project
+from tests.project_template.conftest import Project, Server
 
 pytestmark = pytest.mark.slow
 
@@ -37,8 +39,8 @@ IN_PARTS = {
 }
 
 
-def test_large_files_go_to_s3_in_parts_and_into_backups(
-    bucket: Callable[[str], str], s3_server: str, tmp_path: Path
+def test_large_files_go_to_s3_in_parts_and_come_back_from_backups(
+    bucket: Callable[[str], str], s3_server: str, postgres: Any, tmp_path: Path
 ) -> None:
     import boto3
 
@@ -63,14 +65,42 @@ def test_large_files_go_to_s3_in_parts_and_into_backups(
         )
         assert done.returncode == 0, done.stderr
         run = done.stdout.split()[-1]
-        made: Any = project.run("Backup", timeout=240)
+        assert report(project, "Backup")["artifacts"] == 1
         log = server.log()
 
-    key = f"artifacts/0/{run}/artifacts/large.bin"
-    head = boto3.client("s3", endpoint_url=s3_server).head_object(Bucket="in-parts", Key=key)
-    assert (head["ContentLength"], head["ETag"].strip('"').rpartition("-")[2]) == (11 * MEGABYTE, "3")
+    s3: Any = boto3.client("s3", endpoint_url=s3_server)
     path = f"0/{run}/artifacts/large.bin"
+    head = s3.head_object(Bucket="in-parts", Key=f"artifacts/{path}")
+    assert (head["ContentLength"], head["ETag"].strip('"').rpartition("-")[2]) == (11 * MEGABYTE, "3")
     assert f"GET /api/2.0/mlflow-artifacts/presigned/{path}" in log
     assert f"PUT /api/2.0/mlflow-artifacts/artifacts/{path}" not in log
     assert f"GET /api/2.0/mlflow-artifacts/artifacts/{path}" not in log
-    assert (made.code, made.last["artifacts"]) == (0, 1), made.output
+
+    assert report(project, "Drill")["outcome"] == "done"
+    s3.delete_object(Bucket="in-parts", Key=f"artifacts/{path}")
+    shutil.rmtree(project.folder / "data/mlflow/standalone/store")
+    project.secret("MLFLOW_BACKEND_STORE_URI", postgres.create("in_parts"))
+    assert report(project, "Restore", "--snapshot", "latest")["artifacts_identical"] is True
+    assert report(project, "DatabaseUpgrade")["outcome"] == "unchanged"
+    with project.server(MLFLOW_WORKERS="1") as server:
+        assert presigned(server, path) == file.read_bytes()
+        doomed = server.new_run()
+        server.call("PUT", f"/api/2.0/mlflow-artifacts/artifacts/0/{doomed}/artifacts/a", data=b"a")
+        server.api("runs/delete", run_id=doomed)
+        collected = report(
+            project, "GarbageCollection", MLFLOW_TRACKING_GC_TTL="0d0h0m0s", MLFLOW_TRACKING_URI=server.uri
+        )
+        assert collected["runs"]["removed"] == 1
+        assert [found["Key"] for found in s3.list_objects_v2(Bucket="in-parts")["Contents"]] == [f"artifacts/{path}"]
+        assert presigned(server, path) == file.read_bytes()
+
+
+def report(project: Project, command: str, *options: str, **variables: str) -> dict[str, Any]:
+    ended = project.run(command, *options, timeout=240, **variables)
+    assert ended.code == 0, ended.output
+    return ended.last
+
+
+def presigned(server: Server, path: str) -> bytes:
+    signed = server.call("GET", f"/api/2.0/mlflow-artifacts/presigned/{path}").json()
+    return requests.get(signed["url"], headers=signed["headers"], timeout=30).content

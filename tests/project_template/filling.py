@@ -42,6 +42,7 @@ class Filler:
     experiment: str
     run: str = ""
     trace: str = ""
+    answered: str = ""  # a trace with inputs and outputs
 
     def send(self, method: str, path: str, workspace: str = "", **arguments: Any) -> Any:
         headers = {**arguments.pop("headers", {}), **({"X-MLFLOW-WORKSPACE": workspace} if workspace else {})}
@@ -124,8 +125,9 @@ def traces(to: Filler) -> list[Read]:
         with mlflow.start_span("inner"):
             outer.set_outputs({"answer": [1, None, True]})
     mlflow.flush_trace_async_logging()
+    to.answered = outer.trace_id
     return [
-        *(get("/api/3.0/mlflow/traces/get", trace_id=trace) for trace in (to.trace, outer.trace_id)),
+        *(get("/api/3.0/mlflow/traces/get", trace_id=trace) for trace in (to.trace, to.answered)),
         get(f"/api/3.0/mlflow/traces/{to.trace}"),
     ]
 
@@ -246,6 +248,29 @@ def scorers(to: Filler) -> list[Read]:
     ]
 
 
+def jobs(to: Filler) -> list[Read]:
+    """One that runs a scorer, which asks the LLM through the gateway."""
+    scorer = to.send("GET", "/api/3.0/mlflow/scorers/get", params={"experiment_id": to.experiment, "name": "polite"})
+    (begun,) = to.send(
+        "POST", "/ajax-api/3.0/mlflow/scorer/invoke",
+        json={
+            "experiment_id": to.experiment, "serialized_scorer": scorer["scorer"]["serialized_scorer"],
+            "trace_ids": [to.answered], "log_assessments": True,
+        },
+    )["jobs"]  # fmt: skip
+    path, deadline = f"/ajax-api/3.0/jobs/{begun['job_id']}", time.monotonic() + 180
+    while (job := to.send("GET", path))["status"] in ("PENDING", "RUNNING") and time.monotonic() < deadline:
+        time.sleep(0.2)
+    if job["status"] != "SUCCEEDED":
+        raise SystemExit(f"the job has not succeeded: {job}")
+    return [get(path)]
+
+
+def graphql(to: Filler) -> list[Read]:
+    fields = "{ run { info { status } data { params { key value } } } }"
+    return [post("/graphql", query=f'{{ mlflowGetRun(input: {{runId: "{to.run}"}}) {fields} }}')]
+
+
 def webhooks(to: Filler) -> list[Read]:
     made = [
         to.client.create_webhook(f"hook{number}", f"{to.receiver}/{number}", ["prompt.created"], TEXT, secret)
@@ -323,8 +348,10 @@ FILLINGS: dict[str, Callable[[Filler], list[Read]]] = {
     "webhooks, with and without a secret": webhooks,
     "AI gateway": gateway,
     "scorers": scorers,
+    "job backend": jobs,
     "MCP servers": mcp,
     "workspaces": workspaces,
+    "GraphQL": graphql,
 }
 
 

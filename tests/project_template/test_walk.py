@@ -39,9 +39,12 @@ SWITCHED_ON = {
     "MLFLOW_WEBHOOK_ALLOWED_SCHEMES": "http,https",
     "MLFLOW_GATEWAY_API_BASE_ALLOW_PRIVATE_IPS": "true",
     "MLFLOW_GATEWAY_API_BASE_ALLOWED_SCHEMES": "http,https",
+    "MLFLOW_SQLALCHEMYSTORE_POOL_SIZE": "9",
+    "MLFLOW_SQLALCHEMYSTORE_MAX_OVERFLOW": "4",
     "MLFLOW_CRYPTO_KEK_PASSPHRASE": "a passphrase of the administrator's own",
     "MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY": "ZmZmZmZmZmZmZmZmZmZmZmZmZmZmZmZmZmZmZmZmZmY=",
 }
+JOBS = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "true"}
 ARCHIVAL = "trace_archival: {{enabled: true, location: 'file://{artifacts}/archive', retention: 30d}}\n"
 # What a process of the job backend does every minute.
 PERIODIC_TASKS = """
@@ -53,6 +56,7 @@ from mlflow.tracing.trace_archival_service import run_trace_archival_scheduler
 from mlflow.tracing.trace_rollup_service import run_sql_trace_rollup_scheduler
 print(run_trace_archival_scheduler(), run_sql_trace_rollup_scheduler(initialize_periodic_tasks_tracking_store()))
 """
+LLM_SAYS = '{"result": "yes", "rationale": "It is polite."}'
 Answers = dict[str, list[Any]]
 
 
@@ -61,7 +65,7 @@ def receive(request: Any) -> Answer:
     if request.path.startswith("/v1/"):
         if request.headers["Authorization"] != f"Bearer {filling.LLM_KEY}":
             return 401, {}, b"{}"
-        choice = {"index": 0, "message": {"role": "assistant", "content": "yes"}, "finish_reason": "stop"}
+        choice = {"index": 0, "message": {"role": "assistant", "content": LLM_SAYS}, "finish_reason": "stop"}
         usage = {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}
         chat = {"id": "c", "object": "chat.completion", "created": 1, "model": "m", "choices": [choice], "usage": usage}
         return 200, {"Content-Type": "application/json"}, json.dumps(chat).encode()
@@ -80,8 +84,8 @@ class Walk:
     first: Answers = field(default_factory=dict)
 
     @contextlib.contextmanager
-    def server(self) -> Iterator[Server]:
-        with self.project.server(MLFLOW_WORKERS="1") as server:
+    def server(self, **variables: str) -> Iterator[Server]:
+        with self.project.server(MLFLOW_WORKERS="1", **variables) as server:
             yield server
 
     def answers(self, server: Server) -> Answers:
@@ -153,7 +157,7 @@ def walk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Walk]:
         walk.project.secret(name, value)
     walk.project.secret("MLFLOW_TRACE_ARCHIVAL_CONFIG", ARCHIVAL.format(artifacts=walk.data / "artifacts"))
     with answering(receive) as receiver:
-        with walk.server() as server:
+        with walk.server(**JOBS) as server:
             home = str(walk.project.folder)
             environment = {"PATH": os.environ["PATH"], "HOME": home, "MLFLOW_DISABLE_TELEMETRY": "true"}
             walk.reads = json.loads(
@@ -186,6 +190,9 @@ def test_on(walk: Walk) -> None:
     assert [feature for feature, answers in walk.first.items() if not all(answers)] == []
     tested = [answer["result"]["response_body"] for answer in walk.first["webhooks, with and without a secret"][-2:]]
     assert tested == ["not signed", "signed"]
+    scored = walk.first["job backend"][0]["result"].values()
+    assert [found["feedback"]["value"] for trace in scored for found in trace["assessments"]] == ["yes"]
+    assert [answer["errors"] for answer in walk.first["GraphQL"]] == [None]
     assert list((walk.data / "artifacts" / "archive").rglob("*.pb"))
 
 
@@ -193,11 +200,15 @@ def test_every_table_of_a_feature_has_rows(walk: Walk) -> None:
     tables = {table for feature in features().features if feature["name"] in walk.reads for table in feature["tables"]}
     with contextlib.closing(sqlite3.connect(walk.data / "store" / "mydb.sqlite")) as connection:
         empty = {table for table in tables if not connection.execute(f"SELECT 1 FROM {table} LIMIT 1").fetchone()}  # noqa: S608
-    assert empty == {"sql_trace_rollup_rebuild_queue", "span_metrics", "trace_metrics"}, "MLflow fills these no more"
+    assert empty == {
+        *("sql_trace_rollup_rebuild_queue", "span_metrics", "trace_metrics"),  # MLflow fills these no more
+        *("job_locks", "scheduler_leases"),  # only while such a job runs
+    }
 
 
 def test_restart(walk: Walk) -> None:
-    assert walk.changes() == ""
+    with walk.server(**JOBS) as server:
+        assert walk.changes_at(server) == ""
 
 
 def test_backup_and_drill(walk: Walk) -> None:
@@ -208,6 +219,7 @@ def test_backup_and_drill(walk: Walk) -> None:
 def test_restore_and_gc(walk: Walk, postgres: Any) -> None:
     walk.lose_and_restore(postgres.create("walk"))
     with walk.server() as server:
+        assert "on at most 13 connections (as MLFLOW_SQLALCHEMYSTORE_POOL_SIZE says)" in server.log()
         assert walk.changes_at(server) == ""
         collected = walk.run(
             "GarbageCollection", MLFLOW_TRACKING_GC_TTL="0d0h0m0s", MLFLOW_TRACKING_GC_ORPHANS="remove",

@@ -29,6 +29,7 @@ from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.engine.executor import execute, require_consent
 from mlflow_ae5_deploy.jobs import gc, one_off, runner
 from mlflow_ae5_deploy.jobs.contract import INCOMPLETE
+from mlflow_ae5_deploy.jobs.job_errors import error_class
 from mlflow_ae5_deploy.jobs.reports import GcReport
 from mlflow_ae5_deploy.jobs.result import JobResult
 from mlflow_ae5_deploy.jobs.spec import JobSpec, check_command
@@ -95,7 +96,7 @@ def carry_out(context: Context, request: GcRequest, configured: JobSpec, progres
 
 
 def require(job_result: JobResult[GcReport]) -> None:
-    """Raise PartlyDone for skipped work, JobFailed for a failure or a missing report."""
+    """Raise PartlyDone for skipped work, JobFailed for a missing report, else the error of the job's exit code."""
     where = f"run {job_result.run_id} (`logs --run {job_result.run_id} --lines 0`)"
     if job_result.exit_code == INCOMPLETE:
         raise PartlyDone(
@@ -111,12 +112,13 @@ def require(job_result: JobResult[GcReport]) -> None:
             "use the bundled release, which does (`--release bundled`).",
         )
     if not job_result.succeeded:
-        hint = as_sentence(scrub(job_result.report.hint))
-        raise JobFailed(
+        failed = error_class(job_result.exit_code)(
             f"The garbage collection failed: {job_result.message}.",
             where=where,
-            remedy=hint or "Fix the cause, then run it again.",
+            remedy=as_sentence(scrub(job_result.report.hint)) or "Fix the cause, then run it again.",
         )
+        failed.of_job = True
+        raise failed
 
 
 # the desired job --------------------------------------------------------------------------------------------------

@@ -25,8 +25,9 @@ if os.environ.get("BREAK") in ("crash", "silence"):
     sys.exit(0)  # as where a launcher loses the exit code
 if os.environ.get("BREAK") == "state":
     sys.exit(4)
-if os.environ.get("BREAK") == "report":
-    print(json.dumps({"command": "GarbageCollection", "outcome": "failed", "error": "no server", "exit_code": 3}))
+if os.environ.get("BREAK", "").isdigit():
+    code = int(os.environ["BREAK"])
+    print(json.dumps({"command": "GarbageCollection", "outcome": "failed", "error": "no server", "exit_code": code}))
     sys.exit(0)
 if os.environ.get("BREAK") == "part":
     skipped = [{"id": "r1", "kind": "run", "why": "a link leads out"}]

@@ -41,7 +41,7 @@ from mlflow_ae5_server.repository.reuse import ReusableBlobs
 from mlflow_ae5_server.repository.used_blobs import UsedBlobs
 from mlflow_ae5_server.restore import journal
 
-_LOCK_WAIT = 60.0  # seconds for a running garbage collection to end
+_LOCK_WAIT = 60.0  # seconds for another job, or a starting server, to release the database
 _ATTEMPTS = 3  # at a file list that refers to no damaged blob
 
 

@@ -17,7 +17,7 @@ from mlflow_ae5_server.database.schema import (
     schema_of,
 )
 
-_LOCK_WAIT = 60.0  # seconds for a garbage collection in progress to end
+_LOCK_WAIT = 60.0  # seconds for another job, or a starting server, to release the database
 
 
 def run(settings: Settings, report: Report, dry_run: bool) -> int:

@@ -6,7 +6,7 @@
       UnreachableError         10   database or server did not answer in time
       CredentialsError         11   database or server refused the password or token
       AbsentError              15   there is no such snapshot or saved copy
-      BusyError                22   another maintenance run holds the lock: try again later
+      BusyError                22   another job or a starting server holds the lock: try again later
       UnfinishedError          22   a restore was interrupted: finish it first
       DamagedError             25   a snapshot is not what its manifest says
       NotEmptyError            26   the target of a restore holds something

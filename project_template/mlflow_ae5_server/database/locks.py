@@ -60,7 +60,8 @@ def maintenance(
         while not take():
             if clock() >= deadline:
                 raise BusyError(
-                    f"another maintenance run (garbage collection or upgrade) uses {database.shown}",
+                    "another job (backup, restore, garbage collection, upgrade) or a starting server uses "
+                    f"{database.shown}",
                     "wait until it has finished; this run has changed nothing",
                 )
             sleep(0.5)

@@ -126,6 +126,8 @@ def _apply(change: Change, state: UninstallState, result: UninstallResult, conte
                 _delete_secrets(context, sign_in(context, change.name), change.name, change.names)
             except PlatformError as error:
                 _record_failure(context, change.name, error.what, result)
+        case _:
+            raise AssertionError(change)
 
 
 def _record_failure(context: Context, account: str, trouble: str, result: UninstallResult) -> None:

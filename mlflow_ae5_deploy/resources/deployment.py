@@ -130,8 +130,6 @@ def start(
         raise StageFailed("There is no project to deploy.", stage=STAGE)
     revision = revision_for(project, context.cached.revisions(project), desired.revision, desired.command)
     context.outputs.no_server = STARTING
-    clash: Conflict | None = None
-    deployment: Deployment | None = None
     try:
         deployment = context.platform.start_deployment(
             project=project,
@@ -143,12 +141,11 @@ def start(
             resource_profile=desired.resource_profile,
             variables=variables,
         )
-    except Conflict as error:
-        clash = error
-    if clash is not None:
-        deployment = _shows_up(context, desired, project)
-    if deployment is None:
-        raise clash or AssertionError
+    except Conflict:
+        listed = _shows_up(context, desired, project)
+        if listed is None:
+            raise
+        deployment = listed
     context.journal.effect("start", "deployment", desired.name, id=deployment.id)
     context.state.stale_secrets = context.state.uncertain_secrets = ()
     context.state.save()

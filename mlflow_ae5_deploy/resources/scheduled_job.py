@@ -208,12 +208,14 @@ def apply(change: Change, state: ScheduledJobState, context: Context, *, wait: f
             delete(job, context, wait=wait, purpose=purpose)
         case PauseJob() if job is not None:
             pause(job, context, purpose)
-        case CreateJob() if state.project is not None:
+        case CreateJob():
+            if state.project is None:
+                raise StageFailed("There is no project to schedule a job of.", stage=STAGE)
             created = create(state.project, state.desired, context, wait=wait)
             if change.stays_paused:
                 pause(created, context, purpose)  # AE5 cannot create a paused one; a run can start only in between
         case _:
-            raise StageFailed("There is no project to schedule a job of.", stage=STAGE)
+            raise AssertionError(change)
 
 
 def pause(job: Job, context: Context, purpose: str) -> None:

@@ -21,6 +21,7 @@ from mlflow_ae5_deploy.resources.project import (
     remove_project,
     upload_project,
 )
+from mlflow_ae5_deploy.resources.restore import CheckRestore
 
 
 @dataclass(frozen=True)
@@ -74,8 +75,10 @@ class UploadStage(Stage[ProjectState]):
                 keep_archive(context, project)
                 remove_project(context, project)
                 self._upload(context)
-            case _ if project is not None:
+            case CheckRestore() if project is not None:
                 before_replacing.check_restore(context, project, state.data)
+            case _:
+                raise AssertionError(change)
 
     def _upload(self, context: Context) -> None:
         built = context.outputs.built

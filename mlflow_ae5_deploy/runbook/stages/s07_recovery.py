@@ -129,6 +129,8 @@ class RecoveryStage(Stage[RestoreState]):
                     if state.servers or context.outputs.stopped_server:
                         error.remedy = f"{_WHILE_DOWN} {error.remedy}".rstrip()
                     raise
+            case _:
+                raise AssertionError(change)
 
     def _restore(self, desired: RestoreRequest, project: Project, context: Context) -> None:
         state, before = context.state, context.state.restore

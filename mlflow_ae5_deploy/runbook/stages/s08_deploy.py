@@ -186,6 +186,8 @@ class DeployStage(Stage[DeploymentState]):
             case StartDeployment():
                 check_before_start(context, state.desired, state.project)
                 await_serving(context, start(context, state.desired, state.project))
+            case _:
+                raise AssertionError(change)
 
     def _make_private(self, current: Deployment, desired: DeploymentSpec, context: Context) -> None:
         context.platform.patch_deployment(current.id, public=False)

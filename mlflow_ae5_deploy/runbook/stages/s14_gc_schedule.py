@@ -53,6 +53,8 @@ class GcScheduleStage(Stage[ScheduledJobsState]):
             case JobChange():
                 (item,) = (item for item in state.jobs if item.desired.purpose == change.purpose)
                 scheduled_job.apply(change, item, context)
+            case _:
+                raise AssertionError(change)
 
     def verify(self, context: Context) -> str | None:
         return "; ".join(map(partial(scheduled_job.confirm, context), scheduled_jobs(context.settings)))

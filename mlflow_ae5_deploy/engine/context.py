@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,6 +31,7 @@ class RestoreRequest:
     """What stage 7 is to restore."""
 
     snapshot: str = "latest"  # an id, or `latest`
+    _: KW_ONLY
     replace: bool = False  # move data that is there to a saved copy
     undo: bool = False  # bring back a saved copy instead
     stop_server: bool = False  # a server on the data may be stopped

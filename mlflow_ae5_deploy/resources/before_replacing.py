@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import KW_ONLY, dataclass, replace
 
 from mlflow_ae5_deploy.ae5.models import Deployment, Project
 from mlflow_ae5_deploy.engine.change import Change, Consequence, Impact
@@ -33,6 +33,7 @@ class DataState:
     """The data that the project's server and jobs work on."""
 
     restore: RestoreRequest | None = None  # that was requested
+    _: KW_ONLY
     interrupted_upgrade: InterruptedUpgrade | None = None
     interrupted_restore: InterruptedRestore | None = None
     servers: tuple[Deployment, ...] = ()  # that run on the data which would be restored
@@ -72,17 +73,27 @@ def observe(context: Context, project: Project | None) -> DataState:
     """project: that is to be replaced; None where none is."""
     restore, upgrade = context.options.restore, interrupted_upgrade(context.state)
     if project is None:
-        return DataState(restore, upgrade)
+        return DataState(restore, interrupted_upgrade=upgrade)
     desired = desired_deployment(context)
     server = select(context.cached.deployments(), project, desired).current
     files = data_in_files(context)
     if restore is None:
         # a running restore is a job of this project
         running = interrupted_restore(context, project)
-        return DataState(None, upgrade, running, files=files, server=server, desired=desired)
+        return DataState(
+            interrupted_upgrade=upgrade, interrupted_restore=running, files=files, server=server, desired=desired
+        )
     servers = servers_of(context)
     checkable = (bool(servers) or restore.undo) and runner.knows(context, project, "Restore")
-    return DataState(restore, upgrade, None, servers, checkable, files, server, desired)
+    return DataState(
+        restore,
+        interrupted_upgrade=upgrade,
+        servers=servers,
+        checkable=checkable,
+        files=files,
+        server=server,
+        desired=desired,
+    )
 
 
 def data_in_files(context: Context) -> tuple[Consequence, ...]:

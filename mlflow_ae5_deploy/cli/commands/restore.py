@@ -90,8 +90,15 @@ def command(
         raise Usage(
             "--dry-run and --stop-server exclude each other: a dry run changes nothing.", remedy="Leave one out."
         )
-    name = None if saved is None else checked_saved_copy(saved, "--saved")
-    restore = RestoreRequest(checked_snapshot(snapshot), replace, undo, stop_server, wait, name, shorten_text)
+    restore = RestoreRequest(
+        checked_snapshot(snapshot),
+        replace=replace,
+        undo=undo,
+        stop_server=stop_server,
+        wait=wait,
+        saved_copy=None if saved is None else checked_saved_copy(saved, "--saved"),
+        shorten_text=shorten_text,
+    )
     recorded_as = f"{NAME} --undo" if undo else NAME
     if dry_run:
         verb = f"{recorded_as} --dry-run"

@@ -1,9 +1,10 @@
 """The transport of every request to the platform, whichever provider sends it.
 
-An adapter, mounted on the `requests` session of ae5-tools as well as on our own. It sends nothing unverified, without
-a time limit or to another host, and no write in a plan; it repeats only GET, HEAD and OPTIONS; and it raises on answers
-that ae5-tools or `requests` would misread. Above it, `session.py` repeats any call once on an expired session: the
-platform refused it unseen.
+An adapter, mounted on the `requests` session of ae5-tools as well as on our own. It verifies TLS unless
+`platform.verify_tls` is off. It sends nothing without a time limit and no write in a plan; to another host it sends no
+write, and of the credentials only cookies of that domain and, below the platform's name, the headers of Cloudflare. It
+repeats only GET, HEAD and OPTIONS, and raises on answers that ae5-tools or `requests` would misread. Above it,
+`session.py` repeats any call once on an expired session: the platform refused it unseen.
 """
 
 from __future__ import annotations

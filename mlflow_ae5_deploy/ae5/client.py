@@ -16,7 +16,7 @@ class Client(ProjectsApi, DeploymentsApi, SecretsApi, JobsApi):
 
     Records are found by id or by exact owner and name, never by pattern. Every wait has a deadline and a reason.
     A write whose answer was lost is repeated only if its effect does not show. Errors are PlatformError (or
-    Configuration for a name that AE5 cannot accept) and hold no secret.
+    Configuration for a name that AE5 cannot accept, or Locked for a run that has lost its lock) and hold no secret.
     """
 
     @property

@@ -20,7 +20,7 @@ from mlflow_ae5_deploy.ae5.parsing import (
 )
 from mlflow_ae5_deploy.ae5.resource_api import ResourceApi, part, workload
 from mlflow_ae5_deploy.common.clock import Deadline, poll_until
-from mlflow_ae5_deploy.common.errors import Configuration, Conflict, NotFound, PlatformError, Refused, UnexpectedAnswer
+from mlflow_ae5_deploy.common.errors import Configuration, Conflict, DeployError, NotFound, Refused, UnexpectedAnswer
 from mlflow_ae5_deploy.common.redaction import Secret, scrub
 from mlflow_ae5_deploy.config.checks import DNS_LABEL
 
@@ -199,7 +199,7 @@ class DeploymentsApi(ResourceApi):
     def _raise_if_claimed(self, endpoint: str, project: Project, clash: Conflict | Refused) -> None:
         """Raise Conflict for an endpoint of another project, without hiding a refusal."""
         claims: list[StaticEndpoint] = []
-        with contextlib.suppress(*([PlatformError] if isinstance(clash, Refused) else [])):
+        with contextlib.suppress(*([DeployError] if isinstance(clash, Refused) else [])):
             claims = self.static_endpoints()
         holder = next((item for item in claims if item.name == endpoint), None)
         if holder is not None and holder.project_id not in ("", project.id):

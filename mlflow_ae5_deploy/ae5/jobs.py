@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from mlflow_ae5_deploy.ae5.models import Job, Project, Revision, Run
 from mlflow_ae5_deploy.ae5.parsing import as_list, as_record, parse_job, parse_run
 from mlflow_ae5_deploy.ae5.resource_api import ResourceApi, part, workload
-from mlflow_ae5_deploy.common.errors import Conflict, NotFound, PlatformError, Refused, UnexpectedAnswer
+from mlflow_ae5_deploy.common.errors import Conflict, DeployError, NotFound, Refused, UnexpectedAnswer
 
 
 class JobsApi(ResourceApi):
@@ -59,7 +59,7 @@ class JobsApi(ResourceApi):
             clash = error
         freed = 0
         # A refusal may be about something else: an error while freeing the name must not hide it.
-        with contextlib.suppress(*([PlatformError] if isinstance(clash, Refused) else [])):
+        with contextlib.suppress(*([DeployError] if isinstance(clash, Refused) else [])):
             freed = self.free_job_name(name)
         if freed == 0:
             raise clash

@@ -11,8 +11,8 @@ from mlflow_ae5_deploy.ae5.parsing import as_list, as_record, parse_project, par
 from mlflow_ae5_deploy.ae5.resource_api import ResourceApi, part
 from mlflow_ae5_deploy.common.errors import (
     Configuration,
+    DeployError,
     LoginFailed,
-    PlatformError,
     Refused,
     UnexpectedAnswer,
 )
@@ -112,7 +112,7 @@ class ProjectsApi(ResourceApi):
             return
         final = action if _is_over(action) else self._follow(project_id, str(action.get("id") or ""))
         if final.get("error"):
-            with contextlib.suppress(PlatformError):
+            with contextlib.suppress(DeployError):
                 self.delete_project(project_id)  # else it blocks the name
             message = scrub(str(final.get("message") or "no reason given"))
             raise Refused(f"The platform could not create a project from the archive: {message}", where="upload")

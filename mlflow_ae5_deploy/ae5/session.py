@@ -35,7 +35,7 @@ class Session:
         self._read_only = read_only
         self._signed_in = False
         self.before_call: Callable[[bool], None] | None = None
-        """Called before each call, with whether it is a write."""
+        """Called before each call, with whether it is a write. Raises Locked where the run has lost its lock."""
 
     @property
     def requests_made(self) -> int:
@@ -87,8 +87,9 @@ class Session:
         path: relative to the base, or from the host's root when it starts with "/".
         timeout: longest silence in seconds, instead of the options' read_timeout.
         Signs in again, and repeats the call once, when the session has expired.
-        Raises only PlatformError: Unreachable, LoginFailed, Denied, DeadlineExceeded, Conflict, NotFound, Refused,
-        UnexpectedAnswer; AnswerLost for a write of unknown outcome; WriteForbidden in a read-only session.
+        Raises PlatformError: Unreachable, LoginFailed, Denied, DeadlineExceeded, Conflict, NotFound, Refused,
+        UnexpectedAnswer; AnswerLost for a write of unknown outcome; WriteForbidden in a read-only session. And what
+        `before_call` raises.
         """
         full_path, write = self._checked(method, path)
         if self.before_call is not None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from mlflow_ae5_deploy.ae5.models import Job, Project, Run
 from mlflow_ae5_deploy.ae5.resource_api import VISIBLE
 from mlflow_ae5_deploy.common.clock import Deadline, poll_until
-from mlflow_ae5_deploy.common.errors import Conflict, DeadlineExceeded, PlatformError
+from mlflow_ae5_deploy.common.errors import Conflict, DeadlineExceeded, DeployError
 from mlflow_ae5_deploy.common.text import counted
 from mlflow_ae5_deploy.engine.change import Change
 from mlflow_ae5_deploy.engine.context import Context
@@ -74,7 +74,7 @@ def run_once(
     except BaseException as error:
         if leave_running and isinstance(error, DeadlineExceeded) and runs:
             raise
-        with contextlib.suppress(PlatformError):  # report the first error; the next call cleans up
+        with contextlib.suppress(DeployError):  # report the first error; the next call cleans up
             clear(context, project, name, job, runs)
             context.outputs.stopped_job = desired.purpose
         raise

@@ -16,7 +16,7 @@ from mlflow_ae5_deploy.ae5.resource_api import VISIBLE
 from mlflow_ae5_deploy.common.clock import Deadline, poll_until
 from mlflow_ae5_deploy.common.cron import Schedule, parse_cron
 from mlflow_ae5_deploy.common.durations import moment
-from mlflow_ae5_deploy.common.errors import DeadlineExceeded, PlatformError, StageFailed
+from mlflow_ae5_deploy.common.errors import DeadlineExceeded, DeployError, StageFailed
 from mlflow_ae5_deploy.common.text import counted
 from mlflow_ae5_deploy.engine.change import Change, Consequence, Impact
 from mlflow_ae5_deploy.engine.context import Context
@@ -283,7 +283,7 @@ def delete(job: Job, context: Context, *, wait: float = RUN_DEADLINE, purpose: s
         await_idle(lambda: context.platform.runs(job.id), f"job {job.name}", context, wait, purpose)
     except DeadlineExceeded:
         if job.schedule is not None and not is_paused(job):
-            with contextlib.suppress(PlatformError):
+            with contextlib.suppress(DeployError):
                 context.platform.unpause_job(job.id)
         raise
     context.platform.delete_job(job.id)

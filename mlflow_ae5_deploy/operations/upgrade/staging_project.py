@@ -9,7 +9,7 @@ import contextlib
 from collections.abc import Iterator
 
 from mlflow_ae5_deploy.ae5.models import Project
-from mlflow_ae5_deploy.common.errors import PlatformError
+from mlflow_ae5_deploy.common.errors import DeployError
 from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.engine.executor import applying
 from mlflow_ae5_deploy.jobs import one_off, other_machines
@@ -31,7 +31,7 @@ def staging_project(context: Context) -> Iterator[Project]:
             project = upload_project(context, name, built.path, lambda archive: has_content(archive, built))
         yield project
     except BaseException:
-        with contextlib.suppress(PlatformError):  # the first failure is the one to report; the next run cleans up
+        with contextlib.suppress(DeployError):  # report the first error; the next run cleans up
             delete_staging_project(context)
         raise
     delete_staging_project(context)

@@ -1,7 +1,7 @@
 """The settings, typed.
 
-Their descriptions are the documentation: reference.yaml and the configuration runbook are made from them. The steps of
-a new setting stand in `tools/annotated_settings.py`.
+Their descriptions are the documentation: `tools/reference.py` makes reference.yaml, schema.json and
+runbooks/reference/settings.md of them. runbooks/explanation/architecture.md has the steps of a new setting.
 
 Settings are frozen and strict: nothing is converted silently, and unknown keys are errors. Problems are raised as
 pydantic's; `load` turns them into one Configuration error that repeats no value.
@@ -25,7 +25,7 @@ from pydantic import (
     model_validator,
 )
 
-from mlflow_ae5_deploy.common.variable_names import DATABASE
+from mlflow_ae5_deploy.common.variable_names import DATABASE, GC_TTL
 from mlflow_ae5_deploy.config import checks
 from mlflow_ae5_deploy.config.database_uri import check_shipped, holds_password, parse_store_uri
 from mlflow_ae5_deploy.config.secret_refs import SecretRef
@@ -448,6 +448,24 @@ class Settings(Section):
     def token_files(self) -> list[Path]:
         """The consumers that are files."""
         return [consumer.file for consumer in self.consumers if consumer.file is not None]
+
+    @property
+    def server_secrets(self) -> dict[str, str | SecretRef | list[SecretRef]]:
+        """The secrets that server and jobs read, by name: value or references.
+
+        Without URL and token, the destination of the backups, and encryption keys that are not configured.
+        """
+        server = self.server
+        return {
+            DATABASE: server.backend_store_uri,
+            "MLFLOW_ARTIFACTS_DESTINATION": server.artifacts_destination,
+            "MLFLOW_DEFAULT_ARTIFACT_ROOT": server.default_artifact_root,
+            GC_TTL: server.gc_ttl,
+            **({"MLFLOW_TRACKING_METRICS": "true"} if server.metrics else {}),
+            **({"MLFLOW_TRACKING_NOTIFY_URLS": self.notify.urls} if self.notify.urls else {}),
+            **server.variables,
+            **server.secrets,
+        }
 
     @property
     def added_packages(self) -> list[str] | None:

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 from mlflow_ae5_deploy.common.durations import parse_ttl
 from mlflow_ae5_deploy.common.optional_packages import CREATE_ENVIRONMENT
 from mlflow_ae5_deploy.common.redaction import scrub
-from mlflow_ae5_deploy.common.variable_names import DATABASE, GC_TTL
 
 if TYPE_CHECKING:
     from mlflow_ae5_deploy.config.settings import Settings
@@ -193,16 +192,14 @@ _KEYS = {
 
 def _serve(settings: Settings) -> Sequence[Step]:
     deployment, project, account = settings.deployment, settings.project.name, settings.account.username or "<account>"
-    server = settings.server
     stored = [
-        _secret(DATABASE, server.backend_store_uri),
-        _secret("MLFLOW_ARTIFACTS_DESTINATION", server.artifacts_destination),
-        _secret("MLFLOW_DEFAULT_ARTIFACT_ROOT", server.default_artifact_root),
-        _secret(GC_TTL, server.gc_ttl),
-        *([_secret("MLFLOW_TRACKING_METRICS", "true")] if server.metrics else []),
-        *([_secret("MLFLOW_TRACKING_NOTIFY_URLS", None)] if settings.notify.urls else []),
-        *(_secret(name, value) for name, value in (server.variables | server.secrets).items()),
-        *(line for name, make in _KEYS.items() if name not in server.secrets for line in (make, _secret(name, None))),
+        *(_secret(name, value) for name, value in settings.server_secrets.items()),
+        *(
+            line
+            for name, make in _KEYS.items()
+            if name not in settings.server.secrets
+            for line in (make, _secret(name, None))
+        ),
     ]
     identifier = f"{account}/{project}" + ("" if deployment.revision == "latest" else f":{deployment.revision}")
     start = _ae5(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from importlib.util import find_spec
 
 from mlflow_ae5_deploy.common import apprise_messages
@@ -41,11 +40,9 @@ def check(context: Context) -> None:
             raise _no_url(context, number, "is no URL that apprise knows")
 
 
-def desired(context: Context) -> Mapping[str, Secret]:
-    """The secret of the jobs: without receivers only where it was stored before."""
-    if found := urls(context):
-        return {VARIABLE: Secret(" ".join(url.reveal() for url in found))}
-    return {VARIABLE: Secret.public("unset")} if VARIABLE in context.cached.secret_names() else {}
+def secret(context: Context) -> Secret:
+    """All of them, as the jobs read them."""
+    return Secret(" ".join(url.reveal() for url in urls(context)))
 
 
 def _no_url(context: Context, number: int, what: str) -> Configuration:

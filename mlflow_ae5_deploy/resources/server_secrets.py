@@ -5,33 +5,29 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from mlflow_ae5_deploy.common.redaction import Secret
-from mlflow_ae5_deploy.common.variable_names import DATABASE, GC_TTL
+from mlflow_ae5_deploy.common.variable_names import DATABASE
+from mlflow_ae5_deploy.config.secret_refs import SecretRef
 from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.resources import encryption_keys, receivers
 from mlflow_ae5_deploy.resources.secrets import MADE, SecretState, observe_secret
 
-METRICS = "MLFLOW_TRACKING_METRICS"
+_DEFAULTS = {"MLFLOW_TRACKING_METRICS": "false", receivers.VARIABLE: "unset"}  # where they are not set
 
 
 def desired(context: Context) -> Mapping[str, Secret]:
-    server, values = context.settings.server, context.values
-    return {
-        DATABASE: values.store_uri(server.backend_store_uri),
-        "MLFLOW_ARTIFACTS_DESTINATION": Secret.public(server.artifacts_destination),
-        "MLFLOW_DEFAULT_ARTIFACT_ROOT": Secret.public(server.default_artifact_root),
-        GC_TTL: Secret.public(server.gc_ttl),
-        **_switches(context),
-        **receivers.desired(context),
-        **{name: Secret.public(value) for name, value in server.variables.items()},
-        **{name: values.secret(ref, f"secret {name}") for name, ref in server.secrets.items()},
-        **encryption_keys.available(context),
-    }
+    """Their values. A stored secret of a setting that is not used any more gets the project's default."""
+    stored, configured = context.cached.secret_names(), context.settings.server_secrets
+    unused = {name: default for name, default in _DEFAULTS.items() if name in stored and name not in configured}
+    values = {name: _resolve(context, name, value) for name, value in (configured | unused).items()}
+    return {**values, **encryption_keys.available(context)}
 
 
-def _switches(context: Context) -> Mapping[str, Secret]:
-    """Those that are on, and those that were: the server's default is off."""
-    on = context.settings.server.metrics
-    return {METRICS: Secret.public(str(on).lower())} if on or METRICS in context.cached.secret_names() else {}
+def _resolve(context: Context, name: str, value: str | SecretRef | list[SecretRef]) -> Secret:
+    if isinstance(value, list):
+        return receivers.secret(context)
+    if name == DATABASE:
+        return context.values.store_uri(value)
+    return Secret.public(value) if isinstance(value, str) else context.values.secret(value, f"secret {name}")
 
 
 def observe(context: Context) -> tuple[SecretState, ...]:

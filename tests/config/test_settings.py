@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 
 from mlflow_ae5_deploy.common.errors import Configuration
+from mlflow_ae5_deploy.config.checks import MANAGED_SECRETS
 from mlflow_ae5_deploy.config.database_uri import DRIVERS, SUPPORTED
 from mlflow_ae5_deploy.config.layers import nested
 from mlflow_ae5_deploy.config.load import validate
 from mlflow_ae5_deploy.config.secret_refs import SecretRef, SecretResolver
-from mlflow_ae5_deploy.config.settings import Settings
+from mlflow_ae5_deploy.config.settings import NotifySettings, ServerSettings, Settings
 from mlflow_ae5_deploy.config.warnings import advice
 from mlflow_ae5_deploy.release.bundled import template_dir
 
@@ -79,6 +80,14 @@ def test_valid_values_are_accepted(path, given, kept):
     settings = validate(nested({path: given}))
     assert isinstance(settings, Settings), settings
     assert value_at(settings, path) == kept
+
+
+def test_nothing_else_sets_the_secrets_that_come_from_settings():
+    urls = [SecretRef("env", "URL")]
+    settings = Settings(server=ServerSettings(metrics=True), notify=NotifySettings(urls=urls))
+
+    assert "MLFLOW_TRACKING_METRICS" in settings.server_secrets
+    assert settings.server_secrets.keys() <= MANAGED_SECRETS.keys()
 
 
 @pytest.mark.parametrize(

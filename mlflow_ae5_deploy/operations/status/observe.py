@@ -16,7 +16,7 @@ from mlflow_ae5_deploy.common.cron import parse_cron
 from mlflow_ae5_deploy.common.errors import Configuration, PlatformError
 from mlflow_ae5_deploy.common.mlflow_api import Health
 from mlflow_ae5_deploy.common.redaction import Secret
-from mlflow_ae5_deploy.common.variable_names import DATABASE, GC_TTL, TOKEN
+from mlflow_ae5_deploy.common.variable_names import TOKEN
 from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.engine.lease import PREFIX, interrupted_words, scope_of, work_of_others
 from mlflow_ae5_deploy.engine.lock import holder_of, nonces_of
@@ -34,7 +34,7 @@ from mlflow_ae5_deploy.operations.status.state import (
 )
 from mlflow_ae5_deploy.operations.status_backups import observe_backups
 from mlflow_ae5_deploy.release.provenance import build_record_of
-from mlflow_ae5_deploy.resources import encryption_keys, receivers, scheduled_job, server_secrets
+from mlflow_ae5_deploy.resources import encryption_keys, scheduled_job
 from mlflow_ae5_deploy.resources.current_deployment import chosen_of
 from mlflow_ae5_deploy.resources.health import PATIENCE, health_once
 from mlflow_ae5_deploy.resources.interrupted import interrupted_restore
@@ -113,19 +113,8 @@ def _by_locks(context: Context) -> UnfinishedOperation:
 
 
 def _desired_secrets(context: Context) -> tuple[str, ...]:
-    settings = context.settings
-    return (
-        DATABASE,
-        "MLFLOW_ARTIFACTS_DESTINATION",
-        "MLFLOW_DEFAULT_ARTIFACT_ROOT",
-        GC_TTL,
-        *((server_secrets.METRICS,) if settings.server.metrics else ()),
-        *((receivers.VARIABLE,) if settings.notify.urls else ()),
-        *sorted({*settings.server.variables, *settings.server.secrets, *encryption_keys.NAMES}),
-        "MLFLOW_TRACKING_URI",
-        "MLFLOW_REGISTRY_URI",
-        TOKEN,
-    )
+    of_clients = ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI", TOKEN)
+    return tuple(dict.fromkeys((*context.settings.server_secrets, *encryption_keys.NAMES, *of_clients)))
 
 
 def _token(context: Context) -> TokenStatus:

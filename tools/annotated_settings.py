@@ -1,10 +1,6 @@
-"""Render the settings as an annotated configuration file. To add a setting:
+"""Render the settings as an annotated configuration file.
 
-1. Add the field, with its description, to `mlflow_ae5_deploy/config/settings.py`.
-2. Where an environment variable sets it, add that to NAMES of `environment.py` there, and to
-   runbooks/reference/settings.md.
-3. Where it leads to a real platform or store, list it in `sandbox_ignores.py` there.
-4. Write the file and the page again: `python tools/reference.py`.
+runbooks/explanation/architecture.md has the steps of a new setting.
 """
 
 from __future__ import annotations

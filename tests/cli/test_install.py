@@ -2,11 +2,32 @@
 
 from __future__ import annotations
 
+import re
 from itertools import pairwise
 
 import pytest
 
 from tests.cli.bench import ACCOUNT, make_release
+
+
+# What an install without a change sends, between login and logout.
+UNCHANGED = [
+    "POST api/v2/credentials/user",  # the lock
+    "GET api/v2/credentials/user",
+    "GET api/v2/projects",
+    "GET api/v2/projects/ID/revisions/latest/archive",
+    "GET api/v2/deployments",
+    "GET api/2.0/mlflow/experiments/search",
+    "GET api/v2/deployments/ID/logs",
+    "GET api/v2/deployments/ID/collaborators",
+    "GET api/v2/jobs",
+    "DELETE api/v2/credentials/user/LOCK",
+]
+
+
+def _shortened(call):
+    path = re.sub("MLFLOW_AE5_LEASE.*", "LOCK", re.sub("a[0-9]-[0-9a-f]{32}", "ID", call["path"]))
+    return f"{call['method']} {path.strip('/')}"
 
 
 def outcomes(outcome):
@@ -79,6 +100,7 @@ class TestRepeatedInstall:
         assert all(stage["reason"] for stage in again.data["stages"])
         assert bench.writes() == []
         assert len(bench.calls()) <= 19  # 3 for the lock
+        assert [_shortened(call) for call in bench.calls() if "/api/" in call["path"]] == UNCHANGED
         assert again.data["writes"] == 0
 
     def test_needs_no_memory_of_its_own_to_recognise_the_project(self, bench, capsys):

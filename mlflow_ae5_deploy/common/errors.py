@@ -175,7 +175,7 @@ class WriteForbidden(PlatformError):
 
 
 class StageFailed(DeployError):
-    """stage: the number of the runbook's step that failed."""
+    """stage: the number of the stage that failed."""
 
     exit_code = 20
     usual_remedy = (

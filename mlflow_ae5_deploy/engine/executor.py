@@ -130,7 +130,7 @@ def _run_stage(stage: AnyStage, context: Context) -> tuple[StageResult, DeployEr
 
     try:
         stage.preflight(context)
-        # spelled out, not called: everything that a stage does is on top of this frame
+        # not by `compare`: it would be one frame more below all that a stage does, in every traceback
         state = stage.observe(context)
         stage.check(state, context)
         diff = stage.diff(state)

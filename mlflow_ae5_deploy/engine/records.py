@@ -169,7 +169,9 @@ class SnapshotRecord:
     complete: bool = True
     sampled: Sample | None = None  # the last check, where that read a part
     gone: str = ""  # a sentence where many artifacts of the snapshot before are not in it
-    protected: AwareDatetime | None = None  # start of the newest with all of the store, this or an earlier one
+    protected: AwareDatetime | None = (
+        None  # when the newest snapshot with the whole store was started: this or an earlier one
+    )
 
 
 @dataclass(frozen=True)

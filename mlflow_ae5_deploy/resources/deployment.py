@@ -1,4 +1,4 @@
-"""Start, stop and restart the server. Failures are those of stage 8.
+"""Start, stop and restart the server. Errors name stage 8.
 
 AE5 cannot restart a deployment: a new one is started in its place. `restart` starts it as configured (stage 8 of
 `install`); operations/restart_as_it_was.py as it was (`rotate-token --restart`).

@@ -150,7 +150,7 @@ def only_on_the_platform(context: Context) -> set[str]:
 
 
 def check_values(context: Context) -> list[dict[str, str]]:
-    """Digests of the keys, for the project's command `Check`; see keys.py there."""
+    """Salted digests of the keys, for the project's command `Check`; see keys.py there."""
     keys = available(context)
     version = keys[VERSION].reveal() if VERSION in keys else "1"
     found = []

@@ -9,7 +9,6 @@ import pytest
 
 from tests.cli.bench import ACCOUNT, make_release
 
-
 # What an install without a change sends, between login and logout.
 UNCHANGED = [
     "POST api/v2/credentials/user",  # the lock

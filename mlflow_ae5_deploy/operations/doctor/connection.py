@@ -60,7 +60,7 @@ def ae5_tools(installed: str | None, *, needed: bool) -> Finding:
 
 
 def _state_folder(context: Context) -> Finding:
-    """Where journal, state and keys are kept: for all installations, and for this one. Nothing of it stays."""
+    """Where journal, state and keys are kept: for all installations, and for this one. Test files are deleted."""
     root = context.folders.state.parent
     try:
         there = check_writable(root)

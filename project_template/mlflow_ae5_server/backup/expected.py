@@ -54,12 +54,12 @@ def refuse_no_runs(shown_store: str, previous: Manifest | None) -> None:
 
 
 def note_meant(repository: Repository, snapshot: Manifest) -> None:
-    """Record that a snapshot is meant to have no artifacts, so the next may, too."""
+    """Record that a snapshot is meant to have no artifacts, so that the next one may have none, too."""
     repository.backend.write(MEANT, json.dumps({"snapshot": snapshot.id}).encode())
 
 
 def was_meant(repository: Repository, previous: Manifest | None) -> bool:
-    """Whether that is recorded of the previous snapshot."""
+    """Whether `note_meant` has recorded the previous snapshot."""
     if previous is None or previous.artifacts.files:
         return False
     noted = decoded(repository.backend.read(MEANT)) or {}

@@ -12,7 +12,7 @@ from mlflow_ae5_server.common.progress import EVERY, Phase
 
 @contextlib.contextmanager
 def sized(phase: Phase, source: ArtifactSource, after: float = EVERY / 2) -> Iterator[None]:
-    """Set the total of `phase` where the block takes longer than `after` seconds; no longer when it has ended.
+    """Set the total of `phase` if the block takes longer than `after` seconds, and only while it runs.
 
     The store is listed a second time for it, in a thread: a backup that has little to do must not pay for that.
     """

@@ -154,9 +154,8 @@ class _Drill:
         try:
             self._source.load_database(store)
         except ConfigurationError:
-            dialects.refused(
-                part, self._source.repository.reader(), store
-            )  # raises DamagedError if the snapshot is the cause
+            # Only for its DamagedError, where the snapshot is the cause.
+            dialects.refused(part, self._source.repository.reader(), store)
             raise
         message = f"{part.contents}, all read back and identical"
         if not self._source.is_outdated:

@@ -72,8 +72,6 @@ _VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 
 @dataclass(frozen=True)
 class Setting:
-    """One setting."""
-
     name: str
     value: str | None  # None where it is unset
     source: str  # "variable", "secret" or "default"

@@ -24,8 +24,6 @@ DIALECTS = ("sqlite", "postgresql", "mysql")
 
 @dataclass(frozen=True)
 class TablePart:
-    """One table."""
-
     name: str
     rows: int
     digest: str  # canonical (see digests.py): the same on every dialect for the same rows

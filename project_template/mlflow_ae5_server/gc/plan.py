@@ -1,4 +1,4 @@
-"""The plan: what has expired and goes, what has expired and stays, and why."""
+"""The plan: which expired items are deleted, which are skipped, and why."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ EXPLAINED = 20  # items of each kind that are printed with a reason
 
 @dataclass(slots=True)
 class GcItem:
-    """Something that goes."""
+    """An expired item to delete."""
 
     kind: str
     id: str
@@ -37,7 +37,7 @@ class GcItem:
 
 @dataclass(frozen=True, slots=True)
 class SkippedItem:
-    """Something that has expired and stays."""
+    """An expired item that is skipped."""
 
     kind: str
     id: str
@@ -49,7 +49,7 @@ class SkippedItem:
 class GcPlan:
     """What a collection removes, and what it skips."""
 
-    limit: int  # milliseconds: what was deleted at this time or before has expired
+    limit: int  # milliseconds. As in MLflow: runs and models deleted until then have expired, experiments before it
     runs: list[GcItem] = field(default_factory=list)
     logged_models: list[GcItem] = field(default_factory=list)
     experiments: list[GcItem] = field(default_factory=list)
@@ -62,7 +62,7 @@ class GcPlan:
         yield from self.logged_models
 
     def failed(self, kind: str) -> int:
-        """How many of this kind have expired and cannot go."""
+        """How many expired items of this kind cannot be deleted."""
         return sum(skip.failed for skip in self.skipped if skip.kind == kind)
 
     def skip(self, skips: list[SkippedItem]) -> None:
@@ -177,7 +177,7 @@ def _with_unexpired_content(connection: Connection, plan: GcPlan, limit: int) ->
 
 
 def _expired_models(connection: Connection, plan: GcPlan, limit: int) -> list[GcItem]:
-    """Expired models, and all models of experiments that go.
+    """Expired models, and all models of expired experiments.
 
     MLflow does not mark the models of a deleted experiment as deleted; it removes them with it.
     """
@@ -190,7 +190,7 @@ def _expired_models(connection: Connection, plan: GcPlan, limit: int) -> list[Gc
 
 
 def _drop_models_of_skipped_experiments(connection: Connection, plan: GcPlan, limit: int) -> None:
-    """Models that were not deleted themselves go with their experiments only."""
+    """Models that were not deleted themselves are deleted with their experiments only."""
     expired = {item.id for item in _expired_models(connection, plan, limit)}
     plan.logged_models = [item for item in plan.logged_models if item.id in expired]
 

@@ -30,7 +30,7 @@ class ArtifactRemoval:
     page: JournalPage | None
     entries: list[Entry]
     sizes: dict[str, int]
-    results: list[tuple[int, Future[list[str]]]]  # of so many entries each, a problem or "" for each
+    results: list[tuple[int, Future[list[str]]]]  # number of entries, and for each of them its problem or ""
 
 
 class Removal:

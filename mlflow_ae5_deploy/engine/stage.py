@@ -1,4 +1,4 @@
-"""A step of the runbook (observe, check, diff, apply, verify), and its results."""
+"""A stage of the runbook (observe, check, diff, apply, verify), and its results."""
 
 from __future__ import annotations
 

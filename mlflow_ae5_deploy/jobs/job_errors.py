@@ -31,7 +31,7 @@ from mlflow_ae5_deploy.jobs.result import JobResult
 from mlflow_ae5_deploy.jobs.tasks import JobRequest
 
 _DAMAGED_SHOWN = 20
-# Of an error, where the purpose of the request is no noun phrase for a person.
+# For errors, in place of a purpose that is no noun phrase.
 _TITLES = {
     "backup list": "listing of snapshots",
     "backup show": "lookup of the snapshot",

@@ -20,7 +20,7 @@ class RotationState:
     stored: Mapping[str, str] = field(default_factory=dict)  # by account, the deployment of the recorded token
     listed: bool = True  # the platform lists the secret for the service account
     due: bool = False  # the stored token expires soon, or has expired
-    # accounts without a token after an interrupted rotation; empty when only the gc test is left, None without one
+    # accounts that an interrupted rotation left without a token; empty: only the gc test is left; None: it left nothing
     left: tuple[str, ...] | None = None
     gc_tested: bool = False  # by the interrupted rotation
 

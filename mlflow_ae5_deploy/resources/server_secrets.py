@@ -15,7 +15,7 @@ _DEFAULTS = {"MLFLOW_TRACKING_METRICS": "false", receivers.VARIABLE: "unset"}  #
 
 
 def desired(context: Context) -> Mapping[str, Secret]:
-    """Their values. A stored secret of a setting that is not used any more gets the project's default."""
+    """All with their values. A stored secret of a setting that is not used any more gets the project's default."""
     stored, configured = context.cached.secret_names(), context.settings.server_secrets
     unused = {name: default for name, default in _DEFAULTS.items() if name in stored and name not in configured}
     values = {name: _resolve(context, name, value) for name, value in (configured | unused).items()}

@@ -1,1 +1,1 @@
-"""doctor: every precondition of an installation looked at, each with a severity and a remedy."""
+"""doctor: check every precondition of an installation; each finding has a severity and a remedy."""

@@ -94,7 +94,7 @@ def down_for(rehearsed: JobResult[UpgradeReport] | None) -> str:
 
 
 def agree(context: Context, planned: UpgradePlan, rehearsed: JobResult[UpgradeReport] | None) -> None:
-    """Raise Conflict unless the person agrees."""
+    """Raise NotConfirmed unless the person agrees."""
     change = UpgradeProject(
         name=planned.project.name,
         id=planned.project.id,

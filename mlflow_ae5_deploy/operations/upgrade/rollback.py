@@ -175,7 +175,7 @@ def _change(record: UpgradeRecord) -> RollBackUpgrade:
 
 
 def _agree(run: UpgradeRun, source: RestoreSource) -> None:
-    """Raise Conflict unless the person agrees."""
+    """Raise NotConfirmed unless the person agrees."""
     record = run.record
     data = "database and artifacts are not touched"
     if source.needed:

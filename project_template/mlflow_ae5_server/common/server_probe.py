@@ -1,6 +1,6 @@
 """Probe a server: does it accept this token, and reach its stores?
 
-`/health` answers 200 even if the database is down or the token stale: it proves neither.
+`/health` answers 200 even if the database is down or the token stale: it tests neither.
 """
 
 from __future__ import annotations

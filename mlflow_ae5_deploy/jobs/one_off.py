@@ -49,40 +49,53 @@ def run_once(
 
     Raises what follow_run raises, and Locked where another machine runs it.
     """
+    other_machines.refuse_meanwhile(context, project, desired.name)
+    job = _interrupted(context, project, desired, ended=accept_ended) if resume else None
+    if job is None:
+        job = _start(context, project, desired)
+    ended = _follow(context, project, desired, job, show, seconds=seconds, leave_running=leave_running)
+    saved_logs.save(context, *ended)
+    if on_end is not None:
+        on_end(*ended)
+    clear(context, project, desired.name, job, [ended[0]])
+    return ended
+
+
+def _start(context: Context, project: Project, desired: JobSpec) -> Job:
+    """Create the job; any other of its name is deleted."""
     name = desired.name
 
     def recreate(_job: Job) -> Job:
         clear(context, project, name)
         return _create(context, project, desired)
 
-    other_machines.refuse_meanwhile(context, project, name)
-    job = _interrupted(context, project, desired, ended=accept_ended) if resume else None
-    if job is None:
-        clear(context, project, name)
-        with applying(CreateOneOff(name=name, reason=f"to run {desired.command} once"), context.journal):
-            job = create_or_adopt(context, project, desired, recreate)
-            context.journal.effect("create", "job", name, id=job.id)
-    job_id, runs = job.id, list[Run]()
+    clear(context, project, name)
+    with applying(CreateOneOff(name=name, reason=f"to run {desired.command} once"), context.journal):
+        job = create_or_adopt(context, project, desired, recreate)
+        context.journal.effect("create", "job", name, id=job.id)
+    return job
+
+
+def _follow(
+    context: Context, project: Project, desired: JobSpec, job: Job, show: OnLine, *, seconds: float, leave_running: bool
+) -> tuple[Run, str]:
+    """The ended run of the job and its whole log. A failure deletes both, unless the run may continue."""
+    runs = list[Run]()
     try:
         runs = poll_until(
-            lambda: context.platform.runs(job_id) or None,
-            waiting_for=f"the run of {name} to be listed",
+            lambda: context.platform.runs(job.id) or None,
+            waiting_for=f"the run of {desired.name} to be listed",
             deadline=Deadline(context.clock, VISIBLE),
             on_wait=context.progress.waiting,
         )
-        ended = follow_run(context, runs[0].id, show, seconds=seconds)
+        return follow_run(context, runs[0].id, show, seconds=seconds)
     except BaseException as error:
         if leave_running and isinstance(error, DeadlineExceeded) and runs:
             raise
         with contextlib.suppress(DeployError):  # report the first error; the next call cleans up
-            clear(context, project, name, job, runs)
+            clear(context, project, desired.name, job, runs)
             context.outputs.stopped_job = desired.purpose
         raise
-    saved_logs.save(context, *ended)
-    if on_end is not None:
-        on_end(*ended)
-    clear(context, project, name, job, [ended[0]])
-    return ended
 
 
 def _interrupted(context: Context, project: Project, desired: JobSpec, *, ended: bool) -> Job | None:

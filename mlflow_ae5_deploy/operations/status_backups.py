@@ -20,14 +20,13 @@ from mlflow_ae5_deploy.jobs import latest_outcomes, runner, tasks
 from mlflow_ae5_deploy.jobs.contract import ARGUMENTS, INCOMPLETE
 from mlflow_ae5_deploy.jobs.interrupted import ended, interrupted_run, result_of
 from mlflow_ae5_deploy.jobs.latest_outcomes import BACKUP, CHECK, DRILL, PRUNE, REPOSITORY
-from mlflow_ae5_deploy.jobs.reports import BackupReport, Report
+from mlflow_ae5_deploy.jobs.reports import BackupReport
 from mlflow_ae5_deploy.jobs.result import JobResult
 from mlflow_ae5_deploy.jobs.tasks import JobRequest
 from mlflow_ae5_deploy.operations import missed
 from mlflow_ae5_deploy.operations.health_problem import HealthProblem
 from mlflow_ae5_deploy.operations.missed import Missed
 from mlflow_ae5_deploy.resources import backup_repository, job_specs, scheduled_job
-from mlflow_ae5_deploy.resources.backup_repository import ObservedRepository
 
 OLD = timedelta(days=7)  # where no schedule says when the next is due
 _RUNS_READ = 5  # runs of the job, newest first, until one is found that made a snapshot
@@ -58,7 +57,7 @@ _PAUSED = {BACKUP: "backup-paused", CHECK: "check-paused", DRILL: "drill-paused"
 _AFTERWARDS = {BACKUP: "`backup`", DRILL: "`drill`", REPOSITORY: "`backup list`", PRUNE: "`backup prune --yes`"}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class BackupStatus:
     newest: SnapshotRecord | None = None
     schedule: str = ""  # cron of the backup job; empty where there is none
@@ -78,54 +77,90 @@ class BackupStatus:
 
 def observe_backups(context: Context, project: Project | None) -> BackupStatus:
     recorded = context.state.snapshot
-    newest_id = recorded.id if recorded else ""
-    seen = [*context.state.outcomes.values()]
-    repositories: list[ObservedRepository] = []
-    checks: list[tuple[datetime, Report]] = []
-
-    def learn(task: JobRequest[Any], run: Run, job_result: JobResult[Report]) -> None:
-        when = ended(run, job_result)
-        repositories.extend(backup_repository.observed(job_result.report, when))
-        if when is not None:
-            seen.extend(latest_outcomes.learned(task, job_result, when, newest=newest_id))
-            if job_result.succeeded and latest_outcomes.kind_of(task) == CHECK:
-                checks.append((when, job_result.report))
-
-    for task in _ONE_OFF:
-        left = interrupted_run(context, project, task)
-        if left is not None and left.job_result is not None:
-            learn(left.task, left.run, left.job_result)
     runs_of = functools.cache(lambda job_id: context.platform.runs(job_id))  # signs in only when it is needed
-    created, unreadable, jobs = None, [], dict[str, Job]()
-    for kind, scheduled_task in job_specs.TASKS.items():
-        desired = job_specs.backup_job(context.settings, kind, "")
-        job = next(iter(scheduled_job.jobs_for(context.cached.jobs(), project, desired)), None)
-        runs = _ended(runs_of, job)
-        last = result_of(context, scheduled_task.request.report, runs[0]) if runs else None
-        if last is not None:
-            learn(scheduled_task.request, runs[0], last)
-        elif runs and runs[0].created is not None and runs[0].state != "completed":
-            message = f"the platform reports {runs[0].state}; the log of that run cannot be read"
-            seen.append(Outcome(kind, runs[0].created, False, message))
-        elif runs:
-            unreadable.append(kind)
-        if job is not None and job.schedule:
-            jobs[kind] = job
-        if kind == BACKUP:
-            created = _created(context, runs, last)
-    newest, scheduled = _newest(recorded, created), jobs.pop(BACKUP, None)
+    results = _one_off_results(context, project)
+    scheduled = {kind: _scheduled(context, project, kind, runs_of) for kind in job_specs.TASKS}
+    results += [one.last for one in scheduled.values() if one.last is not None]
+    failed = {kind: outcome for kind, one in scheduled.items() if (outcome := _failed_without_log(kind, one))}
+    unreadable = (kind for kind, one in scheduled.items() if one.runs and one.last is None and kind not in failed)
+    outcomes = [
+        *context.state.outcomes.values(),
+        *(outcome for result in results for outcome in _learned(result, recorded)),
+        *failed.values(),
+    ]
+    repositories = [
+        seen for result in results for seen in backup_repository.observed(result.job_result.report, result.ended)
+    ]
+    created = _created(context, scheduled[BACKUP])
+    newest = _newest(recorded, created)
+    jobs = {kind: one.job for kind, one in scheduled.items() if one.job is not None and one.job.schedule}
+    backup = jobs.get(BACKUP)
     return BackupStatus(
-        _checked(newest, checks) if newest else None,
-        (scheduled.schedule or "") if scheduled else "",
-        _retention(scheduled) if scheduled else (),
-        scheduled is not None and _overdue(scheduled, runs_of(scheduled.id), newest, context.clock.now()),
-        tuple((kind, job.schedule or "") for kind, job in jobs.items()),
-        tuple(kind for kind, job in [(BACKUP, scheduled), *jobs.items()] if job and scheduled_job.is_paused(job)),
-        tuple(latest_outcomes.latest(seen).values()),
-        tuple(unreadable),
-        backup_repository.recreated(context, repositories),
-        _missed(context, project, runs_of, [*seen, *_as_outcome(recorded), *_as_outcome(created)]),
+        newest=_checked(newest, results) if newest else None,
+        schedule=(backup.schedule or "") if backup else "",
+        retention=_retention(backup) if backup else (),
+        overdue=backup is not None and _overdue(backup, runs_of(backup.id), newest, context.clock.now()),
+        schedules=tuple((kind, job.schedule or "") for kind, job in jobs.items() if kind != BACKUP),
+        paused=tuple(kind for kind, job in jobs.items() if scheduled_job.is_paused(job)),
+        outcomes=tuple(latest_outcomes.latest(outcomes).values()),
+        unreadable=tuple(unreadable),
+        recreated=backup_repository.recreated(context, repositories),
+        missed=_missed(context, project, runs_of, [*outcomes, *_as_outcome(recorded), *_as_outcome(created)]),
     )
+
+
+# the runs ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Result:
+    """Of an ended run whose log could be read. ended: when; None where the platform does not tell."""
+
+    task: JobRequest[Any]
+    job_result: JobResult[Any]
+    ended: datetime | None
+
+
+@dataclass(frozen=True)
+class _Scheduled:
+    """The scheduled job of one kind."""
+
+    job: Job | None
+    runs: list[Run]  # ended, the newest first
+    last: _Result | None  # of the newest, where its log can be read
+
+
+def _one_off_results(context: Context, project: Project | None) -> list[_Result]:
+    found = [interrupted_run(context, project, task) for task in _ONE_OFF]
+    return [
+        _Result(left.task, left.job_result, ended(left.run, left.job_result))
+        for left in found
+        if left is not None and left.job_result is not None
+    ]
+
+
+def _scheduled(context: Context, project: Project | None, kind: str, runs_of: RunsOf) -> _Scheduled:
+    task, desired = job_specs.TASKS[kind].request, job_specs.backup_job(context.settings, kind, "")
+    job = next(iter(scheduled_job.jobs_for(context.cached.jobs(), project, desired)), None)
+    runs = _ended(runs_of, job)
+    last = result_of(context, task.report, runs[0]) if runs else None
+    return _Scheduled(job, runs, None if last is None else _Result(task, last, ended(runs[0], last)))
+
+
+def _learned(result: _Result, recorded: SnapshotRecord | None) -> list[Outcome]:
+    newest = recorded.id if recorded else ""
+    if result.ended is None:
+        return []
+    return latest_outcomes.learned(result.task, result.job_result, result.ended, newest=newest)
+
+
+def _failed_without_log(kind: str, scheduled: _Scheduled) -> Outcome | None:
+    """The newest run, where only the platform tells how it ended."""
+    run = scheduled.runs[0] if scheduled.runs and scheduled.last is None else None
+    if run is None or run.created is None or run.state == "completed":
+        return None
+    message = f"the platform reports {run.state}; the log of that run cannot be read"
+    return Outcome(kind, run.created, False, message)
 
 
 def _as_outcome(snapshot: SnapshotRecord | None) -> list[Outcome]:
@@ -165,11 +200,14 @@ def _ended(runs_of: RunsOf, job: Job | None) -> list[Run]:
     return sorted(runs, key=lambda run: run.age_key, reverse=True)
 
 
-def _created(context: Context, newest_first: list[Run], last: JobResult[BackupReport] | None) -> SnapshotRecord | None:
-    """The newest snapshot of these runs. last: the result of the first of them."""
+def _created(context: Context, backups: _Scheduled) -> SnapshotRecord | None:
+    """The newest snapshot of these runs."""
     newest = None
-    for number, run in enumerate(newest_first[:_RUNS_READ]):
-        job_result = result_of(context, BackupReport, run) if number else last
+    for number, run in enumerate(backups.runs[:_RUNS_READ]):
+        if number == 0:
+            job_result = backups.last.job_result if backups.last else None
+        else:
+            job_result = result_of(context, BackupReport, run)
         if job_result is None or not (job_result.succeeded or job_result.exit_code == INCOMPLETE):
             continue
         report, finished = job_result.report, ended(run, job_result)
@@ -189,9 +227,12 @@ def _newest(recorded: SnapshotRecord | None, created: SnapshotRecord | None) -> 
     return latest_outcomes.protected_from(newer, older)
 
 
-def _checked(newest: SnapshotRecord, checks: list[tuple[datetime, Report]]) -> SnapshotRecord:
+def _checked(newest: SnapshotRecord, results: list[_Result]) -> SnapshotRecord:
     """With the checks of it that no run from this machine has recorded."""
-    for when, report in checks:
+    for result in results:
+        report, when = result.job_result.report, result.ended
+        if when is None or not result.job_result.succeeded or latest_outcomes.kind_of(result.task) != CHECK:
+            continue
         if report.snapshot == newest.id and (newest.verified is None or when > newest.verified) and not newest.damaged:
             newest = latest_outcomes.checked(newest, report, when)
     return newest

@@ -45,10 +45,10 @@ def test_a_check_updates_the_record(tmp_path, recorded, counts, passed, verified
 
     note(state, tasks.backup("verify", "--snapshot", "S1"), JobResult("a2-1", "completed", report), THEN)
 
-    document = data(BackupStatus(state.snapshot))
+    document = data(BackupStatus(newest=state.snapshot))
     assert (document["verified"], document["sampled"]) == (verified and verified.isoformat(), sampled)
     assert document["damaged"] is not passed
-    assert f", {message}" in words(BackupStatus(state.snapshot), NOW)
+    assert f", {message}" in words(BackupStatus(newest=state.snapshot), NOW)
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,7 @@ def test_a_check_updates_the_record(tmp_path, recorded, counts, passed, verified
     ],
 )
 def test_what_a_scheduled_backup_keeps_is_shown(retention, shown, as_data):
-    backups = BackupStatus(RECORDED, "30 2 * * *", retention)
+    backups = BackupStatus(newest=RECORDED, schedule="30 2 * * *", retention=retention)
 
     assert words(backups, NOW).endswith(f"; scheduled at 02:30 UTC, {shown}")
     assert data(backups)["retention"] == as_data

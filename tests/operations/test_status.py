@@ -80,7 +80,7 @@ WELL = InstallationState(
     desired_secrets=("A", "B"),
     shared=(("group", "everyone"),),
     desired_shared=(("group", "everyone"),),
-    backups=BackupStatus(SnapshotRecord("S1", NOW - HOUR, protected=NOW - HOUR), "0 2 * * *"),
+    backups=BackupStatus(newest=SnapshotRecord("S1", NOW - HOUR, protected=NOW - HOUR), schedule="0 2 * * *"),
 )
 
 OTHER = ReplaceProject(name="p", id="a0-1", reason="", release="0.1.1 → bundled 0.1.0", differences=("package x",))
@@ -115,7 +115,7 @@ def before(**span):
 
 
 def not_scheduled(**span):
-    return {"backups": BackupStatus(SnapshotRecord("S1", **before(**span)))}
+    return {"backups": BackupStatus(newest=SnapshotRecord("S1", **before(**span)))}
 
 
 def failed(kind, message, hint="", snapshot="", *, ran=True, reported=True):

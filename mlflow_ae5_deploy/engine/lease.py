@@ -74,7 +74,7 @@ def parse(name: str) -> Lease | None:
 
 
 def leases(names: Iterable[str], scope: str) -> list[Lease]:
-    """Those of one installation, the lowest first."""
+    """Those of one installation, the earliest first."""
     found = [lease for name in names if (lease := parse(name)) is not None and lease.scope == scope]
     return sorted(found, key=lambda lease: lease.order)
 

@@ -4,7 +4,7 @@ AE5 has nothing to lock on, but the names of an account's secrets can be listed,
 name: it says who works, on what and until when; its value means nothing. The rules:
 
 1. A run makes its name, then lists until its own name shows. It holds the lease if no other live name is listed.
-2. Else all but the lowest delete their names. The lowest waits a moment for the others to do so, then gives up, too.
+2. Else all but the earliest delete their names. The earliest waits a moment for them to do so, then gives up, too.
 3. The holder renews its lease before it expires: it makes a new name, and deletes the previous one when the new one
    shows. When it is late to do so, it stops writing unless it finds that nobody has broken its lease.
 4. A name is live until it expires, by the `Date` of the platform's answers. The next holder first deletes what has
@@ -38,7 +38,7 @@ _MARGIN = timedelta(minutes=2)  # left at least for a write, against clocks that
 _RETRY = timedelta(seconds=30)  # until a failed renewal is tried again
 _PRECISION = timedelta(seconds=2)  # of the platform's clock, as it is estimated between two answers
 _SHOWS = timedelta(seconds=60)  # a new name is listed
-_YIELDS = timedelta(seconds=15)  # those that are not the lowest have deleted their names
+_YIELDS = timedelta(seconds=15)  # those that are not the earliest have deleted their names
 _LOOKS_AGAIN = 5.0  # seconds, while it waits for another run
 _REMEMBERED = 8  # runs whose names are not listed, at most
 

@@ -183,7 +183,7 @@ DECISIONS = [
     ("at the same time, the nonce decides", [OWN], [OTHER], "lost"),
     ("another has expired", [OWN], [replace(OTHER, expires=NOW)], "held"),
     ("another expires in a second", [OWN], [replace(EARLIER, expires=NOW + timedelta(seconds=1))], "lost"),
-    ("the lowest of three decides", [OWN], [LATER, EARLIER], "lost"),
+    ("the earliest of three decides", [OWN], [LATER, EARLIER], "lost"),
 ]
 
 

@@ -26,7 +26,7 @@ LOCK_WAIT = 60.0  # seconds
 
 
 def run(settings: Settings, report: Report, options: argparse.Namespace, lock_wait: float = LOCK_WAIT) -> int:
-    """Run what `options` ask for. `lock_wait`: seconds for another job, or a starting server, to release the database."""
+    """Run what `options` ask for. `lock_wait`: seconds until others must release the database."""
     store = check_uri(settings.value("MLFLOW_BACKEND_STORE_URI"))
     destination = settings.required("MLFLOW_ARTIFACTS_DESTINATION")
     target = RestoreTarget(store, destination, open_saved_copies(destination))

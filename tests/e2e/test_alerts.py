@@ -50,10 +50,16 @@ class Watched:
         return session.get(f"{self.url}/metrics", headers=headers, timeout=timeout, allow_redirects=False)
 
     def scrape(self, token: str = "", timeout: float = 30) -> Scrape:
-        text: str | None = None
+        """Once no request is in flight: one is counted when its answer has been sent."""
+        answers: list[requests.Response] = []
+
+        def is_quiet() -> bool:
+            answers.append(self.get(token or self.token, timeout))
+            return not re.search(r"^mlflow_ae5_http_requests_in_flight(\{.*\})? [1-9]", answers[-1].text, re.M)
+
         with contextlib.suppress(requests.RequestException):
-            answer = self.get(token or self.token, timeout)
-            text = answer.text if answer.status_code == 200 else None
+            wait_for(is_quiet, "requests to end")
+        text = answers[-1].text if answers and answers[-1].status_code == 200 else None
         return alerts.scrape(text, time.time(), self.status)
 
     def check(self) -> Scrape:

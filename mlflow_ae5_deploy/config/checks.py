@@ -20,7 +20,7 @@ DNS_LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\Z")
 _NAME = re.compile(r"[A-Za-z0-9._ -]+\Z")
 _ACCOUNT = re.compile(r"[\w@.+-]+\Z")
 _SECRET_NAME = re.compile(r"[A-Za-z0-9_]+\Z")
-_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
+VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 _PACKAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\Z")
 _CONSTRAINT = re.compile(r"(?:==?|[<>]=?|!=|~=)[A-Za-z0-9.*+!_<>=,|~-]*[A-Za-z0-9*]\Z")
 _COMMAND_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*\Z")
@@ -132,7 +132,7 @@ def _managed(name: str) -> str:
 
 
 def variable_name(value: str) -> str:
-    if not _VARIABLE.match(value):
+    if not VARIABLE.match(value):
         raise ValueError("may contain only letters, digits and '_', and must not begin with a digit")
     if value.startswith("CONDA_"):
         raise ValueError("must not begin with CONDA_, which anaconda-project reserves")

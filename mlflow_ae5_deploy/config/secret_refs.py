@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import secrets
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
@@ -13,10 +12,10 @@ from typing import Literal
 from mlflow_ae5_deploy.common.errors import Configuration
 from mlflow_ae5_deploy.common.files import read_private
 from mlflow_ae5_deploy.common.redaction import Secret
+from mlflow_ae5_deploy.config.checks import VARIABLE
 from mlflow_ae5_deploy.config.database_uri import check_shipped, parse_store_uri
 
 FORMS = "env:NAME, file:PATH or prompt"
-_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 
 Prompt = Callable[[str], str]
 
@@ -41,7 +40,7 @@ class SecretRef:
         if text == "prompt":
             return cls("prompt")
         kind, _, name = text.partition(":")
-        if kind == "env" and _VARIABLE.match(name):
+        if kind == "env" and VARIABLE.match(name):
             return cls("env", name)
         if kind == "file" and name.strip() and "\0" not in name:
             path = Path(os.path.expanduser(name))  # noqa: PTH111 - Path.expanduser raises for an unknown ~user

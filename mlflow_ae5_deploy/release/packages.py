@@ -14,9 +14,8 @@ from mlflow_ae5_deploy.common.text import package_name
 from mlflow_ae5_deploy.common.yaml_limits import MAX_BYTES
 from mlflow_ae5_deploy.release.archive import survey_members
 from mlflow_ae5_deploy.release.bundled import SERVER_PACKAGE
-from mlflow_ae5_deploy.release.project_file import PROJECT_FILE, load_document
+from mlflow_ae5_deploy.release.project_file import LIST_KEYS, PROJECT_FILE, load_document
 
-_LIST_KEYS = ("packages", "dependencies")  # both are anaconda-project's names for the same list
 _ITEM = re.compile(r"(?:[^:\s]+::)?(?P<name>[A-Za-z0-9][A-Za-z0-9._-]*)\s*(?:\[[^\]]*\])?\s*(?P<spec>[^;#]*)")
 _EXACT = re.compile(r"={1,2}\s*(?P<version>[0-9]{1,9}(?:\.[0-9]{1,9})*)(?:\.\*)?(?:=[^=]*)?\Z")
 _LOWER = re.compile(r">=?\s*(?P<version>[0-9]{1,9}(?:\.[0-9]{1,9})*)")
@@ -52,7 +51,7 @@ def read_environment(document: Mapping[str, Any], command: str, *, ours: bool = 
     name = str(desired or next(iter(specs if isinstance(specs, dict) else ()), "") or "the project's")
     packages: dict[str, str] = {}
     for holder in (document, *_heirs(specs, name)):
-        for key in _LIST_KEYS:
+        for key in LIST_KEYS:
             packages.update(_packages(holder.get(key)))
     return PackageEnvironment(command, name, packages, ours)
 
@@ -62,7 +61,7 @@ def packages_of_specs(document: Mapping[str, Any]) -> dict[str, dict[str, str]]:
     specs = document.get("env_specs")
     holders = {"": document, **(specs if isinstance(specs, dict) else {})}
     return {
-        str(name): {package: spec for key in _LIST_KEYS for package, spec in _packages(holder.get(key))}
+        str(name): {package: spec for key in LIST_KEYS for package, spec in _packages(holder.get(key))}
         for name, holder in holders.items()
         if isinstance(holder, dict)
     }

@@ -8,9 +8,9 @@ from typing import Any
 
 from mlflow_ae5_deploy.common.text import package_name
 from mlflow_ae5_deploy.release.comments import append, append_item
+from mlflow_ae5_deploy.release.project_file import LIST_KEYS
 
 _PARTS_OF_MLFLOW = ("mlflow-skinny", "mlflow-tracing")
-_LIST_KEYS = ("packages", "dependencies")  # both are anaconda-project's names for the same list
 _CONDA_ITEM = re.compile(r"(?P<channel>[^:\s]+::)?(?P<name>[A-Za-z0-9][A-Za-z0-9._-]*)(?P<rest>[^/@]*)")
 _PIP_ITEM = re.compile(r"(?P<name>[A-Za-z0-9][A-Za-z0-9._-]*)\s*(?P<extras>\[[^\]]*\])?(?P<spec>[^;]*)(?P<marker>;.*)?")
 
@@ -56,7 +56,7 @@ def _package_lists(document: Any) -> Iterator[tuple[str, Any]]:
     holders = [("the project", document), *_env_specs(document)]
     seen: list[Any] = []
     for list_name, holder in holders:
-        for key in _LIST_KEYS:
+        for key in LIST_KEYS:
             packages = holder.get(key)
             if isinstance(packages, list) and not any(packages is other for other in seen):
                 seen.append(packages)
@@ -66,7 +66,7 @@ def _package_lists(document: Any) -> Iterator[tuple[str, Any]]:
 def _list_of(holder: Any) -> Any:
     from ruamel.yaml.comments import CommentedSeq
 
-    for key in _LIST_KEYS:
+    for key in LIST_KEYS:
         if isinstance(holder.get(key), list):
             return holder[key]
     append(holder, "packages", CommentedSeq())

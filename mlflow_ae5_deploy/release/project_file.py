@@ -18,6 +18,7 @@ from mlflow_ae5_deploy.common.text import size
 from mlflow_ae5_deploy.common.yaml_limits import MAX_BYTES, ODD_VALUES, UnfitYaml, check_events
 
 PROJECT_FILE = "anaconda-project.yml"
+LIST_KEYS = ("packages", "dependencies")  # both are anaconda-project's names for the same list
 REQUIRED_COMMAND = "TrackingServer"
 
 

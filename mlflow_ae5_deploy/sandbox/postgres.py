@@ -58,11 +58,6 @@ class Postgres:
         self._process: Supervised | None = None
         self._lock = asyncio.Lock()
 
-    @property
-    def uri(self) -> str | None:
-        kept = self._core.state.database
-        return uri_of(kept["port"], kept["password"]) if self._process is not None else None
-
     async def start(self) -> str:
         """Start it, if need be after creating it, and return its URI. Raises SandboxError."""
         async with self._lock:

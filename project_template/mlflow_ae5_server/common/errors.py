@@ -82,6 +82,9 @@ class SchemaError(ProjectError):
     exit_code = EXIT_CODES["schema_mismatch"]
 
 
+ANOTHER_SNAPSHOT = "use another snapshot"
+
+
 class DamagedError(ProjectError):
     exit_code = EXIT_CODES["damaged"]
 

@@ -22,7 +22,7 @@ from mlflow_ae5_server.common import object_store
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
 
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _BAD_NAME = re.compile(r'Path "(?P<name>(?:[^"\\]|\\.)*)"')
 _UNADDRESSABLE = frozenset({"", ".", ".."})
 _THREADS = 16
@@ -78,7 +78,7 @@ def _list_s3(store: ObjectStore, prefix: str) -> Iterator[Listed]:
     for page in pages.paginate(Bucket=_bucket(store), Prefix=below):
         for item in page.get("Contents", ()):
             name = item["Key"][len(_full(store, "")) :]
-            addressable = not _CONTROL.search(name) and _UNADDRESSABLE.isdisjoint(name.split("/"))
+            addressable = not CONTROL.search(name) and _UNADDRESSABLE.isdisjoint(name.split("/"))
             yield Listed(name, name if addressable else "", item["Size"], item["LastModified"], item["ETag"])
 
 

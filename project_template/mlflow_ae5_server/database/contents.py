@@ -9,14 +9,14 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from mlflow_ae5_server.common.errors import DamagedError
+from mlflow_ae5_server.common.errors import ANOTHER_SNAPSHOT, DamagedError
 from mlflow_ae5_server.common.text import counted, shown
 from mlflow_ae5_server.database import schema
+from mlflow_ae5_server.repository.interfaces import is_digest
 
 Digests = dict[str, tuple[int, str]]
 """Rows and canonical digest (see digests.py) of each table."""
 
-_DIGEST = re.compile(r"[0-9a-f]{64}")
 _REVISION = re.compile(r"[0-9a-f]{1,40}")  # as alembic makes them up
 _TEXT = re.compile(r".{1,300}")
 DIALECTS = ("sqlite", "postgresql", "mysql")
@@ -145,10 +145,10 @@ def _texts(value: object, what: str) -> tuple[str, ...]:
 
 def _digests(value: object, what: str) -> tuple[str, ...]:
     digests = _texts(value, what)
-    if not all(map(_DIGEST.fullmatch, digests)):
+    if not all(map(is_digest, digests)):
         raise _damaged(f"{what} is not a SHA-256")
     return digests
 
 
 def _damaged(what: str) -> DamagedError:
-    return DamagedError(f"the manifest's description of the database is malformed: {what}", "use another snapshot")
+    return DamagedError(f"the manifest's description of the database is malformed: {what}", ANOTHER_SNAPSHOT)

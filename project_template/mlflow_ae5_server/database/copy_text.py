@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
-from mlflow_ae5_server.common.errors import DamagedError
+from mlflow_ae5_server.common.errors import ANOTHER_SNAPSHOT, DamagedError
 from mlflow_ae5_server.database.columns import Kind, TableColumns
 from mlflow_ae5_server.database.contents import TablePart
 from mlflow_ae5_server.repository.interfaces import BlobSource
@@ -30,7 +30,7 @@ def read_table(table: TablePart, target: TableColumns, objects: BlobSource) -> I
     if strange := set(table.columns) ^ set(kinds):
         raise DamagedError(
             f"the snapshot's table {table.name} differs from its schema in {', '.join(sorted(strange))}",
-            "use another snapshot",
+            ANOTHER_SNAPSHOT,
         )
     return parse(map(objects.get, table.objects), [kinds[column] for column in table.columns])
 
@@ -44,12 +44,12 @@ def parse(chunks: Iterable[bytes], kinds: Sequence[Kind]) -> Iterator[list[tuple
     for lines in _lines(chunks):
         rows = [line.split("\t") for line in lines]
         if any(len(row) != len(readers) for row in rows):
-            raise DamagedError("the stream of a table has a row of another width", "use another snapshot")
+            raise DamagedError("the stream of a table has a row of another width", ANOTHER_SNAPSHOT)
         try:
             columns = [_column(values, reader) for values, reader in zip(zip(*rows, strict=True), readers, strict=True)]
         except (ValueError, KeyError) as error:
             raise DamagedError(
-                f"the stream of a table has a value of another type: {error}", "use another snapshot"
+                f"the stream of a table has a value of another type: {error}", ANOTHER_SNAPSHOT
             ) from None
         yield list(zip(*columns, strict=True))
 
@@ -63,12 +63,12 @@ def _lines(chunks: Iterable[bytes]) -> Iterator[list[str]]:
             try:
                 lines = whole.decode().split("\n")
             except UnicodeDecodeError:
-                raise DamagedError("the stream of a table is not text", "use another snapshot") from None
+                raise DamagedError("the stream of a table is not text", ANOTHER_SNAPSHOT) from None
             yield from (lines[start : start + _BATCH] for start in range(0, len(lines), _BATCH))
         if len(rest) > _LONGEST:
             break
     if rest:
-        raise DamagedError("the stream of a table ends within a row", "use another snapshot")
+        raise DamagedError("the stream of a table ends within a row", ANOTHER_SNAPSHOT)
 
 
 def _column(values: Sequence[str], reader: Callable[[str], Any] | None) -> Sequence[Any]:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from mlflow_ae5_server.common import progress
 from mlflow_ae5_server.common.errors import (
+    ANOTHER_SNAPSHOT,
     ConfigurationError,
     DamagedError,
     NotEmptyError,
@@ -39,8 +40,6 @@ from mlflow_ae5_server.database.portability import Refused, Target
 from mlflow_ae5_server.database.work_folder import work_folder
 from mlflow_ae5_server.repository.interfaces import BlobSource
 
-_ANOTHER = "use another snapshot"
-
 
 def require_supported(part: DatabasePart) -> None:
     """Raise SchemaError or DamagedError unless the schema can be created here."""
@@ -48,7 +47,7 @@ def require_supported(part: DatabasePart) -> None:
     if strange := {table.name for table in part.tables} ^ schema.own_tables(part.revision):
         raise DamagedError(
             f"the snapshot's tables are not those of revision {part.revision}: {', '.join(sorted(strange))}",
-            _ANOTHER,
+            ANOTHER_SNAPSHOT,
         )
 
 
@@ -185,16 +184,16 @@ def _require_described(part: DatabasePart, file: Path) -> None:
             query = "SELECT count(*) FROM pragma_foreign_key_check"
             dangling = part.dialect == "postgresql" and connection.execute(query).fetchone()[0]
     except (ConfigurationError, SchemaError) as error:
-        raise DamagedError(f"the snapshot's database cannot be read: {error.message}", _ANOTHER) from None
+        raise DamagedError(f"the snapshot's database cannot be read: {error.message}", ANOTHER_SNAPSHOT) from None
     for name, (rows, digest) in sorted(part.digests().items()):
         if digests[name] != (rows, digest):
             raise DamagedError(
                 f"the snapshot's table {name} has {counted(digests[name][0], 'rows')} that differ from the {rows} of "
                 "its manifest",
-                _ANOTHER,
+                ANOTHER_SNAPSHOT,
             )
     if dangling:
-        raise DamagedError(f"the snapshot's database refers to {counted(dangling, 'missing rows')}", _ANOTHER)
+        raise DamagedError(f"the snapshot's database refers to {counted(dangling, 'missing rows')}", ANOTHER_SNAPSHOT)
 
 
 def _digests(file: Path) -> Digests:

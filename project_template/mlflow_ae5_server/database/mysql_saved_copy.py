@@ -23,8 +23,8 @@ from mlflow_ae5_server.database.mysql import DENIED, connected, quoted
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
-_SAVED = "mlflow_ae5_saved_"
-_SCRATCH = "mlflow_ae5_scratch_"
+SAVED = "mlflow_ae5_saved_"  # begins the name of every saved copy
+SCRATCH = "mlflow_ae5_scratch_"
 _NOTE = "mlflow_ae5_triggers"  # the table of those to be created again
 _LOCK_WAIT = 10  # seconds
 
@@ -100,10 +100,10 @@ def require_right(target: Database) -> None:
 @contextlib.contextmanager
 def _scratch_database(connection: Connection) -> Iterator[str]:
     """An empty database, dropped afterwards. Also drops those of processes that are gone."""
-    name = _SCRATCH + secrets.token_hex(8)
+    name = SCRATCH + secrets.token_hex(8)
     # The lock shows the others that the database is not left over from a killed process.
     _ask(connection, "SELECT GET_LOCK(%s, 0)", name)
-    for old in _databases(connection, _SCRATCH):
+    for old in _databases(connection, SCRATCH):
         if _ask(connection, "SELECT GET_LOCK(%s, 0)", old) == [1] and old != name:
             connection.exec_driver_sql(f"DROP DATABASE IF EXISTS {quoted(old)}")
             _ask(connection, "SELECT RELEASE_LOCK(%s)", old)
@@ -247,7 +247,7 @@ def _drop_empty(connection: Connection, name: str) -> None:
 
 def _prefix(connection: Connection) -> str:
     """The prefix of the saved copies of the current database: other databases of the server have their own."""
-    return f"{_SAVED}{hashlib.sha256(_here(connection).encode()).hexdigest()[:6]}_"
+    return f"{SAVED}{hashlib.sha256(_here(connection).encode()).hexdigest()[:6]}_"
 
 
 def _here(connection: Connection) -> str:

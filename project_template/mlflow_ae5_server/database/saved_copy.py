@@ -20,10 +20,9 @@ from mlflow_ae5_server.common.errors import ConfigurationError, InUseError, NotE
 from mlflow_ae5_server.database import mysql_saved_copy, postgresql, schema, sqlite, sqlite_file
 from mlflow_ae5_server.database.columns import listed, quoted
 from mlflow_ae5_server.database.connection import Database
+from mlflow_ae5_server.database.mysql_saved_copy import SAVED, SCRATCH
 from mlflow_ae5_server.database.work_folder import storage_errors, work_folder
 
-_SAVED = "mlflow_ae5_saved_"  # with the name of the copy: the schema, and the end of a file's name
-_SCRATCH = "mlflow_ae5_scratch_"
 _STOP = "stop every program that uses that database"
 _LIST = "see `restore --list-saved`"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,39}")
@@ -42,7 +41,7 @@ def save_copy(target: Database, name: str) -> None:
         mysql_saved_copy.save_copy(target, name)
     else:
         with _altering(target) as cursor:
-            copy = _SAVED + name
+            copy = SAVED + name
             if _exists(cursor, copy):
                 raise NotEmptyError(f"{target.shown} has a saved copy {name} already", "use another name")
             cursor.execute(f"CREATE SCHEMA {quoted(copy)}")
@@ -59,7 +58,7 @@ def bring_back(target: Database, name: str) -> None:
         mysql_saved_copy.bring_back(target, name)
     else:
         with _altering(target) as cursor:
-            copy = _SAVED + name
+            copy = SAVED + name
             if not _exists(cursor, copy):
                 raise ConfigurationError(f"{target.shown} has no saved copy {name}", _LIST)
             if present := _tables(cursor, None):
@@ -82,7 +81,7 @@ def drop_saved(target: Database, name: str) -> None:
         mysql_saved_copy.drop_saved(target, name)
     else:
         with _altering(target) as cursor:
-            copy = _SAVED + name
+            copy = SAVED + name
             if _exists(cursor, copy):
                 if tables := _tables(cursor, copy):
                     every = ", ".join(f"{quoted(copy)}.{quoted(table)}" for table in tables)
@@ -94,13 +93,13 @@ def saved_names(target: Database) -> tuple[str, ...]:
     """The names of the saved copies."""
     if target.dialect == "sqlite":
         file = sqlite_file.file_of(target)
-        start = f"{file.name}.{_SAVED}"
+        start = f"{file.name}.{SAVED}"
         return tuple(sorted(f.name.removeprefix(start) for f in file.parent.iterdir() if f.name.startswith(start)))
     if target.dialect == "mysql":
         return mysql_saved_copy.saved_names(target)
     _require_postgresql(target)
     with postgresql.connected(target) as connection, connection.cursor() as cursor:
-        return tuple(sorted(name.removeprefix(_SAVED) for name in _schemas(cursor, _SAVED)))
+        return tuple(sorted(name.removeprefix(SAVED) for name in _schemas(cursor, SAVED)))
 
 
 def _save_file(file: Path, name: str) -> None:
@@ -181,7 +180,7 @@ def _require_no_lock(connection: sqlite3.Connection, file: Path) -> None:
 
 
 def _copy_file(file: Path, name: str) -> Path:
-    return file.with_name(f"{file.name}.{_SAVED}{name}")
+    return file.with_name(f"{file.name}.{SAVED}{name}")
 
 
 def _require_name(name: str) -> None:
@@ -242,12 +241,12 @@ def scratch(target: Database) -> Iterator[Database]:
             yield target_file
         return
     _require_postgresql(target)
-    name = _SCRATCH + secrets.token_hex(4)
+    name = SCRATCH + secrets.token_hex(4)
     with postgresql.connected(target) as connection, connection.cursor() as cursor:
         connection.autocommit = True
         # The lock shows the others that the schema is not left over from a killed process.
         cursor.execute("SELECT pg_advisory_lock(hashtextextended(%s, 0))", [name])
-        for old in _schemas(cursor, _SCRATCH):
+        for old in _schemas(cursor, SCRATCH):
             _drop_if_left(cursor, old)
         cursor.execute(f"CREATE SCHEMA {quoted(name)}")
         try:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from mlflow_ae5_server.common.errors import DamagedError, ProjectError, StorageError
+from mlflow_ae5_server.common.errors import ANOTHER_SNAPSHOT, DamagedError, ProjectError, StorageError
 from mlflow_ae5_server.common.text import amount, shown
 from mlflow_ae5_server.database import copy_text, schema, sqlite, sqlite_file
 from mlflow_ae5_server.database.columns import TableColumns, listed, quoted
@@ -18,8 +18,6 @@ from mlflow_ae5_server.database.connection import Database
 from mlflow_ae5_server.database.contents import DatabasePart
 from mlflow_ae5_server.database.work_folder import storage_errors, work_folder
 from mlflow_ae5_server.repository.interfaces import BlobSource
-
-_ANOTHER = "use another snapshot"
 
 
 def load(part: DatabasePart, objects: BlobSource, target: Database) -> None:
@@ -62,10 +60,11 @@ def _join_blobs(part: DatabasePart, objects: BlobSource, file: Path) -> None:
         with sqlite_file.reading(file) as connection:
             revision, _tables, _others = sqlite.mlflow_tables(connection, "it")
     except ProjectError as error:
-        raise DamagedError(f"the snapshot's SQLite file is not valid: {error.message}", _ANOTHER) from None
+        raise DamagedError(f"the snapshot's SQLite file is not valid: {error.message}", ANOTHER_SNAPSHOT) from None
     if revision != part.revision:
         raise DamagedError(
-            f"the snapshot's SQLite file is at revision {shown(revision)}, its manifest says {part.revision}", _ANOTHER
+            f"the snapshot's SQLite file is at revision {shown(revision)}, its manifest says {part.revision}",
+            ANOTHER_SNAPSHOT,
         )
 
 
@@ -88,7 +87,7 @@ def _insert_rows(part: DatabasePart, objects: BlobSource, file: Path) -> None:
                     connection.executemany(insert, block)
             except (OverflowError, sqlite3.IntegrityError) as error:
                 raise DamagedError(
-                    f"the snapshot's table {table.name} has a row that no database accepts: {error}", _ANOTHER
+                    f"the snapshot's table {table.name} has a row that no database accepts: {error}", ANOTHER_SNAPSHOT
                 ) from None
         connection.execute("COMMIT")
         connection.execute("PRAGMA synchronous = FULL")

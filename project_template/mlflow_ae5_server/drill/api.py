@@ -13,11 +13,10 @@ import requests
 
 from mlflow_ae5_server.common.errors import UnreachableError
 from mlflow_ae5_server.common.redaction import scrub
-from mlflow_ae5_server.gc.locations import workspace_of
+from mlflow_ae5_server.gc.locations import WORKSPACE_HEADER, workspace_of
 
 _TIMEOUT = (5, 60.0)  # seconds: connect, first byte of the answer
 _PIECE = 1024 * 1024
-_WORKSPACE = "X-MLFLOW-WORKSPACE"
 DEFAULT = "default"  # the workspace of a call that names none
 
 
@@ -95,7 +94,7 @@ class MlflowApi:
         return decoded
 
     def _call(self, method: str, path: str, workspace: str, **arguments: Any) -> requests.Response:
-        headers = {_WORKSPACE: workspace} if workspace else {}
+        headers = {WORKSPACE_HEADER: workspace} if workspace else {}
         try:
             answer = self._session.request(
                 method,

@@ -15,10 +15,9 @@ from mlflow_ae5_server.common.errors import DamagedError, ProjectError, StorageE
 from mlflow_ae5_server.common.text import counted, counted_files, shown
 from mlflow_ae5_server.database.dialects import DatabasePart
 from mlflow_ae5_server.drill.api import DEFAULT, MlflowApi
-from mlflow_ae5_server.gc.locations import WORKSPACES, workspace_of
+from mlflow_ae5_server.gc.locations import SERVER, WORKSPACES, workspace_of
 from mlflow_ae5_server.repository.entries import FileEntry
 
-_PROXIED = "mlflow-artifacts:"
 _PAGE = 100
 MAX_BYTES = 4 * 1024**3  # of models read back; `backup verify` reads everything
 Step = Callable[[], str]  # returns the detail of its check; raises ProjectError
@@ -88,7 +87,7 @@ class ServerUse:
 
     def _register(self) -> str:
         self.api.post("registered-models/create", name=self.name)
-        source = f"{_PROXIED}/{self.root}/model"
+        source = f"{SERVER}/{self.root}/model"
         created = self.api.post("model-versions/create", name=self.name, source=source, run_id=self.run)
         version = created["model_version"]["version"]
         uri = self.api.get("model-versions/get-download-uri", name=self.name, version=version)["artifact_uri"]
@@ -265,8 +264,8 @@ def _resolved(api: MlflowApi, uri: str) -> str:
 
 def relative(uri: str, destinations: tuple[str, ...] = ()) -> str | None:
     """The path of `uri` below the artifact destination; None for another location."""
-    if uri.startswith(_PROXIED):
-        rest = uri.removeprefix(_PROXIED)
+    if uri.startswith(SERVER):
+        rest = uri.removeprefix(SERVER)
         if rest.startswith("//"):
             _host, _, rest = rest[2:].partition("/")
         return rest.strip("/")

@@ -20,7 +20,8 @@ SERVER = "mlflow-artifacts:"  # below the server's own artifact root
 WORKSPACES = "workspaces"  # folder in that root, with a folder for each workspace
 LOCAL = "file:"  # below the root of this machine's file system
 _SCHEME = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.\-]*):")
-_PROXY = "/api/2.0/mlflow-artifacts/artifacts"
+PROXY = "/api/2.0/mlflow-artifacts/artifacts"
+WORKSPACE_HEADER = "X-MLFLOW-WORKSPACE"
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\\]")
 # Saved copies of a restore, in the artifact store or beside it; see restore/saved_copies.py.
 _SAVED = re.compile(rf"{re.escape(RESERVED)}|.+\.{COPY_NAME}\Z")
@@ -65,7 +66,7 @@ def parse(uri: str | None) -> Location:
     if scheme == "mlflow-artifacts":
         return Location(f"{SERVER}//{host.lower()}" if host else SERVER, _parts(rest, ambiguous="%"))
     if scheme in {"http", "https"}:
-        _, proxy, rest = rest.partition(_PROXY)
+        _, proxy, rest = rest.partition(PROXY)
         if not proxy:
             raise BadLocationError("its artifact location is not one of an MLflow server")
         return Location(f"{SERVER}//{host.lower()}", _parts(rest, ambiguous="%"))

@@ -11,12 +11,10 @@ from typing import Any
 from urllib.parse import quote
 
 from mlflow_ae5_server.common.redaction import scrub
-from mlflow_ae5_server.gc.locations import workspace_of
+from mlflow_ae5_server.gc.locations import PROXY, WORKSPACE_HEADER, workspace_of
 from mlflow_ae5_server.gc.stores import JOURNAL, ArtifactFolder, StoredSize, StoreError
 
-_API = "/api/2.0/mlflow-artifacts/artifacts"
 _SERVER_INFO = "/api/3.0/mlflow/server-info"
-_WORKSPACE = "X-MLFLOW-WORKSPACE"
 _TRIES = 2
 _TIMEOUT = (6, 60)  # seconds: connect, answer
 
@@ -82,25 +80,25 @@ class ServerStore(_WithoutAges):
         return StoredSize(files, size) if files else None
 
     def remove(self, path: str) -> None:
-        self._call("DELETE", f"{_API}/{quote(path)}", headers=self._workspace(path))
+        self._call("DELETE", f"{PROXY}/{quote(path)}", headers=self._workspace(path))
 
     def top(self) -> set[str]:
         names = {str(item["path"]).strip("/").rpartition("/")[2] for item in self._list("")}
         return {name for name in names if not name.startswith(JOURNAL)}
 
     def journal_write(self, name: str, content: bytes) -> None:
-        self._call("PUT", f"{_API}/{JOURNAL}/{name}", data=content)
+        self._call("PUT", f"{PROXY}/{JOURNAL}/{name}", data=content)
 
     def journal_read(self) -> Iterator[tuple[str, bytes]]:
         for item in sorted(str(item["path"]) for item in self._list(JOURNAL)):
             name = item.rpartition("/")[2]
-            yield name, self._call("GET", f"{_API}/{JOURNAL}/{quote(name)}").content
+            yield name, self._call("GET", f"{PROXY}/{JOURNAL}/{quote(name)}").content
 
     def journal_drop(self, name: str) -> None:
-        self._call("DELETE", f"{_API}/{JOURNAL}/{quote(name)}")
+        self._call("DELETE", f"{PROXY}/{JOURNAL}/{quote(name)}")
 
     def _list(self, path: str) -> list[Any]:
-        answer = self._call("GET", _API, params={"path": path} if path else {}, headers=self._workspace(path))
+        answer = self._call("GET", PROXY, params={"path": path} if path else {}, headers=self._workspace(path))
         try:
             return list(answer.json().get("files") or [])
         except (ValueError, AttributeError, RecursionError):
@@ -114,7 +112,7 @@ class ServerStore(_WithoutAges):
                 self._workspaces = bool(self._call("GET", _SERVER_INFO).json().get("workspaces_enabled"))
             except (ValueError, AttributeError, RecursionError):
                 raise StoreError(f"{self.shown} does not report whether it has workspaces") from None
-        return {_WORKSPACE: name} if name and self._workspaces else {}
+        return {WORKSPACE_HEADER: name} if name and self._workspaces else {}
 
     def _call(self, method: str, path: str, **arguments: Any) -> Any:
         import requests

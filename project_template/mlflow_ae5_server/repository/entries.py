@@ -6,7 +6,7 @@ import json
 from typing import NamedTuple
 
 from mlflow_ae5_server.common import json_input
-from mlflow_ae5_server.common.errors import DamagedError
+from mlflow_ae5_server.common.errors import ANOTHER_SNAPSHOT, DamagedError
 from mlflow_ae5_server.repository.interfaces import LIMIT, is_digest
 from mlflow_ae5_server.restore.saved_copies import RESERVED
 
@@ -87,7 +87,7 @@ def parse(data: bytes) -> FileEntry:
             parts = (FilePart(digest, 0, size, size),) if size else ()
         return _safe(FileEntry(path, "file", size, digest, found["m"], found.get("k", ""), parts))
     except (ValueError, TypeError, KeyError, AttributeError, IndexError, RecursionError):
-        raise DamagedError("the list of artifacts has a malformed line", "use another snapshot") from None
+        raise DamagedError("the list of artifacts has a malformed line", ANOTHER_SNAPSHOT) from None
 
 
 def _safe(entry: FileEntry) -> FileEntry:

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
-from mlflow_ae5_server.common.errors import DamagedError
+from mlflow_ae5_server.common.errors import ANOTHER_SNAPSHOT, DamagedError
 from mlflow_ae5_server.repository.blobs import BlobReader
 from mlflow_ae5_server.repository.entries import FileEntry, key, line, parse
 from mlflow_ae5_server.repository.interfaces import BlobSink
@@ -20,7 +20,6 @@ from mlflow_ae5_server.repository.manifest import ArtifactsPart
 
 _CUT = 0x3FF  # one path in 1024
 _MAX_LINE = 24 * 1024 * 1024  # bytes: of a file of more than MAX_PARTS
-_ANOTHER = "use another snapshot"
 _PIECE = 4 * 1024 * 1024  # bytes: no blob of the list is larger
 
 
@@ -59,10 +58,12 @@ def read(reader: BlobReader, lists: Iterable[str]) -> Iterator[FileEntry]:
     for data in _lines(reader, lists):
         entry = parse(data)
         if (path := key(entry.path)) <= last:
-            raise DamagedError("the list of artifacts is not in order", _ANOTHER)
+            raise DamagedError("the list of artifacts is not in order", ANOTHER_SNAPSHOT)
         parent = parents.of(entry)
         if parent is not None and (parent.kind, entry.kind) != ("file", "file"):  # a bucket can have two files
-            raise DamagedError("the list of artifacts has a name within a link, or a link within a file", _ANOTHER)
+            raise DamagedError(
+                "the list of artifacts has a name within a link, or a link within a file", ANOTHER_SNAPSHOT
+            )
         last = path
         yield entry
 
@@ -94,7 +95,7 @@ def counted(entries: Iterable[FileEntry], part: ArtifactsPart) -> Iterator[FileE
         raise DamagedError(
             f"the list of artifacts has {kinds['file']} files of {size} bytes and {kinds['link']} links, "
             f"the manifest {part.files} of {part.bytes} and {part.links}",
-            _ANOTHER,
+            ANOTHER_SNAPSHOT,
         )
 
 
@@ -106,7 +107,7 @@ def _lines(reader: BlobReader, lists: Iterable[str]) -> Iterator[bytes]:
         started.append(first)
         size += len(first)
         if size > _MAX_LINE:
-            raise DamagedError("the list of artifacts has a line without an end", _ANOTHER)
+            raise DamagedError("the list of artifacts has a line without an end", ANOTHER_SNAPSHOT)
         if others:
             yield b"".join(started)
             yield from others[:-1]

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from typing import Any, TypeGuard
 
 from mlflow_ae5_server.common import json_input, keys
-from mlflow_ae5_server.common.errors import DamagedError
+from mlflow_ae5_server.common.errors import ANOTHER_SNAPSHOT, DamagedError
 from mlflow_ae5_server.common.text import shown
 from mlflow_ae5_server.database.contents import DatabasePart
 from mlflow_ae5_server.repository.interfaces import is_digest
@@ -121,7 +121,7 @@ def parse(data: bytes, name: str) -> Manifest:
         raise DamagedError(f"the snapshot {name} has a format that this release does not know", "use a newer release")
     if manifest is None:
         how = "it is not what was written" if data else "its file is empty"
-        raise DamagedError(f"the manifest of the snapshot {name} is damaged: {how}", "use another snapshot")
+        raise DamagedError(f"the manifest of the snapshot {name} is damaged: {how}", ANOTHER_SNAPSHOT)
     if manifest.name != name:
         raise DamagedError(
             f"the manifest {name} is that of the snapshot {manifest.id}: it was copied or renamed",

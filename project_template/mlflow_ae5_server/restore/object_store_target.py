@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -19,7 +18,6 @@ if TYPE_CHECKING:
     from obstore.store import ObjectStore
 
 _PIECE = 1024 * 1024
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _LONGEST_KEY = 1024  # bytes, in all three clouds
 _MULTIPART = 16 * 1024 * 1024  # bytes; larger files go up in parts
 
@@ -39,7 +37,7 @@ class ObjectStoreTarget:
             return "an object store's names are UTF-8, and this one is not"
         if entry.path.startswith(RESERVED):
             return "the name is reserved"
-        if _CONTROL.search(entry.path):
+        if object_store_listing.CONTROL.search(entry.path):
             return "an object store takes no line breaks and control characters in names"
         return f"the name is longer than {_LONGEST_KEY} bytes" if len(name) > _LONGEST_KEY else ""
 

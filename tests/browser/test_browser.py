@@ -180,8 +180,10 @@ PAGES = {
 }
 
 
-@pytest.mark.parametrize("page", PAGES)
-@pytest.mark.parametrize("where", ["frame", "tab"])
+SHOWN = [("frame", page) for page in PAGES] + [("tab", page) for page in ("home", "runs", "artifact")]
+
+
+@pytest.mark.parametrize(("where", "page"), SHOWN, ids=[f"{where}-{page}" for where, page in SHOWN])
 def test_mlflow_shows(signed_in, place, where, page):
     fragment, *texts = PAGES[page]
     fragment = fragment.format(experiment=place.experiment, run=place.run)

@@ -107,7 +107,7 @@ class Bench:
 
     def process(self, *argv: str, **popen: Any) -> Outcome:
         with self.spawn(*argv, **popen) as process:
-            out, err = process.communicate(timeout=120)
+            out, err = process.communicate(timeout=200)
         return Outcome(process.returncode, out or "", err or "")
 
     def configure(self, text: str) -> Path:

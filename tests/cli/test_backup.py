@@ -331,7 +331,7 @@ class TestTime:
             wait_for(lambda: [c for c in bench.calls() if c["path"].endswith("/logs")][1:], "the run to be read")
             assert [job["id"] for job in owner.get("jobs") if "backup" in job["name"]] == jobs
             gate.unlink()
-            out, err = process.communicate(timeout=60)
+            out, err = process.communicate(timeout=200)
 
         assert_error(late, 13, "continues on the platform")
         assert process.returncode == 0, err
@@ -344,7 +344,7 @@ class TestTime:
         with bench.spawn("backup", "--sandbox", "--json") as process:
             wait_for(lambda: calls(bench), "the job to start")
             process.send_signal(2)
-            _, err = process.communicate(timeout=60)
+            _, err = process.communicate(timeout=200)
         gate.unlink()
 
         assert process.returncode == 130

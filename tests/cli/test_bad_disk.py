@@ -57,7 +57,7 @@ def on_small_disk(
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=200,
         check=False,
     )
     return Outcome(done.returncode, done.stdout, done.stderr)

@@ -49,7 +49,7 @@ def environment(program: Path) -> dict[str, str]:
 
 def run(command: list[str], program: Path, **more: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        command, env=environment(program) | more, capture_output=True, text=True, timeout=60, check=False
+        command, env=environment(program) | more, capture_output=True, text=True, timeout=200, check=False
     )
 
 

@@ -103,7 +103,7 @@ def test_headings_are_bold_where_a_terminal_shows_it(bench, settings, bold):
     ) as process:
         os.close(end)
         written = read_all(terminal)
-        process.wait(timeout=60)
+        process.wait(timeout=200)
 
     assert ("\x1b[1mOptions:\x1b[0m" in written) == bold
     assert ("\x1b" in written) == bold

@@ -32,7 +32,7 @@ MOMENTS = {
 
 
 def end(process: subprocess.Popen[str]) -> Outcome:
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=200)
     return Outcome(process.returncode, out, err)
 
 

@@ -55,7 +55,7 @@ def site(bench, capsys, releases):
 def interrupted(site, words: list[str], held: str, number: int, skip: int = 0) -> Outcome:
     with site.held(words, *held.split(), skip=skip) as process:
         process.send_signal(number)
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=200)
     return Outcome(process.returncode, out, err)
 
 

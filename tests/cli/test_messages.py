@@ -81,7 +81,7 @@ def test_ctrl_c_on_a_run_does_not_promise_that_it_is_taken_up_again(bench, capsy
         wait_for(lambda: bench.owner().get("runs"), "the run to begin")
         wait_for(lambda: [c for c in bench.calls() if c["path"].endswith("/logs")], "its log to be followed")
         process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=60)
+        _, err = process.communicate(timeout=200)
     gate.touch()
 
     assert process.returncode == 130

@@ -389,7 +389,7 @@ class TestInterrupted:
             with site.spawn("restore", "--sandbox", "--json", "--release", str(site.release)) as process:
                 wait_for(lambda: [c for c in site.calls() if c["path"].endswith("/logs")][1:], "the run to be read")
                 gate.unlink()
-                out, err = process.communicate(timeout=90)
+                out, err = process.communicate(timeout=200)
             assert process.returncode == 0, err
             assert json.loads(out)["verification"]["passed"] is True
             again = restore(site, capsys)

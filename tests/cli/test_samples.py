@@ -44,7 +44,7 @@ def test_systemd_accepts_the_units(tmp_path: Path) -> None:
     (tmp_path / "mlflow-status.timer").write_text(TIMER)
     for unit in ("mlflow-status.service", "mlflow-status.timer"):
         command = ["systemd-analyze", "verify", "--man=no", "--recursive-errors=no", str(tmp_path / unit)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
         assert (done.returncode, done.stderr) == (0, ""), done.stderr
 
 

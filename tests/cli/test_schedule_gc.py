@@ -108,7 +108,7 @@ class TestConverge:
             wait_for(lambda: [c for c in bench.calls() if c["path"] == path][3:], "the run to be read")
             assert [j["id"] for j in owner.get("jobs")] == [job["id"]]
             gate.touch()
-            process.communicate(timeout=60)
+            process.communicate(timeout=200)
 
         assert_error(impatient, 13, "the running garbage collection", "Stop the run")
         assert process.returncode == 0

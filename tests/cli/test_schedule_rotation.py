@@ -118,7 +118,7 @@ def test_the_line_does_its_work_from_an_empty_environment(rotatable, capsys):
             env={"HOME": str(rotatable.folder), "PATH": "/usr/bin:/bin"},
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=200,
             check=False,
         )
         assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

@@ -73,7 +73,7 @@ class TestLogs:
         with bench.spawn("logs", "--follow", "--run", run["id"], "--sandbox") as process:
             assert "collecting" in next(line for line in process.stdout if "older than" in line)
             gate.touch()
-            out, err = process.communicate(timeout=60)
+            out, err = process.communicate(timeout=200)
 
         assert process.returncode == 0
         assert '"outcome"' not in out + err
@@ -92,7 +92,7 @@ class TestLogs:
         with bench.spawn("logs", "--follow", "--sandbox") as process:
             assert next(line for line in process.stdout if "serving with" in line)
             process.send_signal(signal.SIGINT)
-            _, err = process.communicate(timeout=30)
+            _, err = process.communicate(timeout=200)
 
         assert process.returncode == 0
         assert "Traceback" not in err

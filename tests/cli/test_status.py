@@ -156,10 +156,10 @@ class TestHealthy:
         (tmp_path / "cronsim.py").write_text("raise RuntimeError('a | broken\\npackage')")
         words = ("status", "--sandbox", "--format", "nagios")
         with bench.spawn(*words, environment=bench.environment(PYTHONPATH=f"{tmp_path}:{ROOT}")) as process:
-            out, err = process.communicate(timeout=120)
+            out, err = process.communicate(timeout=200)
         with bench.held(words, "GET", "/api/v2/") as held:
             held.send_signal(signal.SIGTERM)
-            stopped, _ = held.communicate(timeout=120)
+            stopped, _ = held.communicate(timeout=200)
 
         assert (process.returncode, err, out.count("\n")) == (3, "", 1)
         assert out.startswith("MLFLOW UNKNOWN - A bug in mlflow-ae5-deploy: RuntimeError: a / broken")
@@ -287,7 +287,7 @@ class TestNotHealthy:
         ):
             os.close(theirs)
             watched = read_all(ours)
-            out, _ = process.communicate(timeout=120)
+            out, _ = process.communicate(timeout=200)
         wait_for(lambda: not bench.control("GET", "/")["held"], "the request to end")
 
         assert process.returncode == 2
@@ -396,7 +396,7 @@ class TestWatch:
             stop(bench.owner(), first["deployment"])
             seen = wait_for(lambda: _unhealthy(process), "an observation that it is stopped")
             process.send_signal(signal.SIGINT)
-            _, err = process.communicate(timeout=20)
+            _, err = process.communicate(timeout=200)
 
         assert first["outcome"] == "healthy"
         assert errors_of(seen)[0].startswith("No server runs")
@@ -408,7 +408,7 @@ class TestWatch:
         with bench.spawn(*words) as process:
             first = json.loads(process.stdout.readline())
             process.send_signal(signal.SIGINT)
-            _, err = process.communicate(timeout=20)
+            _, err = process.communicate(timeout=200)
 
         assert first["outcome"] == "not installed"
         assert process.returncode == 32, err

@@ -20,7 +20,7 @@ def in_shell(bench, script: str) -> Outcome:
         env=bench.environment(),
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=200,
         check=False,
         stdin=subprocess.DEVNULL,
     )

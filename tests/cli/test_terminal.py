@@ -85,7 +85,7 @@ def test_a_verb_leaves_nothing_but_its_text(bench, columns):
     with bench.spawn("doctor", "--sandbox", environment=environment, stdout=end, stderr=end) as process:
         os.close(end)
         written = read_all(terminal)
-        process.wait(timeout=60)
+        process.wait(timeout=200)
 
     lines = screen(written.replace("\r\n", "\n"), columns)
     text = "\n".join(lines)

@@ -109,7 +109,7 @@ def test_while_a_job_of_the_other_machine_runs_no_verb_deletes_anything(site, ca
         assert (site.owner().get("deployments"), site.owner().get("projects"), jobs(site)) == before
 
         gate.unlink()
-        _, err = process.communicate(timeout=120)
+        _, err = process.communicate(timeout=200)
     assert process.returncode == 0, err
     assert opens(site, stored(site)) == 200
 
@@ -181,7 +181,7 @@ def test_a_run_waits_for_that_of_another_machine(site, capsys, releases):
         refused = elsewhere(site, capsys, releases, "install", "--release", "FIRST", "--lock-wait", "1")
         site.control("DELETE", "/faults")
         waited = elsewhere(site, capsys, releases, "install", "--release", "FIRST", "--lock-wait", "60", "--yes")
-        first.communicate(timeout=60)
+        first.communicate(timeout=200)
 
     assert_error(refused, 22, f"Locked by another run: schedule-gc, {operator()}")
     assert (first.returncode, waited.code) == (0, 0), waited.err

@@ -426,7 +426,7 @@ class TestInterrupted:
         gate = volume(site) / f"gate-{at}"
         gate.touch()
         with site.spawn("upgrade", "--sandbox", "--json", *options, "--release", str(site.second)) as process:
-            wait_for(lambda: [line for line in calls(site) if line.startswith(at)], "the job to begin", 60)
+            wait_for(lambda: [line for line in calls(site) if line.startswith(at)], "the job to begin")
             process.kill()
         gate.unlink()
 

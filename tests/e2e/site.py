@@ -78,7 +78,7 @@ class Site:
             cwd=self.client_folder,
             capture_output=True,
             text=True,
-            timeout=90,
+            timeout=200,
             check=False,
         )
         assert done.returncode == 0, done.stderr
@@ -161,7 +161,7 @@ class Site:
             return 0
 
     def await_health(self, environment: dict[str, str]) -> None:
-        wait_for(lambda: self.health(environment) == 200, "the server to answer again", 60)
+        wait_for(lambda: self.health(environment) == 200, "the server to answer again")
 
     def processes(self) -> list[psutil.Process]:
         """Everything that runs because of this site: named by its folder, or started by what is."""

@@ -87,7 +87,7 @@ def client_of(version: str, folder: Path, wheel: Path) -> Path | None:
     """Its Python, with mlflow-skinny of that version and our wheel alone; None without a package index."""
     venv.create(folder, with_pip=False, symlinks=True)
     python = folder / "bin" / "python"
-    pip = [sys.executable, "-m", "pip", "--python", str(python), "install", "-q"]
+    pip = [sys.executable, "-m", "pip", "--python", str(python), "install", "-q", "--no-compile"]
     # MLflow 2.9 asks setuptools, which newer environments lack, for its plugins.
     for packages in ([f"mlflow-skinny=={version}", "setuptools<80"], ["--no-deps", "--no-index", str(wheel)]):
         try:

@@ -43,7 +43,7 @@ def free_port() -> int:
         return port
 
 
-def eventually(condition: Callable[[], bool], seconds: float = 20) -> bool:
+def eventually(condition: Callable[[], bool], seconds: float = 120) -> bool:
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
@@ -115,7 +115,7 @@ class Server:
     def stop(self, number: int = signal.SIGTERM) -> int:
         if self.process.poll() is None:
             self.process.send_signal(number)
-        return self.process.wait(timeout=40)
+        return self.process.wait(timeout=120)
 
 
 class Project:
@@ -148,7 +148,7 @@ class Project:
     def _shell(self, command: str, options: list[str]) -> list[str]:
         return ["/bin/sh", "-c", " ".join([self.file["commands"][command]["unix"], *map(shlex.quote, options)])]
 
-    def run(self, command: str, *options: str, timeout: float = 60, **variables: str) -> Ended:
+    def run(self, command: str, *options: str, timeout: float = 200, **variables: str) -> Ended:
         done = subprocess.run(
             self._shell(command, list(options)),
             cwd=self.folder,

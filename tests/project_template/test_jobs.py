@@ -261,6 +261,6 @@ def test_a_job_that_is_stopped_still_says_so(on_sqlite: Any) -> None:
         if "MLFLOW_WORKERS" in line:  # the last line of the table: settings are read, work begins
             break
     process.terminate()
-    stdout, _ = process.communicate(timeout=20)
+    stdout, _ = process.communicate(timeout=200)
     assert process.returncode == 130
     assert '"outcome": "interrupted"' in stdout

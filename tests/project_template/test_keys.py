@@ -173,7 +173,7 @@ def test_a_drill_reads_what_is_encrypted_or_fails(kept: Kept) -> None:
         ("not-the-same", 1, "another MLFLOW_CRYPTO"),
     ):
         set_keys(kept.project, passphrase)
-        ended = kept.project.run("Drill", timeout=120)
+        ended = kept.project.run("Drill")
         assert ended.code == code, ended.output
         (check,) = [check for check in ended.last["checks"] if check["name"] == "keys"]
         assert (check["passed"], text in check["detail"]) == (code == 0, True), check

@@ -63,7 +63,7 @@ class Started:
         return psutil.Process(self.process.pid).children()
 
     def rest(self) -> tuple[int, str]:
-        output, _ = self.process.communicate(timeout=20)
+        output, _ = self.process.communicate(timeout=200)
         return self.process.returncode, output
 
 

@@ -167,7 +167,7 @@ def make_project_archive(
 _Value = TypeVar("_Value")
 
 
-def wait_for(probe: Callable[[], _Value], what: str, seconds: float = 30.0) -> _Value:
+def wait_for(probe: Callable[[], _Value], what: str, seconds: float = 120.0) -> _Value:
     """Ask until the answer is truthy. For things that only real processes can make true."""
     deadline = time.monotonic() + seconds
     while True:

@@ -398,7 +398,7 @@ class Ae5Command:
             capture_output=True,
             text=True,
             stdin=subprocess.DEVNULL,
-            timeout=60,
+            timeout=200,
             check=False,
         )
 

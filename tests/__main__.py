@@ -20,9 +20,9 @@ READING = (
 TESTS = (
     (
         "tests",
-        ["-m", "pytest", "-n", "4", "--dist", "loadfile", "--no-loadscope-reorder", "--ignore", "tests/convergence"],
+        ["-m", "pytest", "-n", "5", "--dist", "loadfile", "--no-loadscope-reorder", "--ignore", "tests/convergence"],
     ),
-    ("convergence", ["-m", "pytest", "-n", "2", "--dist", "worksteal", "tests/convergence"]),
+    ("convergence", ["-m", "pytest", "tests/convergence"]),
 )
 
 

@@ -190,13 +190,21 @@ def _start(state_dir: Path, port: int | None, database: str, settings: dict[str,
             daemon.returncode = 0  # it outlives us: no warning about a child still running
             return running
         if daemon.poll() is not None and not _alive(state_dir):  # else it was started by an interrupted run
-            raise SandboxError(f"The sandbox did not start. The end of its log:\n{logs(state_dir, 15)}")
+            raise SandboxError(_why_not_started(state_dir))
         time.sleep(_POLL_SECONDS)
     daemon.terminate()
     daemon.wait(_STOP_SECONDS)
     raise SandboxError(
         f"Timed out after {wait:g} s waiting for the sandbox. The end of its log:\n{logs(state_dir, 15)}"
     )
+
+
+def _why_not_started(state_dir: Path) -> str:
+    """Its last words, where these are an error that it foresaw."""
+    last = logs(state_dir, 1)
+    if " ERROR " in last:
+        return f"The sandbox did not start: {last.partition(' ERROR ')[2]}"
+    return f"The sandbox did not start. The end of its log:\n{logs(state_dir, 15)}"
 
 
 def _env() -> dict[str, str]:

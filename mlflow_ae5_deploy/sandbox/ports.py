@@ -13,8 +13,10 @@ from mlflow_ae5_deploy.sandbox.core import SandboxCore
 from mlflow_ae5_deploy.sandbox.info import SandboxError
 
 LOOPBACK = "127.0.0.1"
-# Below the ports of outgoing connections, so that a port is likely to be free after a restart.
-_RANGE = range(20000, 32000)
+# Below the ports of outgoing connections, so that a port is likely to be free after a restart; and apart from those
+# that servers have for as long as they run, which would else get the port of another sandbox that is stopped.
+KEPT = range(20000, 32000)
+TEMPORARY = range(10000, 20000)
 
 
 def listen(port: int | None, purpose: str) -> socket.socket:
@@ -23,7 +25,7 @@ def listen(port: int | None, purpose: str) -> socket.socket:
     Raises SandboxError when `port` stays in use for a second.
     """
     if not port:
-        return _listen_anywhere()
+        return _listen_anywhere(KEPT)
     deadline = time.monotonic() + 1
     while True:
         try:
@@ -37,17 +39,17 @@ def listen(port: int | None, purpose: str) -> socket.socket:
             time.sleep(0.1)
 
 
-def free_port() -> int:
+def free_port(ports: range = TEMPORARY) -> int:
     """A port that is free now."""
-    with _listen_anywhere() as found:
+    with _listen_anywhere(ports) as found:
         port: int = found.getsockname()[1]
     return port
 
 
-def _listen_anywhere() -> socket.socket:
+def _listen_anywhere(ports: range) -> socket.socket:
     for _ in range(50):
         try:
-            return _listen(random.choice(_RANGE))  # noqa: S311 - not a secret
+            return _listen(random.choice(ports))  # noqa: S311 - not a secret
         except OSError:
             continue
     return _listen(0)

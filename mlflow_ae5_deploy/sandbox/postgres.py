@@ -20,7 +20,7 @@ from urllib.parse import quote
 
 from mlflow_ae5_deploy.sandbox.core import SandboxCore
 from mlflow_ae5_deploy.sandbox.info import SandboxError
-from mlflow_ae5_deploy.sandbox.ports import LOOPBACK, free_port
+from mlflow_ae5_deploy.sandbox.ports import KEPT, LOOPBACK, free_port
 from mlflow_ae5_deploy.sandbox.store import write_private
 from mlflow_ae5_deploy.sandbox.supervisor.processes import Supervised
 
@@ -64,7 +64,7 @@ class Postgres:
             if self._process is None or self._process.ended:
                 kept = self._core.state.database
                 if not kept:
-                    kept = {"port": free_port(), "password": secrets.token_urlsafe(24)}
+                    kept = {"port": free_port(KEPT), "password": secrets.token_urlsafe(24)}
                 self._process = await self._run(kept["port"], kept["password"])
                 self._core.state.database = kept
                 self._core.save()

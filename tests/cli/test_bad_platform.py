@@ -133,5 +133,6 @@ def test_a_sandbox_that_cannot_start_shows_the_reason(bench: Bench, capsys):
         refused = bench.run(capsys, "install", "--sandbox")
     lifecycle.up(folder)
 
-    assert_error(refused, 10, "did not start", str(port), "sandbox logs")
+    assert_error(refused, 10, f"Error: The sandbox did not start: Port {port} ", "sandbox logs")
+    assert "GET" not in refused.err
     assert bench.install(capsys).code == 0

@@ -62,11 +62,11 @@ def _notify(
     lines.append(f"Where: project {project} of {context.account} on {host}")
     urls = [url.reveal() for url in receivers.urls(context)]
     title = _title(len(found), any_new=bool(new))
-    accepted = apprise_messages.send(urls, scrub(title), scrub("\n".join(lines)))
+    refused = apprise_messages.send(urls, scrub(title), scrub("\n".join(lines)))
     context.warn(
-        [f"notify.urls.{number} did not accept the message." for number, done in enumerate(accepted) if not done]
+        [f"notify.urls.{number} did not accept the message: {why}." for number, why in enumerate(refused) if why]
     )
-    if any(accepted):
+    if not all(refused):
         write_private_json(context.folders.state / _FILE, {key: scrub(text) for key, text in found.items()})
 
 

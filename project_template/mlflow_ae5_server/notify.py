@@ -35,7 +35,7 @@ _COUNTS = {
     "skipped_total": "items were skipped",
 }
 _READ_LOG = "read the job's log: mlflow-ae5-deploy logs --run latest"
-Send = Callable[[Sequence[str], str, str], list[bool]]
+Send = Callable[[Sequence[str], str, str], list[str]]
 
 
 @dataclass(frozen=True)
@@ -86,11 +86,11 @@ def _notify(settings: Settings, report: Mapping[str, Any], send: Send, now: date
     for event in found:
         if bool(event.error) == _is_notified(notified, event.kind):
             continue
-        accepted = send(urls, *_message(event, settings, report, now))
-        for number, is_accepted in enumerate(accepted, 1):
-            if not is_accepted:
-                say(f"warning: receiver {number} of {len(urls)} in {NOTIFY_URLS} did not accept the message")
-        if any(accepted):
+        refused = send(urls, *_message(event, settings, report, now))
+        for number, why in enumerate(refused):
+            if why:
+                say(f"warning: notify.urls.{number} did not accept the message: {why}")
+        if not all(refused):
             _note(notified, event)
 
 

@@ -76,7 +76,7 @@ def test_status_notifies_of_a_problem_and_of_its_end_once_each(bench, capsys, we
     assert "The status is not known: " in second
     assert "gc-missing" not in second
     assert "Ended: There is no garbage collection job. (gc-missing)" in last
-    assert "notify.urls.1 did not accept the message." in ill[0].err
+    assert "notify.urls.1 did not accept the message: no connection." in " ".join(ill[0].err.split())
     assert "did not accept" not in ill[1].err
     assert SECRET not in everything_written(bench)
 

@@ -7,14 +7,32 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import re
 import threading
 import time
 from collections.abc import Sequence
+from contextvars import ContextVar
 
 LIMIT = 20.0  # seconds for all receivers together
+_STATUS = re.compile(r"error=(\d{3})\b")
+_reasons: ContextVar[list[str]] = ContextVar("reasons")
+"""Why a receiver did not accept a message. A context, because apprise sends in a thread of its own."""
+
+
+class _KeepReason(logging.Handler):
+    """What apprise logs has parts of the URL, so no more than the kind of failure is kept."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        text, found = record.getMessage(), _reasons.get([])
+        if status := _STATUS.search(text):
+            found.append(f"HTTP {status[1]}")
+        elif "onnection error" in text:
+            found.append("no connection")
+
+
 _LOGGER = logging.getLogger("apprise")
-_LOGGER.propagate = False  # what it logs has parts of the URL
-_LOGGER.addHandler(logging.NullHandler())
+_LOGGER.propagate = False
+_LOGGER.addHandler(_KeepReason(logging.WARNING))
 
 
 def is_supported(url: str) -> bool:
@@ -24,13 +42,16 @@ def is_supported(url: str) -> bool:
     return apprise.Apprise.instantiate(url) is not None
 
 
-def send(urls: Sequence[str], title: str, text: str, limit: float = LIMIT) -> list[bool]:
-    """Whether each receiver accepted the message within `limit` seconds."""
-    accepted = [False] * len(urls)
+def send(urls: Sequence[str], title: str, text: str, limit: float = LIMIT) -> list[str]:
+    """For each receiver, why it did not accept the message within `limit` seconds; empty where it did."""
+    refused = [f"no answer within {limit:g} s"] * len(urls)
 
     def one(number: int) -> None:
+        accepted, reasons = False, list[str]()
+        _reasons.set(reasons)
         with contextlib.suppress(Exception):  # apprise's plugins, and the libraries they use
-            accepted[number] = _send(urls[number], title, text)
+            accepted = _send(urls[number], title, text)
+        refused[number] = "" if accepted else next(iter(reasons), "the reason is not known")
 
     threads = [threading.Thread(target=one, args=(number,), daemon=True) for number in range(len(urls))]
     deadline = time.monotonic() + limit
@@ -38,7 +59,7 @@ def send(urls: Sequence[str], title: str, text: str, limit: float = LIMIT) -> li
         thread.start()
     for thread in threads:
         thread.join(max(deadline - time.monotonic(), 0))
-    return list(accepted)
+    return list(refused)
 
 
 def _send(url: str, title: str, text: str) -> bool:

@@ -199,20 +199,22 @@ def _interrupted(arguments: list[str], line: _CommandLine, interrupt: Interrupte
         )
         resume = None
     what = addressed(f"Interrupted. {what}".rstrip(), line.target)
-    command = "" if resume is None else _again(resume or " ".join(shlex.quote(word) for word in arguments), line)
+    command = "" if resume is None else _again(resume, arguments, line)
+    purpose = "to finish" if resume else "to run it again"
     with contextlib.suppress(OSError):
-        sys.stderr.write(f"\n{_broken(what)}\n" + (f"  do this  {command}   # to finish\n" if command else ""))
+        sys.stderr.write(f"\n{_broken(what)}\n" + (f"  do this  {command}   # {purpose}\n" if command else ""))
         if line.json_mode:
             error = {"kind": "Interrupted", "what": what, "remedy": command, "exit_code": EXIT_INTERRUPTED}
             _document(line, "interrupted", error)
     return EXIT_INTERRUPTED
 
 
-def _again(words: str, line: _CommandLine) -> str:
+def _again(words: str, arguments: Sequence[str], line: _CommandLine) -> str:
+    """The command with these words and the target of this one; without words, this command."""
     from mlflow_ae5_deploy.cli.next_steps import program
     from mlflow_ae5_deploy.common.redaction import scrub
 
-    return scrub(f"{program()} {with_target(words, line.target)}")
+    return scrub(f"{program()} {with_target(words, line.target) if words else shlex.join(arguments)}")
 
 
 def _broken(text: str) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import re
+import shlex
 import stat
 import warnings
 from collections.abc import Iterator, Mapping
@@ -79,7 +80,7 @@ def _text_of(path: Path) -> tuple[str, bool]:
         raise Configuration(
             "The configuration file does not exist.",
             where=str(path),
-            remedy="Run `mlflow-ae5-deploy init` to write one.",
+            remedy=f"Correct the path, or write one: `mlflow-ae5-deploy init {shlex.quote(str(path))}`.",
         ) from None
     except OSError as error:
         raise Configuration(
@@ -136,6 +137,8 @@ def _syntax_error(path: Path, error: Exception) -> Configuration:
         mark = error.problem_mark or error.context_mark
         line = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
         problem = _parser_message(error)
+        if "'\\t'" in problem:
+            remedy = "Indent with spaces, not with tabs."
     return Configuration(f"The configuration cannot be read: {problem}.", where=f"{path}{line}", remedy=remedy)
 
 

@@ -118,8 +118,8 @@ def refuse_occupied(desired: RestoreRequest, servers: Sequence[Deployment], secr
         raise TargetNotEmpty(
             "The running server uses the database to be restored, so that database is not empty.",
             where=f"deployment {servers[0].name}",
-            remedy="Nothing was changed. `--replace` moves its data to a saved copy; `restore --undo --stop-server` "
-            "brings it back.",
+            remedy=f"Nothing was changed. `restore {desired.again}` moves its data to a saved copy; "
+            "`restore --undo --stop-server` brings it back.",
         )
 
 

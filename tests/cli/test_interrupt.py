@@ -72,7 +72,9 @@ class Installation:
 def assert_interrupted(ended: Outcome) -> None:
     assert ended.code == 130
     assert "Interrupted." in ended.err
-    assert "to finish" in ended.err
+    (again,) = [line for line in ended.err.splitlines() if line.startswith("  do this  ")]
+    assert again.endswith("   # to run it again")
+    assert again.count(" --sandbox") == 1
     assert json.loads(ended.out)["error"]["exit_code"] == 130
     assert_no_accident(ended)
 

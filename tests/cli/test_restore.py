@@ -168,7 +168,7 @@ class TestRefused:
         occupied = restore(site, capsys, "--stop-server", "--yes")
         (volume(site) / "break-Restore").write_text("25")
         damaged = restore(site, capsys, "--stop-server", "--replace", "--yes")
-        assert_error(occupied, 26, "not empty", "--replace")
+        assert_error(occupied, 26, "not empty", "restore --replace --stop-server --sandbox")
         (volume(site) / "break-Restore").unlink()
         unknown = restore(site, capsys, "--snapshot", "nope", "--stop-server", "--replace", "--yes")
         assert_error(damaged, 25, "The restore dry run failed")

@@ -70,8 +70,17 @@ def test_keys_that_are_there_twice_are_named_with_both_lines(tmp_path):
 def test_what_is_no_file_is_refused(tmp_path):
     with pytest.raises(Configuration, match="directory"):
         read_yaml(tmp_path)
-    with pytest.raises(Configuration, match="does not exist"):
+    with pytest.raises(Configuration, match="does not exist") as caught:
         read_yaml(tmp_path / "no.yaml")
+    assert f"`mlflow-ae5-deploy init {tmp_path}/no.yaml`" in caught.value.remedy
+
+
+def test_a_tab_is_no_indentation(tmp_path):
+    path = tmp_path / "my.yaml"
+    path.write_text("gc:\n\tname: a\n")
+    with pytest.raises(Configuration) as caught:
+        read_yaml(path)
+    assert caught.value.remedy == "Indent with spaces, not with tabs."
 
 
 def test_yaml_1_2_anchors_and_lines(tmp_path):

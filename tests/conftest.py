@@ -6,6 +6,7 @@ import gc
 import re
 import signal
 import sys
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -70,18 +71,20 @@ SLOW = (
 )
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+@cache
+def below_tests(path: Path) -> str:
     root = Path(__file__).parent
+    return path.relative_to(root).as_posix() if path.is_relative_to(root) else ""
 
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     def turn(item: pytest.Item) -> int:
-        if not item.path.is_relative_to(root):
-            return len(LONGEST)
-        path = item.path.relative_to(root).as_posix()
+        path = below_tests(item.path)
         return next((n for n, start in enumerate(LONGEST) if path.startswith(start)), len(LONGEST))
 
     items.sort(key=turn)
     for item in items:
-        if item.path.is_relative_to(root) and item.path.relative_to(root).as_posix().startswith(SLOW):
+        if below_tests(item.path).startswith(SLOW):
             item.add_marker(pytest.mark.slow)
 
 

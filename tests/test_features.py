@@ -10,8 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mlflow import environment_variables
-from mlflow.cli import server
 
 from tests.documents import ROOT
 from tests.project_template.filling import FILLINGS
@@ -36,6 +34,8 @@ def test_every_table_of_mlflow_belongs_to_one_feature() -> None:
 
 
 def test_every_variable_of_the_server_has_its_place() -> None:
+    from mlflow import environment_variables  # in here, as it takes a second or two of every worker
+
     known = {
         variable.name
         for variable in vars(environment_variables).values()
@@ -51,6 +51,8 @@ def test_every_variable_of_the_server_has_its_place() -> None:
 
 
 def test_every_option_of_mlflows_server_is_listed() -> None:
+    from mlflow.cli import server
+
     assert list(FEATURES.options) == [parameter.opts[0] for parameter in server.params]
 
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mlflow import environment_variables
 from mlflow_ae5_server.common.errors import ConfigurationError, SchemaError
 from mlflow_ae5_server.common.settings import resolve
 from mlflow_ae5_server.database.connection import Database, Databases, check_uri
@@ -23,6 +22,8 @@ ROLLUPS = "MLFLOW_SQL_TRACE_ROLLUPS_ENABLED"
 
 
 def test_the_tool_has_the_same_rules() -> None:
+    from mlflow import environment_variables
+
     rules = json.loads(Path(variables.__file__).with_suffix(".json").read_text())
 
     assert (rules["refused"], rules["needs"]) == (server_variables.REFUSED, server_variables.NEEDS)

@@ -257,6 +257,8 @@ class Cell:
 def is_change(call: Call) -> bool:
     if call.method in ("GET", "HEAD") or call.path.endswith("/impersonation") or call.secret.startswith(LEASE):
         return False
+    if call.status == 401 or call.status // 100 == 3:  # the session had ended: the secret's name was not read
+        return False
     return not call.path.startswith(SIGNING) or "/users" in call.path
 
 

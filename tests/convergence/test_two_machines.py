@@ -30,7 +30,7 @@ SIGNED_IN = 6  # requests, after which a run takes the lease
 MEETINGS = 50
 TOLD = {  # what stderr says, by exit code
     14: r"Not confirmed: replace project",  # `install` of another release than that of an upgrade
-    15: r"has no deployment \S+ to issue a token for|has no project `",  # `rotate-token`, `upgrade` after an uninstall
+    15: r"There is no deployment `|has no project `",  # `rotate-token`, `upgrade` after an uninstall
     22: r"another run: \S+, {winner}@|machine's \S+ was interrupted: {winner}@",
 }
 

@@ -85,8 +85,8 @@ class FolderTarget:
             self._make(os.path.dirname(path))
             descriptor = os.open(path, flags, 0o600)
             try:
-                _require_file(descriptor)
-                os.ftruncate(descriptor, 0)
+                if _size_of_file(descriptor):  # to truncate an empty file makes ext4 write it to the disk at its close
+                    os.ftruncate(descriptor, 0)
                 for chunk in chunks:
                     _write_sparse(descriptor, chunk)
                 if entry.size >= _PIECE:  # there may be a hole at the end
@@ -104,8 +104,7 @@ class FolderTarget:
             except (FileNotFoundError, NotADirectoryError):
                 return None
             try:
-                _require_file(descriptor)
-                return _sum(descriptor, os.fstat(descriptor).st_size)
+                return _sum(descriptor, _size_of_file(descriptor))
             finally:
                 os.close(descriptor)
 
@@ -165,9 +164,11 @@ class FolderTarget:
             ) from None
 
 
-def _require_file(descriptor: int) -> None:
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+def _size_of_file(descriptor: int) -> int:
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
         raise OSError(errno.EINVAL, "it is no regular file")
+    return status.st_size
 
 
 def _write_sparse(descriptor: int, chunk: memoryview) -> None:

@@ -73,13 +73,13 @@ def test_every_file_is_there_and_was_read_back(target: ArtifactTarget, tmp_path:
     assert (again.files, again.written) == (5, 0)
 
 
-def test_incomplete_files_of_an_interrupted_run_are_replaced(target: ArtifactTarget, tmp_path: Path) -> None:
+@pytest.mark.parametrize("wrong", [b"b", b"b" * (len(LARGE) + 1)], ids=["short", "long"])
+def test_other_content_of_an_interrupted_run_is_replaced(target: ArtifactTarget, tmp_path: Path, wrong: bytes) -> None:
     snapshot = Snapshot(tmp_path / "backups", CONTENTS)
     snapshot.restore(target)
-    wrong = dict.fromkeys(["0/run/artifacts/a.txt", "2/large"], b"b")
     for entry in snapshot.entries:
-        if entry.path in wrong:  # of the right size with other content, and too short
-            target.write(entry._replace(size=1, mtime_ns=0), iter([memoryview(wrong[entry.path])]))
+        if entry.path in {"0/run/artifacts/a.txt", "2/large"}:
+            target.write(entry._replace(size=len(wrong), mtime_ns=0), iter([memoryview(wrong)]))
     done = snapshot.restore(target, again=True)
     assert (done.files, done.written) == (5, 2)
 

@@ -70,12 +70,14 @@ _quick = marshal.dumps if marshal.dumps(_SAMPLE, 2) == form(_SAMPLE) else form
 
 
 def digest_of(
-    table: str, columns: Sequence[str], json: Sequence[int], rows: Iterable[tuple[Any, ...]]
+    table: str, columns: Sequence[str], json: Sequence[int], blocks: Iterable[Iterable[tuple[Any, ...]]]
 ) -> tuple[int, str]:
-    """Number of rows, and digest. json: positions of JSON columns."""
-    rows = iter(rows) if not json else (_with_plain_json(row, json) for row in rows)
+    """Number of rows, and digest. blocks: of rows; json: positions of JSON columns."""
     count = total = 0
-    while hashes := [hashlib.sha256(_quick(row, 2)).digest() for row in itertools.islice(rows, _BATCH)]:
+    for block in blocks:
+        rows = block if not json else (_with_plain_json(row, json) for row in block)
+        forms = map(_quick, rows, itertools.repeat(2))
+        hashes = [found.digest() for found in map(hashlib.sha256, forms)]
         total += sum(map(_number, hashes, itertools.repeat("little")))
         count += len(hashes)
     head = ascii((table, tuple(columns), count)).encode()
@@ -163,11 +165,20 @@ class DigestWorker:
         self._process.wait()
 
 
-def _postgresql_rows(connection: Any, query: str, size: int) -> Iterator[Sequence[tuple[Any, ...]]]:
+def _sqlite_blocks(connection: Any, query: str, size: int) -> Iterator[Sequence[tuple[Any, ...]]]:
+    cursor = connection.execute(query)
+    while block := cursor.fetchmany(size):
+        yield block
+
+
+def _postgresql_blocks(connection: Any, query: str, size: int) -> Iterator[Sequence[tuple[Any, ...]]]:
     with connection.cursor(name="digest", binary=True) as cursor:
         cursor.execute(query)
         while block := cursor.fetchmany(size):
             yield block
+
+
+_BLOCKS = {"sqlite": _sqlite_blocks, "postgresql": _postgresql_blocks}
 
 
 def _connect(task: dict[str, Any], stack: contextlib.ExitStack) -> Any:
@@ -192,11 +203,8 @@ def _work(task: dict[str, Any]) -> list[tuple[str, int, str]]:
     with contextlib.ExitStack() as stack:
         connection = _connect(task, stack)
         for table in task["tables"]:
-            if task["dialect"] == "sqlite":
-                rows = connection.execute(table["query"])
-            else:
-                rows = itertools.chain.from_iterable(_postgresql_rows(connection, table["query"], table["block"]))
-            done.append((table["name"], *digest_of(table["name"], table["columns"], table["json"], rows)))
+            blocks = _BLOCKS[task["dialect"]](connection, table["query"], table["block"])
+            done.append((table["name"], *digest_of(table["name"], table["columns"], table["json"], blocks)))
     return done
 
 

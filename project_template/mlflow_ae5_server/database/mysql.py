@@ -144,11 +144,10 @@ def digests(database: Database) -> Digests:
 def _digest(
     connection: Connection, table: TableColumns, store: Callable[[list[tuple[Any, ...]]], None]
 ) -> tuple[int, str]:
-    def canonical() -> Iterator[tuple[Any, ...]]:
+    def canonical() -> Iterator[list[tuple[Any, ...]]]:
         for block in _rows(connection, table):
             store(block)
-            for row in block:
-                yield tuple(value + 0.0 if isinstance(value, float) else value for value in row)
+            yield [tuple(value + 0.0 if isinstance(value, float) else value for value in row) for row in block]
 
     return digest_of(table.name, table.names, table.json, canonical())
 

@@ -17,6 +17,7 @@ from sqlalchemy import (
     ColumnElement,
     and_,
     bindparam,
+    case,
     column,
     delete,
     exists,
@@ -59,6 +60,7 @@ _BY_EXPERIMENT = (
     "sql_assessment_daily_rollups",
 )
 _ASSOCIATED = {"runs": "run", "logged_models": "model", "trace_info": "trace", "experiments": "experiment"}
+_WEIGHED = 400  # runs in one query on SQLite
 _LIMITED = {
     "sqlite": "DELETE FROM {t} WHERE rowid IN (SELECT rowid FROM {t} WHERE {c} = :id LIMIT {n})",
     "postgresql": "DELETE FROM {t} WHERE ctid = ANY(ARRAY(SELECT ctid FROM {t} WHERE {c} = :id LIMIT {n}))",
@@ -102,16 +104,18 @@ class Cascade:
                 )
         self._filled: set[str] = set()
         self._deletes = {owner: self._statements(owner) for owner in KEYS}
+        names = sorted({str(item.table.name) for deletes in self._deletes.values() for item in deletes})
+        # SQL Server knows EXISTS in conditions only.
+        filled = (case((exists(select(text("1")).select_from(table(name))), 1), else_=0).label(name) for name in names)
+        self._contents = select(*filled)
 
     def find_filled(self, connection: Connection) -> None:
         """Note which tables have rows; `delete` skips the others.
 
         Expired owners get no new rows, so none can be missed; and the foreign keys would refuse.
         """
-        names = {str(item.table.name) for deletes in self._deletes.values() for item in deletes}
-        self._filled = {
-            name for name in names if connection.execute(select(text("1")).select_from(table(name)).limit(1)).first()
-        }
+        found = connection.execute(self._contents).mappings().one()
+        self._filled = {name for name, has_rows in found.items() if has_rows}
 
     def delete(self, connection: Connection, owner: str, ids: list[Any]) -> int:
         """Delete all that belongs to these owners, then the owners; count the rows."""
@@ -119,18 +123,26 @@ class Cascade:
         chosen = [item for item in self._deletes[owner] if str(item.table.name) in self._filled]
         return sum(max(0, connection.execute(item, values).rowcount) for item in chosen)
 
-    def weights(self, connection: Connection, ids: list[str]) -> dict[str, int]:
-        """Rows that belong to each of these runs, the run itself included."""
-        counts: list[Any] = [
-            select(column(key).label("run"), func.count().label("rows")).select_from(table(name)).where(_ids(key))
-            .group_by(column(key))
-            for name, key in self.parts_of_runs()
-        ]  # fmt: skip
-        weights = dict.fromkeys(ids, 1)
-        parts = union_all(*counts).subquery()
-        query = select(parts.c.run, func.sum(parts.c.rows)).group_by(parts.c.run)
-        for run, rows in connection.execute(query, {"ids": ids}).all():
-            weights[run] += int(rows)
+    def weights(self, connection: Connection, ids: list[str], expired: ColumnElement[bool]) -> dict[str, int]:
+        """Rows that belong to each of these runs, which have `expired`; none where there are none.
+
+        On SQLite several queries, because each keeps writers out; elsewhere one, because each may read whole tables.
+        """
+        run = tables.RUNS.c.run_uuid
+        conditions = [expired]
+        if self._dialect == "sqlite":
+            conditions = [run.in_(ids[start : start + _WEIGHED]) for start in range(0, len(ids), _WEIGHED)]
+        weights: dict[str, int] = {}
+        for condition in conditions:
+            chosen = select(run).where(condition)
+            counts: list[Any] = [
+                select(column(key).label("run"), func.count().label("rows")).select_from(table(name))
+                .where(column(key).in_(chosen)).group_by(column(key))
+                for name, key in self.parts_of_runs()
+            ]  # fmt: skip
+            parts = union_all(*counts).subquery()
+            query = select(parts.c.run, func.sum(parts.c.rows)).group_by(parts.c.run)
+            weights |= {owner: int(rows) for owner, rows in connection.execute(query).all()}
         return weights
 
     def parts_of_runs(self) -> list[tuple[str, str]]:

@@ -80,17 +80,16 @@ class Removal:
 
     def remove(self, plan: GcPlan) -> None:
         """Remove everything in `plan`; what cannot be removed is counted as failed."""
+        if plan.runs:
+            self._rows.weigh([item.id for item in plan.runs])
         for kind, items in (("run", plan.runs), ("logged model", plan.logged_models)):
-            pages = [items[start : start + _PAGE] for start in range(0, len(items), _PAGE)]
-            # All of them now: while artifacts go, each small query waits its turn in this process.
-            weights = [self._rows.weights(kind, [item.id for item in page]) for page in pages]
-            for page, weight in zip(pages, weights, strict=True):
-                self._remove_page(kind, page, weight)
+            for start in range(0, len(items), _PAGE):
+                self._remove_page(kind, items[start : start + _PAGE])
         self._wait_for_artifacts()
         for experiment in plan.experiments:
             self._remove_experiment(experiment)
 
-    def _remove_page(self, kind: str, items: list[GcItem], weights: dict[str, int]) -> None:
+    def _remove_page(self, kind: str, items: list[GcItem]) -> None:
         """Remove at most a page of runs, models or traces: journal, rows, artifacts.
 
         The artifacts go while the rows of the next page do; `_wait_for_artifacts` waits for them.
@@ -101,11 +100,11 @@ class Removal:
             # No journal: artifacts first, so that a crash leaves a deleted row, which the next run removes.
             self._start_artifacts(None, with_artifacts, sizes)
             failed = {entry[1] for entry in self._wait_for_artifacts()}
-            self._rows.remove(kind, [item.id for item in items if item.id not in failed], weights)
+            self._rows.remove(kind, [item.id for item in items if item.id not in failed])
             return
         page = self._journal.write(with_artifacts) if with_artifacts else None
         self._step("page written")
-        removed = self._rows.remove(kind, [item.id for item in items], weights)
+        removed = self._rows.remove(kind, [item.id for item in items])
         self._start_artifacts(page, [entry for entry in with_artifacts if entry[1] in removed], sizes)
 
     # artifacts -------------------------------------------------------------------------------------------------------
@@ -162,7 +161,7 @@ class Removal:
     def _remove_experiment(self, item: GcItem) -> None:
         for traces in self._traces(item.experiment):
             before = self.counts.removed["trace"]
-            self._remove_page("trace", traces, self._rows.weights("trace", [item.id for item in traces]))
+            self._remove_page("trace", traces)
             if self.counts.removed["trace"] == before:
                 self.counts.fail("experiment", item.id, "its traces cannot be removed")
                 return

@@ -59,15 +59,18 @@ class RowRemoval:
     ) -> None:
         self._writer, self._cascade, self._registry = writer, cascade, registry
         self._counts, self._limit, self._step = counts, limit, step
+        self._weights: dict[str, int] = {}
 
-    def weights(self, kind: str, ids: list[str]) -> dict[str, int]:
-        """About how many rows go with each."""
-        if kind != "run":
-            return dict.fromkeys(ids, 50)
+    def weigh(self, runs: list[str]) -> None:
+        """Read how many rows go with each of these runs."""
         with self._writer.reader.connect() as connection:
-            return self._cascade.weights(connection, ids)
+            self._weights = self._cascade.weights(connection, runs, deleted_runs(self._limit))
 
-    def remove(self, kind: str, ids: list[str], weights: dict[str, int]) -> set[str]:
+    def _weight(self, kind: str, owner: str) -> int:
+        """About how many rows go with it."""
+        return 1 + self._weights.get(owner, 0) if kind == "run" else 50
+
+    def remove(self, kind: str, ids: list[str]) -> set[str]:
         """Delete these owners with all that belongs to them. Returns deleted ids."""
         with self._writer.reader.connect() as connection:
             self._cascade.find_filled(connection)
@@ -76,9 +79,9 @@ class RowRemoval:
         while waiting:
             group: list[str] = []
             weight = 0
-            while waiting and (not group or weight + weights[waiting[-1]] <= self._writer.budget):
+            while waiting and (not group or weight + self._weight(kind, waiting[-1]) <= self._writer.budget):
                 group.append(waiting.pop())
-                weight += weights[group[-1]]
+                weight += self._weight(kind, group[-1])
             if kind == "run" and weight > 2 * self._writer.budget:
                 self._delete_most_of(group[0])
             removed |= self._remove_group(kind, group)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, fields, is_dataclass
 from datetime import datetime, timedelta
+from itertools import groupby
 from typing import Any
 
 from mlflow_ae5_deploy.common.durations import duration, iso, moment
@@ -39,10 +40,13 @@ def show(reporter: Reporter, status: Status, *, compact: bool = False) -> None:
     reporter.document("status", outcome(status), compact=compact, **_data(status))
     mark = Mark.OK if status.healthy else Mark.WARNING if _starting(status) else Mark.FAILED
     reporter.marked(mark, headline(status))
-    for problem in status.problems:
-        if problem.code != "not-installed":  # the headline says so
-            reporter.marked(Mark.FAILED if problem.severity == ERROR else Mark.WARNING, problem.message)
-        reporter.hanging("  ", f"{whole_commands(problem.remedy)} ({problem.code})")
+    for remedy, group in groupby(status.problems, key=lambda problem: problem.remedy):
+        same = list(group)
+        for problem in same:
+            if problem.code != "not-installed":  # the headline says so
+                reporter.marked(Mark.FAILED if problem.severity == ERROR else Mark.WARNING, problem.message)
+        codes = ", ".join(dict.fromkeys(problem.code for problem in same))
+        reporter.hanging("  ", f"{whole_commands(remedy)} ({codes})")
     if not status.state.installed:
         return
     reporter.line()
@@ -200,7 +204,7 @@ def nagios(status: Status) -> tuple[int, str]:
     code = NAGIOS_CRITICAL if not status.healthy else NAGIOS_WARNING if status.warnings else NAGIOS_OK
     text = headline(status)
     if status.problems and status.state.installed:
-        first, more = status.problems[0], len(status.problems) - 1
+        first, more = (status.errors or status.problems)[0], len(status.problems) - 1
         text = f"{first.message.rstrip('.')} ({first.code})" + (f", and {more} more" if more else "")
     return code, nagios_line(code, text, _measured(status))
 

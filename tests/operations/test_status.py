@@ -43,7 +43,7 @@ from mlflow_ae5_deploy.operations.status.state import (
 from mlflow_ae5_deploy.operations.status_backups import BackupStatus, data, last, observe_backups, unsaved, words
 from mlflow_ae5_deploy.release.provenance import BuildRecord
 from mlflow_ae5_deploy.render.console import Reporter
-from mlflow_ae5_deploy.render.status import show
+from mlflow_ae5_deploy.render.status import nagios, show
 from mlflow_ae5_deploy.resources.deployment import AwaitDeployment, StartDeployment
 from mlflow_ae5_deploy.resources.interrupted import InterruptedRestore
 from mlflow_ae5_deploy.resources.project import CompareProject, ReplaceProject
@@ -375,6 +375,25 @@ def test_the_headline_says_whether_the_server_works(case, changes, first):
     assert seen.healthy is (case == "healthy")
 
 
+def test_the_same_remedy_is_shown_once():
+    drift = [StageDrift(number, "stage", SAME, "", (), (f"Warning {number}.",)) for number in (7, 8)]
+    state, out = replace(WELL, shared=(), unfinished=running("install")), io.StringIO()
+    seen = Status(NOW, "host", "mlflow-service", "p", state, tuple(problems(state, drift, NOW)), (), 1, 0.1)
+
+    show(Reporter(out=out), seen)
+
+    assert out.getvalue().splitlines()[1:8] == [
+        "! Another run is in progress: install of bob.",
+        "  Wait until it ends, then look again. (run-in-progress)",
+        "✗ Not shared with group everyone, although configured.",
+        "  Wait until that run ends. (not-shared)",
+        "! Warning 7.",
+        "! Warning 8.",
+        "  Run `mlflow-ae5-deploy plan` for the details. (configuration)",
+    ]
+    assert "although configured (not-shared)" in nagios(seen)[1]
+
+
 def test_a_job_without_a_result_has_a_code_of_its_own():
     unknown = failed(DRILL, "no report", reported=False)
     (problem,) = problems(replace(WELL, **unknown), [], NOW)
@@ -404,10 +423,23 @@ def test_what_is_unfinished_is_reported_unless_the_run_in_progress_finishes_it(c
     for verb in (*VERBS, "backup prune", ""):
         state = replace(WELL, unfinished=running(verb, **unfinished), **changes)
         codes = [problem.code for problem in problems(state, [], NOW)]
-        assert codes in ([code, "run-in-progress"], ["run-in-progress"])
+        assert codes in (["run-in-progress", code], ["run-in-progress"])
         if code not in codes:
             hidden.add(verb)
     assert hidden == finish
+
+
+# verb of the run in progress, whether it ends these problems by itself
+@pytest.mark.parametrize(("verb", "explains"), [("install", True), ("upgrade", True), ("backup", False), ("", False)])
+def test_a_run_in_progress_comes_first_and_remedies_do_not_need_its_lock(verb, explains):
+    state = replace(
+        WELL, shared=(), secrets=frozenset(), gc=GcStatus(0), token=TokenStatus(True), unfinished=running(verb)
+    )
+    first, *others = problems(state, [], NOW)
+
+    assert first.code == "run-in-progress"
+    assert {problem.code for problem in others} == {"not-shared", "secrets-missing", "gc-missing", "token-not-known"}
+    assert {problem.remedy == "Wait until that run ends." for problem in others} == {explains}
 
 
 def test_an_interrupted_upgrade_is_not_the_unrelated_run_in_progress():

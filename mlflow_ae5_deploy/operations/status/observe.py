@@ -134,6 +134,8 @@ def _ask_server(
     context: Context, current: Deployment | None, token: Secret | None
 ) -> tuple[Health | None, str | None, str]:
     """(health, version, why the version is not known), as the signed-in owner, because that needs no token."""
+    if current is not None and current.is_starting:
+        return None, None, "the server has not started yet"
     if current is None or not current.is_started or not current.url:
         return None, None, "no server runs"
     deadline = Deadline(context.clock, PATIENCE)

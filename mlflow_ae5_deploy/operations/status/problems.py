@@ -9,6 +9,7 @@ warning, because the next `install` replaces it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from datetime import datetime
 
 from mlflow_ae5_deploy.common.durations import moment
@@ -36,11 +37,36 @@ _HANGS = "Read the server's log with `logs`. If it hangs, restart it with `rotat
 _REPLACE_DATA = frozenset({"restore", "uninstall", "upgrade"})
 _REPLACE_SERVER = _REPLACE_DATA | {"install", "rotate-token"}
 
+_IN_PROGRESS = "run-in-progress"
+# What such a run may not have done yet, or has undone for now; it holds the lock, which their remedies need.
+_UNTIL_DONE = frozenset(
+    {
+        "not-installed",
+        "no-server",
+        "server-not-started",
+        "server-public",
+        "second-server",
+        "secrets-missing",
+        "not-shared",
+        "token-expired",
+        "token-not-known",
+        "token-outdated",
+        "gc-missing",
+        "gc-duplicate",
+        "gc-paused",
+        "job-differs",
+        "release-differs",
+    }
+)
+_WAIT = "Wait until that run ends."
+
 
 def problems(state: InstallationState, drift: Sequence[StageDrift], now: datetime) -> list[HealthProblem]:
-    """Errors first. Without an error the installation is healthy."""
+    """A run in progress, then errors, then warnings. Without an error the installation is healthy."""
     found = dict.fromkeys(_problems(state, drift, now))
-    return sorted(found, key=lambda problem: problem.severity != ERROR)
+    if state.unfinished.running and state.unfinished.verb in _REPLACE_SERVER:
+        found = {replace(item, remedy=_WAIT) if item.code in _UNTIL_DONE else item: None for item in found}
+    return sorted(found, key=lambda problem: (problem.code != _IN_PROGRESS, problem.severity != ERROR))
 
 
 def _problems(state: InstallationState, drift: Sequence[StageDrift], now: datetime) -> Iterator[HealthProblem]:
@@ -50,7 +76,7 @@ def _problems(state: InstallationState, drift: Sequence[StageDrift], now: dateti
     if state.gc.paused:
         yield HealthProblem("gc-paused", scheduled_job.paused_words(_GC))
     if state.unfinished.running:
-        yield HealthProblem("run-in-progress", f"Another run is in progress: {state.unfinished.running}.")
+        yield HealthProblem(_IN_PROGRESS, f"Another run is in progress: {state.unfinished.running}.")
     elif state.unfinished.install_since is not None:
         text = f"An `install` was interrupted {moment(state.unfinished.install_since, now)}."
         yield HealthProblem("install-interrupted", text)

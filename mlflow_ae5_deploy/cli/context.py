@@ -276,7 +276,7 @@ def consent(
     question: str = "",
     before: Callable[[], None] = lambda: None,
 ) -> Callable[[Sequence[Change]], bool]:
-    """Show the consequences of changes, if not `shown` before, then ask.
+    """Show changes with their consequences, if not `shown` before, then ask.
 
     agreed_to: changes that an option of their own confirms. question: empty for that of the changes themselves.
     before: called first.
@@ -288,7 +288,7 @@ def consent(
         before()
         if not shown:
             text.show_consequences(options.reporter, changes)
-        if options.yes or all(type(change) in agreed_to for change in changes):
+        if options.yes or all(type(change) in agreed_to for change in changes if change.needs_consent):
             return True
         return confirmed(options, question or text.question(changes))
 

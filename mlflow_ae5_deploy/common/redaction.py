@@ -55,9 +55,12 @@ _CHANNEL_TOKEN = re.compile(r"\A(?=[A-Za-z\-]*\d|[A-Za-z]{20})[A-Za-z0-9\-]{6,}"
 class Secret:
     """A value that is not shown: formatting or serialising it gives a mask or fails."""
 
-    __slots__ = ("_value",)
+    __slots__ = ("_value", "shown")
 
-    def __init__(self, value: str) -> None:
+    shown: str  # the part of the value that may be shown; empty where that is none
+
+    def __init__(self, value: str, shown: str = "") -> None:
+        self.shown = shown
         self._value = value
         register(value)
 
@@ -65,6 +68,7 @@ class Secret:
     def public(cls, value: str) -> Secret:
         """A value stored as a secret that is none, such as a URL; not scrubbed."""
         secret = cls.__new__(cls)
+        secret.shown = value
         secret._value = value
         return secret
 

@@ -106,6 +106,16 @@ def parse_store_uri(uri: str) -> StoreUri:
     return StoreUri(dialect, driver or IMPLIED[dialect], not driver, database)
 
 
+def without_password(uri: str) -> str:
+    """A database URI without its password and its query, either of which may be confidential; empty if it is none."""
+    match = _URI.match(uri)
+    if not match:
+        return ""
+    login, at, host = match["authority"].rpartition("@")
+    database = "" if match["database"] is None else f"/{match['database']}"
+    return f"{match['scheme']}://{login.partition(':')[0]}{at}{host}{database}"
+
+
 def _check_driver(dialect: str, driver: str) -> None:
     if dialect not in DRIVERS:
         if dialect in _ALIASES:

@@ -13,7 +13,7 @@ from mlflow_ae5_deploy.common.errors import Configuration
 from mlflow_ae5_deploy.common.files import read_private
 from mlflow_ae5_deploy.common.redaction import Secret
 from mlflow_ae5_deploy.config.checks import VARIABLE
-from mlflow_ae5_deploy.config.database_uri import check_shipped, parse_store_uri
+from mlflow_ae5_deploy.config.database_uri import check_shipped, parse_store_uri, without_password
 
 FORMS = "env:NAME, file:PATH or prompt"
 
@@ -156,7 +156,7 @@ class SecretResolver:
         except ValueError as error:
             problem = f"The database URI {error}."
         else:
-            return value
+            return value if value.shown else Secret(value.reveal(), without_password(value.reveal()))
         raise Configuration(
             problem, where=f"server.backend_store_uri ({uri if isinstance(uri, SecretRef) else 'plain text'})"
         )

@@ -66,9 +66,9 @@ def execute(changes: Iterable[C], apply: Callable[[C], object], journal: Journal
 def require_consent(
     context: Context, changes: Sequence[Change], *, where: str, remedy: str = "Nothing was changed."
 ) -> None:
-    """Show the changes that need consent, and ask. Raises NotConfirmed when the answer is no."""
+    """Where a change needs consent, show all and ask. Raises NotConfirmed when the answer is no."""
     weighty = [change for change in changes if change.needs_consent]
-    if not weighty or context.options.consent(weighty):
+    if not weighty or context.options.consent(changes):
         return
     what = f"Not confirmed: {weighty[0].phrase}."
     if len(weighty) > 1:

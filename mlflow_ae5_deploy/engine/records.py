@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import AwareDatetime, PlainSerializer
 
-from mlflow_ae5_deploy.common.redaction import scrub
+from mlflow_ae5_deploy.common.redaction import Secret, scrub
 
 Phase = Literal["stopping", "saving", "replacing", "migrating", "starting"]
 PHASES: tuple[Phase, ...] = ("stopping", "saving", "replacing", "migrating", "starting")
@@ -20,6 +20,13 @@ class StoredSecret:
 
     fingerprint: str
     stored: AwareDatetime
+    shown: str = ""  # what may be shown of the value
+
+
+def shown_value(name: str, value: Secret) -> str:
+    """What may be shown of the value of this secret, on one line; empty if it is confidential."""
+    text = f"{name}={value.shown}"
+    return value.shown if value.shown.isprintable() and scrub(text) == text else ""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What this machine knows between runs: fingerprints and ids, no secret's value.
+"""What this machine knows between runs: fingerprints and ids, no confidential value.
 
 AE5 never shows a secret's value again, so the only way to know that a secret is right is to record what was written.
 A fingerprint is HMAC-SHA256 under a random salt of this installation: it can be compared, and reveals nothing without
@@ -44,6 +44,7 @@ from mlflow_ae5_deploy.engine.records import (
     StoredSecret,
     StoredToken,
     UpgradeRecord,
+    shown_value,
 )
 
 _log = logging.getLogger(__name__)
@@ -168,7 +169,7 @@ class SavedState(BaseModel):
     def record_secrets(self, account: str, values: Mapping[str, Secret], when: datetime) -> None:
         of_account = self.secrets.setdefault(account, {})
         for name, value in values.items():
-            of_account[name] = StoredSecret(self.fingerprint(value), when)
+            of_account[name] = StoredSecret(self.fingerprint(value), when, shown_value(name, value))
         if TOKEN in values:
             self.tokens.pop(account, None)  # whose token that is, nobody knows
         self.save()

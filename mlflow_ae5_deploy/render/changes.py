@@ -81,9 +81,10 @@ def _lines(result: StageResult, *, verbose: bool) -> Iterable[tuple[str, str]]:
     if result.outcome in _WITHOUT_CHANGES:
         yield "", _WITHOUT_CHANGES[result.outcome]
         return
+    confirmed = result.outcome == "changed" and any(change.needs_consent for change in result.changes)
     for change in result.changes:
         yield "", change.headline
-        if not (change.needs_consent and result.outcome == "changed"):  # else they stand before the question
+        if not confirmed:  # else they stand before the question
             yield from (("  ", line) for line in shortened(change.lines, verbose=verbose))
         if verbose:
             yield from (("  ", line) for line in change.details)
@@ -109,10 +110,13 @@ def consequences_of(changes: Iterable[Change]) -> list[str]:
 
 
 def show_consequences(reporter: Reporter, changes: Sequence[Change]) -> None:
-    """What changes that need consent will do; on stderr, because a question follows."""
+    """What changes will do of which some need consent; on stderr, because a question follows."""
     with reporter.one_piece():
         for change in changes:
-            reporter.warning(capitalized(change.headline))
+            if change.needs_consent:
+                reporter.warning(capitalized(change.headline))
+            else:
+                reporter.note(f"{Mark.CHANGE.sign} {capitalized(change.headline)}")
             for line in shortened(change.lines, verbose=reporter.verbose):
                 reporter.note(f"    {line}")
         reporter.note("  Consequences")

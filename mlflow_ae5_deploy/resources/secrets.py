@@ -12,6 +12,7 @@ from mlflow_ae5_deploy.common.text import counted
 from mlflow_ae5_deploy.common.variable_names import GC_TTL
 from mlflow_ae5_deploy.engine.change import Change, Consequence, Impact
 from mlflow_ae5_deploy.engine.context import Context
+from mlflow_ae5_deploy.engine.records import shown_value
 
 MADE, KEPT = "made", "kept"
 _READ_BY_JOBS_ONLY = (GC_TTL, "MLFLOW_TRACKING_BACKUP_DESTINATION", "MLFLOW_TRACKING_NOTIFY_URLS")
@@ -25,6 +26,7 @@ _WHY = {
     MADE: "not set",
     "unset": "not known before the deployment runs",
 }
+_BEFORE = {"unknown": "(set from another machine)"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,18 +38,32 @@ class SecretsChange(Change):
         return super().record() | {"name": ", ".join(self.names)}
 
 
+@dataclass(frozen=True, kw_only=True)
 class SetSecrets(SecretsChange):
-    """Secrets of the service account."""
+    """Secrets of the service account.
+
+    differences: one of each secret, with the values that may be shown. initial: none of the stage's is set yet.
+    """
 
     verb = "set"
+    initial: bool = False
 
     @property
     def target(self) -> str:
         return f"{len(self.names)} secrets" if len(self.names) > 1 else f"secret {self.names[0]}"
 
+    def record(self) -> dict[str, str]:
+        """Without values: the journal outlives them."""
+        return super().record() | {"reason": self.reason if len(self.names) > 1 else ""}
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """Of one secret, all is in the reason."""
+        return () if self.initial or len(self.names) == 1 else self.differences
+
     @property
     def details(self) -> tuple[str, ...]:
-        return self.names if len(self.names) > 1 else ()
+        return () if self.lines or len(self.names) == 1 else self.differences or self.names
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +95,8 @@ class SecretState:
     # unknown (set from elsewhere) | unset (no value yet); of keys also MADE (to be made), KEPT (set from elsewhere)
     state: str
     note: str = ""  # a warning
+    previous: str = ""  # what may be shown of the value that this machine stored
+    desired: str = ""  # what may be shown of the desired value
 
     @property
     def right(self) -> bool:
@@ -89,6 +107,19 @@ class SecretState:
         return _WHY[self.state]
 
     @property
+    def values(self) -> str:
+        """`previous → desired`; empty for a confidential value."""
+        if not self.desired or self.state != "different":
+            return f"{_BEFORE.get(self.state, self.why)} → {self.desired}" if self.desired else ""
+        if self.previous == self.desired:
+            return f"{self.desired} (password or options changed)"
+        return f"{self.previous} → {self.desired}" if self.previous else f"changed to {self.desired}"
+
+    @property
+    def difference(self) -> str:
+        return f"{self.name}: {self.values}" if self.values else self.name
+
+    @property
     def is_news_to_the_server(self) -> bool:
         """A running server was started without this value, and reads it only at its start."""
         return self.state in ("new", "different", MADE) and self.name not in _READ_BY_JOBS_ONLY
@@ -97,10 +128,11 @@ class SecretState:
 def observe_secret(context: Context, name: str, desired: Secret | None) -> SecretState:
     if desired is None:
         return SecretState(name, "unset")
-    recorded = context.state.compare_secret(context.account, name, desired)
+    state = context.state.compare_secret(context.account, name, desired)
     if name not in context.cached.secret_names():
-        return SecretState(name, "missing" if recorded == "same" else "new")
-    return SecretState(name, recorded)
+        state = "missing" if state == "same" else "new"
+    stored = context.state.secrets.get(context.account, {}).get(name)
+    return SecretState(name, state, previous=stored.shown if stored else "", desired=shown_value(name, desired))
 
 
 def setting(secrets: Sequence[SecretState]) -> list[SetSecrets]:
@@ -110,7 +142,16 @@ def setting(secrets: Sequence[SecretState]) -> list[SetSecrets]:
         return []
     counts = Counter(secret.why for secret in wrong)
     reason = ", ".join(f"{count} {why}" for why, count in counts.items()) if len(counts) > 1 else wrong[0].why
+    if len(wrong) == 1:
+        reason = wrong[0].values or reason
     if made := sum(secret.state == MADE for secret in wrong):
         reason += f" ({counted(made, 'new keys')}, written to the key file)"
-    names = tuple(secret.name for secret in wrong)
-    return [SetSecrets(names=names, reason=reason, guess=all(secret.state == "unknown" for secret in wrong))]
+    return [
+        SetSecrets(
+            names=tuple(secret.name for secret in wrong),
+            reason=reason,
+            differences=tuple(secret.difference for secret in wrong),
+            initial=all(secret.state in ("new", "unset", MADE) for secret in secrets),
+            guess=all(secret.state == "unknown" for secret in wrong),
+        )
+    ]

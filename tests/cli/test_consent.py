@@ -207,3 +207,26 @@ def test_a_group_that_does_not_exist_points_to_the_setting(bench, capsys):
 
     assert refused.code == 16
     assert "sharing.groups" in refused.data["error"]["where"]
+
+
+def test_plan_and_question_show_the_secrets_that_change(bench, capsys):
+    def options(ttl: str, more: str) -> tuple[str, ...]:
+        server = f"server: {{gc_ttl: {ttl}, variables: {{{more}}}}}\n"
+        config = bench.configure("platform: {lost_answer_deadline: 0.5}\n" + server)
+        return "--sandbox", "--config", str(config), "--release", str(bench.release)
+
+    assert bench.run(capsys, "install", *options("30d0h0m0s", "A: one"), "--yes", "--replace").code == 0
+    changed = options("0d1h0m0s", "A: two, B: three")
+    expected = ["MLFLOW_TRACKING_GC_TTL: 30d0h0m0s → 0d1h0m0s", "A: one → two", "B: not set → three"]
+
+    planned = bench.run(capsys, "plan", *changed, "--json")
+    shown = bench.run(capsys, "plan", *changed)
+    asked = bench.run(capsys, "install", *changed)
+
+    (sets,) = [c for s in planned.data["stages"] for c in s["changes"] if c["change"] == "set_secrets"]
+    assert sets["differences"] == expected
+    for line in expected:
+        assert f"  {line}\n" in shown.out
+        assert shown.out.count(line) == asked.err.count(line) == 1
+        assert f"    {line}\n" in asked.err
+    assert_error(asked, 14, "Not confirmed")

@@ -248,7 +248,8 @@ def _restart(current: Deployment, state: DeploymentState) -> RestartDeployment |
     found = drift(current, state.desired)
     if not found.restart and not unseen:
         return None
-    secrets = [f"{name}: the running server has the previous value" for name in sorted(unseen)]
+    set_now = {secret.name for secret in state.secrets if not secret.right}  # by a change that shows them
+    secrets = [f"{name}: the running server has the previous value" for name in sorted(unseen - set_now)]
     if not found.restart:
         return change("the server reads secrets only at its start", [*found.patch, *secrets])
     return change("", [*found.restart, *found.patch, *secrets])

@@ -107,3 +107,18 @@ def test_the_release_differs_or_it_does_not(installed, same, words):
     plan = UpgradePlan(OURS, None, (installed, "bundled release 0.1.0"), ("3", "3"), same, True)
     show_changes(Reporter(out=out), plan)
     assert f"  Release   {words}\n" in out.getvalue()
+
+
+RELEASE = "bundled release 0.1.0"
+SUMMARIES = [
+    (("release 1", "release 2"), ("variable A: 1 → 2",), "release 1 → release 2"),
+    ((RELEASE, RELEASE), ("variable A: 1 → 2",), "variable A: 1 → 2"),
+    ((RELEASE, RELEASE), ("variable A: 1 → 2", "file x: added"), f"2 differences, the release stays {RELEASE}"),
+    ((RELEASE, RELEASE), (), f"other content, the release stays {RELEASE}"),
+]
+
+
+@pytest.mark.parametrize(("release", "differences", "words"), SUMMARIES, ids=[words for *_, words in SUMMARIES])
+def test_the_question_says_what_changes(release, differences, words):
+    plan = UpgradePlan(OURS, None, release, ("3", "3"), False, True, differences)
+    assert plan.summary == words

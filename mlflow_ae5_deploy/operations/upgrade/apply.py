@@ -98,7 +98,7 @@ def agree(context: Context, planned: UpgradePlan, rehearsed: JobResult[UpgradeRe
     change = UpgradeProject(
         name=planned.project.name,
         id=planned.project.id,
-        reason=" → ".join(plan.release_words(name) for name in planned.release),
+        reason=planned.summary,
         consequences=(
             Consequence(Impact.DOWNTIME, down_for(rehearsed)),
             *data_in_files(context),

@@ -7,6 +7,7 @@ from typing import Any
 
 from mlflow_ae5_deploy.ae5.models import Deployment, Project
 from mlflow_ae5_deploy.common.errors import Conflict, DeployError, ReleaseRefused, StageFailed
+from mlflow_ae5_deploy.common.text import counted
 from mlflow_ae5_deploy.config.database_uri import parse_store_uri
 from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.engine.records import UpgradeRecord
@@ -42,6 +43,16 @@ class UpgradePlan:
     def settled(self) -> bool:
         """Nothing to do: a server only starts on the schema of its release."""
         return self.same and self.server is not None and self.server.is_started
+
+    @property
+    def summary(self) -> str:
+        """The two releases, or what is different within the same one."""
+        if self.release[0] != self.release[1]:
+            return " → ".join(map(release_words, self.release))
+        if len(self.differences) == 1:
+            return self.differences[0]
+        changes = counted(len(self.differences), "differences") if self.differences else "other content"
+        return f"{changes}, the release stays {release_words(self.release[1])}"
 
     def data(self) -> dict[str, Any]:
         return {

@@ -52,6 +52,8 @@ class VerbGroup(TyperGroup):
 
     default = ""
     """The one that is meant where none is named."""
+    inner: Sequence[str] = ()
+    """The verbs of its verbs, with two words: `backup list`."""
 
     def get_help(self, ctx: Any) -> str:
         return _page(self, ctx, "[VERB] [OPTIONS]" if self.default else "VERB [OPTIONS]")
@@ -72,7 +74,7 @@ class VerbGroup(TyperGroup):
             if implied is not None and any("--snapshot" in param.opts for param in implied.params):
                 raise Usage(f"Unexpected argument: {args[0]}.", remedy=name_a_snapshot(ctx.command_path, args[0]))
             verb = ctx.command_path.partition(" ")[2]
-            raise unknown_verb(verb, args[0], self.commands, f"{ctx.command_path} --help")
+            raise unknown_verb(verb, args[0], self.commands, self.inner, f"{ctx.command_path} --help")
         return super().resolve_command(ctx, args)
 
     def shell_complete(self, ctx: Any, incomplete: str) -> Any:

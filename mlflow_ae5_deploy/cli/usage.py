@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 from typer.exceptions import TyperException
@@ -25,11 +25,19 @@ def usage_error(error: TyperException, program: str, words: Sequence[str]) -> Us
     return Usage(what, remedy=" ".join(filter(None, (remedy, f"See {page}."))))
 
 
-def unknown_verb(verb: str, word: str, verbs: Iterable[str], page: str) -> Usage:
-    """verb: the one that has `verbs`; empty: the program."""
+def unknown_verb(verb: str, word: str, verbs: Collection[str], inner: Iterable[str], page: str) -> Usage:
+    """verb: the one that has `verbs`; empty: the program. inner: the verbs of `verbs`, such as `backup list`."""
     whose = f"`{verb}` has no verb" if verb else "There is no verb"
-    suggested = did_you_mean(word, verbs, f"{verb} ".lstrip())
+    lead = f"{verb} ".lstrip()
+    exists = word.lower() in verbs
+    suggested = (not exists and _verbs_with(word, [*verbs, *inner], lead)) or did_you_mean(word, verbs, lead)
     return Usage(f"{whose} {word!r}.", remedy=" ".join(filter(None, (suggested, f"See `{page}`."))))
+
+
+def _verbs_with(word: str, verbs: Iterable[str], lead: str) -> str:
+    """A question with the verbs that have the word in their names: `schedule-gc`, `release export`."""
+    found = [name for name in verbs if word.lower() in re.split("[ -]", name)[1:]]
+    return f"Did you mean {' or '.join(f'`{lead}{name}`' for name in found)}?" if found else ""
 
 
 def checked_choice(value: str, option: str, values: Sequence[str]) -> str:

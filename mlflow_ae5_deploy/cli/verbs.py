@@ -99,6 +99,7 @@ def command_tree(verb: str | None = None) -> Any:
                 _add(app, name, summary, command(_module(name).command), section)
     tree: Any = typer.main.get_command(app)
     tree.commands = {name: tree.commands[name] for name in VERBS}  # typer puts groups last
+    tree.inner = [f"{name} {own}" for name, group in GROUPS.items() for own in group]
     for name, default in DEFAULTS.items():
         if isinstance(tree.commands[name], VerbGroup):
             tree.commands[name].default = default

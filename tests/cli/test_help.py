@@ -126,6 +126,9 @@ def test_without_a_verb_the_page_is_an_error(capsys):
 SUGGESTIONS = [
     (["instal"], "There is no verb 'instal'.", "Did you mean `mlflow-ae5-deploy install`?"),
     (["Status"], "There is no verb 'Status'.", "Did you mean `mlflow-ae5-deploy status`?"),
+    (["gc"], "There is no verb 'gc'.", "Did you mean `mlflow-ae5-deploy schedule-gc`?"),
+    (["export"], "There is no verb 'export'.", "Did you mean `release export`?"),
+    (["prune"], "There is no verb 'prune'.", "Did you mean `mlflow-ae5-deploy backup prune`?"),
     (["xyzzy"], "There is no verb 'xyzzy'.", "See `mlflow-ae5-deploy --help`."),
     (["sandbox", "stat"], "`sandbox` has no verb 'stat'.", "Did you mean `sandbox status`?"),
     (["backup", "lst"], "`backup` has no verb 'lst'.", "Did you mean `mlflow-ae5-deploy backup list`?"),

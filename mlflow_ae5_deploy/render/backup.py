@@ -33,8 +33,7 @@ def show(reporter: Reporter, job_result: JobResult[Report], now: datetime) -> No
     if listing:
         reporter.line(as_sentence(job_result.message), style="bold")
     else:
-        refused = isinstance(report, RestoreReport) and bool(report.would_refuse)
-        reporter.marked(Mark.WARNING if refused else Mark.OK, as_sentence(job_result.message) + took)
+        reporter.marked(_mark(report), as_sentence(job_result.message) + took)
     if isinstance(report, BackupReport):
         _show_backup(reporter, report, now)
     elif isinstance(report, RestoreReport):
@@ -42,6 +41,17 @@ def show(reporter: Reporter, job_result: JobResult[Report], now: datetime) -> No
     if report.interrupted_restore:
         reporter.marked(Mark.WARNING, f"Interrupted restore: {report.interrupted_restore}.")
         reporter.hanging("  ", "`restore` resumes it; `restore --undo` brings back the saved copy.")
+
+
+def _mark(report: Report) -> Mark:
+    """Of the result: a dry run that finds something to do has done nothing yet."""
+    if isinstance(report, RestoreReport) and report.would_refuse:
+        return Mark.WARNING
+    return Mark.CHANGE if isinstance(report, BackupReport) and _would_delete(report) else Mark.OK
+
+
+def _would_delete(report: BackupReport) -> bool:
+    return report.outcome == "dry-run" and bool(report.would_remove or report.unfinished or report.freed_bytes)
 
 
 def show_none(reporter: Reporter, job_result: JobResult[Report]) -> None:
@@ -97,7 +107,7 @@ def _show_backup(reporter: Reporter, report: BackupReport, now: datetime) -> Non
         reporter.marked(Mark.OK, f"{name}  kept" + (f": {why}" if why else ""))
     for item in report.incomplete:
         reporter.marked(Mark.WARNING, f"Snapshot {item.snapshot} cannot be restored: {item.what}.")
-    if dry and (report.would_remove or report.unfinished or report.freed_bytes):
+    if _would_delete(report):
         reporter.line("Nothing was deleted. To delete them, run the same command with --yes.")
 
 

@@ -16,6 +16,19 @@ from mlflow_ae5_deploy.render.console import Reporter
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 
 
+# outcome, what would be removed -> the mark of the result
+@pytest.mark.parametrize(
+    ("outcome", "names", "mark"), [("dry-run", ["s"], "+"), ("dry-run", [], "✓"), ("done", [], "✓")]
+)
+def test_a_dry_run_that_would_delete_is_marked_as_in_a_plan(outcome, names, mark, capsys):
+    reporter = Reporter()
+    report = read(BackupReport, {"action": "prune", "outcome": outcome, "would_remove": names})
+    show(reporter, JobResult("r", "completed", report), NOW)
+    reporter.close()
+
+    assert capsys.readouterr().out[0] == mark
+
+
 @pytest.mark.parametrize(
     ("report", "message"),
     [

@@ -141,7 +141,7 @@ _ROWS = (
         "job-differs",
         WARNING,
         "A scheduled job is not as configured.",
-        "To reset it, run `install`. To keep it, change the configuration.",
+        "To reset it, run `install`, which deletes the logs of its runs. To keep it, change the configuration.",
     ),
     ProblemCode(
         "gc-paused",

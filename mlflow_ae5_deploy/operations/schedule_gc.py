@@ -41,6 +41,8 @@ from mlflow_ae5_deploy.resources.scheduled_job import PauseJob, ResumeJob
 
 Action = Literal["set", "run", "rehearse", "pause", "resume", "remove"]
 
+_STAYS = "The schedule keeps these options: they are not for this run only. `schedule-gc` resets the job."
+
 
 @dataclass(frozen=True)
 class GcRequest:
@@ -176,7 +178,8 @@ def _change_schedule(context: Context, request: GcRequest, desired: JobSpec) -> 
                 require_consent(context, scheduled_job.recreations(job), where=f"job {desired.name}")
             return converge(context, desired, wait=request.wait)
         case "run" if request.changes_job:
-            return converge(context, desired, wait=request.wait)
+            changed = converge(context, desired, wait=request.wait)
+            return replace(changed, warnings=(*changed.warnings, _STAYS)) if changed.outcome == "changed" else changed
     return None
 
 

@@ -336,6 +336,8 @@ class TestSecrets:
 
         assert shown.code == 0, shown.err
         assert "the database ends in mlflow" in shown.out
+        assert shown.err.count("The schedule keeps these options") == 1
+        assert "The schedule keeps" not in again.out + again.err
         assert owner.get("jobs")[0]["variables"] == {"MLFLOW_BACKEND_STORE_URI": SECRET_URI}
         assert again.data["outcome"] == "unchanged"
         state = "".join(f.read_text() for f in (bench.folder / "state").glob("localhost*/*.json*"))

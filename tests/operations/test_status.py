@@ -500,6 +500,7 @@ def test_a_failed_collection_of_a_job_that_is_not_as_configured_is_reset_first(c
     assert problem.code == "gc-failed"
     assert f"`logs --run {BROKEN.id}`" in problem.remedy
     assert ("Run `schedule-gc`, which resets" in problem.remedy) is reset
+    assert ("deletes the logs of its runs" in problem.remedy) is reset
 
 
 def test_equal_warnings_of_stages_are_reported_once():

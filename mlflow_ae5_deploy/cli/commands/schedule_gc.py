@@ -37,7 +37,13 @@ Variable = Annotated[
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="The job only lists what it would remove. With --run-now: this run only.")
 ]
-RunNow = Annotated[bool, typer.Option("--run-now", help="Start a run now, show what it deletes, exit with its result.")]
+RunNow = Annotated[
+    bool,
+    typer.Option(
+        "--run-now",
+        help="Start a run now, show what it deletes, exit with its result. The job keeps other options given with it.",
+    ),
+]
 Pause = Annotated[bool, typer.Option("--pause", help="Pause the job; `install` keeps it paused.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Resume a paused job.")]
 Remove = Annotated[bool, typer.Option("--remove", help="Delete the job and the records of its runs.")]

@@ -27,8 +27,8 @@ from mlflow_ae5_deploy.resources.scheduled_job import DeleteJob
 
 _GC = "garbage collection"
 _RESET_GC = (
-    "Read its log with `logs --run ID`. Run `schedule-gc`, which resets the job to your configuration, then "
-    "`schedule-gc --run-now`."
+    "Read its log with `logs --run ID`, and save it. Run `schedule-gc`, which resets the job to your configuration and "
+    "deletes the logs of its runs, then `schedule-gc --run-now`."
 )
 
 _HANGS = "Read the server's log with `logs`. If it hangs, restart it with `rotate-token --restart`."
@@ -140,7 +140,10 @@ def drift_problems(drift: Sequence[StageDrift]) -> list[HealthProblem]:
             found.append(HealthProblem("release-differs", text))
     for job in _other_jobs(drift):
         text = f"The {job.purpose} job differs from your configuration: {'; '.join(job.differences)}."
-        remedy = "To reset it, run `schedule-gc`. To keep it, change the settings `gc`." if job.purpose == _GC else ""
+        reset = (
+            "To reset it, run `schedule-gc`, which deletes the logs of its runs. To keep it, change the settings `gc`."
+        )
+        remedy = reset if job.purpose == _GC else ""
         found.append(HealthProblem("job-differs", text, remedy))
     return found
 

@@ -74,13 +74,13 @@ def run_all(
         return finish(verb, options, context, result, lines, failure, verification)
 
 
-def run_stages(context: Context, reporter: Reporter, stages: Sequence[AnyStage]) -> RunResult:
-    """Run some of the stages, and show each."""
+def run_stages(context: Context, reporter: Reporter, stages: Sequence[AnyStage], preflight: bool = True) -> RunResult:
+    """Run some of the stages, and show each. preflight: see `run`."""
     from mlflow_ae5_deploy.engine.executor import run
     from mlflow_ae5_deploy.render.changes import StageLines
 
     lines = StageLines(reporter)
-    result = run(stages, context, on_stage=reporter.stage_begins, on_result=lines.add)
+    result = run(stages, context, on_stage=reporter.stage_begins, on_result=lines.add, preflight=preflight)
     lines.flush()
     return result
 
@@ -125,7 +125,7 @@ def finish(
     if result.error is not None or result.changed or result.pending or restoring:
         lines.flush()  # else the headline says that all are unchanged
     if result.error is not None:
-        last = result.stages[-1]
+        last = [stage for stage in result.stages if stage.outcome in ("failed", "declined")][-1]
         reporter.error(result.error, stage=f"stage {last.number} ({last.name})")
         return result.error.exit_code
     unverified = failed is not None

@@ -38,6 +38,7 @@ class Change:
     waits: ClassVar[bool] = False  # for what is there to become as it should be; changes nothing itself
     consent_option: ClassVar[str] = "--yes"
     of_project: ClassVar[bool] = False  # of something that is deleted and created again with its project
+    of_deployment: ClassVar[bool] = False  # the same of its deployment
 
     reason: str  # a phrase; may be empty where there are differences
     differences: tuple[str, ...] = ()  # `setting: observed → desired`

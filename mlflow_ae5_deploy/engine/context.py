@@ -94,6 +94,7 @@ class StageOutputs:
     restored: Mapping[str, Any] | None = None  # message and report of the restore job
     stopped_server: bool = False  # for a restore
     stopped_job: str = ""  # the purpose of a job that was stopped before its end
+    restart_planned: bool = False  # in a plan: what belongs to the deployment is made again
     no_server: str = ""  # a sentence for an interrupted run that leaves no server; empty while one may run
     token_issued: datetime | None = None
     warnings: list[str] = field(default_factory=list)  # of jobs, see Context.warn

@@ -23,7 +23,7 @@ _log = logging.getLogger(__name__)
 
 OnStage = Callable[[AnyStage], None]
 OnResult = Callable[[StageResult], None]
-_FOLLOWS = "the replacement of the project requires it"  # "the": the scrubber masks other words behind `token: `
+_FOLLOWS = "the {} requires it"  # "the": the scrubber masks other words behind `token: `
 C = TypeVar("C", bound=Change)
 
 
@@ -86,50 +86,64 @@ def run(
     *,
     on_stage: OnStage | None = None,
     on_result: OnResult | None = None,
+    preflight: bool = True,
 ) -> RunResult:
-    """Run the stages. A DeployError ends the run and is part of the result. The caller records begin and end."""
+    """Run the stages. A DeployError is part of the result, and ends the run. The caller records begin and end.
+
+    Only a partly done stage does not end it; an error of a later one is then that of the run. preflight: of all stages,
+    before the first one; False in the middle of an operation.
+    """
     started = context.clock.worked()
     results: list[StageResult] = []
     failure: DeployError | None = None
-    unfit = next((stage for stage in stages if not _fit(stage, context)), None)
-    for stage in stages if unfit is None else [unfit]:
+    unfit = _unfit(stages, context) if preflight else None
+    for stage in stages if unfit is None else [unfit[0]]:
         if on_stage is not None:
             on_stage(stage)
         _log.info("stage %d (%s): begin", stage.number, stage.name)
-        result, failure = _run_stage(stage, context)
+        result, error = _run_stage(stage, context, unfit[1] if unfit else None)
+        failure = error or failure
         _log.info("stage %d (%s): %s, %.1f s", stage.number, stage.name, result.outcome, result.seconds)
         results.append(result)
         if on_result is not None:
             on_result(result)
-        if failure is not None:
+        if error is not None and not result.partly:
             break
     requests, writes = context.access.costs()
     return RunResult(tuple(results), failure, context.clock.worked() - started, requests, writes)
 
 
-def _following(change: Change) -> Change:
-    """In a plan that replaces the project. Its own reason would describe the state after the deletion."""
-    return replace(change, reason=_FOLLOWS) if change.of_project else change
+def _following(change: Change, context: Context) -> Change:
+    """In a plan that replaces project or deployment. Its own reason would describe the state after the deletion."""
+    if context.cached.hides_projects and change.of_project:
+        return replace(change, reason=_FOLLOWS.format("replacement of the project"))
+    if context.outputs.restart_planned and change.of_deployment:
+        return replace(change, reason=_FOLLOWS.format("restart"))
+    return change
 
 
-def _fit(stage: AnyStage, context: Context) -> bool:
-    try:
-        stage.preflight(context)
-    except DeployError:
-        return False
-    return True
+def _unfit(stages: Sequence[AnyStage], context: Context) -> tuple[AnyStage, DeployError] | None:
+    """The first stage that cannot work from this machine, and why."""
+    for stage in stages:
+        try:
+            stage.preflight(context)
+        except DeployError as error:
+            return stage, error
+    return None
 
 
-def _run_stage(stage: AnyStage, context: Context) -> tuple[StageResult, DeployError | None]:
+def _run_stage(stage: AnyStage, context: Context, unfit: DeployError | None) -> tuple[StageResult, DeployError | None]:
     started = context.clock.worked()
     diff: Diff = NoChange("")
+    failed: list[tuple[Change, DeployError]] = []
 
     def result(outcome: str, reason: str) -> StageResult:
         seconds = context.clock.worked() - started
         return StageResult(stage.number, stage.name, outcome, reason, diff.changes, diff.warnings, seconds)
 
     try:
-        stage.preflight(context)
+        if unfit is not None:
+            raise unfit
         # not by `compare`: it would be one frame more below all that a stage does, in every traceback
         state = stage.observe(context)
         stage.check(state, context)
@@ -137,8 +151,7 @@ def _run_stage(stage: AnyStage, context: Context) -> tuple[StageResult, DeployEr
         if isinstance(diff, NoChange):
             return result("unchanged", diff.reason), None
         if context.options.dry:
-            if context.cached.hides_projects:
-                diff = replace(diff, changes=tuple(_following(change) for change in diff.changes))
+            diff = replace(diff, changes=tuple(_following(change, context) for change in diff.changes))
             stage.assume(diff.changes, state, context)
             return result("planned", counted(len(diff.changes), "changes")), None
         where = f"stage {stage.number} ({stage.name})"
@@ -147,9 +160,19 @@ def _run_stage(stage: AnyStage, context: Context) -> tuple[StageResult, DeployEr
         except NotConfirmed as declined:
             return result("declined", declined.what), declined
         for change in diff.changes:
-            with applying(change, context.journal, stage=stage.number):
-                stage.apply(change, state, context)
-        return result("changed", stage.verify(context) or ""), None
+            try:
+                with applying(change, context.journal, stage=stage.number):
+                    stage.apply(change, state, context)
+            except DeployError as error:
+                if not stage.can_fail(change, state):
+                    raise
+                context.journal.write("failed", stage=stage.number, kind=error.kind, what=error.what)
+                failed.append((change, error))
+        verified = stage.verify(context) or ""
+        if failed:
+            left = stage.partly_done(failed, state, context)
+            return replace(result("failed", left.what), partly=True), left
+        return result("changed", verified), None
     except DeployError as error:
         context.journal.write("failed", stage=stage.number, kind=error.kind, what=error.what)
         return result("failed", error.what), error

@@ -44,6 +44,7 @@ class StageResult:
     changes: tuple[Change, ...] = ()
     warnings: tuple[str, ...] = ()
     seconds: float = 0.0
+    partly: bool = False  # it failed, but only with changes for which the rest does not wait
 
     @property
     def only_waits(self) -> bool:
@@ -97,6 +98,14 @@ class Stage(Generic[S]):
 
     def apply(self, change: Change, state: S, context: Context) -> None:
         """Make one change of `diff`; journal an effect after every changing request."""
+        raise NotImplementedError
+
+    def can_fail(self, change: Change, state: S) -> bool:  # noqa: ARG002 - for stages that need it
+        """Whether the rest of the run goes on when this change fails; the run then fails at its end."""
+        return False
+
+    def partly_done(self, failed: Sequence[tuple[Change, DeployError]], state: S, context: Context) -> DeployError:
+        """The error that names the failed changes; it may record them."""
         raise NotImplementedError
 
     def verify(self, context: Context) -> str | None:  # noqa: ARG002 - for stages that need it

@@ -11,7 +11,8 @@ import contextlib
 import functools
 import logging
 import secrets
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -192,9 +193,15 @@ class SavedState(BaseModel):
         rotation = self.rotation
         if rotation is not None and rotation.deployment_id == token.deployment_id:
             remaining = tuple(name for name in rotation.remaining if name != token.account)
-            self.rotation = InterruptedRotation(
-                rotation.deployment_id, remaining, rotation.invalid_since, rotation.gc_tested
-            )
+            self.rotation = replace(rotation, remaining=remaining) if remaining or not rotation.gc_tested else None
+        self.save()
+
+    def record_recipients_left(self, deployment_id: str, names: Sequence[str]) -> None:
+        """They have no token of this deployment: `status` names them, and `rotate-token` serves them."""
+        before = self.rotation
+        if before is None or before.deployment_id != deployment_id:
+            before = InterruptedRotation(deployment_id, (), None, gc_tested=True)
+        self.rotation = replace(before, remaining=tuple(dict.fromkeys((*before.remaining, *names))))
         self.save()
 
     def invalidate_tokens(self) -> None:

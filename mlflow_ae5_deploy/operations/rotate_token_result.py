@@ -7,14 +7,13 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from mlflow_ae5_deploy.ae5.models import Deployment
-from mlflow_ae5_deploy.common.errors import DeployError, PartlyDone, StageFailed
-from mlflow_ae5_deploy.common.text import counted
+from mlflow_ae5_deploy.common.errors import DeployError, StageFailed
 from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.engine.records import InterruptedRotation
 from mlflow_ae5_deploy.operations.gc_check import GcCheck
 from mlflow_ae5_deploy.operations.restart_as_it_was import RestartResult
 from mlflow_ae5_deploy.operations.rotate_token_plan import RotationPlan
-from mlflow_ae5_deploy.resources.token import recipients
+from mlflow_ae5_deploy.resources.token import not_stored, recipients
 from mlflow_ae5_deploy.resources.token_expiry import expiry, warning
 
 
@@ -118,22 +117,11 @@ def _error(
     rotation: RotationContext, accounts: tuple[RecipientResult, ...], broken: DeployError | None
 ) -> DeployError | None:
     """The one error of a run: missing tokens first, other errors as its detail."""
-    left = [item for item in accounts if item.outcome == "failed"]
+    left = {item.account: item.error for item in accounts if item.error is not None}
     rolled_back = rotation.restarted.failed if rotation.restarted else None
     if left:
-        names = ", ".join(item.account for item in left)
-        errors = [(item.account, item.error) for item in left]
-        errors += [("gc job", broken), ("restart, rolled back", rolled_back)]
-        logs = [error.detail for _, error in errors if error is not None and error.detail]
-        return PartlyDone(
-            f"The token is not stored for {names} "
-            f"({len(accounts) - len(left)} of {len(accounts)} recipients have one).",
-            where=", ".join(item.error.where for item in left if item.error and item.error.where) or names,
-            remedy=f"Fix the cause, then run this again for the remaining {counted(len(left), 'recipients')}.",
-            detail="\n".join(
-                [*(f"{who}: {error.what} {error.remedy}" for who, error in errors if error is not None), *logs]
-            ),
-        )
+        others = [("gc job", broken), ("restart, rolled back", rolled_back)]
+        return not_stored(left, len(accounts), [(what, error) for what, error in others if error is not None])
     if broken is not None:
         return broken
     if rolled_back is not None:

@@ -34,7 +34,7 @@ class SharingChange(Change):
 
 
 class ShareWith(SharingChange):
-    verb, of_project = "share with", True
+    verb, of_project, of_deployment = "share with", True, True
 
 
 class StopSharing(SharingChange):

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from mlflow_ae5_deploy.ae5.client import Client
 from mlflow_ae5_deploy.ae5.models import Deployment
-from mlflow_ae5_deploy.common.errors import StageFailed
+from mlflow_ae5_deploy.common.errors import DeployError, PartlyDone, StageFailed
 from mlflow_ae5_deploy.common.redaction import Secret
+from mlflow_ae5_deploy.common.text import counted
 from mlflow_ae5_deploy.common.variable_names import TOKEN
+from mlflow_ae5_deploy.config.secret_refs import SecretRef
 from mlflow_ae5_deploy.engine.change import Change
 from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.engine.records import StoredToken
@@ -19,7 +22,7 @@ from mlflow_ae5_deploy.resources.token_expiry import expiry
 class IssueToken(Change):
     """id: of the deployment, which a token is for; empty while there is none."""
 
-    verb, resource, of_project = "issue", "a token", True
+    verb, resource, of_project, of_deployment = "issue", "a token", True, True
 
     @property
     def target(self) -> str:
@@ -29,7 +32,7 @@ class IssueToken(Change):
 class StoreToken(Change):
     """name: of the account, or path of the file."""
 
-    verb, resource, of_project = "store", "the token", True
+    verb, resource, of_project, of_deployment = "store", "the token", True, True
 
     @property
     def target(self) -> str:
@@ -40,6 +43,38 @@ def recipients(context: Context) -> list[str]:
     """Account names, the service account first; then paths of files."""
     settings = context.settings
     return [context.account, *settings.consumer_accounts, *map(str, settings.token_files)]
+
+
+def check_recipients(context: Context) -> None:
+    """Raise DeployError where one could not get the token, as far as this machine shows. Sends and writes nothing."""
+    for account, reference in context.settings.consumer_accounts.items():
+        context.access.require_consumer(account, reference)
+        if reference is not None and reference.kind != "prompt":
+            _password(context, account, reference)
+    for file in context.settings.token_files:
+        token_file.check(file)
+
+
+def not_stored(
+    errors: Mapping[str, DeployError],
+    total: int,
+    others: Sequence[tuple[str, DeployError]] = (),
+    *,
+    again: str = "this again",
+) -> PartlyDone:
+    """The error of a run that could not store the token for all. errors: by recipient. others: more that went wrong."""
+    names, every = ", ".join(errors), [*errors.items(), *others]
+    return PartlyDone(
+        f"The token is not stored for {names} ({total - len(errors)} of {total} recipients have one).",
+        where=", ".join(error.where for error in errors.values() if error.where) or names,
+        remedy=f"Fix the cause, then run {again} for the remaining {counted(len(errors), 'recipients')}.",
+        detail="\n".join(
+            [
+                *(f"{who}: {error.what} {error.remedy}" for who, error in every),
+                *(error.detail for _, error in every if error.detail),
+            ]
+        ),
+    )
 
 
 def stored_tokens(context: Context) -> dict[str, StoredToken]:
@@ -121,5 +156,8 @@ def sign_in(context: Context, account: str) -> Client:
     if account == context.account:
         return context.platform
     reference = context.settings.consumer_accounts.get(account)
-    password = context.values.secret(reference, f"password of {account}") if reference else None
-    return context.access.consumer(account, password)
+    return context.access.consumer(account, _password(context, account, reference) if reference else None)
+
+
+def _password(context: Context, account: str, reference: SecretRef) -> Secret:
+    return context.values.secret(reference, f"password of {account}")

@@ -65,7 +65,7 @@ def test_a_consumer_gets_url_and_token_and_keeps_them_in_step(bench, capsys, con
 def test_an_unknown_consumer_is_named_and_the_service_account_is_served_all_the_same(bench, capsys, configured):
     outcome = bench.install(capsys, *configured(consumers=[{"username": "nobody-here"}]))
 
-    assert outcome.code == 11
+    assert outcome.code == 23
     assert "nobody-here" in outcome.data["error"]["what"]
     owner = bench.owner()
     assert "MLFLOW_TRACKING_TOKEN" in owner.get("credentials/user")["data"]

@@ -33,6 +33,8 @@ from tests.cli.rotating import (
 )
 from tests.sandbox.support import Admin, Client, endpoint_name
 
+RESTARTS = "server: {variables: {MLFLOW_LOGGING_LEVEL: %s}}\n"  # of a value that it does not have yet
+
 
 class TestRotation:
     def test_a_new_token_is_proved_then_stored_for_everybody_then_the_job_is_proved(self, rotatable, capsys):
@@ -455,6 +457,34 @@ class TestTokenFile:
         assert (again.code, again.data["outcome"]) == (0, "finished"), again.err
         assert opens(rotatable, file.read_text()) == 200
 
+    @pytest.mark.parametrize(
+        ("spoil", "why"),
+        [
+            (lambda file: file.parent.rmdir(), "its folder does not exist"),
+            (lambda file: (file.parent.rmdir(), file.parent.touch()), "its folder does not exist"),
+            (lambda file: file.mkdir(), "it is not a regular file"),
+        ],
+        ids=["no folder", "folder is a file", "file is a folder"],
+    )
+    def test_install_and_plan_check_it_before_any_change(self, rotatable, capsys, file, spoil, why):
+        spoil(file)
+        argv = [
+            "--config",
+            str(rotatable.configure(f"{PLATFORM}{RESTARTS % 'DEBUG'}{CONSUMER}  - file: scraper/token\n")),
+        ]
+        before = rotatable.everything()
+        rotatable.forget_calls()
+
+        planned = rotatable.run(capsys, "plan", "--sandbox", "--json", "--release", str(rotatable.release), *argv)
+        failed = rotatable.install(capsys, "--yes", *argv)
+
+        file.parent.unlink() if file.parent.is_file() else None
+        for done in (planned, failed):
+            assert (done.code, [stage["name"] for stage in done.data["stages"]]) == (3, ["store-token"])
+            assert done.data["error"]["what"] == f"Cannot write the token file: {why}."
+        assert rotatable.writes() == []
+        assert rotatable.everything() == before
+
     def test_a_folder_in_its_place_is_not_replaced(self, rotatable, capsys, file, config):
         file.mkdir()
 
@@ -483,6 +513,57 @@ class TestTokenFile:
         assert opens(rotatable, file.read_text()) == 200
         assert not real.exists()
         assert "consumers.file" in done.err
+
+
+class TestInstall:
+    """A restart by `install`, with recipients that cannot get the token."""
+
+    def test_serves_the_others_ends_the_runbook_and_names_what_is_left(self, rotatable, capsys):
+        shared = "sharing: {users: [dev-user]}\n"
+        text = f"{PLATFORM}{RESTARTS % 'DEBUG'}{shared}consumers: [username: nobody-here, username: dev-user]\n"
+        config = ["--config", str(rotatable.configure(text))]
+        (job,) = rotatable.owner().get("jobs")
+        rotatable.owner().call("DELETE", f"jobs/{job['id']}")
+        status = ["status", "--sandbox", "--json", "--release", str(rotatable.release)]
+
+        failed = rotatable.install(capsys, "--yes", *config)
+
+        assert (failed.code, failed.data["error"]["kind"]) == (23, "PartlyDone"), failed.out
+        assert "not stored for nobody-here (2 of 3 recipients have one)" in failed.data["error"]["what"]
+        outcomes = {stage["name"]: stage["outcome"] for stage in failed.data["stages"]}
+        ends = {name: outcomes[name] for name in ("store-token", "sharing", "gc-schedule")}
+        assert ends == {"store-token": "failed", "sharing": "changed", "gc-schedule": "changed"}
+        assert opens(rotatable, stored(rotatable)) == opens(rotatable, stored(rotatable, "dev-user")) == 200
+        assert len(rotatable.owner().get("jobs")) == 1
+
+        left = rotatable.run(capsys, *status, *config)
+        assert left.data["unfinished"]["accounts_remaining"] == ["nobody-here"]
+        assert "no new token for nobody-here yet" in " ".join(errors_of(left.data))
+        assert rotatable.install(capsys, "--yes").code == 0
+        assert rotatable.run(capsys, *status).code == 0
+
+    def test_the_text_names_the_stage_and_what_is_left(self, rotatable, capsys):
+        text = f"{PLATFORM}{RESTARTS % 'ERROR'}consumers: [username: nobody-here]\n"
+        argv = ["--sandbox", "--yes", "--release", str(rotatable.release)]
+
+        failed = rotatable.run(capsys, "install", *argv, "--config", str(rotatable.configure(text)))
+
+        assert failed.code == 23
+        assert "stage 12 (store-token)" in failed.err
+        assert "nobody-here" in failed.err
+        assert "run `mlflow-ae5-deploy rotate-token --sandbox" in " ".join(failed.err.split())
+        assert "issue a token: none stored for this deployment" in failed.out
+        assert "13 sharing" in failed.out
+
+    def test_a_plan_with_a_restart_gives_the_restart_as_the_reason(self, rotatable, capsys):
+        config = ["--config", str(rotatable.configure(f"{PLATFORM}{RESTARTS % 'CRITICAL'}{CONSUMER}"))]
+
+        planned = rotatable.run(capsys, "plan", "--sandbox", "--json", "--release", str(rotatable.release), *config)
+
+        reasons = {stage["name"]: {change["reason"] for change in stage["changes"]} for stage in planned.data["stages"]}
+        for stage in ("token", "store-token", "sharing"):
+            assert reasons[stage] == {"the restart requires it"}
+        assert reasons["gc-schedule"] == set()
 
 
 class TestWhatStatusSaysMeanwhile:

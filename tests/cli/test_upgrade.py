@@ -293,6 +293,14 @@ class TestForward:
         assert refused.data["error"]["where"] == "gc.resource_profile"
         assert (running(site)["id"], calls(site), pending(site)) == (before, [], None)
 
+    def test_a_token_file_without_a_folder_is_refused_before_anything_stops(self, site, capsys):
+        config, before = site.configure("consumers: [file: no-folder/token]\n"), running(site)["id"]
+
+        refused = upgrade(site, capsys, "--yes", "--config", str(config))
+
+        assert_error(refused, 3, "Cannot write the token file: its folder does not exist", "Create the folder")
+        assert (running(site)["id"], calls(site), pending(site)) == (before, [], None)
+
 
 class TestBack:
     def test_a_failure_after_the_data_was_touched_brings_everything_back(self, site, capsys):

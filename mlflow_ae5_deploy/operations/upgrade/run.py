@@ -44,7 +44,7 @@ class UpgradeStep(IntEnum):
 class UpgradeRun:
     context: Context
     stages: Sequence[AnyStage]
-    run_stages: Callable[[Sequence[AnyStage]], RunResult]  # and show them
+    run_stages: Callable[[Sequence[AnyStage], bool], RunResult]  # and show them; with preflight or not
     on_step: Callable[[str, str], None]  # gets what is done now, and `step 3 of 8` or nothing
     on_check: Callable[[Check], None]
     wait: float  # seconds a job may take
@@ -88,8 +88,11 @@ class UpgradeRun:
         return self.project
 
     def run_between(self, first: int, last: int) -> None:
-        """Run these stages and all between. Raises what one of them fails with."""
-        result = self.run_stages([stage for stage in self.stages if first <= stage.number <= last])
+        """Run these stages and all between. Raises what one of them fails with.
+
+        Those after the stop of the server have their preflight before it: see `check_later_stages`.
+        """
+        result = self.run_stages([stage for stage in self.stages if first <= stage.number <= last], first == 1)
         if result.error is not None:
             raise result.error
 

@@ -167,6 +167,7 @@ class DeployStage(Stage[DeploymentState]):
             same = current is not None and current.url and current.endpoint == state.desired.endpoint
             context.outputs.url = current.url if current is not None and same else None
             context.outputs.deployment = None
+            context.outputs.restart_planned = current is not None
 
     def apply(self, change: Change, state: DeploymentState, context: Context) -> None:
         current = state.current

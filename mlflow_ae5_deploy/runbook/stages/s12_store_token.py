@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mlflow_ae5_deploy.common.errors import StageFailed
+from mlflow_ae5_deploy.common.errors import DeployError, StageFailed
 from mlflow_ae5_deploy.common.variable_names import TOKEN
 from mlflow_ae5_deploy.engine.change import Change
 from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.engine.stage import Changes, Diff, NoChange, Stage
 from mlflow_ae5_deploy.resources.token import (
     StoreToken,
+    check_recipients,
     expired,
+    not_stored,
     recipients,
     store_token,
     token_is_on_record,
@@ -40,6 +43,9 @@ class StoreTokenStage(Stage[StoredTokenState]):
         accounts = everyone if absent and fresh else absent
         return StoredTokenState(everyone, accounts, frozenset(expired(context, identity)), token_is_on_record(context))
 
+    def preflight(self, context: Context) -> None:
+        check_recipients(context)
+
     def diff(self, state: StoredTokenState) -> Diff:
         if not state.accounts:
             return NoChange(f"{TOKEN} is stored for {', '.join(state.recipients)}")
@@ -59,6 +65,18 @@ class StoreTokenStage(Stage[StoredTokenState]):
         if deployment is None:
             raise StageFailed("There is no deployment.", stage=self.number)
         store_token(context, change.name, deployment)
+
+    def can_fail(self, change: Change, state: StoredTokenState) -> bool:
+        """Only the account's own is needed by all else."""
+        return change.name != state.recipients[0]
+
+    def partly_done(
+        self, failed: Sequence[tuple[Change, DeployError]], state: StoredTokenState, context: Context
+    ) -> DeployError:
+        errors = {change.name: error for change, error in failed}
+        if (deployment := context.outputs.deployment) is not None:
+            context.state.record_recipients_left(deployment.id, list(errors))
+        return not_stored(errors, len(state.recipients), again="`rotate-token`")
 
     def verify(self, context: Context) -> str | None:
         if TOKEN not in context.cached.secret_names():

@@ -152,7 +152,7 @@ _ROWS = (
     ProblemCode(
         "token-not-known",
         WARNING,
-        "Another machine stored the token; whether it is current is not visible from here.",
+        "Another machine stored a token; whether it is current is not visible from here.",
         "Run `doctor --from-platform` to test it.",
     ),
     ProblemCode(

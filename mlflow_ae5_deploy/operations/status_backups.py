@@ -260,7 +260,8 @@ def problems(backups: BackupStatus, now: datetime) -> list[HealthProblem]:
         return [*found, HealthProblem("no-backup", "No backup recorded on this machine.")]
     idle, since = BACKUP in backups.paused or not backups.schedule, newest.protected
     if backups.overdue or (idle and since is not None and now - since > OLD):
-        found.append(HealthProblem("backup-old", f"Data since {_since(newest, now)} is in no complete snapshot."))
+        text = f"Data since {_since(newest, now)} is in no complete snapshot known here."
+        found.append(HealthProblem("backup-old", text))
     if not newest.complete:
         text = f"Snapshot {newest.id} lacks artifacts: they are unreadable, or outside the store."
         found.append(HealthProblem("backup-incomplete", text))
@@ -296,7 +297,7 @@ def words(backups: BackupStatus, now: datetime) -> str:
     newest = backups.newest
     if newest is None:
         return f"none recorded on this machine; {schedule}"
-    return f"{moment(newest.finished, now)}, {_verification(newest, now)}; {schedule}"
+    return f"last known {moment(newest.finished, now)}, {_verification(newest, now)}; {schedule}"
 
 
 def _in_words(cron: str) -> str:
@@ -307,9 +308,10 @@ def _in_words(cron: str) -> str:
 
 
 def unsaved(backups: BackupStatus, now: datetime) -> str:
-    """Since when data is in no complete snapshot, as far as is known here."""
-    newest = backups.newest
-    return f"data since {_since(newest, now)} is in no complete snapshot" if newest else "no snapshot is known"
+    """Since when data is in no complete snapshot."""
+    if backups.newest is None:
+        return "no snapshot is known"
+    return f"data since {_since(backups.newest, now)} is in no complete snapshot known here"
 
 
 def _since(newest: SnapshotRecord, now: datetime) -> str:

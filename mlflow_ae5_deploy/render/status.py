@@ -85,7 +85,7 @@ def headline(status: Status) -> str:
         works = " The server works" if state.health is not None and state.health.healthy else ""
         return f"Not healthy{found}{'.' if works else ''}{works}: {server}."
     newest = state.backups.newest
-    backup = f"last backup {duration(now - newest.finished)} ago" if newest else "no known backup"
+    backup = f"last known backup {duration(now - newest.finished)} ago" if newest else "no known backup"
     return f"Healthy{found}: {server}, {backup}."
 
 
@@ -151,10 +151,10 @@ def _token(state: InstallationState, now: datetime) -> str:
         current = state.deployment is not None and token.deployment_id == state.deployment.id
         of = "" if current else ", of an EARLIER deployment"
         end = f", expires {moment(token.expires, now)}" if token.expires else ""
-        accounts.append(f"{token.account}: issued {duration(now - token.issued)} ago{of}{end}")
+        accounts.append(f"{token.account}: issued here {duration(now - token.issued)} ago{of}{end}")
     for token in state.token.previous:
         age = duration(now - token.stored)
-        accounts.append(f"{token.account}: stored {age} ago, before the last change to the deployment")
+        accounts.append(f"{token.account}: stored here {age} ago, before the last change to the deployment")
     return "; ".join(accounts)
 
 

@@ -17,12 +17,13 @@ from mlflow_ae5_deploy.engine.records import shown_value
 MADE, KEPT = "made", "kept"
 _READ_BY_JOBS_ONLY = (GC_TTL, "MLFLOW_TRACKING_BACKUP_DESTINATION", "MLFLOW_TRACKING_NOTIFY_URLS")
 
+SET_ELSEWHERE = "not known here (set from another machine)"
 # Each begins with a word that the scrubber takes for no credential.
 _WHY = {
     "new": "not set",
     "missing": "no longer set",
     "different": "not the configured value",
-    "unknown": "not known here (set from another machine)",
+    "unknown": SET_ELSEWHERE,
     MADE: "not set",
     "unset": "not known before the deployment runs",
 }

@@ -16,6 +16,7 @@ from mlflow_ae5_deploy.engine.change import Change
 from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.engine.records import StoredToken
 from mlflow_ae5_deploy.resources import token_file
+from mlflow_ae5_deploy.resources.secrets import SET_ELSEWHERE
 from mlflow_ae5_deploy.resources.token_expiry import expiry
 
 
@@ -113,9 +114,33 @@ def without_token(context: Context, deployment_id: str | None) -> tuple[str, ...
     return tuple(lacking)
 
 
-def token_is_on_record(context: Context) -> bool:
-    """False if a token is stored, but not by this machine."""
-    return bool(context.state.tokens) or TOKEN not in context.cached.secret_names()
+def unrecorded(context: Context, deployment_id: str | None) -> dict[str, str]:
+    """Recipients that may have a current token all the same, with the reason why this machine does not know.
+
+    The platform shows no value of a secret, and other machines store tokens too.
+    """
+    if deployment_id is None or context.outputs.token_deployment == deployment_id:  # issued in this run
+        return {}
+    state, found = context.state, dict[str, str]()
+    own = state.tokens.get(context.account)
+    if TOKEN in context.cached.secret_names() and (own is None or own.deployment_id != deployment_id):
+        recorded = state.previous_tokens | state.tokens
+        why = "none recorded here for this deployment" if context.account in recorded else SET_ELSEWHERE
+        files = [str(file) for file in context.settings.token_files if token_file.read(file)]
+        found = dict.fromkeys((context.account, *context.settings.consumer_accounts), why)
+        found |= {file: SET_ELSEWHERE for file in files if file not in recorded}
+    return found | dict.fromkeys(rewritten_files(context), "the file has another token than this machine wrote")
+
+
+def rewritten_files(context: Context) -> list[str]:
+    """Files with another token than this machine has written last."""
+    recorded = context.state.previous_tokens | context.state.tokens
+    contents = {str(file): token_file.read(file) for file in context.settings.token_files}
+    return [
+        file
+        for file, content in contents.items()
+        if content and file in recorded and context.state.fingerprint(content) != recorded[file].fingerprint
+    ]
 
 
 def store_token(context: Context, account: str, deployment: Deployment, platform: Client | None = None) -> None:

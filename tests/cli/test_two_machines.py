@@ -188,6 +188,58 @@ def test_a_run_waits_for_that_of_another_machine(site, capsys, releases):
     assert leases(site) == []
 
 
+def token_words(outcome) -> list[str]:
+    """The drift about the token, and the warnings about it."""
+    stages = [*outcome.data["drift"], *outcome.data["not_compared"]]
+    found = [problem["code"] for problem in outcome.data["problems"] if problem["code"].startswith("token")]
+    return [*found, *(stage.get("message", "differs") for stage in stages if "token" in stage["name"])]
+
+
+SET_ELSEWHERE = "not known here (set from another machine)"
+
+
+def test_what_is_known_of_a_token_that_the_other_machine_stored(site, capsys, releases):
+    """After a rotation, and after a restart."""
+    first = ("--release", str(releases["FIRST"]), "--sandbox", "--json")
+    planned = elsewhere(site, capsys, releases, "plan", "--release", "FIRST", "--json", machine="fresh")
+    seen = elsewhere(site, capsys, releases, "status", "--release", "FIRST", "--json", machine="fresh")
+    reasons = {c["reason"] for stage in planned.data["stages"] for c in stage["changes"] if "token" in stage["name"]}
+    assert reasons == {SET_ELSEWHERE}
+    assert token_words(seen) == [
+        "token-not-known",
+        f"issue a token: {SET_ELSEWHERE}",
+        f"store the token for mlflow-service: {SET_ELSEWHERE}",
+    ]
+
+    assert elsewhere(site, capsys, releases, "rotate-token", "--restart", "--yes").code == 0
+    here = site.run(capsys, "status", *first)
+
+    why = "none recorded here for this deployment"
+    assert token_words(here) == [
+        "token-outdated",
+        f"issue a token: {why}",
+        f"store the token for mlflow-service: {why}",
+    ]
+    assert here.data["drift"] == []
+
+
+def test_a_token_file_that_the_other_machine_wrote(site, capsys, releases):
+    (site.folder / "scraper").mkdir(exist_ok=True)
+    config = ("--config", str(site.configure("consumers: [file: scraper/token]\n")))
+    status = ("status", "--release", str(releases["FIRST"]), "--sandbox", "--json", *config)
+    assert site.install(capsys, "--yes", *config).code == 0
+    assert token_words(site.run(capsys, *status)) == []
+
+    assert elsewhere(site, capsys, releases, "rotate-token", *config).code == 0
+    here = site.run(capsys, *status)
+
+    assert here.code == 0
+    why = "the file has another token than this machine wrote"
+    file = site.folder / "scraper" / "token"
+    assert token_words(here) == ["token-not-known", f"issue a token: {why}", f"store the token for {file}: {why}"]
+    assert "warning" in here.data["headline"]
+
+
 def test_names_made_by_hand(site, capsys, releases):
     """One that says nothing is named and ignored. One that can be read is believed, and deleting it is the way out."""
     owner, site_scope = site.owner(), scope_of("mlflow.tracking.server")

@@ -286,6 +286,11 @@ def test_healthy_all_the_same(case, changes):
 WARNINGS = [
     ("nothing to say", {}, None),
     ("token from elsewhere", {"token": TokenStatus(True, ())}, "not visible from here"),
+    (
+        "file from elsewhere",
+        {"token": TokenStatus(True, (STORED,), (), ("/x",))},
+        "wrote the token file /x; which token",
+    ),
     ("no token at all", {"token": TokenStatus(False, ())}, None),
     ("token ends soon", stored(expires=NOW + 3 * HOUR), "(in 3 h)"),
     ("token ends later", stored(expires=NOW + timedelta(days=90)), None),
@@ -538,7 +543,16 @@ def test_only_what_is_seen_to_differ_is_drift(case, changes, state):
 
 
 @pytest.mark.parametrize(
-    "why", ["not possible before the deployment runs", "none stored for this deployment", "the token of a expired"]
+    "why",
+    [
+        "not possible before the deployment runs",
+        "none stored for this deployment",
+        "the token of a expired",
+        "none recorded here for this deployment",
+        "the file has another token than this machine wrote",
+        "the restart requires it",
+        "the deployment has a new one",
+    ],
 )
 @pytest.mark.parametrize(
     "change",

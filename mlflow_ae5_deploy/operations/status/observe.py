@@ -39,7 +39,7 @@ from mlflow_ae5_deploy.resources.current_deployment import chosen_of
 from mlflow_ae5_deploy.resources.health import PATIENCE, health_once
 from mlflow_ae5_deploy.resources.interrupted import interrupted_restore
 from mlflow_ae5_deploy.resources.job_specs import gc_job
-from mlflow_ae5_deploy.resources.token import recipients, stored_tokens
+from mlflow_ae5_deploy.resources.token import recipients, rewritten_files, stored_tokens
 
 _VERSION = re.compile(r"\s*([0-9]+\.[0-9]+[0-9A-Za-z.+\-]*)\s*\Z")
 
@@ -124,6 +124,7 @@ def _token(context: Context) -> TokenStatus:
         TOKEN in context.cached.secret_names(),
         tuple(stored[name] for name in accounts if name in stored),
         tuple(previous[name] for name in accounts if name in previous and name not in stored),
+        tuple(rewritten_files(context)),
     )
 
 

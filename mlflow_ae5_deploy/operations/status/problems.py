@@ -220,6 +220,12 @@ def unverified_tokens(state: InstallationState) -> list[HealthProblem]:
     if state.deployment is None:
         return []
     found = []
+    if token.rewritten:
+        text = (
+            f"Another machine or program wrote the token file {', '.join(token.rewritten)}; which token is current "
+            "is not visible from here."
+        )
+        found.append(HealthProblem("token-not-known", text))
     if earlier := [one for one in token.stored if one.deployment_id != state.deployment.id]:
         text = (
             f"The token that this machine stored for {_accounts(earlier)} is of an earlier deployment; "

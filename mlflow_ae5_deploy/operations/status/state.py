@@ -67,6 +67,8 @@ class TokenStatus:
     """One for each account that got a token from this machine."""
     previous: tuple[StoredToken, ...] = ()
     """For accounts without a current token: the one stored before the deployment changed."""
+    rewritten: tuple[str, ...] = ()
+    """Files with another token than this machine wrote."""
 
 
 @dataclass(frozen=True)

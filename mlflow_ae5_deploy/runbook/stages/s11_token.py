@@ -12,7 +12,7 @@ from mlflow_ae5_deploy.engine.change import Change
 from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.engine.stage import Changes, Diff, NoChange, Stage
 from mlflow_ae5_deploy.resources.health import await_health
-from mlflow_ae5_deploy.resources.token import IssueToken, expired, token_is_on_record, without_token
+from mlflow_ae5_deploy.resources.token import IssueToken, expired, unrecorded, without_token
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class TokenState:
     lacking: tuple[str, ...]  # accounts without a recorded, valid token of this deployment
     unlisted: bool  # a token was stored, and the platform does not list the secret any more
     expired: Mapping[str, datetime] = field(default_factory=dict)  # and when
-    on_record: bool = True  # see `token_is_on_record`
+    unrecorded: Mapping[str, str] = field(default_factory=dict)  # see `unrecorded`
 
 
 class TokenStage(Stage[TokenState]):
@@ -39,7 +39,7 @@ class TokenStage(Stage[TokenState]):
             without_token(context, identity),
             unlisted,
             expired(context, identity),
-            token_is_on_record(context),
+            unrecorded(context, identity),
         )
 
     def diff(self, state: TokenState) -> Diff:
@@ -51,7 +51,10 @@ class TokenStage(Stage[TokenState]):
             reason = _why(state)
         else:
             return NoChange("a token of this deployment is stored")
-        return Changes((IssueToken(id=state.deployment_id or "", reason=reason, guess=not state.on_record),))
+        guess = bool(state.lacking) and all(
+            name in state.unrecorded and name not in state.expired for name in state.lacking
+        )
+        return Changes((IssueToken(id=state.deployment_id or "", reason=reason, guess=guess),))
 
     def apply(self, change: Change, state: TokenState, context: Context) -> None:
         """Issue the token, unless stage 8 has in this run, and test it: `await_health` does both."""
@@ -66,6 +69,6 @@ class TokenStage(Stage[TokenState]):
 
 def _why(state: TokenState) -> str:
     reasons = [f"the token of {name} expired {end:%Y-%m-%d %H:%M} UTC" for name, end in state.expired.items()]
-    if any(name not in state.expired for name in state.lacking):
-        reasons.append("none stored for this deployment")
-    return "; ".join(reasons)
+    lacking = (name for name in state.lacking if name not in state.expired)
+    reasons += (state.unrecorded.get(name, "none stored for this deployment") for name in lacking)
+    return "; ".join(dict.fromkeys(reasons))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from mlflow_ae5_deploy.common.errors import DeployError, StageFailed
 from mlflow_ae5_deploy.common.variable_names import TOKEN
@@ -17,7 +17,7 @@ from mlflow_ae5_deploy.resources.token import (
     not_stored,
     recipients,
     store_token,
-    token_is_on_record,
+    unrecorded,
     without_token,
 )
 
@@ -27,7 +27,8 @@ class StoredTokenState:
     recipients: tuple[str, ...]
     accounts: tuple[str, ...]  # that are given the token
     expired: frozenset[str] = frozenset()  # those of them whose stored token has expired
-    on_record: bool = True  # see `token_is_on_record`
+    unrecorded: Mapping[str, str] = field(default_factory=dict)  # see `unrecorded`
+    fresh: bool = False  # this run has issued a token
 
 
 class StoreTokenStage(Stage[StoredTokenState]):
@@ -41,7 +42,8 @@ class StoreTokenStage(Stage[StoredTokenState]):
         # A token issued in this run goes to everybody: whether issuing one invalidates the previous is not documented.
         fresh = identity is not None and context.outputs.token_deployment == identity
         accounts = everyone if absent and fresh else absent
-        return StoredTokenState(everyone, accounts, frozenset(expired(context, identity)), token_is_on_record(context))
+        over = frozenset(expired(context, identity))
+        return StoredTokenState(everyone, accounts, over, unrecorded(context, identity), fresh)
 
     def preflight(self, context: Context) -> None:
         check_recipients(context)
@@ -49,13 +51,12 @@ class StoreTokenStage(Stage[StoredTokenState]):
     def diff(self, state: StoredTokenState) -> Diff:
         if not state.accounts:
             return NoChange(f"{TOKEN} is stored for {', '.join(state.recipients)}")
+        usual = "the deployment has a new one" if state.fresh else "no valid one stored"
         return Changes(
             tuple(
-                StoreToken(
-                    name=name,
-                    reason="the stored one has expired" if name in state.expired else "no valid one stored",
-                    guess=not state.on_record,
-                )
+                StoreToken(name=name, reason="the stored one has expired")
+                if name in state.expired
+                else StoreToken(name=name, reason=state.unrecorded.get(name, usual), guess=name in state.unrecorded)
                 for name in state.accounts
             )
         )

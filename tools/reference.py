@@ -118,7 +118,7 @@ def exit_codes() -> str:
     ]
     rows += [(int(code), "", " ".join(text.split())) for code, text in re.findall(r"(\d+) ([^,.]+?)(?=[,.]\s)", others)]
     jobs = {code: [text] for code, text in _OF_JOBS.items() if code in EXIT_CODES.values()}
-    for code, text in re.findall(r"^ +\w+Error +(\d+)   (.+)$", job_errors.__doc__ or "", re.M):
+    for code, text in re.findall(r"^ {6}\w+ +(\d+)   (.+)$", job_errors.__doc__ or "", re.M):
         jobs.setdefault(int(code), []).append(text)
     cells = []
     for code, kind, meaning in sorted(rows):

@@ -32,8 +32,8 @@ SUCCESS = frozenset(("done", "dry-run", "undone", "rehearsed", "upgraded", "unch
 OUTCOME_INCOMPLETE = "incomplete"
 UNKNOWN = "unknown"
 """The outcome of a run that left no report."""
-USAGE, INCOMPLETE, ABSENT = Usage.exit_code, PartlyDone.exit_code, NotFound.exit_code
-DAMAGED, REPOSITORY_FAILED = SnapshotDamaged.exit_code, RepositoryFailed.exit_code
+USAGE, INCOMPLETE, NOT_FOUND = Usage.exit_code, PartlyDone.exit_code, NotFound.exit_code
+SNAPSHOT_DAMAGED, REPOSITORY_FAILED = SnapshotDamaged.exit_code, RepositoryFailed.exit_code
 
 
 def last_line(log: str) -> dict[str, Any]:

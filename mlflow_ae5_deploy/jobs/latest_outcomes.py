@@ -14,7 +14,7 @@ from typing import Any
 from mlflow_ae5_deploy.common.redaction import scrub
 from mlflow_ae5_deploy.engine.records import Outcome, Sample, SnapshotRecord
 from mlflow_ae5_deploy.engine.state import SavedState
-from mlflow_ae5_deploy.jobs.contract import ABSENT, DAMAGED, INCOMPLETE, REPOSITORY_FAILED
+from mlflow_ae5_deploy.jobs.contract import INCOMPLETE, NOT_FOUND, REPOSITORY_FAILED, SNAPSHOT_DAMAGED
 from mlflow_ae5_deploy.jobs.reports import BackupReport, Report, RestoreReport
 from mlflow_ae5_deploy.jobs.result import JobResult
 from mlflow_ae5_deploy.jobs.tasks import JobRequest
@@ -54,7 +54,7 @@ def learned(task: JobRequest[Any], job_result: JobResult[Report], when: datetime
     failed = _failed(task, kind, job_result, missed=requested == "latest" and newest != "")
     if failed is None:
         return []
-    ran = failed != CHECK or job_result.exit_code == DAMAGED
+    ran = failed != CHECK or job_result.exit_code == SNAPSHOT_DAMAGED
     message, hint = job_result.message, scrub(report.hint)
     return [Outcome(failed, when, False, message, hint, snapshot, is_newest, ran, job_result.reported)]
 
@@ -62,16 +62,16 @@ def learned(task: JobRequest[Any], job_result: JobResult[Report], when: datetime
 def _failed(task: JobRequest[Any], kind: str, job_result: JobResult[Report], *, missed: bool) -> str | None:
     """The kind of this failure. missed: a snapshot exists, and none was named by id."""
     code = job_result.exit_code
-    if code == ABSENT and not missed:
+    if code == NOT_FOUND and not missed:
         return None
     if kind == PRUNE:  # with another code it was refused, and nothing is wrong with the repository
-        return {DAMAGED: PRUNE, REPOSITORY_FAILED: PRUNE, ABSENT: REPOSITORY}.get(code or 0)
+        return {SNAPSHOT_DAMAGED: PRUNE, REPOSITORY_FAILED: PRUNE, NOT_FOUND: REPOSITORY}.get(code or 0)
     if task.command != "Restore" and kind != REPOSITORY:
         return kind
-    if code == DAMAGED:  # without a snapshot, a restore means its own journal
+    if code == SNAPSHOT_DAMAGED:  # without a snapshot, a restore means its own journal
         return CHECK if kind == REPOSITORY or job_result.report.snapshot else None
     # What a restore finds full or not writable may be the location of the data.
-    return REPOSITORY if code == ABSENT or (code == REPOSITORY_FAILED and kind == REPOSITORY) else None
+    return REPOSITORY if code == NOT_FOUND or (code == REPOSITORY_FAILED and kind == REPOSITORY) else None
 
 
 def _requested(task: JobRequest[Any]) -> str:
@@ -128,7 +128,9 @@ def note(state: SavedState, task: JobRequest[Any], job_result: JobResult[Report]
     damaged = any(not item.passed and item.snapshot == newest for item in outcomes)
     if snapshot is not None and about_newest and succeeded and kind_of(task) == CHECK:
         state.snapshot = checked(snapshot, job_result.report, when)
-    elif snapshot is not None and ((about_newest and job_result.exit_code == DAMAGED) or (succeeded and damaged)):
+    elif snapshot is not None and (
+        (about_newest and job_result.exit_code == SNAPSHOT_DAMAGED) or (succeeded and damaged)
+    ):
         state.snapshot = replace(snapshot, verified=None, sampled=None, damaged=True, protected=None)
     state.save()
 

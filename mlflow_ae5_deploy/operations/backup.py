@@ -6,7 +6,7 @@ from mlflow_ae5_deploy.ae5.models import Job, Project
 from mlflow_ae5_deploy.common.text import capitalized, whole_commands
 from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.jobs import job_errors, latest_outcomes, runner, tasks
-from mlflow_ae5_deploy.jobs.contract import ABSENT, INCOMPLETE
+from mlflow_ae5_deploy.jobs.contract import INCOMPLETE, NOT_FOUND
 from mlflow_ae5_deploy.jobs.reports import BackupReport, R, Report, RestoreReport
 from mlflow_ae5_deploy.jobs.result import JobResult
 from mlflow_ae5_deploy.jobs.tasks import JobRequest
@@ -48,7 +48,7 @@ def none_yet(context: Context, job_result: JobResult[Report]) -> bool:
     report = job_result.report
     listed = isinstance(report, BackupReport) and report.action == "list"
     expected = context.state.snapshot is not None or context.state.repository is not None
-    return listed and job_result.exit_code == ABSENT and not expected
+    return listed and job_result.exit_code == NOT_FOUND and not expected
 
 
 def _warnings(context: Context, report: Report) -> list[str]:

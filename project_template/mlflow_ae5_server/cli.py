@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 
 from mlflow_ae5_server.common import arguments, outcomes, redaction, settings
 from mlflow_ae5_server.common.contract import ARGUMENTS, COMMANDS
-from mlflow_ae5_server.common.errors import ProjectError, StoppedError, UsageError
+from mlflow_ae5_server.common.errors import Interrupted, ProjectError, Usage
 from mlflow_ae5_server.common.report import Report
 from mlflow_ae5_server.common.settings import Settings
 
@@ -30,7 +30,7 @@ _ARGUMENTS: dict[str, Callable[[argparse.ArgumentParser], None]] = {
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        raise UsageError(redaction.scrub(message), f"{self.prog} --help")
+        raise Usage(redaction.scrub(message), f"{self.prog} --help")
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
@@ -121,11 +121,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         if report:
             report.failed(error)
         return _finish(report, resolved, report.exit_code(error) if report else error.exit_code)
-    except (KeyboardInterrupt, StoppedError) as stop:
+    except (KeyboardInterrupt, Interrupted) as stop:
         print("interrupted", file=sys.stderr, flush=True)
         if report:
             report.add(outcome="interrupted")
-        return _finish(report, resolved, stop.exit_code if isinstance(stop, StoppedError) else 130)
+        return _finish(report, resolved, stop.exit_code if isinstance(stop, Interrupted) else 130)
     except Exception as error:  # unforeseen; the last line of a job must still report that it failed
         traceback.print_exc()
         unforeseen = ProjectError(f"{type(error).__name__}: {error}".splitlines()[0], "see the traceback in this log")
@@ -161,7 +161,7 @@ def _serve(options: argparse.Namespace, resolved: Settings) -> int:
 def _terminated(_number: int, _frame: object) -> NoReturn:
     """Let a job that is stopped write its last line, whatever signals come."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    raise StoppedError
+    raise Interrupted
 
 
 def _finish(report: Report | None, resolved: Settings, exit_code: int) -> int:

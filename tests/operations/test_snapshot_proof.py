@@ -11,7 +11,7 @@ import pytest
 from mlflow_ae5_deploy.engine.records import Sample, SnapshotRecord
 from mlflow_ae5_deploy.engine.state import SavedState
 from mlflow_ae5_deploy.jobs import tasks
-from mlflow_ae5_deploy.jobs.contract import DAMAGED, read
+from mlflow_ae5_deploy.jobs.contract import SNAPSHOT_DAMAGED, read
 from mlflow_ae5_deploy.jobs.latest_outcomes import note
 from mlflow_ae5_deploy.jobs.reports import BackupReport
 from mlflow_ae5_deploy.jobs.result import JobResult
@@ -38,7 +38,7 @@ RECORDED = SnapshotRecord("S1", BEFORE)
     ],
 )
 def test_a_check_updates_the_record(tmp_path, recorded, counts, passed, verified, sampled, message):
-    line = {"snapshot": "S1", "outcome": "done", "exit_code": 0 if passed else DAMAGED}
+    line = {"snapshot": "S1", "outcome": "done", "exit_code": 0 if passed else SNAPSHOT_DAMAGED}
     report = read(BackupReport, {**line, "checked_objects": counts[0], "of_objects": counts[1]})
     state = SavedState.load(tmp_path)
     state.snapshot = recorded

@@ -13,12 +13,12 @@ from typing import Any
 
 import pytest
 from mlflow_ae5_server.common.errors import (
-    BusyError,
-    ConfigurationError,
-    CredentialsError,
+    Configuration,
+    Locked,
+    LoginFailed,
     ProjectError,
-    SchemaError,
-    UnreachableError,
+    SchemaMismatch,
+    Unreachable,
 )
 from mlflow_ae5_server.common.server_probe import Experiment, Prober
 from mlflow_ae5_server.database import connection, locks
@@ -56,7 +56,7 @@ class Time:
     ],
 )
 def test_uris_that_cannot_work(uri: str | None, words: str) -> None:
-    with pytest.raises(ConfigurationError) as caught:
+    with pytest.raises(Configuration) as caught:
         check_uri(uri)
     assert words in str(caught.value)
     assert "p4ss" not in str(caught.value)
@@ -65,7 +65,7 @@ def test_uris_that_cannot_work(uri: str | None, words: str) -> None:
 def test_a_missing_driver_is_named() -> None:
     if importlib.util.find_spec("pymssql"):
         pytest.skip("the driver is installed here")
-    with pytest.raises(ConfigurationError, match="pymssql"):
+    with pytest.raises(Configuration, match="pymssql"):
         check_uri("mssql+pymssql://u:p@h/d")
 
 
@@ -78,7 +78,7 @@ def test_the_driver_is_written_into_the_uri_and_nothing_else_is_touched() -> Non
 def test_waiting_ends_at_the_deadline_with_the_drivers_reason() -> None:
     time, message = Time(), []
     store = check_uri("postgresql://u:p4ssword@127.0.0.1:1/d")
-    with pytest.raises(UnreachableError, match=r"within 30 s.*refused") as caught:
+    with pytest.raises(Unreachable, match=r"within 30 s.*refused") as caught:
         wait_until_ready(store, 30, clock=time.clock, sleep=time.sleep, say=message.append)
     assert 20 < time.now <= 30
     assert len(message) == 1
@@ -89,7 +89,7 @@ def test_a_file_that_is_no_database_is_not_waited_for(tmp_path: Path) -> None:
     (tmp_path / "text").write_text("not a database, but long enough to have a header " * 40)
     time = Time()
     for uri in (f"sqlite:///{tmp_path}/text", f"sqlite:///{tmp_path}/absent/folder/x.sqlite"):
-        with pytest.raises(ConfigurationError, match="cannot be used"):
+        with pytest.raises(Configuration, match="cannot be used"):
             wait_until_ready(check_uri(uri), 30, clock=time.clock, sleep=time.sleep)
     assert time.now == 0
 
@@ -97,9 +97,9 @@ def test_a_file_that_is_no_database_is_not_waited_for(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("state", "error", "words"),
     [
-        ("outdated", SchemaError, "DatabaseUpgrade"),
-        ("unknown", SchemaError, "newer MLflow"),
-        ("empty", ConfigurationError, "no MLflow tables"),
+        ("outdated", SchemaMismatch, "DatabaseUpgrade"),
+        ("unknown", SchemaMismatch, "newer MLflow"),
+        ("empty", Configuration, "no MLflow tables"),
     ],
 )
 def test_schemas_that_do_not_fit(state: str, error: type[ProjectError], words: str) -> None:
@@ -119,7 +119,7 @@ def test_tables_that_are_missing_are_named_and_not_called_another_revision(tmp_p
         connection.execute("DROP TABLE metrics")
     schema = schema_of(store)
     assert (schema.state, schema.found, "metrics" in schema.missing) == ("outdated", expected, True)
-    with pytest.raises(SchemaError, match=r"tables are missing in .*x.sqlite: .* and \d+ more") as failed:
+    with pytest.raises(SchemaMismatch, match=r"tables are missing in .*x.sqlite: .* and \d+ more") as failed:
         require_current(schema, store)
     assert "restore a snapshot" in failed.value.hint
     assert "DatabaseUpgrade" not in str(failed.value)
@@ -128,7 +128,7 @@ def test_tables_that_are_missing_are_named_and_not_called_another_revision(tmp_p
 def test_the_lock_is_waited_for_and_then_given_up(tmp_path: Path) -> None:
     store, time = check_uri(f"sqlite:///{tmp_path}/x.sqlite"), Time()
     second = locks.maintenance(store, 60, clock=time.clock, sleep=time.sleep)
-    with locks.maintenance(store), pytest.raises(BusyError), second:
+    with locks.maintenance(store), pytest.raises(Locked), second:
         raise AssertionError("two at once")
     assert time.now == 60
     with locks.maintenance(store):
@@ -170,15 +170,15 @@ def test_a_working_server_gets_requests_for_data_and_artifacts_with_the_token(an
 @pytest.mark.parametrize(
     ("data", "artifacts", "error", "waited"),
     [
-        ((401, "text/plain", ""), None, CredentialsError, False),
-        ((302, "text/html", ""), None, CredentialsError, False),
-        ((403, "text/plain", "denied"), None, CredentialsError, False),
-        ((403, "text/plain", "Invalid Host header - possible"), None, ConfigurationError, False),
-        ((200, "text/html", "<html>log in</html>"), None, CredentialsError, False),
-        ((404, "text/html", "not here"), None, ConfigurationError, False),
-        ((503, "text/plain", "the database is gone"), None, UnreachableError, True),
-        ((200, "application/json", json.dumps(FOUND)), (500, "text/plain", "no bucket"), UnreachableError, True),
-        ((200, "application/json", json.dumps(FOUND)), (401, "text/plain", ""), CredentialsError, False),
+        ((401, "text/plain", ""), None, LoginFailed, False),
+        ((302, "text/html", ""), None, LoginFailed, False),
+        ((403, "text/plain", "denied"), None, LoginFailed, False),
+        ((403, "text/plain", "Invalid Host header - possible"), None, Configuration, False),
+        ((200, "text/html", "<html>log in</html>"), None, LoginFailed, False),
+        ((404, "text/html", "not here"), None, Configuration, False),
+        ((503, "text/plain", "the database is gone"), None, Unreachable, True),
+        ((200, "application/json", json.dumps(FOUND)), (500, "text/plain", "no bucket"), Unreachable, True),
+        ((200, "application/json", json.dumps(FOUND)), (401, "text/plain", ""), LoginFailed, False),
     ],
 )
 def test_a_server_that_does_not_work(answers: Any, data: Any, artifacts: Any, error: Any, waited: bool) -> None:
@@ -201,7 +201,7 @@ def test_a_server_that_does_not_work(answers: Any, data: Any, artifacts: Any, er
     ],
 )
 def test_settings_the_probe_cannot_use(uri: str | None, environment: dict[str, str], words: str) -> None:
-    with pytest.raises(ConfigurationError, match=words):
+    with pytest.raises(Configuration, match=words):
         Prober(uri, environment)
 
 
@@ -217,7 +217,7 @@ def test_a_private_authority_is_trusted_when_named(tmp_path: Path) -> None:
     with answering(lambda _request: (200, {"Content-Type": "application/json"}, b"{}"), context) as uri:
         trusting = {"MLFLOW_TRACKING_SERVER_CERT_PATH": str(tmp_path / "ca.pem")}
         assert Prober(uri, trusting).check() is None  # a server without experiments
-        with pytest.raises(ConfigurationError, match="is not trusted"):
+        with pytest.raises(Configuration, match="is not trusted"):
             Prober(uri, {}).check()
 
 
@@ -232,7 +232,7 @@ def test_the_drivers_called_shipped_are_those_of_the_environment_default() -> No
 
 
 def test_a_driver_that_no_environment_has_is_not_looked_for_in_default() -> None:
-    with pytest.raises(ConfigurationError) as caught:
+    with pytest.raises(Configuration) as caught:
         _installed_driver("mssql", "pymssql", "X")
     assert "write mssql+pyodbc://" in caught.value.hint
     assert "add pymssql" in caught.value.hint

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import zstandard
 from mlflow_ae5_server.common import keys
-from mlflow_ae5_server.common.errors import DamagedError
+from mlflow_ae5_server.common.errors import SnapshotDamaged
 from mlflow_ae5_server.repository import manifest
 
 pytestmark = pytest.mark.slow
@@ -264,7 +264,7 @@ def test_a_manifest_with_something_else_for_check_values_is_damaged(kept: Kept, 
     data.pop("digest")
     data["keys"] = found
     data = {**data, "digest": manifest._digest(data)}
-    with pytest.raises(DamagedError):
+    with pytest.raises(SnapshotDamaged):
         manifest.parse(manifest._canonical(data), file.name)
 
 

@@ -41,7 +41,7 @@ def test_exit_codes_of_the_contract_are_those_of_the_errors() -> None:
     kinds = [errors.ProjectError]
     for kind in kinds:
         kinds.extend(kind.__subclasses__())
-    ends = {0, errors.StoppedError.exit_code, EXIT_CODES["incomplete"]} | {kind.exit_code for kind in kinds}
+    ends = {0, errors.Interrupted.exit_code, EXIT_CODES["incomplete"]} | {kind.exit_code for kind in kinds}
     assert set(EXIT_CODES.values()) == ends
 
 

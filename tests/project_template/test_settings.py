@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 from mlflow_ae5_server.common import redaction, settings
-from mlflow_ae5_server.common.errors import ConfigurationError
+from mlflow_ae5_server.common.errors import Configuration
 
 from tests.yaml_bombs import BOMBS, ODD_VALUES
 
@@ -108,7 +108,7 @@ def test_the_table_names_the_source_and_hides_what_is_sensitive() -> None:
 )
 def test_the_project_file_is_read_with_a_bound(tmp_path: Path, text: str, says: str) -> None:
     (tmp_path / "anaconda-project.yml").write_text(text)
-    with pytest.raises(ConfigurationError, match=says):
+    with pytest.raises(Configuration, match=says):
         settings.read_project_defaults(tmp_path)
 
 
@@ -116,7 +116,7 @@ def test_the_project_file_is_read_with_a_bound(tmp_path: Path, text: str, says: 
 def test_an_odd_value_in_the_project_file_is_a_value_or_refused(tmp_path: Path, where: str) -> None:
     for value in ODD_VALUES:
         (tmp_path / "anaconda-project.yml").write_text(where % value)
-        with contextlib.suppress(ConfigurationError):
+        with contextlib.suppress(Configuration):
             assert all(isinstance(text, str) for text in settings.read_project_defaults(tmp_path).values())
 
 
@@ -137,7 +137,7 @@ def test_flags(text: str, expected: bool) -> None:
 )
 def test_values_that_mean_nothing_are_refused_by_name(method: str, text: str) -> None:
     resolved = settings.resolve({"SETTING": text}, {"SETTING": "1"}, {})
-    with pytest.raises(ConfigurationError, match="SETTING"):
+    with pytest.raises(Configuration, match="SETTING"):
         getattr(resolved, method)("SETTING")
 
 

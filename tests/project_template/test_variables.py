@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mlflow_ae5_server.common.errors import ConfigurationError, SchemaError
+from mlflow_ae5_server.common.errors import Configuration, SchemaMismatch
 from mlflow_ae5_server.common.settings import resolve
 from mlflow_ae5_server.database.connection import Database, Databases, check_uri
 from mlflow_ae5_server.database.schema import SchemaState
@@ -60,7 +60,7 @@ def test_the_tool_refuses_what_the_server_refuses(name: str) -> None:
 def refused_by_the_server(environ: Mapping[str, str]) -> list[str]:
     try:
         variables.require_supported(environ)
-    except ConfigurationError as error:
+    except Configuration as error:
         return [str(error).partition(" ")[0]]
     return []
 
@@ -69,7 +69,7 @@ def refused_by_the_server(environ: Mapping[str, str]) -> list[str]:
 def test_a_variable_that_cannot_work_here_is_refused(name: str) -> None:
     for value in ("", "false", "0"):
         variables.require_supported({name: value})
-    with pytest.raises(ConfigurationError, match=f"{name} is not supported: "):
+    with pytest.raises(Configuration, match=f"{name} is not supported: "):
         variables.require_supported({name: "true"})
 
 
@@ -77,7 +77,7 @@ def test_a_variable_that_cannot_work_here_is_refused(name: str) -> None:
 def test_what_only_jobs_do_is_refused_without_them(name: str) -> None:
     variables.require_supported({name: "true", JOBS: "true"})
     variables.require_supported({name: "true", JOBS: "false", variables.RULES["unless_off"]: "false"})  # elsewhere
-    with pytest.raises(ConfigurationError, match=f"{name} has no effect without {JOBS}"):
+    with pytest.raises(Configuration, match=f"{name} has no effect without {JOBS}"):
         variables.require_supported({name: "true", JOBS: "false"})
 
 
@@ -97,7 +97,7 @@ def test_a_value_that_mlflow_reads_only_at_a_request_is_refused_at_the_start(
     if not message:
         variables.require_readable()
         return
-    with pytest.raises(ConfigurationError, match=f"{name} {message}"):
+    with pytest.raises(Configuration, match=f"{name} {message}"):
         variables.require_readable()
 
 
@@ -118,7 +118,7 @@ def test_a_replica_that_mlflow_cannot_use_is_refused(replica: str, store: str, r
     if not message:
         variables.require_replica(databases)
         return
-    with pytest.raises(ConfigurationError, match=message):
+    with pytest.raises(Configuration, match=message):
         variables.require_replica(databases)
 
 
@@ -144,7 +144,7 @@ def test_a_replica_without_the_schema_is_awaited_and_then_refused() -> None:
         (NEWER, "its schema is newer, and this MLflow needs new"),
         (BARE, "it lacks tables: runs, tags"),
     ):
-        with pytest.raises(SchemaError, match=f"^the read replica .* does not match the database: {why}\n"):
+        with pytest.raises(SchemaMismatch, match=f"^the read replica .* does not match the database: {why}\n"):
             wait(lambda _replica, state=state: state)  # type: ignore[misc]
 
 

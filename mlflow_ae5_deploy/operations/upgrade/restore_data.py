@@ -9,7 +9,7 @@ from pathlib import Path
 from mlflow_ae5_deploy.ae5.models import Project
 from mlflow_ae5_deploy.common.errors import NotFound, StageFailed
 from mlflow_ae5_deploy.jobs import job_errors, runner, tasks
-from mlflow_ae5_deploy.jobs.contract import ABSENT, USAGE
+from mlflow_ae5_deploy.jobs.contract import NOT_FOUND, USAGE
 from mlflow_ae5_deploy.jobs.reports import RestoreReport
 from mlflow_ae5_deploy.jobs.result import JobResult
 from mlflow_ae5_deploy.operations import backup
@@ -55,7 +55,7 @@ def _sees_snapshot(run: UpgradeRun, project: Project) -> bool:
     if not result.report.data:
         run.report(f"the jobs of the present project do not run ({result.message})")
         return False
-    if result.exit_code == ABSENT:
+    if result.exit_code == NOT_FOUND:
         raise NotFound(
             f"Snapshot {record.snapshot}, which the rollback needs, is not in the backup repository.",
             where=backup_destination.shown(context),

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from mlflow_ae5_server.common.errors import ConfigurationError
+from mlflow_ae5_server.common.errors import Configuration
 from mlflow_ae5_server.repository.entries import key, text
 from mlflow_ae5_server.restore.saved_copies import RESERVED
 
@@ -94,7 +94,7 @@ class FolderArtifacts:
         if not os.path.lexists(self._root):
             return  # a server that has never stored an artifact
         if not os.path.isdir(self._root) or not os.access(self._root, os.R_OK | os.X_OK):
-            raise ConfigurationError(
+            raise Configuration(
                 f"the folder of the artifacts {self.shown} cannot be read", "check MLFLOW_ARTIFACTS_DESTINATION"
             )
         skip = len(self._root) + 1

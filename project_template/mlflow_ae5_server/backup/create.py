@@ -21,7 +21,7 @@ from mlflow_ae5_server.backup.artifacts import ArtifactSource
 from mlflow_ae5_server.backup.copy import Copier, CopyTotals
 from mlflow_ae5_server.backup.sizing import sized
 from mlflow_ae5_server.common import progress
-from mlflow_ae5_server.common.errors import DamagedError, StorageError
+from mlflow_ae5_server.common.errors import RepositoryFailed, SnapshotDamaged
 from mlflow_ae5_server.common.keys import KeyCheck
 from mlflow_ae5_server.common.report import say, warn
 from mlflow_ae5_server.common.text import counted, shown
@@ -74,8 +74,8 @@ def create_snapshot(
 ) -> Manifest:
     """Take a snapshot and publish it.
 
-    `destination` is MLFLOW_ARTIFACTS_DESTINATION: other locations are external. Raises BusyError, StorageError (also
-    where artifacts are expected and none exists), ConfigurationError, UnfinishedError where a restore was interrupted,
+    `destination` is MLFLOW_ARTIFACTS_DESTINATION: other locations are external. Raises Locked, RepositoryFailed (also
+    where artifacts are expected and none exists), Configuration, RestoreUnfinished where a restore was interrupted,
     and what `dump` raises; nothing is published then.
     """
     options = options or BackupOptions()
@@ -160,7 +160,7 @@ class _Backup:
     def _refuse(self, check: Callable[[], None]) -> None:
         try:
             check()
-        except StorageError:
+        except RepositoryFailed:
             if not self._own.lists:  # otherwise an earlier run came further, when everything was there
                 self._repository.remove_unfinished([self._own])
             raise
@@ -170,7 +170,7 @@ class _Backup:
     def _copy_all(self, source: ArtifactSource, database: DatabasePart) -> tuple[tuple[str, ...], CopyTotals]:
         """Copy; repeat if a blob turned out damaged that the file list refers to.
 
-        Raises DamagedError where that does not end, StorageError where blobs have vanished meanwhile.
+        Raises SnapshotDamaged where that does not end, RepositoryFailed where blobs have vanished meanwhile.
         """
         for _attempt in range(_ATTEMPTS):
             with (
@@ -185,7 +185,7 @@ class _Backup:
             if not damaged:
                 return lists, totals
             self._options.warn(f"{counted(damaged, 'objects')} turned out to be damaged; copying again without them")
-        raise DamagedError(
+        raise SnapshotDamaged(
             f"objects in {self._repository.shown} are damaged again and again; no snapshot was made",
             "check the volume for errors, or back up to another destination",
         )
@@ -231,7 +231,7 @@ class _Backup:
         """The entries before the damage of an earlier list: later files are read again."""
         try:
             yield from entries
-        except DamagedError as error:
+        except SnapshotDamaged as error:
             self._list_damaged = True
             self._options.warn(f"an earlier list of artifacts cannot be used: {error.message}")
 
@@ -241,7 +241,7 @@ class _Backup:
         groups = [manifest.artifacts.lists for manifest in reversed(manifests)]
         groups += [snapshot.lists for snapshot in self._unfinished]
         for sha256 in dict.fromkeys(itertools.chain(*groups)):
-            with contextlib.suppress(DamagedError):
+            with contextlib.suppress(SnapshotDamaged):
                 self._index.add_slices(
                     [
                         (entry.sha256, *entry.parts[0])

@@ -11,7 +11,7 @@ from collections.abc import Generator, Iterator
 from typing import TYPE_CHECKING, Any
 
 from mlflow_ae5_server.backup.external_artifacts import is_inside
-from mlflow_ae5_server.common.errors import StorageError
+from mlflow_ae5_server.common.errors import RepositoryFailed
 from mlflow_ae5_server.common.text import counted, shown
 from mlflow_ae5_server.database.connection import Database, connect_engine
 from mlflow_ae5_server.repository.backend import decoded
@@ -27,26 +27,26 @@ _FEW = 20  # runs or artifacts that may be gone without a warning
 
 
 def refuse_empty(store: Database, destination: str, source: str, previous: Manifest | None) -> None:
-    """Raise StorageError for an empty store that should have artifacts."""
+    """Raise RepositoryFailed for an empty store that should have artifacts."""
     expected = []
     if previous is not None and previous.artifacts.files:
         expected.append(f"the snapshot {previous.id} has {counted(previous.artifacts.files, 'artifacts')}")
     if model := model_in(store, destination):
         expected.append(f"the database says that files of {model} are there")
     if expected:
-        raise StorageError(
+        raise RepositoryFailed(
             f"there are no artifacts in {source}, but {' and '.join(expected)}; no snapshot was made",
             "check that its volume is mounted, or use `backup create --allow-empty` if they were deleted on purpose",
         )
 
 
 def refuse_no_runs(shown_store: str, previous: Manifest | None) -> None:
-    """Raise StorageError for a database without the many runs of the last snapshot.
+    """Raise RepositoryFailed for a database without the many runs of the last snapshot.
 
     A few may be of first tries, and collected since.
     """
     if previous is not None and many_gone(previous.runs, previous.runs):
-        raise StorageError(
+        raise RepositoryFailed(
             f"there are no runs in {shown_store}, but the snapshot {previous.id} has "
             f"{counted(previous.runs, 'runs')}; no snapshot was made",
             "check that it is the right database, or use `backup create --allow-empty` if they were deleted on purpose",

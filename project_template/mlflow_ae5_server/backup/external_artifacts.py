@@ -6,7 +6,7 @@ import posixpath
 import re
 from typing import TYPE_CHECKING
 
-from mlflow_ae5_server.common.errors import ConfigurationError
+from mlflow_ae5_server.common.errors import Configuration
 from mlflow_ae5_server.common.folders import local_folder, real
 from mlflow_ae5_server.common.redaction import scrub
 from mlflow_ae5_server.common.text import shown
@@ -80,7 +80,7 @@ def is_inside(location: str, destination: str) -> bool:
         folder, store = local_folder(location), local_folder(destination)
         if folder is not None and store is not None:
             return real(folder).is_relative_to(real(store))
-    except (ConfigurationError, ValueError):  # on another machine, or no path at all
+    except (Configuration, ValueError):  # on another machine, or no path at all
         return False
     if folder is not None or store is not None:
         return False
@@ -89,9 +89,9 @@ def is_inside(location: str, destination: str) -> bool:
 
 
 def refuse_overlap(destination: str, backups: str) -> None:
-    """Raise ConfigurationError for backups among the artifacts, or the reverse."""
+    """Raise Configuration for backups among the artifacts, or the reverse."""
     if is_inside(backups, destination) or is_inside(destination, backups):
-        raise ConfigurationError(
+        raise Configuration(
             f"the backups in {scrub(backups)} and the artifacts in {scrub(destination)} overlap",
             "use a MLFLOW_TRACKING_BACKUP_DESTINATION outside the artifacts, best on another volume",
         )

@@ -10,7 +10,7 @@ from typing import Any
 
 from mlflow_ae5_server.common import folders, keys, progress
 from mlflow_ae5_server.common.contract import EXIT_CODES
-from mlflow_ae5_server.common.errors import DamagedError, ProjectError, StorageError, UsageError
+from mlflow_ae5_server.common.errors import ProjectError, RepositoryFailed, SnapshotDamaged, Usage
 from mlflow_ae5_server.common.report import Report, say, warn
 from mlflow_ae5_server.common.settings import Settings
 from mlflow_ae5_server.common.text import amount, counted
@@ -196,7 +196,7 @@ def _verify(settings: Settings, report: Report, options: argparse.Namespace) -> 
         repository.snapshot(manifest.id)  # if it was pruned meanwhile, its blobs are rightly gone
     try:
         check.note(repository, manifest, result)
-    except StorageError as error:  # full or read-only
+    except RepositoryFailed as error:  # full or read-only
         say(f"warning: the result of this check could not be recorded: {error.message}")
         report.add(not_recorded=error.message)
     report.add(
@@ -212,7 +212,7 @@ def _verify(settings: Settings, report: Report, options: argparse.Namespace) -> 
         for entry in fields["damaged"]:
             say(f"damaged: {entry.get('object') or entry.get('name')}: {entry['what']}")
         report.add(**fields)
-        return DamagedError.exit_code
+        return SnapshotDamaged.exit_code
     objects = f"{result.checked_objects} of {counted(result.of_objects, 'objects')}"
     say(f"snapshot {manifest.id}: {objects} read, no damage found")
     return 0
@@ -228,14 +228,14 @@ def _verify_rows(repository: Repository, manifest: Manifest, result: CheckResult
     try:
         with progress.phase("check-rows"):
             dialects.require_sound(part, repository.reader())
-    except DamagedError as error:
+    except SnapshotDamaged as error:
         result.add("name", manifest.id, error.message)
-    except StorageError as error:
+    except RepositoryFailed as error:
         warn(f"the rows of the database could not be checked: {error.message}")
 
 
 def _fraction(sample: str | None) -> float:
-    """`1%` as 0.01; 1 without --sample. Raises UsageError."""
+    """`1%` as 0.01; 1 without --sample. Raises Usage."""
     if sample is None:
         return 1.0
     try:
@@ -243,7 +243,7 @@ def _fraction(sample: str | None) -> float:
     except ValueError:
         fraction = 0.0
     if not 0 < fraction <= 1:
-        raise UsageError(f"--sample {sample} is not a share of the objects", "write --sample 1%, or up to 100%")
+        raise Usage(f"--sample {sample} is not a share of the objects", "write --sample 1%, or up to 100%")
     return fraction
 
 
@@ -305,7 +305,7 @@ def _prune(settings: Settings, report: Report, options: argparse.Namespace) -> i
 
 
 def _policy(options: argparse.Namespace) -> RetentionPolicy:
-    """Raises UsageError."""
+    """Raises Usage."""
     return RetentionPolicy(options.keep_last, options.keep_daily, options.keep_weekly)
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from mlflow_ae5_server.common import folders, json_input, keys, progress
-from mlflow_ae5_server.common.errors import ConfigurationError, ProjectError, UnreachableError, hint_for
+from mlflow_ae5_server.common.errors import Configuration, ProjectError, Unreachable, hint_for
 from mlflow_ae5_server.common.redaction import scrub
 from mlflow_ae5_server.common.report import Report, say
 from mlflow_ae5_server.common.server_probe import Prober
@@ -73,7 +73,7 @@ def _check_database(settings: Settings) -> dict[str, Any]:
         if not store.file.is_file():
             return {**fields, "schema": "absent", "message": f"{store.shown} does not exist yet; the server creates it"}
         if not os.access(store.file, os.W_OK):
-            raise ConfigurationError(f"{store.shown} cannot be written to", "give this account write permission there")
+            raise Configuration(f"{store.shown} cannot be written to", "give this account write permission there")
     wait_until_ready(store, min(_DATABASE_WAIT, settings.seconds("MLFLOW_TRACKING_DATABASE_WAIT")))
     character_sets.require_database(store)
     schema = inspect_schema(connect_engine(store))
@@ -124,7 +124,7 @@ def _check_remote(destination: str) -> dict[str, Any]:
         store.delete_artifacts(name)
     except Exception as error:  # every kind of store has exceptions of its own
         reason = scrub((str(error).splitlines() or [""])[0] or type(error).__name__)[:300]
-        raise UnreachableError(
+        raise Unreachable(
             f"the artifact store {shown} cannot {step}: {reason}",
             "check the name, the network and the credentials (AWS_..., AZURE_..., GOOGLE_... as AE5 secrets)",
         ) from None
@@ -139,12 +139,12 @@ def _require_writable(folder: Path, setting: str) -> Path:
     """The folder, or the nearest existing one above it, if it is writable."""
     existing = folders.nearest_existing(folder)
     if not existing.is_dir():
-        raise ConfigurationError(f"{existing} is a file, not a folder", f"set {setting} to another path")
+        raise Configuration(f"{existing} is a file, not a folder", f"set {setting} to another path")
     try:
         with tempfile.TemporaryFile(prefix=_PREFIX, dir=existing):
             return existing
     except OSError as error:
-        raise ConfigurationError(
+        raise Configuration(
             f"the folder {existing} is not writable: {error.strerror}",
             f"{hint_for(error)}, or set {setting} to another path",
         ) from None
@@ -191,7 +191,7 @@ def _check_values(settings: Settings) -> tuple[keys.KeyCheck, ...]:
     try:
         return keys.parse(json_input.parse(settings.value("MLFLOW_TRACKING_CHECK_VALUES") or "[]"))
     except (ValueError, TypeError):
-        raise ConfigurationError("MLFLOW_TRACKING_CHECK_VALUES holds no check values", "leave it out") from None
+        raise Configuration("MLFLOW_TRACKING_CHECK_VALUES holds no check values", "leave it out") from None
 
 
 def _newest(settings: Settings) -> Manifest | None:

@@ -17,11 +17,11 @@ from pathlib import Path
 
 from mlflow_ae5_server.common import keys, progress
 from mlflow_ae5_server.common.errors import (
-    ConfigurationError,
-    CredentialsError,
-    DamagedError,
+    Configuration,
+    LoginFailed,
     ProjectError,
-    StorageError,
+    RepositoryFailed,
+    SnapshotDamaged,
 )
 from mlflow_ae5_server.common.folders import local_folder
 from mlflow_ae5_server.common.redaction import scrub
@@ -91,7 +91,7 @@ def _conclude(source: RestoreSource, checks: list[Check], report: Report) -> int
         if result.damaged_total:
             report.add(**report_fields(source.snapshot, result))
         if result.damaged_total or any(check.damage and check.name in _LOADED for check in failed):
-            return DamagedError.exit_code
+            return SnapshotDamaged.exit_code
     return FAILED
 
 
@@ -153,8 +153,8 @@ class _Drill:
         part = self._source.part
         try:
             self._source.load_database(store)
-        except ConfigurationError:
-            # Only for its DamagedError, where the snapshot is the cause.
+        except Configuration:
+            # Only for its SnapshotDamaged, where the snapshot is the cause.
             dialects.refused(part, self._source.repository.reader(), store)
             raise
         message = f"{part.contents}, all read back and identical"
@@ -163,7 +163,7 @@ class _Drill:
         with progress.phase("migrate"):
             ended = migration.migrate(store)
         if ended.exit_code:
-            raise StorageError(f"its schema {part.revision} cannot be upgraded: {ended.error}")
+            raise RepositoryFailed(f"its schema {part.revision} cannot be upgraded: {ended.error}")
         return f"{message}; upgraded from {part.revision} to {schema.latest()}"
 
     def _models(self, api: MlflowApi, destination: str) -> str:
@@ -177,7 +177,7 @@ class _Drill:
 def _read_encrypted(store: Database) -> str:
     encrypted = keys.examine(connect_engine(store), os.environ)
     if lost := [one for one in encrypted if one.lost]:
-        raise ConfigurationError("; ".join(keys.warnings(lost, os.environ)))
+        raise Configuration("; ".join(keys.warnings(lost, os.environ)))
     rows = ", ".join(f"{one.rows} {keys.PROTECTS[one.name]}" for one in encrypted)
     return f"the current keys decrypt everything: {rows}"
 
@@ -193,7 +193,7 @@ def _temporary_database(store: Database, folder: Path) -> Iterator[Database]:
         with contextlib.ExitStack() as stack:
             try:
                 copy = stack.enter_context(dialects.scratch(store))
-            except CredentialsError as error:
+            except LoginFailed as error:
                 warn(f"an SQLite file was used instead of {store.shown}: {error.message}")
             else:
                 yield copy
@@ -205,7 +205,7 @@ def _require_room(parent: Path, source: RestoreSource) -> None:
     needed = int((source.snapshot.artifacts.bytes + preflight.database_size(source.part)) * _ROOM)
     free = shutil.disk_usage(parent).free
     if free < needed:
-        raise StorageError(
+        raise RepositoryFailed(
             f"a drill needs {amount(needed)} in {parent}, but only {amount(free)} are free",
             "free disk space there; nothing was restored",
         )

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from mlflow_ae5_server.common import progress
-from mlflow_ae5_server.common.errors import ConfigurationError, ProjectError, StorageError, UnreachableError
+from mlflow_ae5_server.common.errors import Configuration, ProjectError, RepositoryFailed, Unreachable
 from mlflow_ae5_server.common.report import Report, say
 from mlflow_ae5_server.common.server_probe import Experiment, Prober
 from mlflow_ae5_server.common.settings import Settings
@@ -40,7 +40,7 @@ def run(settings: Settings, report: Report, dry_run: bool, *, step: Callable[[st
     limit = int(time.time() * 1000) - int(settings.duration("MLFLOW_TRACKING_GC_TTL").total_seconds() * 1000)
     orphans = (settings.value("MLFLOW_TRACKING_GC_ORPHANS") or "ignore").strip().lower()
     if orphans not in _MODES:
-        raise ConfigurationError(
+        raise Configuration(
             f"MLFLOW_TRACKING_GC_ORPHANS is {orphans!r}", "set it to ignore, show, remove or remove-all"
         )
     progress.start(
@@ -70,20 +70,20 @@ def run(settings: Settings, report: Report, dry_run: bool, *, step: Callable[[st
 
 
 def _with_our_errors(store: Database, work: Callable[[], int]) -> int:
-    """`work`, with UnreachableError where the database fails meanwhile."""
+    """`work`, with Unreachable where the database fails meanwhile."""
     from sqlalchemy.exc import InterfaceError, OperationalError
 
     try:
         return work()
     except (OperationalError, InterfaceError) as error:
-        raise UnreachableError(
+        raise Unreachable(
             f"the database {store.shown} cannot be used: {reason_of(error)}",
             "check that it runs and has free disk space; the next run finishes what this one started",
         ) from None
 
 
 def _refuse_unfinished(settings: Settings) -> None:
-    """Raise UnfinishedError where a restore was interrupted.
+    """Raise RestoreUnfinished where a restore was interrupted.
 
     What has no row now may be about to get it back.
     """
@@ -91,7 +91,7 @@ def _refuse_unfinished(settings: Settings) -> None:
 
     try:
         journal.refuse_interrupted(settings.value("MLFLOW_ARTIFACTS_DESTINATION") or "")
-    except (ConfigurationError, StorageError) as error:
+    except (Configuration, RepositoryFailed) as error:
         # Jobs could not have restored anything there; its artifacts are reached through the server.
         say(f"note: unable to determine whether a restore is running: {error.message}")
 
@@ -112,7 +112,7 @@ def _probe_server(settings: Settings, report: Report) -> tuple[Experiment | None
 
 
 def _require_same_database(engine: Engine, first: Experiment | None, store: Database) -> None:
-    """Raise ConfigurationError unless server and job use the same database."""
+    """Raise Configuration unless server and job use the same database."""
     from sqlalchemy import text
 
     if first is None:
@@ -122,7 +122,7 @@ def _require_same_database(engine: Engine, first: Experiment | None, store: Data
             text("SELECT creation_time FROM experiments WHERE experiment_id = :id"), {"id": int(first.experiment_id)}
         ).scalar()
     if created is None or int(created) != first.creation_time:
-        raise ConfigurationError(
+        raise Configuration(
             f"the server at MLFLOW_TRACKING_URI does not use {store.shown}",
             "set MLFLOW_BACKEND_STORE_URI to that server's database",
         )

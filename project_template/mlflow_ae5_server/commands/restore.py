@@ -7,7 +7,7 @@ import contextlib
 from contextlib import AbstractContextManager
 
 from mlflow_ae5_server.common import folders, progress
-from mlflow_ae5_server.common.errors import ConfigurationError, ProjectError, StorageError
+from mlflow_ae5_server.common.errors import Configuration, ProjectError, RepositoryFailed
 from mlflow_ae5_server.common.report import Report, say
 from mlflow_ae5_server.common.settings import Settings
 from mlflow_ae5_server.common.text import counted_files, moment
@@ -106,7 +106,7 @@ def _snapshot(which: str, target: RestoreTarget) -> str:
     if running is None:
         return which
     if running.is_undo:
-        raise ConfigurationError(
+        raise Configuration(
             f"an undo {running.start} has not finished",
             "run `restore --undo` first, which finishes it",
         )
@@ -114,7 +114,7 @@ def _snapshot(which: str, target: RestoreTarget) -> str:
 
 
 def _observe(target: RestoreTarget, *, replace: bool) -> TargetState:
-    """Observe the target. Raises InUseError, or NotEmptyError where nothing is resumed and nothing may be saved."""
+    """Observe the target. Raises TargetInUse, or TargetNotEmpty where nothing is resumed and nothing may be saved."""
     observed = target.observe()
     observed.refuse_user()
     observed.refuse_foreign()
@@ -134,7 +134,7 @@ def _matching_artifacts(
     if matching is not None:
         say(f"{counted_files(matching.files, matching.bytes)} of the snapshot stay at {artifacts.shown}")
     elif running is not None and running.snapshot == source.snapshot.id:
-        raise StorageError(
+        raise RepositoryFailed(
             f"the artifacts at {artifacts.shown} have changed since the restore of {running.snapshot} was started",
             "find the program that writes there; `restore --undo` brings back the previous database",
         )
@@ -153,7 +153,7 @@ def _undo(
         target.observe().refuse_user()
         file = target.store.file
         if file is not None and not file.parent.is_dir():
-            raise ConfigurationError(f"there is no folder {file.parent}", "check MLFLOW_BACKEND_STORE_URI")
+            raise Configuration(f"there is no folder {file.parent}", "check MLFLOW_BACKEND_STORE_URI")
         with _locked(target.store, lock_wait):
             target.observe().refuse_user()
             restored, saved = UndoRestore(target, target.journal(), options.saved).run()

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mlflow_ae5_server.common import folders
-from mlflow_ae5_server.common.errors import ConfigurationError, UsageError
+from mlflow_ae5_server.common.errors import Configuration, Usage
 from mlflow_ae5_server.common.report import say
 from mlflow_ae5_server.common.settings import Settings
 from mlflow_ae5_server.common.text import counted
@@ -157,7 +157,7 @@ def _sizes(workers: int, databases: Databases) -> capacity.Capacity:
 def _static_prefix(url_prefix: str) -> str:
     prefix = url_prefix.strip().rstrip("/")
     if prefix and (not prefix.startswith("/") or "{" in prefix or "}" in prefix):
-        raise UsageError(f"--anaconda-project-url-prefix {url_prefix!r} is not a path", "start it with /")
+        raise Usage(f"--anaconda-project-url-prefix {url_prefix!r} is not a path", "start it with /")
     return prefix
 
 
@@ -177,7 +177,7 @@ def _prepare_folders(store: Database, destination: str, artifact_root: str) -> N
 def bind(options: HttpOptions) -> socket.socket:
     """Take the port, so that one in use is reported before the slow part.
 
-    Raises ConfigurationError. asyncio sends at once (TCP_NODELAY) only where the socket names its protocol; otherwise
+    Raises Configuration. asyncio sends at once (TCP_NODELAY) only where the socket names its protocol; otherwise
     each answer but the first of a connection waits some 40 ms for the client's acknowledgement.
     """
     family = socket.AF_INET6 if ":" in options.address else socket.AF_INET
@@ -188,11 +188,11 @@ def bind(options: HttpOptions) -> socket.socket:
     except (OSError, OverflowError) as error:
         listener.close()
         if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
-            raise ConfigurationError(
+            raise Configuration(
                 f"port {options.port} on {options.address} is in use",
                 "stop the program that uses it, or choose another port",
             ) from None
-        raise ConfigurationError(f"cannot listen on {options.address}:{options.port}: {error}") from None
+        raise Configuration(f"cannot listen on {options.address}:{options.port}: {error}") from None
     return listener
 
 

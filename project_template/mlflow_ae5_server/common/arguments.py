@@ -10,7 +10,7 @@ import argparse
 import shlex
 
 from mlflow_ae5_server.common.contract import ARGUMENTS
-from mlflow_ae5_server.common.errors import UsageError
+from mlflow_ae5_server.common.errors import Usage
 from mlflow_ae5_server.common.settings import Settings
 
 # Where the variable is empty; a restore does not write because somebody cleared a variable.
@@ -18,12 +18,12 @@ _DEFAULTS = {"backup": ["create"], "restore": ["--dry-run"], "drill": []}
 
 
 def from_variable(command: str, settings: Settings) -> list[str]:
-    """The arguments in the variable of `command`. Raises UsageError."""
+    """The arguments in the variable of `command`. Raises Usage."""
     name = ARGUMENTS[command]
     try:
         return shlex.split(settings.value(name) or "") or _DEFAULTS[command]
     except ValueError as error:
-        raise UsageError(f"{name} cannot be parsed: {error}", "check its quotes") from None
+        raise Usage(f"{name} cannot be parsed: {error}", "check its quotes") from None
 
 
 def restore(parser: argparse.ArgumentParser) -> None:

@@ -1,19 +1,19 @@
 """The failures that an administrator can act on.
 
-    ProjectError             exit code
-      UsageError                2   an unknown option
-      ConfigurationError        3   a setting that cannot work
-      UnreachableError         10   database or server did not answer in time
-      CredentialsError         11   database or server refused the password or token
-      AbsentError              15   there is no such snapshot or saved copy
-      BusyError                22   another job or a starting server holds the lock: try again later
-      UnfinishedError          22   a restore was interrupted: finish it first
-      DamagedError             25   a snapshot is not what its manifest says
-      NotEmptyError            26   the target of a restore holds something
-      InUseError               27   a server runs on the target
-      StorageError             28   the backup repository is missing, not ours or not writable
-      NoRoomError              28   the same, because it is full
-      SchemaError              33   the database is of another MLflow version (run DatabaseUpgrade), or lacks tables
+    ProjectError               exit code
+      Usage                   2   an unknown option
+      Configuration           3   a setting that cannot work
+      Unreachable            10   database or server did not answer in time
+      LoginFailed            11   database or server refused the password or token
+      NotFound               15   there is no such snapshot or saved copy
+      Locked                 22   another job or a starting server holds the lock: try again later
+      RestoreUnfinished      22   a restore was interrupted: finish it first
+      SnapshotDamaged        25   a snapshot is not what its manifest says
+      TargetNotEmpty         26   the target of a restore holds something
+      TargetInUse            27   a server runs on the target
+      RepositoryFailed       28   the backup repository is missing, not ours or not writable
+      NoRoom                 28   the same, because it is full
+      SchemaMismatch         33   the database is of another MLflow version (run DatabaseUpgrade), or lacks tables
 
 The numbers are in contract.json; the client uses the same ones.
 Failures inside MLflow's own commands keep MLflow's exit code (1, or what its command line would return).
@@ -52,7 +52,7 @@ class ProjectError(Exception):
         return f"{self.message}\n  what to do: {self.hint}" if self.hint else self.message
 
 
-class StoppedError(BaseException):
+class Interrupted(BaseException):
     """SIGTERM. Not an Exception, so that no retry catches it.
 
     Nor a KeyboardInterrupt: one that passes through `exec` (as imports may) makes CPython end the process by SIGINT,
@@ -62,60 +62,60 @@ class StoppedError(BaseException):
     exit_code = EXIT_CODES["interrupted"]
 
 
-class UsageError(ProjectError):
+class Usage(ProjectError):
     exit_code = EXIT_CODES["usage"]
 
 
-class ConfigurationError(ProjectError):
+class Configuration(ProjectError):
     exit_code = EXIT_CODES["configuration"]
 
 
-class UnreachableError(ProjectError):
+class Unreachable(ProjectError):
     exit_code = EXIT_CODES["unreachable"]
 
 
-class CredentialsError(ProjectError):
-    exit_code = EXIT_CODES["credentials"]
+class LoginFailed(ProjectError):
+    exit_code = EXIT_CODES["login_failed"]
 
 
-class SchemaError(ProjectError):
+class SchemaMismatch(ProjectError):
     exit_code = EXIT_CODES["schema_mismatch"]
 
 
 ANOTHER_SNAPSHOT = "use another snapshot"
 
 
-class DamagedError(ProjectError):
-    exit_code = EXIT_CODES["damaged"]
+class SnapshotDamaged(ProjectError):
+    exit_code = EXIT_CODES["snapshot_damaged"]
 
 
-class NotEmptyError(ProjectError):
-    exit_code = EXIT_CODES["not_empty"]
+class TargetNotEmpty(ProjectError):
+    exit_code = EXIT_CODES["target_not_empty"]
 
 
-class InUseError(ProjectError):
-    exit_code = EXIT_CODES["in_use"]
+class TargetInUse(ProjectError):
+    exit_code = EXIT_CODES["target_in_use"]
 
 
-class StorageError(ProjectError):
+class RepositoryFailed(ProjectError):
     exit_code = EXIT_CODES["repository_failed"]
 
 
-class NoRoomError(StorageError):
+class NoRoom(RepositoryFailed):
     pass
 
 
-class AbsentError(ProjectError):
-    exit_code = EXIT_CODES["absent"]
+class NotFound(ProjectError):
+    exit_code = EXIT_CODES["not_found"]
 
 
-class NoSnapshotError(AbsentError):
+class NoSnapshot(NotFound):
     pass
 
 
-class BusyError(ProjectError):
-    exit_code = EXIT_CODES["busy"]
+class Locked(ProjectError):
+    exit_code = EXIT_CODES["locked"]
 
 
-class UnfinishedError(BusyError):
+class RestoreUnfinished(Locked):
     """Unlike another run, this does not pass by itself: every job fails with it."""

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from mlflow_ae5_server.common.errors import ConfigurationError, DamagedError, hint_for
+from mlflow_ae5_server.common.errors import Configuration, SnapshotDamaged, hint_for
 
 
 def local_folder(location: str) -> Path | None:
@@ -17,7 +17,7 @@ def local_folder(location: str) -> Path | None:
     if location.lower().startswith("file:"):
         parts = urlsplit(location)
         if parts.netloc not in {"", "localhost"}:
-            raise ConfigurationError(f"{location} names another machine", "use file:///path or a plain path")
+            raise Configuration(f"{location} names another machine", "use file:///path or a plain path")
         return Path(unquote(parts.path))
     if re.match(r"[A-Za-z][A-Za-z0-9+.\-]*:", location):
         return None
@@ -25,11 +25,11 @@ def local_folder(location: str) -> Path | None:
 
 
 def real(folder: Path) -> Path:
-    """`folder` without links. Raises DamagedError if they change all the time."""
+    """`folder` without links. Raises SnapshotDamaged if they change all the time."""
     for _attempt in range(1000):
         with contextlib.suppress(OSError):  # it was a link, and is none when it is read
             return Path(os.path.realpath(folder))
-    raise DamagedError(f"{folder} keeps changing", "check who else can write in the folder above it")
+    raise SnapshotDamaged(f"{folder} keeps changing", "check who else can write in the folder above it")
 
 
 def nearest_existing(path: Path) -> Path:
@@ -53,14 +53,14 @@ def make_writable(folder: Path, setting: str) -> None:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         writable = os.access(folder, os.W_OK | os.X_OK)
     except FileExistsError:
-        raise ConfigurationError(f"{folder} is a file, not a folder", f"set {setting} to another path") from None
+        raise Configuration(f"{folder} is a file, not a folder", f"set {setting} to another path") from None
     except OSError as error:
-        raise ConfigurationError(
+        raise Configuration(
             f"the folder {folder} cannot be created: {error.strerror}",
             f"{hint_for(error)}, or set {setting} to another path",
         ) from None
     if not writable:
-        raise ConfigurationError(
+        raise Configuration(
             f"the folder {folder} is not writable",
             f"give this account write permission there, or set {setting} to another path",
         )

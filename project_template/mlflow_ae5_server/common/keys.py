@@ -17,7 +17,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from mlflow_ae5_server.common.errors import ConfigurationError
+from mlflow_ae5_server.common.errors import Configuration
 from mlflow_ae5_server.common.text import counted, shown
 
 PASSPHRASE = "MLFLOW_CRYPTO_KEK_PASSPHRASE"  # noqa: S105 - a name
@@ -122,20 +122,20 @@ class Encrypted:
 
 
 def require_usable(environ: Mapping[str, str]) -> None:
-    """Raise ConfigurationError for a key that MLflow cannot use, or publishes."""
+    """Raise Configuration for a key that MLflow cannot use, or publishes."""
     if environ.get(PASSPHRASE):
         from mlflow.utils.crypto import DEFAULT_KEK_PASSPHRASE
 
         if environ[PASSPHRASE] == DEFAULT_KEK_PASSPHRASE:
-            raise ConfigurationError(f"{PASSPHRASE} is the constant that MLflow publishes", "set one of your own")
+            raise Configuration(f"{PASSPHRASE} is the constant that MLflow publishes", "set one of your own")
     version = environ.get(VERSION) or "1"
     if not (version.isascii() and version.isdigit() and 0 < int(version) < 2**31):
-        raise ConfigurationError(
+        raise Configuration(
             f"{VERSION} is not a positive number", "set it to 1, or to the version that rotate-kek printed"
         )
     webhooks = environ.get(WEBHOOKS)
     if webhooks and not is_webhook_key(webhooks):
-        raise ConfigurationError(
+        raise Configuration(
             f"{WEBHOOKS} is not a key: 32 bytes in URL-safe base64, 44 characters",
             "python -c 'from cryptography.fernet import Fernet; print(Fernet.generate_key().decode())' prints one",
         )

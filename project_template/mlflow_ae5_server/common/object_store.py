@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
-from mlflow_ae5_server.common.errors import ConfigurationError, CredentialsError, ProjectError, StorageError
+from mlflow_ae5_server.common.errors import Configuration, LoginFailed, ProjectError, RepositoryFailed
 from mlflow_ae5_server.common.redaction import login_in, scrub
 
 if TYPE_CHECKING:
@@ -29,11 +29,11 @@ _SCHEMES = {"s3": "s3", "gs": "gs", "az": "azure", "abfs": "azure", "abfss": "az
 
 
 def kind(url: str) -> str:
-    """s3, gs or azure. Raises ConfigurationError where `url` names no object store."""
+    """s3, gs or azure. Raises Configuration where `url` names no object store."""
     parts = urlsplit(url)
     scheme = _SCHEMES.get(parts.scheme.lower())
     if scheme is None or not parts.netloc:
-        raise ConfigurationError(
+        raise Configuration(
             f"{scrub(url)} is not a folder or an object store",
             "use a folder, or s3://BUCKET/PREFIX, gs://, abfss://, wasbs:// or az://",
         )
@@ -41,9 +41,9 @@ def kind(url: str) -> str:
 
 
 def open_store(url: str) -> ObjectStore:
-    """Open the store at `url` without sending anything. Raises ConfigurationError."""
+    """Open the store at `url` without sending anything. Raises Configuration."""
     if login_in(url):
-        raise ConfigurationError(
+        raise Configuration(
             "the object store's URL contains a user name or password",
             "write s3://BUCKET/PREFIX or gs://BUCKET/PREFIX; credentials are secrets of their own, such as "
             "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
@@ -51,7 +51,7 @@ def open_store(url: str) -> ObjectStore:
     parts, scheme = urlsplit(url), kind(url)
     for package in ("obstore", "boto3") if scheme == "s3" else ("obstore",):
         if importlib.util.find_spec(package) is None:
-            raise ConfigurationError(
+            raise Configuration(
                 f"{scrub(url)} needs the package {package}, which is not installed",
                 "use the environment `default` (the commands without `Minimum`)",
             )
@@ -61,7 +61,7 @@ def open_store(url: str) -> ObjectStore:
     except ProjectError:
         raise
     except Exception as error:  # obstore and the cloud libraries have many classes of their own
-        raise ConfigurationError(
+        raise Configuration(
             f"{scrub(url)} cannot be used: {reason(error)}", "check address and credentials of the object store"
         ) from None
 
@@ -244,12 +244,12 @@ def translate(error: BaseException, shown: str, verb: str) -> ProjectError:
     if status in {"401", "403"} or isinstance(
         error, exceptions.PermissionDeniedError | exceptions.UnauthenticatedError
     ):
-        return CredentialsError(message, "check credentials and policy of the object store")
+        return LoginFailed(message, "check credentials and policy of the object store")
     if re.search(r"credential|no such profile|DefaultCredentialsError", f"{type(error).__name__} {why}", re.I):
-        return CredentialsError(message, "give this job credentials for the object store")
+        return LoginFailed(message, "give this job credentials for the object store")
     if status == "404" or isinstance(error, exceptions.NotFoundError):
-        return StorageError(message, "does the bucket or container exist?")
-    return StorageError(message, "check address and network of the object store")
+        return RepositoryFailed(message, "does the bucket or container exist?")
+    return RepositoryFailed(message, "check address and network of the object store")
 
 
 def reason(error: BaseException) -> str:

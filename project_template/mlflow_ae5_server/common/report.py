@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from mlflow_ae5_server.common.errors import BusyError, ProjectError, UnfinishedError
+from mlflow_ae5_server.common.errors import Locked, ProjectError, RestoreUnfinished
 from mlflow_ae5_server.common.redaction import ScrubbingStream, scrub
 
 _MOST_WARNINGS = 20  # in a report
@@ -68,4 +68,4 @@ class Report:
 
 
 def _passes(error: ProjectError) -> bool:
-    return isinstance(error, BusyError) and not isinstance(error, UnfinishedError)
+    return isinstance(error, Locked) and not isinstance(error, RestoreUnfinished)

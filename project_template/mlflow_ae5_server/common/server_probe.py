@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mlflow_ae5_server.common.errors import ConfigurationError, CredentialsError, ProjectError, UnreachableError
+from mlflow_ae5_server.common.errors import Configuration, LoginFailed, ProjectError, Unreachable
 from mlflow_ae5_server.common.redaction import scrub
 
 DEADLINE = 10.0  # seconds for all probes together
@@ -38,12 +38,12 @@ class Prober:
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         if not uri:
-            raise ConfigurationError(
+            raise Configuration(
                 "MLFLOW_TRACKING_URI is not set, so the server cannot be probed",
                 "set it to the URL of the server's endpoint, as an AE5 secret or a variable of the job",
             )
         if not uri.lower().startswith(("http://", "https://")):
-            raise ConfigurationError("MLFLOW_TRACKING_URI is not an http(s) URL", "set it to the server's endpoint")
+            raise Configuration("MLFLOW_TRACKING_URI is not an http(s) URL", "set it to the server's endpoint")
         self._uri = uri.rstrip("/")
         self._shown = scrub(self._uri)
         token = environ.get("MLFLOW_TRACKING_TOKEN")
@@ -51,7 +51,7 @@ class Prober:
         self._verify: bool | str = environ.get("MLFLOW_TRACKING_SERVER_CERT_PATH") or True
         bundle = environ.get("MLFLOW_TRACKING_SERVER_CERT_PATH") or environ.get("REQUESTS_CA_BUNDLE")
         if bundle and not Path(bundle).exists():
-            raise ConfigurationError(
+            raise Configuration(
                 f"there is no certificate file {bundle}",
                 "correct MLFLOW_TRACKING_SERVER_CERT_PATH or REQUESTS_CA_BUNDLE",
             )
@@ -63,7 +63,7 @@ class Prober:
     def check(self) -> Experiment | None:
         """The server's first experiment, if it has one, after its stores answered.
 
-        Raises UnreachableError, CredentialsError or ConfigurationError within DEADLINE plus one request's timeout.
+        Raises Unreachable, LoginFailed or Configuration within DEADLINE plus one request's timeout.
         """
         answer = self._call("POST", "/api/2.0/mlflow/experiments/search", json={"max_results": 1, "view_type": "ALL"})
         self._call("GET", "/api/2.0/mlflow-artifacts/artifacts", params={"path": ".probe"})
@@ -77,7 +77,7 @@ class Prober:
         while True:
             try:
                 return self._once(method, path, **arguments)
-            except UnreachableError:
+            except Unreachable:
                 if self._clock() + pause >= self._deadline:
                     raise
             self._sleep(pause)
@@ -98,7 +98,7 @@ class Prober:
                 **arguments,
             )
         except requests.exceptions.SSLError as error:
-            raise ConfigurationError(
+            raise Configuration(
                 f"the certificate of {self._shown} is not trusted: {_first_line(error)}",
                 "set REQUESTS_CA_BUNDLE or MLFLOW_TRACKING_SERVER_CERT_PATH to the file of the CA that issued it",
             ) from None
@@ -111,18 +111,18 @@ class Prober:
 
         excerpt = scrub(" ".join(text.split())[:200])
         if status in {401, 403} and "Invalid Host header" in text:
-            raise ConfigurationError(
+            raise Configuration(
                 f"{self._shown} rejected the host name: {excerpt}", "use the address of the static endpoint"
             )
         if 300 <= status < 400 or status in {401, 403}:
-            raise CredentialsError(
+            raise LoginFailed(
                 f"{self._shown} did not accept the token (HTTP {status})",
                 "issue a new token for the running deployment and store it as the secret MLFLOW_TRACKING_TOKEN",
             )
         if status >= 500 or status in {408, 429}:
             raise self._down(f"HTTP {status} from {path}: {excerpt}")
         if status != 200:
-            raise ConfigurationError(
+            raise Configuration(
                 f"{self._shown} is not an MLflow server: HTTP {status} from {path}: {excerpt}",
                 "set MLFLOW_TRACKING_URI to the server's endpoint",
             )
@@ -131,14 +131,14 @@ class Prober:
         except (ValueError, RecursionError):
             decoded = None
         if not isinstance(decoded, dict):
-            raise CredentialsError(
+            raise LoginFailed(
                 f"{self._shown} answered with an HTML page instead of JSON: a login page or another application",
                 "check MLFLOW_TRACKING_URI, and store a new token as the secret MLFLOW_TRACKING_TOKEN",
             )
         return decoded
 
     def _down(self, reason: str) -> ProjectError:
-        return UnreachableError(
+        return Unreachable(
             f"the server {self._shown} is not available: {reason}",
             "check the deployment's log, and start it again",
         )

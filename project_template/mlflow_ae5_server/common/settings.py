@@ -21,7 +21,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from mlflow_ae5_server.common import redaction, yaml_limits
-from mlflow_ae5_server.common.errors import ConfigurationError
+from mlflow_ae5_server.common.errors import Configuration
 
 SECRETS_FOLDER = "/var/run/secrets/user_credentials"
 SECRETS_FOLDER_VARIABLE = "MLFLOW_AE5_SECRETS_DIR"
@@ -91,43 +91,41 @@ class Settings(dict[str, Setting]):
         return setting.value if setting else None
 
     def required(self, name: str, hint: str = "set it to the server's value") -> str:
-        """Raises ConfigurationError where it is unset or empty."""
+        """Raises Configuration where it is unset or empty."""
         value = self.value(name)
         if not value:
-            raise ConfigurationError(f"{name} is not set", hint)
+            raise Configuration(f"{name} is not set", hint)
         return value
 
     def flag(self, name: str) -> bool:
-        """A yes/no setting; ConfigurationError for anything that is neither."""
+        """A yes/no setting; Configuration for anything that is neither."""
         value = (self.value(name) or "false").strip().lower()
         if value in {"true", "1", "yes", "on"}:
             return True
         if value in {"false", "0", "no", "off"}:
             return False
-        raise ConfigurationError(
-            f"{name} is {value!r}, which is neither true nor false", f"set {name} to true or false"
-        )
+        raise Configuration(f"{name} is {value!r}, which is neither true nor false", f"set {name} to true or false")
 
     def seconds(self, name: str) -> float:
-        """A duration in seconds, not negative; ConfigurationError otherwise."""
+        """A duration in seconds, not negative; Configuration otherwise."""
         value = self.value(name) or "0"
         try:
             number = float(value)
         except ValueError:
             number = -1.0
         if not 0 <= number < float("inf"):
-            raise ConfigurationError(f"{name} is {value!r}, which is not a number of seconds", f"set {name} to 60, say")
+            raise Configuration(f"{name} is {value!r}, which is not a number of seconds", f"set {name} to 60, say")
         return number
 
     def duration(self, name: str) -> timedelta:
-        """A duration in MLflow's form `#d#h#m#s`. Raises ConfigurationError.
+        """A duration in MLflow's form `#d#h#m#s`. Raises Configuration.
 
         MLflow accepts an empty text as "no age at all", and reads `1..5d` until it crashes; both are refused here.
         """
         value = self.value(name) or ""
         match = _DURATION.match(value)
         if not value or not match:
-            raise ConfigurationError(
+            raise Configuration(
                 f"{name} is {value!r}, which is not a duration MLflow understands",
                 "write it as #d#h#m#s, numbers may have decimals: 30d0h0m0s, 12h, 1.5d",
             )
@@ -135,7 +133,7 @@ class Settings(dict[str, Setting]):
         try:
             return timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds)
         except OverflowError:
-            raise ConfigurationError(f"{name} is {value!r}, which is too long") from None
+            raise Configuration(f"{name} is {value!r}, which is too long") from None
 
     def table(self) -> str:
         """One line per setting with its source; values only where they are not sensitive."""
@@ -200,7 +198,7 @@ def read_secrets(folder: Path) -> dict[str, str]:
         try:
             value = file.read_text(encoding="utf-8").rstrip("\r\n")
         except (OSError, UnicodeDecodeError) as error:
-            raise ConfigurationError(f"the secret {file.name} cannot be read: {type(error).__name__}") from None
+            raise Configuration(f"the secret {file.name} cannot be read: {type(error).__name__}") from None
         if file.name in {"MLFLOW_TRACKING_SERVER_CERT_PATH", "REQUESTS_CA_BUNDLE"} and "-----BEGIN" in value:
             value = str(file)
         if file.name == "MLFLOW_TRACE_ARCHIVAL_CONFIG" and value.lstrip().startswith("trace_archival:"):
@@ -220,9 +218,9 @@ def read_project_defaults(folder: Path) -> dict[str, str]:
     try:
         document = yaml_limits.load(file) or {}
     except OSError as error:
-        raise ConfigurationError(f"{name} cannot be read: {error.strerror}") from None
+        raise Configuration(f"{name} cannot be read: {error.strerror}") from None
     except yaml_limits.UnfitYaml as error:
-        raise ConfigurationError(f"{name} {error}") from None
+        raise Configuration(f"{name} {error}") from None
     defaults = {}
     variables = document.get("variables") if isinstance(document, dict) else None
     for key, entry in (variables if isinstance(variables, dict) else {}).items():  # a list has names without defaults

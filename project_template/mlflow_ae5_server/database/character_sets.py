@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from mlflow_ae5_server.common.errors import ConfigurationError
+from mlflow_ae5_server.common.errors import Configuration
 from mlflow_ae5_server.database import schema
 from mlflow_ae5_server.database.connection import Database, connect_engine
 
@@ -22,7 +22,7 @@ _TABLES = (
 
 
 def require_database(store: Database) -> None:
-    """Raise ConfigurationError where new tables could not store every character.
+    """Raise Configuration where new tables could not store every character.
 
     Also where the search path of a PostgreSQL database has no schema.
     """
@@ -33,14 +33,14 @@ def require_database(store: Database) -> None:
 
 
 def require_tables(store: Database) -> None:
-    """Raise ConfigurationError for MySQL tables with another character set."""
+    """Raise Configuration for MySQL tables with another character set."""
     if store.dialect != "mysql":
         return
     from sqlalchemy import bindparam
 
     count, first = _row(store, _TABLES, bindparam("own", sorted(schema.all_tables()), expanding=True))
     if count:
-        raise ConfigurationError(
+        raise Configuration(
             f"{count} tables of {store.shown} ({first}{', ...' if count > 1 else ''}) have another character set than "
             f"{_MYSQL}: MLflow answers 503 or 400 to characters that they cannot store",
             "back up, then `restore --replace`, which recreates all tables with the character set of the database",
@@ -60,12 +60,12 @@ def _require_mysql(store: Database) -> None:
     )
     if stored != _MYSQL:
         quoted = "`" + str(name).replace("`", "``") + "`"
-        raise ConfigurationError(
+        raise Configuration(
             f"the database {store.shown} has the character set {stored}, in which MLflow cannot store every character",
             f"ALTER DATABASE {quoted} CHARACTER SET {_MYSQL}",
         )
     if {sent, received} != {_MYSQL}:
-        raise ConfigurationError(
+        raise Configuration(
             f"connections to {store.shown} use the character set {sent}, which does not have every character",
             f"write charset={_MYSQL} in MLFLOW_BACKEND_STORE_URI, or no charset at all",
         )
@@ -81,13 +81,13 @@ def _require_postgresql(store: Database) -> None:
     )
     if stored != _POSTGRESQL:
         name = str(make_url(store.uri).database).replace('"', '""')
-        raise ConfigurationError(
+        raise Configuration(
             f"the database {store.shown} has the encoding {stored}, in which MLflow cannot store every character",
             "an encoding cannot be changed: create another database, and start or restore there: "
             f"CREATE DATABASE \"{name}\" TEMPLATE template0 ENCODING 'UTF8' LOCALE 'C.UTF-8'",
         )
     if sent != _POSTGRESQL:
-        raise ConfigurationError(
+        raise Configuration(
             f"connections to {store.shown} use the encoding {sent}, which does not have every character",
             "remove client_encoding from MLFLOW_BACKEND_STORE_URI, and PGCLIENTENCODING from the variables",
         )
@@ -95,9 +95,9 @@ def _require_postgresql(store: Database) -> None:
         raise no_schema(store, path)
 
 
-def no_schema(database: Database, search_path: str) -> ConfigurationError:
+def no_schema(database: Database, search_path: str) -> Configuration:
     """The error where PostgreSQL has no schema to work in."""
-    return ConfigurationError(
+    return Configuration(
         f"{database.shown} has no schema of its search_path: {search_path}",
         "create the schema, or correct search_path; write a name with capitals or spaces in double quotes",
     )

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlflow_ae5_server.common.errors import (
-    ConfigurationError,
-    CredentialsError,
+    Configuration,
+    LoginFailed,
     ProjectError,
-    UnreachableError,
+    Unreachable,
 )
 from mlflow_ae5_server.common.folders import sqlite_file
 from mlflow_ae5_server.common.redaction import scrub
@@ -92,27 +92,27 @@ class Databases:
 def check_uri(uri: str | None, setting: str = "MLFLOW_BACKEND_STORE_URI") -> Database:
     """Parse `uri`, check its driver, and write that driver into the URI.
 
-    Raises ConfigurationError, which never repeats the URI's secrets.
+    Raises Configuration, which never repeats the URI's secrets.
     """
     from sqlalchemy.engine import make_url
     from sqlalchemy.exc import ArgumentError
 
     example = "postgresql://USER:PASSWORD@HOST:5432/DATABASE, special characters in the password %-encoded"
     if not uri:
-        raise ConfigurationError(f"{setting} is not set", f"set it as an AE5 secret: {example}")
+        raise Configuration(f"{setting} is not set", f"set it as an AE5 secret: {example}")
     try:
         url = make_url(uri)
     except (ArgumentError, ValueError):
-        raise ConfigurationError(f"{setting} is not a database URI", f"write it as {example}") from None
+        raise Configuration(f"{setting} is not a database URI", f"write it as {example}") from None
     dialect, _, driver = url.drivername.partition("+")
     if dialect not in DRIVERS:
         hint = f"MLflow supports {', '.join(DRIVERS)}"
         if dialect == "postgres":
             hint = "write postgresql:// for postgres://"
-        raise ConfigurationError(f"{setting} names the database kind {dialect!r}, which MLflow does not know", hint)
+        raise Configuration(f"{setting} names the database kind {dialect!r}, which MLflow does not know", hint)
     driver = _installed_driver(dialect, driver.lower(), setting)
     if dialect == "sqlite" and not url.database:
-        raise ConfigurationError(f"{setting} names no file", "write sqlite:///path/to/file.sqlite")
+        raise Configuration(f"{setting} names no file", "write sqlite:///path/to/file.sqlite")
     # A textual replacement keeps the rest of the URI to the letter, which is what MLflow's own parser is given.
     full = uri if dialect == "sqlite" else f"{dialect}+{driver}" + uri[uri.index("://") :]
     return Database(full, dialect, driver, scrub(url.render_as_string(hide_password=True)), sqlite_file(uri))
@@ -121,7 +121,7 @@ def check_uri(uri: str | None, setting: str = "MLFLOW_BACKEND_STORE_URI") -> Dat
 def _installed_driver(dialect: str, desired: str, setting: str) -> str:
     candidates = [entry for entry in DRIVERS[dialect] if desired in {"", entry[0]}]
     if not candidates:
-        raise ConfigurationError(
+        raise Configuration(
             f"{setting} names the driver {desired!r}, which is not known for {dialect}",
             f"write {dialect}+{DRIVERS[dialect][0][0]}://",
         )
@@ -135,7 +135,7 @@ def _installed_driver(dialect: str, desired: str, setting: str) -> str:
         hint = f"use the environment `default` (the commands without `Minimum`), or {hint}"
     elif shipped:
         hint = f"write {dialect}+{shipped}://, whose package is in the environment `default`, or {hint}"
-    raise ConfigurationError(f"{setting} needs the package {package} for {dialect}, which is not installed", hint)
+    raise Configuration(f"{setting} needs the package {package} for {dialect}, which is not installed", hint)
 
 
 def is_absent(database: Database) -> bool:
@@ -143,14 +143,14 @@ def is_absent(database: Database) -> bool:
     return database.file is not None and not database.file.exists()
 
 
-def absent(database: Database) -> ConfigurationError:
+def absent(database: Database) -> Configuration:
     """The error where the database does not exist."""
-    return ConfigurationError(f"there is no database {database.shown}", _WITHOUT_DATA)
+    return Configuration(f"there is no database {database.shown}", _WITHOUT_DATA)
 
 
-def without_tables(database: Database) -> ConfigurationError:
+def without_tables(database: Database) -> Configuration:
     """The error where the database is empty, or another application's."""
-    return ConfigurationError(f"{database.shown} holds no MLflow tables", _WITHOUT_DATA)
+    return Configuration(f"{database.shown} holds no MLflow tables", _WITHOUT_DATA)
 
 
 def connect_engine(database: Database, *, pooled: bool = False) -> Engine:
@@ -185,8 +185,8 @@ def wait_until_ready(
 ) -> None:
     """Return when the database answers a query.
 
-    Raises CredentialsError or ConfigurationError at once where waiting cannot help (wrong password, no such database),
-    UnreachableError after `seconds`.
+    Raises LoginFailed or Configuration at once where waiting cannot help (wrong password, no such database),
+    Unreachable after `seconds`.
     """
     from sqlalchemy import text
     from sqlalchemy.exc import SQLAlchemyError
@@ -205,7 +205,7 @@ def wait_until_ready(
             if (refusal := refusal_of(message, database)) is not None:
                 raise refusal from None
         if clock() + pause > deadline:
-            raise UnreachableError(
+            raise Unreachable(
                 f"the database {database.shown} did not answer within {seconds:g} s: {message}",
                 "check host, port and network; MLFLOW_TRACKING_DATABASE_WAIT sets how long to wait, in seconds",
             )
@@ -229,16 +229,16 @@ def reason_of(error: BaseException) -> str:
 def refusal_of(reason: str, database: Database) -> ProjectError | None:
     """The error of a wrong login or database, where waiting cannot help."""
     if _REFUSED.search(reason):
-        return CredentialsError(
+        return LoginFailed(
             f"the database {database.shown} refused the login: {reason}",
             "correct user and password in MLFLOW_BACKEND_STORE_URI (special characters %-encoded)",
         )
     if _MISSING.search(reason):
-        return ConfigurationError(
+        return Configuration(
             f"the database {database.shown} does not exist: {reason}", "create it, or correct MLFLOW_BACKEND_STORE_URI"
         )
     if database.dialect == "sqlite" and _NOT_A_DATABASE.search(reason):
-        return ConfigurationError(
+        return Configuration(
             f"{database.shown} cannot be used: {reason}", "check the path in MLFLOW_BACKEND_STORE_URI and permissions"
         )
     return None

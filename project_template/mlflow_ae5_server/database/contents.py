@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from mlflow_ae5_server.common.errors import ANOTHER_SNAPSHOT, DamagedError
+from mlflow_ae5_server.common.errors import ANOTHER_SNAPSHOT, SnapshotDamaged
 from mlflow_ae5_server.common.text import counted, shown
 from mlflow_ae5_server.database import schema
 from mlflow_ae5_server.repository.interfaces import is_digest
@@ -67,7 +67,7 @@ class DatabasePart:
 
     @classmethod
     def from_json(cls, data: object) -> DatabasePart:
-        """Raise DamagedError for anything that `to_json` does not write."""
+        """Raise SnapshotDamaged for anything that `to_json` does not write."""
         fields = _fields(data, {"dialect", "server", "revision", "tables", "file", "others"}, "the database part")
         tables = fields["tables"]
         if not isinstance(tables, list):
@@ -150,5 +150,5 @@ def _digests(value: object, what: str) -> tuple[str, ...]:
     return digests
 
 
-def _damaged(what: str) -> DamagedError:
-    return DamagedError(f"the manifest's description of the database is malformed: {what}", ANOTHER_SNAPSHOT)
+def _damaged(what: str) -> SnapshotDamaged:
+    return SnapshotDamaged(f"the manifest's description of the database is malformed: {what}", ANOTHER_SNAPSHOT)

@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
-from mlflow_ae5_server.common.errors import ANOTHER_SNAPSHOT, DamagedError
+from mlflow_ae5_server.common.errors import ANOTHER_SNAPSHOT, SnapshotDamaged
 from mlflow_ae5_server.database.columns import Kind, TableColumns
 from mlflow_ae5_server.database.contents import TablePart
 from mlflow_ae5_server.repository.interfaces import BlobSource
@@ -23,12 +23,12 @@ _BOOLEANS = {"t": 1, "f": 0, "1": 1, "0": 0}
 
 
 def read_table(table: TablePart, target: TableColumns, objects: BlobSource) -> Iterator[Sequence[tuple[Any, ...]]]:
-    """Blocks of rows of a snapshot's table. Raises DamagedError."""
+    """Blocks of rows of a snapshot's table. Raises SnapshotDamaged."""
     kinds = {column.name: column.kind for column in target.columns}
     if not table.objects:
         return iter(())
     if strange := set(table.columns) ^ set(kinds):
-        raise DamagedError(
+        raise SnapshotDamaged(
             f"the snapshot's table {table.name} differs from its schema in {', '.join(sorted(strange))}",
             ANOTHER_SNAPSHOT,
         )
@@ -38,17 +38,17 @@ def read_table(table: TablePart, target: TableColumns, objects: BlobSource) -> I
 def parse(chunks: Iterable[bytes], kinds: Sequence[Kind]) -> Iterator[list[tuple[Any, ...]]]:
     """Blocks of rows: booleans as 0 and 1, dates and JSON as text.
 
-    Raises DamagedError.
+    Raises SnapshotDamaged.
     """
     readers = [_READERS[kind] for kind in kinds]
     for lines in _lines(chunks):
         rows = [line.split("\t") for line in lines]
         if any(len(row) != len(readers) for row in rows):
-            raise DamagedError("the stream of a table has a row of another width", ANOTHER_SNAPSHOT)
+            raise SnapshotDamaged("the stream of a table has a row of another width", ANOTHER_SNAPSHOT)
         try:
             columns = [_column(values, reader) for values, reader in zip(zip(*rows, strict=True), readers, strict=True)]
         except (ValueError, KeyError) as error:
-            raise DamagedError(
+            raise SnapshotDamaged(
                 f"the stream of a table has a value of another type: {error}", ANOTHER_SNAPSHOT
             ) from None
         yield list(zip(*columns, strict=True))
@@ -63,12 +63,12 @@ def _lines(chunks: Iterable[bytes]) -> Iterator[list[str]]:
             try:
                 lines = whole.decode().split("\n")
             except UnicodeDecodeError:
-                raise DamagedError("the stream of a table is not text", ANOTHER_SNAPSHOT) from None
+                raise SnapshotDamaged("the stream of a table is not text", ANOTHER_SNAPSHOT) from None
             yield from (lines[start : start + _BATCH] for start in range(0, len(lines), _BATCH))
         if len(rest) > _LONGEST:
             break
     if rest:
-        raise DamagedError("the stream of a table ends within a row", ANOTHER_SNAPSHOT)
+        raise SnapshotDamaged("the stream of a table ends within a row", ANOTHER_SNAPSHOT)
 
 
 def _column(values: Sequence[str], reader: Callable[[str], Any] | None) -> Sequence[Any]:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from mlflow_ae5_server.common import progress
-from mlflow_ae5_server.common.errors import ConfigurationError
+from mlflow_ae5_server.common.errors import Configuration
 from mlflow_ae5_server.database import load as loading
 from mlflow_ae5_server.database import mysql, portability, postgresql, sqlite
 from mlflow_ae5_server.database.connection import Database
@@ -68,7 +68,7 @@ _DIALECTS: dict[str, Dialect] = {"sqlite": sqlite, "postgresql": postgresql, "my
 
 def _dialect(database: Database) -> Dialect:
     if database.dialect not in _DIALECTS:
-        raise ConfigurationError(
+        raise Configuration(
             f"snapshots of {database.dialect} databases are not supported", "use SQLite, PostgreSQL or MySQL"
         )
     return _DIALECTS[database.dialect]
@@ -77,7 +77,7 @@ def _dialect(database: Database) -> Dialect:
 def dump(database: Database, objects: BlobSink) -> DatabasePart:
     """Store one consistent state of MLflow's tables, while the server runs.
 
-    Raises UnreachableError, CredentialsError, SchemaError, StorageError, DamagedError.
+    Raises Unreachable, LoginFailed, SchemaMismatch, RepositoryFailed, SnapshotDamaged.
     """
     with progress.phase("read-database", "bytes") as phase:
         return _dialect(database).dump(database, _CountingSink(objects, phase))
@@ -108,8 +108,8 @@ def load(part: DatabasePart, objects: BlobSource, target: Database, *, shorten: 
 
     Returns the digests that `target` has afterwards. shorten: shorten free text that does not fit.
 
-    Raises NotEmptyError, SchemaError (a newer schema than the installed MLflow's) and ConfigurationError (something
-    `target` cannot hold) before anything is written; DamagedError, UnreachableError, CredentialsError, StorageError.
+    Raises TargetNotEmpty, SchemaMismatch (a newer schema than the installed MLflow's) and Configuration (something
+    `target` cannot hold) before anything is written; SnapshotDamaged, Unreachable, LoginFailed, RepositoryFailed.
     """
     loading.require_supported(part)
     loading.require_empty(target, state(target))
@@ -127,12 +127,12 @@ def refused(part: DatabasePart, objects: BlobSource, target: Database) -> list[R
     return loading.refused(part, objects, target)
 
 
-def refusal(found: Sequence[Refused], target: Database) -> ConfigurationError:
+def refusal(found: Sequence[Refused], target: Database) -> Configuration:
     """The error for these values."""
     return portability.refusal(found, target.shown)
 
 
 def require_sound(part: DatabasePart, objects: BlobSource) -> None:
-    """Raise DamagedError where the rows in `objects` are not those of `part`."""
+    """Raise SnapshotDamaged where the rows in `objects` are not those of `part`."""
     loading.require_supported(part)
     loading.require_sound(part, objects)

@@ -15,11 +15,11 @@ from pathlib import Path
 from mlflow_ae5_server.common import progress
 from mlflow_ae5_server.common.errors import (
     ANOTHER_SNAPSHOT,
-    ConfigurationError,
-    DamagedError,
-    NotEmptyError,
-    SchemaError,
-    StorageError,
+    Configuration,
+    RepositoryFailed,
+    SchemaMismatch,
+    SnapshotDamaged,
+    TargetNotEmpty,
 )
 from mlflow_ae5_server.common.progress import Phase, reported
 from mlflow_ae5_server.common.report import warn
@@ -42,20 +42,20 @@ from mlflow_ae5_server.repository.interfaces import BlobSource
 
 
 def require_supported(part: DatabasePart) -> None:
-    """Raise SchemaError or DamagedError unless the schema can be created here."""
+    """Raise SchemaMismatch or SnapshotDamaged unless the schema can be created here."""
     schema.require_supported(part.revision, "the snapshot")
     if strange := {table.name for table in part.tables} ^ schema.own_tables(part.revision):
-        raise DamagedError(
+        raise SnapshotDamaged(
             f"the snapshot's tables are not those of revision {part.revision}: {', '.join(sorted(strange))}",
             ANOTHER_SNAPSHOT,
         )
 
 
 def require_empty(target: Database, state: DatabaseState) -> None:
-    """Raise NotEmptyError where `target` holds tables of MLflow's."""
+    """Raise TargetNotEmpty where `target` holds tables of MLflow's."""
     if state.kind != "empty":
         tables = ", ".join((state.tables or state.others)[:5])
-        raise NotEmptyError(
+        raise TargetNotEmpty(
             f"{target.shown} is not empty: it holds {tables} ({counted(state.rows, 'rows')})",
             "restore into an empty database, or use `restore --replace`, which keeps a saved copy",
         )
@@ -74,7 +74,7 @@ def load(part: DatabasePart, objects: BlobSource, target: Database, *, shorten: 
                 return _into_postgresql(part, objects, target, phase, shorten=shorten)
             case "mysql":
                 return _into_mysql(part, objects, target, phase, shorten=shorten)
-    raise ConfigurationError(f"a snapshot cannot be loaded into {target.dialect}", "use another database")
+    raise Configuration(f"a snapshot cannot be loaded into {target.dialect}", "use another database")
 
 
 def _into_postgresql(
@@ -102,7 +102,7 @@ def _without_nul(table: str, chunks: Iterable[bytes]) -> Iterator[bytes]:
     """MySQL stores this character, and PostgreSQL does not."""
     for chunk in chunks:
         if b"\0" in chunk:
-            raise ConfigurationError(
+            raise Configuration(
                 f"{table} holds the character NUL, which PostgreSQL cannot store",
                 "change or remove that value in the original, and take a new snapshot; or restore into SQLite",
             )
@@ -146,14 +146,14 @@ def expected(part: DatabasePart, objects: BlobSource, target: Database, *, short
 def refused(part: DatabasePart, objects: BlobSource, target: Database) -> list[Refused]:
     """Every value of the snapshot that `target` refuses.
 
-    Raises DamagedError where the snapshot's rows are not those of its manifest.
+    Raises SnapshotDamaged where the snapshot's rows are not those of its manifest.
     """
     with contextlib.ExitStack() as stack:
         differs = _may_be_refused(part, objects, target)
         try:
             file = _as_file(stack, part, objects, _writable_folder_of(target))
             _require_described(part, file)
-        except StorageError as error:
+        except RepositoryFailed as error:
             if differs or target.dialect == "sqlite":
                 raise
             # The target may have the room that this machine has not.
@@ -163,7 +163,7 @@ def refused(part: DatabasePart, objects: BlobSource, target: Database) -> list[R
 
 
 def require_sound(part: DatabasePart, objects: BlobSource) -> None:
-    """Raise DamagedError where the snapshot's rows are not those of its manifest."""
+    """Raise SnapshotDamaged where the snapshot's rows are not those of its manifest."""
     with contextlib.ExitStack() as stack:
         _require_described(part, _as_file(stack, part, objects))
 
@@ -177,23 +177,25 @@ def _writable_folder_of(target: Database) -> Path | None:
 
 
 def _require_described(part: DatabasePart, file: Path) -> None:
-    """Raise DamagedError where the tables are not as the manifest describes them."""
+    """Raise SnapshotDamaged where the tables are not as the manifest describes them."""
     try:
         digests = _digests(file)
         with sqlite_file.reading(file) as connection:
             query = "SELECT count(*) FROM pragma_foreign_key_check"
             dangling = part.dialect == "postgresql" and connection.execute(query).fetchone()[0]
-    except (ConfigurationError, SchemaError) as error:
-        raise DamagedError(f"the snapshot's database cannot be read: {error.message}", ANOTHER_SNAPSHOT) from None
+    except (Configuration, SchemaMismatch) as error:
+        raise SnapshotDamaged(f"the snapshot's database cannot be read: {error.message}", ANOTHER_SNAPSHOT) from None
     for name, (rows, digest) in sorted(part.digests().items()):
         if digests[name] != (rows, digest):
-            raise DamagedError(
+            raise SnapshotDamaged(
                 f"the snapshot's table {name} has {counted(digests[name][0], 'rows')} that differ from the {rows} of "
                 "its manifest",
                 ANOTHER_SNAPSHOT,
             )
     if dangling:
-        raise DamagedError(f"the snapshot's database refers to {counted(dangling, 'missing rows')}", ANOTHER_SNAPSHOT)
+        raise SnapshotDamaged(
+            f"the snapshot's database refers to {counted(dangling, 'missing rows')}", ANOTHER_SNAPSHOT
+        )
 
 
 def _digests(file: Path) -> Digests:
@@ -242,7 +244,7 @@ def _find(file: Path, part: DatabasePart, accepted: Target) -> list[Refused]:
 
 
 def _fit(part: DatabasePart, file: Path, accepted: Target, target: Database, *, shorten: bool) -> Digests:
-    """The digests of the file's tables. Raises ConfigurationError for refused values."""
+    """The digests of the file's tables. Raises Configuration for refused values."""
     found = _find(file, part, accepted)
     if remaining := [item for item in found if not (shorten and item.free)]:
         raise portability.refusal(remaining, target.shown)

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mlflow_ae5_server.common.errors import BusyError, ConfigurationError, hint_for
+from mlflow_ae5_server.common.errors import Configuration, Locked, hint_for
 from mlflow_ae5_server.database.connection import Database, connect_engine, wait_until_ready
 
 if TYPE_CHECKING:
@@ -52,14 +52,14 @@ def maintenance(
 ) -> Iterator[None]:
     """Hold the maintenance lock of `database`.
 
-    Raises BusyError when another run holds it for `wait_seconds`.
+    Raises Locked when another run holds it for `wait_seconds`.
     """
     with contextlib.ExitStack() as stack:
         take = _file_lock(database.file, stack) if database.dialect == "sqlite" else _database_lock(database, stack)
         deadline = clock() + wait_seconds
         while not take():
             if clock() >= deadline:
-                raise BusyError(
+                raise Locked(
                     "another job (backup, restore, garbage collection, upgrade) or a starting server uses "
                     f"{database.shown}",
                     "wait until it has finished; this run has changed nothing",
@@ -75,7 +75,7 @@ def _file_lock(file: Path | None, stack: contextlib.ExitStack) -> Callable[[], b
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
-        raise ConfigurationError(f"the lock file {path} cannot be made: {error.strerror}", hint_for(error)) from None
+        raise Configuration(f"the lock file {path} cannot be made: {error.strerror}", hint_for(error)) from None
     stack.callback(os.close, descriptor)
     return lambda: _flock(descriptor)
 
@@ -160,7 +160,7 @@ def _close_in_forks(descriptor: int) -> None:
 def in_use(database: Database) -> str | None:
     """The tracking server that uses `database`, in words; None if there is none.
 
-    Raises UnreachableError, CredentialsError, ConfigurationError.
+    Raises Unreachable, LoginFailed, Configuration.
     """
     if database.dialect == "sqlite":
         return _file_in_use(database.file)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mlflow_ae5_server.common import progress
-from mlflow_ae5_server.common.errors import SchemaError, StorageError
+from mlflow_ae5_server.common.errors import RepositoryFailed, SchemaMismatch
 from mlflow_ae5_server.common.redaction import scrub
 from mlflow_ae5_server.common.report import Report, say
 from mlflow_ae5_server.common.text import amount, counted
@@ -41,7 +41,7 @@ def migrate(store: Database) -> MigrationResult:
     code, error = _upgrade(store)
     after = schema.schema_of(store)
     if code == 0 and after.state != "current":
-        code = SchemaError.exit_code
+        code = SchemaMismatch.exit_code
         error = f"the schema is at revision {after.found} after the migrations, but MLflow needs {after.expected}"
         if after.missing:
             error = f"tables are missing after the migrations: {schema.missing_tables(after)}"
@@ -51,7 +51,7 @@ def migrate(store: Database) -> MigrationResult:
 def _upgrade(store: Database) -> tuple[int, str]:
     """Run `mlflow db upgrade` here, so that the URI is in no list of processes.
 
-    Only KeyboardInterrupt and StoppedError leave here as exceptions.
+    Only KeyboardInterrupt and Interrupted leave here as exceptions.
     """
     import click
     from mlflow.db import commands
@@ -130,7 +130,7 @@ def _require_room(store: Database) -> None:
         return
     size, free = store.file.stat().st_size, shutil.disk_usage(store.file.parent).free
     if free < 3 * size:  # the packed copy, the copy itself, and what SQLite rewrites while it changes tables
-        raise StorageError(
+        raise RepositoryFailed(
             f"a rehearsal needs about {amount(3 * size)} next to {store.shown}, but only {amount(free)} are free",
             "free disk space there",
         )

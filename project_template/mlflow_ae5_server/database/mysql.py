@@ -14,11 +14,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from mlflow_ae5_server.common.errors import (
-    ConfigurationError,
-    CredentialsError,
-    InUseError,
-    StorageError,
-    UnreachableError,
+    Configuration,
+    LoginFailed,
+    RepositoryFailed,
+    TargetInUse,
+    Unreachable,
 )
 from mlflow_ae5_server.database import copy_text, schema
 from mlflow_ae5_server.database.columns import Column, TableColumns, kind_of
@@ -56,16 +56,16 @@ def connected(database: Database) -> Iterator[Connection]:
         if (refusal := refusal_of(reason, database)) is not None:
             raise refusal from None
         if number == _LOCK_TIMEOUT:
-            raise InUseError(
+            raise TargetInUse(
                 f"{database.shown} is in use: {reason}", "stop every program that uses that database"
             ) from None
         if number in _FULL:
-            raise StorageError(f"the disk of {database.shown} is full: {reason}", "free disk space there") from None
+            raise RepositoryFailed(f"the disk of {database.shown} is full: {reason}", "free disk space there") from None
         if number in DENIED:
-            raise CredentialsError(f"the user of {database.shown} lacks a right: {reason}", "grant it") from None
+            raise LoginFailed(f"the user of {database.shown} lacks a right: {reason}", "grant it") from None
         if isinstance(error, DBAPIError) and (error.connection_invalidated or number in {2003, 2006, 2013}):
-            raise UnreachableError(f"the database {database.shown} was lost: {reason}", "check it") from None
-        raise ConfigurationError(f"{database.shown} refused a statement: {reason}", "see its log") from None
+            raise Unreachable(f"the database {database.shown} was lost: {reason}", "check it") from None
+        raise Configuration(f"{database.shown} refused a statement: {reason}", "see its log") from None
 
 
 def lossless(database: Database) -> Database:
@@ -196,7 +196,7 @@ def columns_of(connection: Connection, tables: Iterable[str], shown: str) -> lis
 
     query = "SELECT table_name FROM information_schema.tables WHERE table_schema = DATABASE() AND engine <> 'InnoDB'"
     if others := {str(row[0]) for row in connection.exec_driver_sql(query)} & set(tables):
-        raise ConfigurationError(
+        raise Configuration(
             f"{shown} has {', '.join(sorted(others))} in another engine than InnoDB, without consistent snapshots",
             "stop the server, and ALTER TABLE ... ENGINE=InnoDB for each of them",
         )

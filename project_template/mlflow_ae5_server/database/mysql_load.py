@@ -10,7 +10,7 @@ import secrets
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from mlflow_ae5_server.common.errors import ConfigurationError
+from mlflow_ae5_server.common.errors import Configuration
 from mlflow_ae5_server.database import mysql, mysql_saved_copy, schema
 from mlflow_ae5_server.database.columns import TableColumns
 from mlflow_ae5_server.database.connection import Database, connect_engine, reason_of
@@ -33,7 +33,7 @@ class MysqlLoad:
         self.shapes = {shape.name: shape for shape in shapes}
 
     def rows(self, table: str, columns: Sequence[str], blocks: Iterable[Block]) -> None:
-        """Raises ConfigurationError naming the table that cannot hold a row."""
+        """Raises Configuration naming the table that cannot hold a row."""
         from sqlalchemy.exc import DataError, IntegrityError
 
         names = ", ".join(map(quoted, columns))
@@ -83,7 +83,7 @@ def loading(target: Database, revision: str, *, dry_run: bool = False) -> Iterat
                 mysql_saved_copy.move_in(scratch, target, schema.own_tables(revision))
 
 
-def _cannot_store(what: str) -> ConfigurationError:
-    return ConfigurationError(
+def _cannot_store(what: str) -> Configuration:
+    return Configuration(
         what, "change or remove that value in the original, and take a new snapshot; or restore into another database"
     )

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from mlflow_ae5_server.common.errors import ConfigurationError, CredentialsError, NotEmptyError
+from mlflow_ae5_server.common.errors import Configuration, LoginFailed, TargetNotEmpty
 from mlflow_ae5_server.database import schema
 from mlflow_ae5_server.database.connection import Database
 from mlflow_ae5_server.database.locks import STAY
@@ -35,7 +35,7 @@ def save_copy(target: Database, name: str) -> None:
     with _altering(target) as connection:
         copy = _prefix(connection) + name
         if _tables(connection, copy):
-            raise NotEmptyError(f"{target.shown} has a saved copy {name} already", "use another name")
+            raise TargetNotEmpty(f"{target.shown} has a saved copy {name} already", "use another name")
         here = _here(connection)
         if tables := _tables(connection, here):
             _create(connection, copy)
@@ -52,7 +52,7 @@ def bring_back(target: Database, name: str) -> None:
         here, copy = _here(connection), _prefix(connection) + name
         tables = _tables(connection, copy)
         if not tables:
-            raise ConfigurationError(f"{target.shown} has no saved copy {name}", "see `restore --list-saved`")
+            raise Configuration(f"{target.shown} has no saved copy {name}", "see `restore --list-saved`")
         away = [(here, table, discarded) for table in _tables(connection, here)]
         _move(connection, [*away, *((copy, table, here) for table in tables)])
         _drop(connection, copy)
@@ -92,7 +92,7 @@ def complete(target: Database) -> None:
 
 
 def require_right(target: Database) -> None:
-    """Raise CredentialsError where the user may not create databases. Only creating one can tell."""
+    """Raise LoginFailed where the user may not create databases. Only creating one can tell."""
     with _altering(target) as connection, _scratch_database(connection):
         pass
 
@@ -139,7 +139,7 @@ def _create(connection: Connection, name: str) -> None:
         if getattr(error.orig, "args", (0,))[0] not in DENIED:
             raise
         (user,) = _ask(connection, "SELECT CURRENT_USER()")
-        raise CredentialsError(
+        raise LoginFailed(
             f"the user {user} cannot create a database next to {_here(connection)}, for loading tables and for saved "
             "copies",
             r"GRANT ALL PRIVILEGES ON `mlflow\_ae5\_%`.* to this user",

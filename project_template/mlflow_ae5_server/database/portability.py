@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass
 from typing import Any
 
-from mlflow_ae5_server.common.errors import ConfigurationError
+from mlflow_ae5_server.common.errors import Configuration
 from mlflow_ae5_server.database.columns import Column, TableColumns, listed, quoted
 from mlflow_ae5_server.database.mysql import fits_single
 
@@ -127,13 +127,13 @@ def shorten(connection: sqlite3.Connection, found: Iterable[Refused], target: Ta
             connection.execute(f"UPDATE {table} SET {column} = ? WHERE rowid = ?", (short, item.rowid))  # noqa: S608
 
 
-def refusal(found: Sequence[Refused], shown: str) -> ConfigurationError:
+def refusal(found: Sequence[Refused], shown: str) -> Configuration:
     """The error that a restore is refused with."""
     named = "; ".join(str(item) for item in found[:_NAMED])
     more = f"; and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
     free = sum(item.free for item in found)
     short = f"; --shorten-text shortens the {free} of them that are free text" if free else ""
-    return ConfigurationError(
+    return Configuration(
         f"{shown} cannot store {len(found)} value{'s' if len(found) > 1 else ''} of the snapshot: {named}{more}",
         f"`restore --dry-run` lists all; change or delete them in the original and take a new snapshot{short}; "
         "or restore into SQLite",

@@ -7,13 +7,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mlflow_ae5_server.common.errors import (
-    ConfigurationError,
-    CredentialsError,
-    DamagedError,
-    InUseError,
+    Configuration,
+    LoginFailed,
     ProjectError,
-    StorageError,
-    UnreachableError,
+    RepositoryFailed,
+    SnapshotDamaged,
+    TargetInUse,
+    Unreachable,
 )
 from mlflow_ae5_server.database import schema
 from mlflow_ae5_server.database.character_sets import no_schema
@@ -49,7 +49,7 @@ def connected(database: Database) -> Iterator[psycopg.Connection[Any]]:
     try:
         import psycopg
     except ImportError:
-        raise ConfigurationError(
+        raise Configuration(
             f"a snapshot of {database.shown} needs the package psycopg (version 3), which is not installed",
             "use the environment `default` (the commands without `Minimum`), or add psycopg[binary]",
         ) from None
@@ -96,21 +96,21 @@ def _meaning(error: Any, database: Database) -> ProjectError:
     where = (getattr(error.diag, "context", None) or "").splitlines()
     detail = f"{reason} ({where[0]})" if where else reason
     if state == "42501":
-        return CredentialsError(
+        return LoginFailed(
             f"the user of {database.shown} lacks a right: {reason}",
             "let the user own the database, or grant it that right (CREATE on the schema, SELECT on the tables)",
         )
     if state == "55P03":
-        return InUseError(f"{database.shown} is in use: {reason}", "stop every program that uses that database")
+        return TargetInUse(f"{database.shown} is in use: {reason}", "stop every program that uses that database")
     if state == "53100":
-        return StorageError(f"the disk of {database.shown} is full: {reason}", "free disk space there")
+        return RepositoryFailed(f"the disk of {database.shown} is full: {reason}", "free disk space there")
     if state.startswith(("22", "23", "54")):
-        return ConfigurationError(f"{database.shown} cannot hold a row of the snapshot: {detail}", "report this row")
+        return Configuration(f"{database.shown} cannot hold a row of the snapshot: {detail}", "report this row")
     if (refusal := refusal_of(reason, database)) is not None:
         return refusal
     if not state or state.startswith(("08", "57", "53", "25", "58")):
-        return UnreachableError(f"the database {database.shown} was lost: {reason}", "check it and its network")
-    return ConfigurationError(f"{database.shown} refused a statement: {detail}", "see the log of the database")
+        return Unreachable(f"the database {database.shown} was lost: {reason}", "check it and its network")
+    return Configuration(f"{database.shown} refused a statement: {detail}", "see the log of the database")
 
 
 @contextlib.contextmanager
@@ -135,7 +135,7 @@ def dump(database: Database, objects: BlobSink) -> DatabasePart:
         server = str(cursor.connection.info.parameter_status("server_version"))
     for table, (rows, _objects) in streams.items():
         if rows != results[table][0]:
-            raise DamagedError(f"{table} was read twice and had {rows} rows, then {results[table][0]}", "try again")
+            raise SnapshotDamaged(f"{table} was read twice and had {rows} rows, then {results[table][0]}", "try again")
     parts = (TablePart(t, *results[t], objects=streams[t][1], columns=shapes[t].names) for t in tables)
     return DatabasePart("postgresql", server, revision, tuple(parts), (), others)
 
@@ -161,7 +161,7 @@ def state(database: Database) -> DatabaseState:
 
 
 def _mlflow_tables(cursor: Any, subject: str) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
-    """Schema revision, MLflow's tables and others. Raises SchemaError."""
+    """Schema revision, MLflow's tables and others. Raises SchemaMismatch."""
     present = _relations(cursor)
     tables = {name for name, kind in present.items() if kind in "rp"}
     revision = _revision_of(cursor) if schema.VERSION_TABLE in tables else None
@@ -249,9 +249,7 @@ def _results(workers: Sequence[DigestWorker], database: Database) -> Digests:
     except RuntimeError as error:
         reason = reason_of(error)
         refusal = refusal_of(reason, database)
-        raise refusal or UnreachableError(
-            f"{database.shown} could not be read to the end: {reason}", "try again"
-        ) from None
+        raise refusal or Unreachable(f"{database.shown} could not be read to the end: {reason}", "try again") from None
     return results
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from mlflow_ae5_server.common.errors import ConfigurationError, InUseError, NotEmptyError, UsageError
+from mlflow_ae5_server.common.errors import Configuration, TargetInUse, TargetNotEmpty, Usage
 from mlflow_ae5_server.database import mysql_saved_copy, postgresql, schema, sqlite, sqlite_file
 from mlflow_ae5_server.database.columns import listed, quoted
 from mlflow_ae5_server.database.connection import Database
@@ -31,8 +31,8 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,39}")
 def save_copy(target: Database, name: str) -> None:
     """Move what `target` holds to the saved copy `name` (at most 40 letters, digits, - and _), in one step.
 
-    A SQLite file that does not exist is not saved, and cannot be brought back. Raises NotEmptyError (there is such a
-    copy), InUseError, CredentialsError.
+    A SQLite file that does not exist is not saved, and cannot be brought back. Raises TargetNotEmpty (there is such a
+    copy), TargetInUse, LoginFailed.
     """
     _require_name(name)
     if target.dialect == "sqlite":
@@ -43,7 +43,7 @@ def save_copy(target: Database, name: str) -> None:
         with _altering(target) as cursor:
             copy = SAVED + name
             if _exists(cursor, copy):
-                raise NotEmptyError(f"{target.shown} has a saved copy {name} already", "use another name")
+                raise TargetNotEmpty(f"{target.shown} has a saved copy {name} already", "use another name")
             cursor.execute(f"CREATE SCHEMA {quoted(copy)}")
             for table in _tables(cursor, None):
                 cursor.execute(f"ALTER TABLE {quoted(table)} SET SCHEMA {quoted(copy)}")
@@ -60,7 +60,7 @@ def bring_back(target: Database, name: str) -> None:
         with _altering(target) as cursor:
             copy = SAVED + name
             if not _exists(cursor, copy):
-                raise ConfigurationError(f"{target.shown} has no saved copy {name}", _LIST)
+                raise Configuration(f"{target.shown} has no saved copy {name}", _LIST)
             if present := _tables(cursor, None):
                 cursor.execute(f"DROP TABLE {listed(present)}")
             cursor.execute("SELECT current_schema()")
@@ -105,7 +105,7 @@ def saved_names(target: Database) -> tuple[str, ...]:
 def _save_file(file: Path, name: str) -> None:
     copy = _copy_file(file, name)
     if copy.exists():
-        raise NotEmptyError(f"{copy} exists already", "use another name")
+        raise TargetNotEmpty(f"{copy} exists already", "use another name")
     if file.exists():
         _settle(file)
         sqlite_file.publish(file, copy)
@@ -114,14 +114,14 @@ def _save_file(file: Path, name: str) -> None:
 def _bring_file_back(file: Path, name: str) -> None:
     copy = _copy_file(file, name)
     if not copy.exists():
-        raise ConfigurationError(f"there is no {copy}", _LIST)
+        raise Configuration(f"there is no {copy}", _LIST)
     if file.exists():
         _settle(file)
     sqlite_file.publish(copy, file)
 
 
 def require_free(target: Database) -> None:
-    """Raise InUseError where somebody holds a lock on a SQLite file. Changes nothing.
+    """Raise TargetInUse where somebody holds a lock on a SQLite file. Changes nothing.
 
     In other databases the transaction that moves the tables finds locks.
     """
@@ -134,7 +134,7 @@ def require_free(target: Database) -> None:
 
 
 def settle(target: Database) -> None:
-    """Bring a SQLite file into a state in which it can be moved. Raises InUseError."""
+    """Bring a SQLite file into a state in which it can be moved. Raises TargetInUse."""
     if target.dialect == "sqlite" and (file := sqlite_file.file_of(target)).exists():
         _settle(file)
 
@@ -159,7 +159,7 @@ def _settle(file: Path) -> None:
             connection.execute("PRAGMA journal_mode=PERSIST").fetchone()
             connection.execute("PRAGMA journal_mode=DELETE").fetchone()
     if left := [file.name + side for side in sqlite_file.SIDE_FILES if file.with_name(file.name + side).exists()]:
-        raise InUseError(
+        raise TargetInUse(
             f"{file} is in use, or a change to it was interrupted: {', '.join(left)} belongs to it",
             f"{_STOP}; if there is none, move these files together with it",
         )
@@ -174,7 +174,7 @@ def _require_no_lock(connection: sqlite3.Connection, file: Path) -> None:
         connection.execute("BEGIN EXCLUSIVE")
     except sqlite3.OperationalError as error:
         if (getattr(error, "sqlite_errorname", "") or "").startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
-            raise InUseError(f"{file} is in use: another program holds a lock on it", _STOP) from None
+            raise TargetInUse(f"{file} is in use: another program holds a lock on it", _STOP) from None
         raise
     connection.execute("ROLLBACK")
 
@@ -185,12 +185,12 @@ def _copy_file(file: Path, name: str) -> Path:
 
 def _require_name(name: str) -> None:
     if not _NAME.fullmatch(name):
-        raise UsageError(f"{name!r} cannot be the name of a saved copy", "use letters, digits, - and _")
+        raise Usage(f"{name!r} cannot be the name of a saved copy", "use letters, digits, - and _")
 
 
 def _require_postgresql(target: Database) -> None:
     if target.dialect != "postgresql":
-        raise ConfigurationError(
+        raise Configuration(
             f"a {target.dialect} database can neither move its tables in one step nor hold a scratch database",
             "restore into another, empty database",
         )

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal
 
-from mlflow_ae5_server.common.errors import SchemaError
+from mlflow_ae5_server.common.errors import SchemaMismatch
 from mlflow_ae5_server.common.text import shown
 from mlflow_ae5_server.database import pinned_schema
 from mlflow_ae5_server.database.connection import Database, connect_engine, is_absent, without_tables
@@ -74,9 +74,9 @@ def is_supported(revision: str) -> bool:
 
 
 def require_supported(revision: str, subject: str) -> None:
-    """Raise SchemaError where `subject` has a schema revision of a newer MLflow."""
+    """Raise SchemaMismatch where `subject` has a schema revision of a newer MLflow."""
     if not is_supported(revision):
-        raise SchemaError(
+        raise SchemaMismatch(
             f"{subject} is at schema revision {shown(revision)}, which MLflow {mlflow_version()} does not know: it is "
             "of a newer MLflow",
             "use the release of this project that made it, or a newer one",
@@ -162,19 +162,19 @@ def missing_tables(schema: SchemaState) -> str:
 def require_current(schema: SchemaState, database: Database) -> None:
     """Raise an error unless the schema is exactly that of the installed MLflow."""
     if schema.missing:
-        raise SchemaError(
+        raise SchemaMismatch(
             f"tables are missing in {database.shown}: {missing_tables(schema)}",
             "they were deleted, or a migration or restore was interrupted: restore a snapshot",
         )
     if schema.state == "outdated":
-        raise SchemaError(
+        raise SchemaMismatch(
             f"the schema of {database.shown} is at revision {schema.found}, MLflow {mlflow_version()} needs "
             f"{schema.expected}",
             "run `upgrade`, or stop the server, back up the database, run the command DatabaseUpgrade and start "
             "the server",
         )
     if schema.state == "unknown":
-        raise SchemaError(
+        raise SchemaMismatch(
             f"the schema of {database.shown} is at revision {schema.found}, which MLflow {mlflow_version()} does not "
             "know: it was made by a newer MLflow, or by another application",
             "use the release of this project that made it; a schema cannot be downgraded",
@@ -184,13 +184,13 @@ def require_current(schema: SchemaState, database: Database) -> None:
 
 
 def require_tables(revision: str | None, tables: set[str], subject: str) -> frozenset[str]:
-    """MLflow's tables at `revision`. Raises SchemaError where one is missing."""
+    """MLflow's tables at `revision`. Raises SchemaMismatch where one is missing."""
     if revision is None:
-        raise SchemaError(f"{subject} has no MLflow schema", "check MLFLOW_BACKEND_STORE_URI and its search_path")
+        raise SchemaMismatch(f"{subject} has no MLflow schema", "check MLFLOW_BACKEND_STORE_URI and its search_path")
     require_supported(revision, subject)
     own = own_tables(revision)
     if missing := own - tables:
-        raise SchemaError(
+        raise SchemaMismatch(
             f"{subject} is at schema revision {revision}, but tables are missing: {', '.join(sorted(missing))}",
             "restore a snapshot of it",
         )

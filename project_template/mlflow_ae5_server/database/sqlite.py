@@ -9,7 +9,7 @@ import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
 
-from mlflow_ae5_server.common.errors import DamagedError, SchemaError
+from mlflow_ae5_server.common.errors import SchemaMismatch, SnapshotDamaged
 from mlflow_ae5_server.common.text import shown
 from mlflow_ae5_server.database import schema
 from mlflow_ae5_server.database.columns import Column, TableColumns, kind_of, limit_of, listed, quoted
@@ -71,19 +71,19 @@ def state(database: Database) -> DatabaseState:
             revision = _revision(connection) if schema.VERSION_TABLE in own else None
             counts = [f"SELECT count(*) FROM {quoted(table)}" for table in own - {schema.VERSION_TABLE}]  # noqa: S608
             rows = sum(connection.execute(query).fetchone()[0] for query in counts)
-    except DamagedError:
+    except SnapshotDamaged:
         return DatabaseState("foreign", others=(file.name,))
     return state_of(own, present - own, revision, rows)
 
 
 def mlflow_tables(connection: sqlite3.Connection, subject: str) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
-    """Schema revision, MLflow's tables and others. Raises SchemaError."""
+    """Schema revision, MLflow's tables and others. Raises SchemaMismatch."""
     tables = _tables(connection)
     revision = _revision(connection) if schema.VERSION_TABLE in tables else None
     own = schema.require_tables(revision, tables, subject)
     triggers = connection.execute("SELECT name, sql FROM sqlite_master WHERE type = 'trigger' ORDER BY name")
     if strange := [shown(name) for name, sql in triggers if not _MLFLOW_TRIGGER.fullmatch(" ".join(sql.split()))]:
-        raise SchemaError(
+        raise SchemaMismatch(
             f"{subject} has triggers that are not MLflow's: {', '.join(strange)}",
             "remove them (DROP TRIGGER): they would also run in a restored database, unseen",
         )
@@ -139,7 +139,7 @@ def _results(workers: Sequence[DigestWorker], file: Path, shapes: Sequence[Table
         if "Could not decode to UTF-8" in str(error):
             with _worker(file, shapes, broken_text=True) as worker:
                 return worker.result()
-        raise DamagedError(
+        raise SnapshotDamaged(
             f"{file} cannot be read to the end: {error}", "check it with PRAGMA integrity_check"
         ) from None
     return results

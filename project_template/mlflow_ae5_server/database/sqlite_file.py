@@ -11,12 +11,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from mlflow_ae5_server.common.errors import (
-    ConfigurationError,
-    CredentialsError,
-    DamagedError,
+    Configuration,
+    LoginFailed,
     ProjectError,
-    StorageError,
-    UnreachableError,
+    RepositoryFailed,
+    SnapshotDamaged,
+    Unreachable,
 )
 from mlflow_ae5_server.database.connection import Database
 from mlflow_ae5_server.database.work_folder import storage_errors
@@ -29,9 +29,7 @@ _RESTARTS = 3  # by writers, of a backup; after so many they are locked out for 
 
 def file_of(database: Database) -> Path:
     if database.file is None:
-        raise ConfigurationError(
-            f"{database.shown} is a database in memory, which ends with its process", "name a file"
-        )
+        raise Configuration(f"{database.shown} is a database in memory, which ends with its process", "name a file")
     return database.file
 
 
@@ -39,7 +37,7 @@ def file_of(database: Database) -> Path:
 def reading(file: Path) -> Iterator[sqlite3.Connection]:
     """A connection that cannot change anything. Raises our errors."""
     if not file.is_file():
-        raise UnreachableError(f"there is no database file {file}", "check MLFLOW_BACKEND_STORE_URI, and the volume")
+        raise Unreachable(f"there is no database file {file}", "check MLFLOW_BACKEND_STORE_URI, and the volume")
     with translated(file):
         # With the right to write, SQLite first rolls back what a killed writer has left.
         uri = f"{file.absolute().as_uri()}?mode={'rw' if os.access(file, os.W_OK) else 'ro'}"
@@ -60,25 +58,25 @@ def translated(file: Path) -> Iterator[None]:
 def _meaning(error: sqlite3.Error, file: Path) -> ProjectError:
     name = getattr(error, "sqlite_errorname", "") or ""
     if name.startswith("SQLITE_FULL"):
-        return StorageError(f"the disk of {file} is full", "free disk space there")
+        return RepositoryFailed(f"the disk of {file} is full", "free disk space there")
     if name.startswith(("SQLITE_NOTADB", "SQLITE_CORRUPT")):
-        return DamagedError(f"{file} is not a valid SQLite database: {error}", "restore a snapshot of it")
+        return SnapshotDamaged(f"{file} is not a valid SQLite database: {error}", "restore a snapshot of it")
     if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
-        return UnreachableError(f"{file} stayed locked by another process: {error}", "try again when it is less busy")
+        return Unreachable(f"{file} stayed locked by another process: {error}", "try again when it is less busy")
     if name.startswith(("SQLITE_READONLY", "SQLITE_PERM", "SQLITE_AUTH", "SQLITE_CANTOPEN")):
-        return CredentialsError(f"{file} cannot be used: {error}", "give this account read and write permission there")
+        return LoginFailed(f"{file} cannot be used: {error}", "give this account read and write permission there")
     if name.startswith("SQLITE_IOERR"):
-        return UnreachableError(
+        return Unreachable(
             f"{file} cannot be read or written: {error}",
             "check the volume it lies on, and that no quota of it is used up",
         )
-    return ConfigurationError(f"{file} cannot be used: {error}", "check MLFLOW_BACKEND_STORE_URI")
+    return Configuration(f"{file} cannot be used: {error}", "check MLFLOW_BACKEND_STORE_URI")
 
 
 def backup(source: Path, copy: Path) -> None:
     """Make a consistent copy of a database while others write.
 
-    Raises as `reading` does, and StorageError.
+    Raises as `reading` does, and RepositoryFailed.
 
     While somebody reads, SQLite lets nobody write into the file itself (but in WAL mode, where changes lie beside it).
     So the file can be copied as a whole, which keeps writers out for a tenth of the time that SQLite's own backup

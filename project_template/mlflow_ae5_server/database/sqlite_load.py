@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from mlflow_ae5_server.common.errors import ANOTHER_SNAPSHOT, DamagedError, ProjectError, StorageError
+from mlflow_ae5_server.common.errors import ANOTHER_SNAPSHOT, ProjectError, RepositoryFailed, SnapshotDamaged
 from mlflow_ae5_server.common.text import amount, shown
 from mlflow_ae5_server.database import copy_text, schema, sqlite, sqlite_file
 from mlflow_ae5_server.database.columns import TableColumns, listed, quoted
@@ -33,7 +33,7 @@ def load(part: DatabasePart, objects: BlobSource, target: Database) -> None:
 def write_file(part: DatabasePart, objects: BlobSource, file: Path) -> None:
     """Write a snapshot's database to a new SQLite file.
 
-    Raises DamagedError, StorageError.
+    Raises SnapshotDamaged, RepositoryFailed.
     """
     if part.dialect == "sqlite":
         _join_blobs(part, objects, file)
@@ -44,7 +44,7 @@ def write_file(part: DatabasePart, objects: BlobSource, file: Path) -> None:
 def _join_blobs(part: DatabasePart, objects: BlobSource, file: Path) -> None:
     size, free = (len(part.file) - 1) * sqlite.CHUNK, shutil.disk_usage(file.parent).free
     if size > free:
-        raise StorageError(
+        raise RepositoryFailed(
             f"the snapshot's database needs {amount(size)} in {file.parent}, but only {amount(free)} are free",
             "free disk space there",
         )
@@ -60,9 +60,9 @@ def _join_blobs(part: DatabasePart, objects: BlobSource, file: Path) -> None:
         with sqlite_file.reading(file) as connection:
             revision, _tables, _others = sqlite.mlflow_tables(connection, "it")
     except ProjectError as error:
-        raise DamagedError(f"the snapshot's SQLite file is not valid: {error.message}", ANOTHER_SNAPSHOT) from None
+        raise SnapshotDamaged(f"the snapshot's SQLite file is not valid: {error.message}", ANOTHER_SNAPSHOT) from None
     if revision != part.revision:
-        raise DamagedError(
+        raise SnapshotDamaged(
             f"the snapshot's SQLite file is at revision {shown(revision)}, its manifest says {part.revision}",
             ANOTHER_SNAPSHOT,
         )
@@ -86,7 +86,7 @@ def _insert_rows(part: DatabasePart, objects: BlobSource, file: Path) -> None:
                 for block in copy_text.read_table(table, columns, objects):
                     connection.executemany(insert, block)
             except (OverflowError, sqlite3.IntegrityError) as error:
-                raise DamagedError(
+                raise SnapshotDamaged(
                     f"the snapshot's table {table.name} has a row that no database accepts: {error}", ANOTHER_SNAPSHOT
                 ) from None
         connection.execute("COMMIT")

@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from mlflow_ae5_server.common.errors import FULL, StorageError, hint_for
+from mlflow_ae5_server.common.errors import FULL, RepositoryFailed, hint_for
 
 _PREFIX = ".mlflow-ae5-work-"
 _LOCK = "lock"
@@ -21,7 +21,7 @@ _LOCK = "lock"
 
 @contextlib.contextmanager
 def work_folder(parent: Path | None = None) -> Iterator[Path]:
-    """A private folder in `parent`, removed at the end. Raises StorageError."""
+    """A private folder in `parent`, removed at the end. Raises RepositoryFailed."""
     parent = parent or Path(tempfile.gettempdir())
     with storage_errors(parent):
         _remove_abandoned(parent)
@@ -48,12 +48,12 @@ def _remove_abandoned(parent: Path) -> None:
 
 @contextlib.contextmanager
 def storage_errors(at: Path) -> Iterator[None]:
-    """Raise StorageError for a full or read-only disk."""
+    """Raise RepositoryFailed for a full or read-only disk."""
     try:
         yield
     except OSError as error:
         full = error.errno in FULL
-        raise StorageError(
+        raise RepositoryFailed(
             f"{at} is full" if full else f"{at} cannot be written: {error.strerror or error}",
             hint_for(error),
         ) from None

@@ -1,6 +1,6 @@
 """The calls of MLflow's REST API that a drill makes.
 
-Every failure is an UnreachableError that names the call.
+Every failure is an Unreachable that names the call.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 import requests
 
-from mlflow_ae5_server.common.errors import UnreachableError
+from mlflow_ae5_server.common.errors import Unreachable
 from mlflow_ae5_server.common.redaction import scrub
 from mlflow_ae5_server.gc.locations import WORKSPACE_HEADER, workspace_of
 
@@ -38,7 +38,7 @@ class MlflowApi:
         """Whether it reaches its database; `/health` answers without one."""
         try:
             self.post("experiments/search", max_results=1)
-        except UnreachableError:
+        except Unreachable:
             return False
         return True
 
@@ -72,7 +72,7 @@ class MlflowApi:
                     size += len(piece)
                     digest.update(piece)
             except requests.RequestException as error:
-                raise UnreachableError(f"download of {path!r} was interrupted: {type(error).__name__}") from None
+                raise Unreachable(f"download of {path!r} was interrupted: {type(error).__name__}") from None
         return size, digest.hexdigest()
 
     def _has_workspaces(self) -> bool:
@@ -90,7 +90,7 @@ class MlflowApi:
         try:
             decoded: dict[str, Any] = answer.json()
         except (ValueError, RecursionError):
-            raise UnreachableError(f"{method} {name} answered with something that is not JSON") from None
+            raise Unreachable(f"{method} {name} answered with something that is not JSON") from None
         return decoded
 
     def _call(self, method: str, path: str, workspace: str, **arguments: Any) -> requests.Response:
@@ -105,10 +105,10 @@ class MlflowApi:
                 **arguments,
             )
         except requests.RequestException as error:
-            raise UnreachableError(f"{method} {path} got no answer: {type(error).__name__}") from None
+            raise Unreachable(f"{method} {path} got no answer: {type(error).__name__}") from None
         if answer.status_code != 200:
             message = scrub(" ".join(answer.text.split())[:300])
-            raise UnreachableError(f"{method} {path} answered {answer.status_code}: {message}")
+            raise Unreachable(f"{method} {path} answered {answer.status_code}: {message}")
         return answer
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from mlflow_ae5_server.common.errors import DamagedError, ProjectError, StorageError, UnreachableError
+from mlflow_ae5_server.common.errors import ProjectError, RepositoryFailed, SnapshotDamaged, Unreachable
 from mlflow_ae5_server.common.text import counted, counted_files, shown
 from mlflow_ae5_server.database.dialects import DatabasePart
 from mlflow_ae5_server.drill.api import DEFAULT, MlflowApi
@@ -61,7 +61,7 @@ class ServerUse:
         self.run = info["run_id"]
         root = relative(info["artifact_uri"])
         if root is None:
-            raise UnreachableError(f"a new run stores its artifacts at {info['artifact_uri']}, not behind the server")
+            raise Unreachable(f"a new run stores its artifacts at {info['artifact_uri']}, not behind the server")
         self.root = root
         return f"created experiment {self.experiment} and run {self.run}"
 
@@ -74,7 +74,7 @@ class ServerUse:
         metrics = {entry["key"]: (entry["value"], int(entry["step"])) for entry in data.get("metrics", [])}
         parameters = {entry["key"]: entry["value"] for entry in data.get("params", [])}
         if metrics != {"drill": (0.25, 3)} or parameters != {"name": self.name}:
-            raise UnreachableError(f"logged one metric and one parameter, and read {metrics} and {parameters}")
+            raise Unreachable(f"logged one metric and one parameter, and read {metrics} and {parameters}")
         return "logged and read back"
 
     def _artifact(self) -> str:
@@ -82,7 +82,7 @@ class ServerUse:
         path = f"{self.root}/model/drill.bin"
         self.api.upload(path, data)
         if self.api.digest(path) != (len(data), hashlib.sha256(data).hexdigest()):
-            raise UnreachableError("the downloaded artifact differs from the uploaded one")
+            raise Unreachable("the downloaded artifact differs from the uploaded one")
         return f"uploaded and downloaded {len(data)} bytes, identical"
 
     def _register(self) -> str:
@@ -92,7 +92,7 @@ class ServerUse:
         version = created["model_version"]["version"]
         uri = self.api.get("model-versions/get-download-uri", name=self.name, version=version)["artifact_uri"]
         if relative(uri) != f"{self.root}/model":
-            raise UnreachableError(f"registered a version of {source}, and its address is {uri}")
+            raise Unreachable(f"registered a version of {source}, and its address is {uri}")
         return f"registered version {version}"
 
     def _clean_up(self) -> str:
@@ -118,7 +118,7 @@ def attempt(name: str, step: Step) -> Check:
     try:
         return Check(name, True, step())
     except ProjectError as error:
-        return Check(name, False, error.message, isinstance(error, DamagedError))
+        return Check(name, False, error.message, isinstance(error, SnapshotDamaged))
     except (KeyError, TypeError, ValueError) as error:  # of an answer with another structure
         return Check(name, False, f"unexpected answer: {type(error).__name__}: {error}")
 
@@ -141,8 +141,8 @@ class ReadBack:
     def message(self) -> str:
         """The detail of the check.
 
-        Raises DamagedError where a file is not the snapshot's, StorageError where there are models and the snapshot has
-        no file of any.
+        Raises SnapshotDamaged where a file is not the snapshot's, RepositoryFailed where there are models and the
+        snapshot has no file of any.
         """
         text = f"{counted_files(self.files, self.bytes)} of {counted(self.models, 'models')}"
         for count, what in (
@@ -152,21 +152,21 @@ class ReadBack:
         ):
             text += f"; {count} {what}" if count else ""
         if self.wrong:
-            raise DamagedError(f"{text}; {len(self.wrong)} wrong: {'; '.join(self.wrong[:5])}")
+            raise SnapshotDamaged(f"{text}; {len(self.wrong)} wrong: {'; '.join(self.wrong[:5])}")
         if self.without_files and not self.models and not self.left_out:
-            raise StorageError(f"{text}: the artifact store was probably not mounted when the snapshot was taken")
+            raise RepositoryFailed(f"{text}: the artifact store was probably not mounted when the snapshot was taken")
         return text
 
 
 def count(api: MlflowApi, part: DatabasePart) -> str:
-    """Check the server's number of experiments. Raises DamagedError."""
+    """Check the server's number of experiments. Raises SnapshotDamaged."""
     experiments = set[str]()
     for _workspace in each_workspace(api):
         for page in _pages(lambda **token: api.post("experiments/search", max_results=1000, view_type="ALL", **token)):
             experiments.update(entry["experiment_id"] for entry in page.get("experiments", []))
     expected = next((table.rows for table in part.tables if table.name == "experiments"), 0)
     if len(experiments) != expected:
-        raise DamagedError(f"the server has {counted(len(experiments), 'experiments')}, the snapshot {expected}")
+        raise SnapshotDamaged(f"the server has {counted(len(experiments), 'experiments')}, the snapshot {expected}")
     return f"the server has all {counted(expected, 'experiments')} of the snapshot"
 
 
@@ -211,7 +211,7 @@ def read_models(api: MlflowApi, destinations: tuple[str, ...], files: Iterable[F
 def _compare(api: MlflowApi, file: FileEntry, result: ReadBack) -> None:
     try:
         size, sha256 = api.digest(file.path)
-    except UnreachableError as error:
+    except Unreachable as error:
         result.wrong.append(error.message)
         return
     result.files += 1
@@ -257,7 +257,7 @@ def _resolved(api: MlflowApi, uri: str) -> str:
             base = api.get(f"logged-models/{owner}")["model"]["info"]["artifact_uri"]
         else:
             return uri
-    except UnreachableError:  # it does not exist any more
+    except Unreachable:  # it does not exist any more
         return uri
     return f"{base.rstrip('/')}/{below}".rstrip("/")
 

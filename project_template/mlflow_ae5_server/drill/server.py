@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mlflow_ae5_server.common import keys
-from mlflow_ae5_server.common.errors import UnreachableError
+from mlflow_ae5_server.common.errors import Unreachable
 from mlflow_ae5_server.common.redaction import scrub
 from mlflow_ae5_server.database.connection import Database
 from mlflow_ae5_server.drill.api import MlflowApi
@@ -47,7 +47,7 @@ class TemporaryServer:
 
 @contextlib.contextmanager
 def serving(temporary: TemporaryServer, seconds: float = START) -> Iterator[MlflowApi]:
-    """Start a server and wait until it reaches its database. Raises UnreachableError."""
+    """Start a server and wait until it reaches its database. Raises Unreachable."""
     log = temporary.folder / "server.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
@@ -101,14 +101,14 @@ def _wait(process: subprocess.Popen[bytes], log: Path, seconds: float) -> str:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if process.poll() is not None:
-            raise UnreachableError(f"the temporary server exited with code {process.returncode}: {_tail(log)}")
+            raise Unreachable(f"the temporary server exited with code {process.returncode}: {_tail(log)}")
         if found := _LISTENS.search(log.read_bytes()):
             uri = f"http://127.0.0.1:{int(found['port'])}"
             with contextlib.closing(MlflowApi(uri)) as api:
                 if api.is_ready():
                     return uri
         time.sleep(0.1)
-    raise UnreachableError(f"the temporary server did not answer within {seconds:g} s: {_tail(log)}")
+    raise Unreachable(f"the temporary server did not answer within {seconds:g} s: {_tail(log)}")
 
 
 def _tail(log: Path) -> str:

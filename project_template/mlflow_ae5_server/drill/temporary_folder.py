@@ -14,7 +14,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from mlflow_ae5_server.common.errors import StorageError, hint_for
+from mlflow_ae5_server.common.errors import RepositoryFailed, hint_for
 
 _PREFIX = "mlflow-ae5-drill-"
 _LOCK = ".lock"
@@ -22,23 +22,23 @@ _LOCK = ".lock"
 
 @contextlib.contextmanager
 def temporary_folder(parent: Path) -> Iterator[Path]:
-    """An empty folder (0700) in `parent`, removed at the end. Raises StorageError."""
+    """An empty folder (0700) in `parent`, removed at the end. Raises RepositoryFailed."""
     remove_leftovers(parent)
     folder = parent / f"{_PREFIX}{secrets.token_hex(6)}"
     try:
         parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         lock = _locked(_lock_of(folder), create=True)
         if lock is None:
-            raise StorageError(f"{folder} was not created by this job", "try again")
+            raise RepositoryFailed(f"{folder} was not created by this job", "try again")
     except OSError as error:
-        raise StorageError(
+        raise RepositoryFailed(
             f"no temporary folder can be created in {parent}: {error.strerror}", hint_for(error)
         ) from None
     try:
         try:
             folder.mkdir(mode=0o700)
         except OSError as error:
-            raise StorageError(f"{folder} cannot be created: {error.strerror}", hint_for(error)) from None
+            raise RepositoryFailed(f"{folder} cannot be created: {error.strerror}", hint_for(error)) from None
         yield folder
     finally:
         _remove(folder, lock)

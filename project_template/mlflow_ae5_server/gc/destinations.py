@@ -10,7 +10,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from mlflow_ae5_server.common import folders
-from mlflow_ae5_server.common.errors import ConfigurationError
+from mlflow_ae5_server.common.errors import Configuration
 from mlflow_ae5_server.common.redaction import scrub
 from mlflow_ae5_server.common.report import say
 from mlflow_ae5_server.gc.locations import LOCAL, SERVER, Location
@@ -71,7 +71,7 @@ def open_destination(destination: str | None) -> Store:
         raise StoreError("MLFLOW_ARTIFACTS_DESTINATION is not set")
     try:
         folder = folders.local_folder(destination)
-    except ConfigurationError as error:
+    except Configuration as error:
         raise StoreError(error.message) from None
     if folder is None:
         return _open_url(destination)

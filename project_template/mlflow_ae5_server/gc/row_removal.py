@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import ColumnElement, and_, select, update
 from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
 
-from mlflow_ae5_server.common.errors import UnreachableError
+from mlflow_ae5_server.common.errors import Unreachable
 from mlflow_ae5_server.database.connection import reason_of
 from mlflow_ae5_server.gc.cascade import Cascade
 from mlflow_ae5_server.gc.plan import SkippedItem, deleted_experiments, deleted_runs
@@ -185,10 +185,10 @@ def _reason_to_keep(connection: Connection, experiment: int, limit: int) -> str:
 
 
 def _require_connection(error: SQLAlchemyError) -> None:
-    """Raise UnreachableError where the whole database fails, not this row."""
+    """Raise Unreachable where the whole database fails, not this row."""
     whole = isinstance(error, DBAPIError) and error.connection_invalidated
     # SQLite raises this when its file stays locked, its disk is full, or the file is gone.
     if whole or (isinstance(error, OperationalError) and isinstance(error.orig, sqlite3.OperationalError)):
-        raise UnreachableError(
+        raise Unreachable(
             f"the database cannot be used: {reason_of(error)}", "the next run finishes what this one started"
         ) from None

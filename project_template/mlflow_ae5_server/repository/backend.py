@@ -27,8 +27,8 @@ class BackendFile:
 class Backend(Protocol):
     """The storage of a repository.
 
-    Raises StorageError for every failure, except where a file does not exist; NoRoomError where the storage is full;
-    DamagedError for what no backup makes: a link, anything but a regular file, a file over MAX_FILE.
+    Raises RepositoryFailed for every failure, except where a file does not exist; NoRoom where the storage is full;
+    SnapshotDamaged for what no backup makes: a link, anything but a regular file, a file over MAX_FILE.
     """
 
     shown: str

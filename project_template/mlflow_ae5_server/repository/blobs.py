@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 
 import zstandard
 
-from mlflow_ae5_server.common.errors import DamagedError
+from mlflow_ae5_server.common.errors import SnapshotDamaged
 from mlflow_ae5_server.repository.backend import Backend
 from mlflow_ae5_server.repository.entries import FileEntry, FilePart
 from mlflow_ae5_server.repository.index import BlobIndex
@@ -114,15 +114,17 @@ class BlobReader:
                 return data
         try:
             stored = self._backend.read(blob_name(sha256))
-        except DamagedError as error:
+        except SnapshotDamaged as error:
             self._on_damage(sha256, error.message)
             raise
         if stored is None:
-            raise DamagedError(f"the object {sha256} is missing in {self._backend.shown}", "verify the snapshots there")
+            raise SnapshotDamaged(
+                f"the object {sha256} is missing in {self._backend.shown}", "verify the snapshots there"
+            )
         plain = decode(stored, sha256)
         if plain is None:
             self._on_damage(sha256, _MISMATCH)
-            raise DamagedError(
+            raise SnapshotDamaged(
                 f"the object {sha256} in {self._backend.shown} is damaged: its {len(stored)} bytes do not match its "
                 "digest",
                 "verify the snapshots there",
@@ -138,7 +140,7 @@ class BlobReader:
         for part in entry.parts:
             data = self.get(part.sha256)
             if len(data) != part.total:
-                raise DamagedError(f"the object {part.sha256} is of {len(data)} bytes, not {part.total}", "")
+                raise SnapshotDamaged(f"the object {part.sha256} is of {len(data)} bytes, not {part.total}", "")
             yield memoryview(data)[part.offset : part.offset + part.length]
 
 
@@ -150,7 +152,7 @@ def is_intact(backend: Backend, sha256: str) -> bool:
     """Read a blob: does it exist, and match its digest?"""
     try:
         stored = backend.read(blob_name(sha256))
-    except DamagedError:
+    except SnapshotDamaged:
         return False
     return stored is not None and decode(stored, sha256) is not None
 

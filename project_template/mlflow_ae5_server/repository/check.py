@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from mlflow_ae5_server.common import progress
-from mlflow_ae5_server.common.errors import DamagedError
+from mlflow_ae5_server.common.errors import SnapshotDamaged
 from mlflow_ae5_server.common.text import counted
 from mlflow_ae5_server.repository import damage
 from mlflow_ae5_server.repository.backend import decoded
@@ -63,7 +63,7 @@ def verify(repository: Repository, manifest: Manifest, *, fraction: float = 1.0)
     with contextlib.closing(UsedBlobs()) as used, progress.phase("read-objects", "objects") as phase:
         try:
             used.collect(repository, manifest)
-        except DamagedError as error:
+        except SnapshotDamaged as error:
             unread = error.message
             used.add(before.digests)
         used.mark_stored(repository.blob_sizes())
@@ -116,7 +116,7 @@ def _check(
     """Plain size, and what is wrong."""
     try:
         data = memoryview(reader.get(sha256))
-    except DamagedError as error:
+    except SnapshotDamaged as error:
         return 0, error.message.removeprefix(f"the object {sha256} ").removeprefix(f"in {shown} ")
     for start, length, total, digest in slices:
         if total != len(data):

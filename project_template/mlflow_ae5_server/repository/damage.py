@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from mlflow_ae5_server.common.errors import DamagedError
+from mlflow_ae5_server.common.errors import SnapshotDamaged
 from mlflow_ae5_server.repository import file_list
 from mlflow_ae5_server.repository.backend import Backend
 from mlflow_ae5_server.repository.blobs import BlobReader, is_intact
@@ -43,7 +43,7 @@ def recorded(backend: Backend) -> DamagedBlobs:
 
 
 def record(backend: Backend, damaged: Iterable[tuple[str, str]]) -> None:
-    """Record (digest, what is wrong). Raises StorageError."""
+    """Record (digest, what is wrong). Raises RepositoryFailed."""
     at = datetime.now(UTC).isoformat(timespec="seconds")
     for number, (sha256, what) in enumerate(damaged):
         if number == _MAX_RECORDS:
@@ -88,6 +88,6 @@ def of_snapshots(backend: Backend, manifests: Sequence[Manifest]) -> dict[str, f
 
 
 def _used_in_list(reader: BlobReader, sha256: str) -> frozenset[str]:
-    with contextlib.suppress(DamagedError):
+    with contextlib.suppress(SnapshotDamaged):
         return frozenset(part.sha256 for entry in file_list.entries_in(reader, sha256) for part in entry.parts)
     return frozenset()

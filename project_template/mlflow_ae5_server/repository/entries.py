@@ -6,7 +6,7 @@ import json
 from typing import NamedTuple
 
 from mlflow_ae5_server.common import json_input
-from mlflow_ae5_server.common.errors import ANOTHER_SNAPSHOT, DamagedError
+from mlflow_ae5_server.common.errors import ANOTHER_SNAPSHOT, SnapshotDamaged
 from mlflow_ae5_server.repository.interfaces import LIMIT, is_digest
 from mlflow_ae5_server.restore.saved_copies import RESERVED
 
@@ -72,7 +72,7 @@ def _part(part: FilePart) -> str:
 
 
 def parse(data: bytes) -> FileEntry:
-    """The entry in a line. Raises DamagedError for what `line` would not write."""
+    """The entry in a line. Raises SnapshotDamaged for what `line` would not write."""
     try:
         found = (json.loads if len(data) < _SHORT else json_input.parse)(data.decode("ascii"))
         path = found["p"]
@@ -87,7 +87,7 @@ def parse(data: bytes) -> FileEntry:
             parts = (FilePart(digest, 0, size, size),) if size else ()
         return _safe(FileEntry(path, "file", size, digest, found["m"], found.get("k", ""), parts))
     except (ValueError, TypeError, KeyError, AttributeError, IndexError, RecursionError):
-        raise DamagedError("the list of artifacts has a malformed line", ANOTHER_SNAPSHOT) from None
+        raise SnapshotDamaged("the list of artifacts has a malformed line", ANOTHER_SNAPSHOT) from None
 
 
 def _safe(entry: FileEntry) -> FileEntry:

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
-from mlflow_ae5_server.common.errors import ANOTHER_SNAPSHOT, DamagedError
+from mlflow_ae5_server.common.errors import ANOTHER_SNAPSHOT, SnapshotDamaged
 from mlflow_ae5_server.repository.blobs import BlobReader
 from mlflow_ae5_server.repository.entries import FileEntry, key, line, parse
 from mlflow_ae5_server.repository.interfaces import BlobSink
@@ -53,15 +53,15 @@ class FileListWriter:
 
 
 def read(reader: BlobReader, lists: Iterable[str]) -> Iterator[FileEntry]:
-    """The entries in order. Raises DamagedError."""
+    """The entries in order. Raises SnapshotDamaged."""
     last, parents = b"", ParentFiles()
     for data in _lines(reader, lists):
         entry = parse(data)
         if (path := key(entry.path)) <= last:
-            raise DamagedError("the list of artifacts is not in order", ANOTHER_SNAPSHOT)
+            raise SnapshotDamaged("the list of artifacts is not in order", ANOTHER_SNAPSHOT)
         parent = parents.of(entry)
         if parent is not None and (parent.kind, entry.kind) != ("file", "file"):  # a bucket can have two files
-            raise DamagedError(
+            raise SnapshotDamaged(
                 "the list of artifacts has a name within a link, or a link within a file", ANOTHER_SNAPSHOT
             )
         last = path
@@ -85,14 +85,14 @@ class ParentFiles:
 
 
 def counted(entries: Iterable[FileEntry], part: ArtifactsPart) -> Iterator[FileEntry]:
-    """Pass `entries` through; raise DamagedError if `part` counts others."""
+    """Pass `entries` through; raise SnapshotDamaged if `part` counts others."""
     kinds, size = Counter[str](), 0
     for entry in entries:
         kinds[entry.kind] += 1
         size += entry.size
         yield entry
     if (kinds["file"], size, kinds["link"], kinds["special"]) != (part.files, part.bytes, part.links, part.special):
-        raise DamagedError(
+        raise SnapshotDamaged(
             f"the list of artifacts has {kinds['file']} files of {size} bytes and {kinds['link']} links, "
             f"the manifest {part.files} of {part.bytes} and {part.links}",
             ANOTHER_SNAPSHOT,
@@ -107,7 +107,7 @@ def _lines(reader: BlobReader, lists: Iterable[str]) -> Iterator[bytes]:
         started.append(first)
         size += len(first)
         if size > _MAX_LINE:
-            raise DamagedError("the list of artifacts has a line without an end", ANOTHER_SNAPSHOT)
+            raise SnapshotDamaged("the list of artifacts has a line without an end", ANOTHER_SNAPSHOT)
         if others:
             yield b"".join(started)
             yield from others[:-1]
@@ -117,9 +117,9 @@ def _lines(reader: BlobReader, lists: Iterable[str]) -> Iterator[bytes]:
 
 
 def entries_in(reader: BlobReader, sha256: str) -> Iterator[FileEntry]:
-    """The entries that are whole in one blob of a list. Raises DamagedError."""
+    """The entries that are whole in one blob of a list. Raises SnapshotDamaged."""
     for data in reader.get(sha256).split(b"\n"):
-        with contextlib.suppress(DamagedError):  # half a line, of a file of very many parts
+        with contextlib.suppress(SnapshotDamaged):  # half a line, of a file of very many parts
             yield parse(data)
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from mlflow_ae5_server.common import folders, text
-from mlflow_ae5_server.common.errors import FULL, DamagedError, NoRoomError, StorageError
+from mlflow_ae5_server.common.errors import FULL, NoRoom, RepositoryFailed, SnapshotDamaged
 from mlflow_ae5_server.repository.backend import INTRUDER, MAX_FILE, BackendFile
 
 _TEMPORARY = "tmp"
@@ -160,7 +160,7 @@ class FolderBackend:
         if stat.S_ISLNK(now.st_mode):
             raise self._became_link()
         if not os.path.samestat(now, opened):
-            raise StorageError(
+            raise RepositoryFailed(
                 f"{self.shown} was replaced by another folder during this run",
                 "check that the volume is still mounted",
             )
@@ -268,24 +268,24 @@ class FolderBackend:
         if error.errno in _UNEXPECTED:
             raise self._intruder(name, "is no regular file") from None
         if error.errno in _FORBIDDEN and verb in {"read", "list"}:
-            raise DamagedError(
+            raise SnapshotDamaged(
                 f"{text.shown(name)} in {self.shown} cannot be read: permission denied",
                 "give this account read permission there",
             ) from None
         self._fail(error, verb, name if error.errno in _FORBIDDEN else "")
 
-    def _became_link(self) -> DamagedError:
-        return DamagedError(f"{self.shown} was replaced by a link during this run", INTRUDER)
+    def _became_link(self) -> SnapshotDamaged:
+        return SnapshotDamaged(f"{self.shown} was replaced by a link during this run", INTRUDER)
 
-    def _no_folder(self) -> StorageError:
-        return StorageError(f"{self.shown} is a file, not a folder", "use a folder for the backups")
+    def _no_folder(self) -> RepositoryFailed:
+        return RepositoryFailed(f"{self.shown} is a file, not a folder", "use a folder for the backups")
 
-    def _intruder(self, name: str, what: str) -> DamagedError:
-        return DamagedError(f"{text.shown(name)} in {self.shown} {what}", INTRUDER)
+    def _intruder(self, name: str, what: str) -> SnapshotDamaged:
+        return SnapshotDamaged(f"{text.shown(name)} in {self.shown} {what}", INTRUDER)
 
     def _fail(self, error: OSError, verb: str, name: str = "") -> NoReturn:
         reason = (error.strerror or type(error).__name__).lower()
         hint = _HINTS.get(error.errno or 0, "check the volume and its permissions")
-        kind = NoRoomError if error.errno in FULL else StorageError
+        kind = NoRoom if error.errno in FULL else RepositoryFailed
         where = f"{text.shown(name)} in {self.shown}" if name else f"the backup destination {self.shown}"
         raise kind(f"cannot {verb} {where}: {reason}", hint) from None

@@ -24,9 +24,9 @@ class StoredBlob:
 
 class BlobSink(Protocol):
     def put(self, data: bytes | memoryview) -> StoredBlob:
-        """Store `data`, at most LIMIT bytes, once. Raises StorageError."""
+        """Store `data`, at most LIMIT bytes, once. Raises RepositoryFailed."""
 
 
 class BlobSource(Protocol):
     def get(self, sha256: str) -> bytes:
-        """The content, checked. Raises StorageError, DamagedError."""
+        """The content, checked. Raises RepositoryFailed, SnapshotDamaged."""

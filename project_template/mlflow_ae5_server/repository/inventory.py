@@ -9,7 +9,7 @@ import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from mlflow_ae5_server.common.errors import DamagedError, StorageError
+from mlflow_ae5_server.common.errors import RepositoryFailed, SnapshotDamaged
 from mlflow_ae5_server.common.text import counted
 from mlflow_ae5_server.repository import damage
 from mlflow_ae5_server.repository.manifest import Manifest
@@ -51,7 +51,7 @@ class Inventory:
         with contextlib.closing(UsedBlobs()) as used:
             try:
                 used.collect(self._repository, manifest)
-            except DamagedError as error:
+            except SnapshotDamaged as error:
                 unread = f"its list of artifacts cannot be read: {error.message}"
             used.mark_stored(self.blob_sizes())
             missing = tuple(used.missing())
@@ -64,7 +64,7 @@ class Inventory:
         missing = {sha256 for lack in self.lacking.values() for sha256 in lack.digests}
         try:
             damage.record(self._repository.backend, ((sha256, damage.MISSING) for sha256 in sorted(missing)))
-        except StorageError as error:
+        except RepositoryFailed as error:
             return error.message
         return ""
 

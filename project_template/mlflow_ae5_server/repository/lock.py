@@ -22,7 +22,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from mlflow_ae5_server.common.errors import BusyError, DamagedError, NoRoomError, ProjectError, StorageError
+from mlflow_ae5_server.common.errors import Locked, NoRoom, ProjectError, RepositoryFailed, SnapshotDamaged
 from mlflow_ae5_server.common.text import shown
 from mlflow_ae5_server.repository.backend import INTRUDER, Backend, BackendFile, decoded
 
@@ -55,9 +55,9 @@ class RepositoryLock:
         self._thread.start()
 
     def check(self) -> None:
-        """Raises StorageError if another process has taken over, or the storage is gone."""
+        """Raises RepositoryFailed if another process has taken over, or the storage is gone."""
         if self._lost.is_set() or not self._is_ours():
-            raise StorageError(
+            raise RepositoryFailed(
                 f"another backup or prune has taken over {self._backend.shown}, because this one did not respond",
                 "let the other one finish; this one has published no snapshot",
             )
@@ -101,7 +101,7 @@ def hold(
     use_spare: bool = False,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Iterator[RepositoryLock]:
-    """Be the only writer in `backend`. Raises BusyError where another process is.
+    """Be the only writer in `backend`. Raises Locked where another process is.
 
     `use_spare`: on a full volume, use the reserved space.
     """
@@ -110,7 +110,7 @@ def hold(
     number = (newest[0] if newest else 0) + 1
     if newest is not None:
         if not _NUMBERED.fullmatch(_name(number)):
-            raise DamagedError(f"{newest[1].name} in {backend.shown} has the highest number there can be", INTRUDER)
+            raise SnapshotDamaged(f"{newest[1].name} in {backend.shown} has the highest number there can be", INTRUDER)
         if not _is_free(backend, newest[1], timing, sleep):
             raise _busy(backend, newest[1].name)
     content = {
@@ -144,7 +144,7 @@ def _create(backend: Backend, number: int, data: bytes, *, use_spare: bool) -> b
     """
     try:
         return backend.create(_name(number), data)
-    except NoRoomError:
+    except NoRoom:
         if not use_spare:
             raise
     backend.release_space()
@@ -221,13 +221,13 @@ def _name(number: int) -> str:
     return f"{_FOLDER}/{number}.json"
 
 
-def _busy(backend: Backend, name: str) -> BusyError:
+def _busy(backend: Backend, name: str) -> Locked:
     holder = decoded(backend.read(name)) or {}
 
     def field(name: str, unknown: str) -> str:
         return shown(str(holder.get(name, unknown))[:80])
 
-    return BusyError(
+    return Locked(
         f"{backend.shown} is locked by another {field('purpose', 'backup')}: {field('host', 'another machine')}, "
         f"pid {field('pid', 'unknown')}, since {field('since', 'just now')}",
         "wait until it has finished; this one has changed nothing",

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from typing import Any, TypeGuard
 
 from mlflow_ae5_server.common import json_input, keys
-from mlflow_ae5_server.common.errors import ANOTHER_SNAPSHOT, DamagedError
+from mlflow_ae5_server.common.errors import ANOTHER_SNAPSHOT, SnapshotDamaged
 from mlflow_ae5_server.common.text import shown
 from mlflow_ae5_server.database.contents import DatabasePart
 from mlflow_ae5_server.repository.interfaces import is_digest
@@ -107,7 +107,7 @@ def parse_name(name: str) -> tuple[int, str] | None:
 
 
 def parse(data: bytes, name: str) -> Manifest:
-    """The manifest in the file `name`. Raises DamagedError if it was changed."""
+    """The manifest in the file `name`. Raises SnapshotDamaged if it was changed."""
     try:
         found = json_input.parse(data, _MAX_DEPTH, _MAX_VALUES)
         digest = found.pop("digest")
@@ -118,12 +118,14 @@ def parse(data: bytes, name: str) -> Manifest:
         written, supported, manifest = False, True, None
     name = shown(name)
     if written and not supported:
-        raise DamagedError(f"the snapshot {name} has a format that this release does not know", "use a newer release")
+        raise SnapshotDamaged(
+            f"the snapshot {name} has a format that this release does not know", "use a newer release"
+        )
     if manifest is None:
         how = "it is not what was written" if data else "its file is empty"
-        raise DamagedError(f"the manifest of the snapshot {name} is damaged: {how}", ANOTHER_SNAPSHOT)
+        raise SnapshotDamaged(f"the manifest of the snapshot {name} is damaged: {how}", ANOTHER_SNAPSHOT)
     if manifest.name != name:
-        raise DamagedError(
+        raise SnapshotDamaged(
             f"the manifest {name} is that of the snapshot {manifest.id}: it was copied or renamed",
             f"delete snapshots/{name} if snapshots/{manifest.name} exists; otherwise rename it to that",
         )
@@ -142,7 +144,7 @@ def _manifest(data: dict[str, Any]) -> Manifest:
         raise ValueError("a name or a time is malformed")
     try:
         DatabasePart.from_json(manifest.database)
-    except DamagedError as error:
+    except SnapshotDamaged as error:
         raise ValueError(error.message) from None
     return manifest
 

@@ -7,7 +7,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from mlflow_ae5_server.common import object_store, object_store_listing
-from mlflow_ae5_server.common.errors import DamagedError
+from mlflow_ae5_server.common.errors import SnapshotDamaged
 from mlflow_ae5_server.repository.backend import INTRUDER, MAX_FILE, Backend, BackendFile
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class ObjectStoreBackend(Backend):
             return None
         except Exception as error:
             raise object_store.translate(error, self.shown, "read") from None
-        raise DamagedError(f"{name} in {self.shown} has {size} bytes, more than any file of a backup", INTRUDER)
+        raise SnapshotDamaged(f"{name} in {self.shown} has {size} bytes, more than any file of a backup", INTRUDER)
 
     def write(self, name: str, data: bytes) -> None:
         import obstore

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from itertools import islice
 
 from mlflow_ae5_server.common import progress
-from mlflow_ae5_server.common.errors import ConfigurationError, DamagedError, NoRoomError, NoSnapshotError
+from mlflow_ae5_server.common.errors import Configuration, NoRoom, NoSnapshot, SnapshotDamaged
 from mlflow_ae5_server.common.text import counted
 from mlflow_ae5_server.repository import damage
 from mlflow_ae5_server.repository.blobs import blob_name
@@ -57,9 +57,9 @@ def prune(
     `drop`: ids of damaged snapshots to delete as well. `guard` is called right before anything is deleted, and raises
     where that must not be.
 
-    Raises DamagedError where the manifest or file list of a remaining snapshot cannot be read: it is unknown then which
-    blobs it needs. Nothing is deleted then, with `drop` no blob. Raises it, too, where no snapshot can be relied on.
-    Raises NoSnapshotError where one of `drop` does not exist, ConfigurationError where it is not damaged.
+    Raises SnapshotDamaged where the manifest or file list of a remaining snapshot cannot be read: it is unknown then
+    which blobs it needs. Nothing is deleted then, with `drop` no blob. Raises it, too, where no snapshot can be relied
+    on. Raises NoSnapshot where one of `drop` does not exist, Configuration where it is not damaged.
     """
     if not apply:
         return _plan(repository, policy, drop, None, guard)
@@ -67,9 +67,9 @@ def prune(
         with repository.lock("prune", use_spare=True) as lock:
             repository.remove_leftovers()
             return _plan(repository, policy, drop, lock, guard)
-    except NoRoomError as error:
+    except NoRoom as error:
         hint = "a prune needs 4 kB: free them on that volume by deleting something other than backups, and prune again"
-        raise NoRoomError(error.message, hint) from None
+        raise NoRoom(error.message, hint) from None
 
 
 def _plan(
@@ -120,10 +120,10 @@ class _Prune:
             same = [entry for entry in entries if name in (entry.name, entry.name.removesuffix(".json"))]
             same = same or named(entries, name)
             if not same:
-                raise NoSnapshotError(f"there is no snapshot {name!r} in {self._repository.shown}", "see `backup list`")
+                raise NoSnapshot(f"there is no snapshot {name!r} in {self._repository.shown}", "see `backup list`")
             damaged = [entry for entry in same if not self._is_intact(entry)]
             if not damaged:
-                raise ConfigurationError(
+                raise Configuration(
                     f"the snapshot {name} is not known to be damaged, so it is not deleted",
                     "verify it first, or prune with --keep-last, --keep-daily and --keep-weekly",
                 )
@@ -176,13 +176,13 @@ class _Prune:
 
     def _nothing_reliable(
         self, remaining: list[SnapshotEntry], dropped: list[SnapshotEntry]
-    ) -> DamagedError | ConfigurationError:
+    ) -> SnapshotDamaged | Configuration:
         problems = "; ".join(f"{entry.id}: {self._problem(entry)}" for entry in remaining[: -_NAMED - 1 : -1])
         more = f"; and {counted(len(remaining) - _NAMED, 'older ones')}" if len(remaining) > _NAMED else ""
         if dropped:
             why = f"no restorable snapshot would be left ({problems}{more})"
-            return ConfigurationError(why if remaining else "no snapshot would be left", "take another backup first")
-        return DamagedError(
+            return Configuration(why if remaining else "no snapshot would be left", "take another backup first")
+        return SnapshotDamaged(
             f"no snapshot in {self._repository.shown} is known to be complete; nothing was deleted ({problems}{more})",
             "take another backup, then prune again",
         )
@@ -212,9 +212,9 @@ class _Prune:
                 kept = [manifest for manifest in manifests if manifest.name in reasons]
                 for manifest in kept:
                     self._collect(used, manifest)
-            except DamagedError as error:
+            except SnapshotDamaged as error:
                 if not dropped:
-                    raise DamagedError(error.message, f"{error.hint}; {_WAY_OUT}") from None
+                    raise SnapshotDamaged(error.message, f"{error.hint}; {_WAY_OUT}") from None
                 return self._drop_only(entries, dropped, error)
             removed = [*dropped, *(entry for entry in remaining if entry.manifest not in kept)]
             sizes = [size for _sha256, size in used.unused(self._inventory.blob_sizes())]
@@ -233,11 +233,13 @@ class _Prune:
     def _collect(self, used: UsedBlobs, manifest: Manifest) -> None:
         try:
             used.collect(self._repository, manifest)
-        except DamagedError as error:
+        except SnapshotDamaged as error:
             message = f"the list of the snapshot {manifest.id} cannot be read: {error.message}"
-            raise DamagedError(f"{message}; {_NOTHING_REMOVED}", error.hint) from None
+            raise SnapshotDamaged(f"{message}; {_NOTHING_REMOVED}", error.hint) from None
 
-    def _drop_only(self, entries: list[SnapshotEntry], dropped: list[SnapshotEntry], error: DamagedError) -> PrunePlan:
+    def _drop_only(
+        self, entries: list[SnapshotEntry], dropped: list[SnapshotEntry], error: SnapshotDamaged
+    ) -> PrunePlan:
         """Delete the dropped manifests alone: an unreadable snapshot's blobs are unknown."""
         if self._lock is not None:
             self._guard()
@@ -274,10 +276,10 @@ class _Prune:
 
 
 def _manifests(entries: Sequence[SnapshotEntry]) -> Iterator[Manifest]:
-    """Raises DamagedError where one cannot be read."""
+    """Raises SnapshotDamaged where one cannot be read."""
     for entry in entries:
         if entry.manifest is None:
-            raise DamagedError(
+            raise SnapshotDamaged(
                 f"{entry.problem}; {_NOTHING_REMOVED}",
                 f"restore snapshots/{entry.name} from a copy, then prune again",
             )

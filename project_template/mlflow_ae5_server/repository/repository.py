@@ -23,7 +23,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from mlflow_ae5_server.common.errors import DamagedError, NoRoomError, NoSnapshotError, ProjectError, StorageError
+from mlflow_ae5_server.common.errors import NoRoom, NoSnapshot, ProjectError, RepositoryFailed, SnapshotDamaged
 from mlflow_ae5_server.common.folders import local_folder
 from mlflow_ae5_server.common.redaction import scrub
 from mlflow_ae5_server.common.text import shown
@@ -101,13 +101,13 @@ class Repository:
         return sum(name.endswith(".json") for name in self._published())
 
     def _published(self) -> set[str]:
-        """Raises DamagedError where a snapshot was published and none exists."""
+        """Raises SnapshotDamaged where a snapshot was published and none exists."""
         names = self._complete_names()
         if not any(name.endswith(".json") for name in names) and (noted := self.backend.read(NEWEST)) is not None:
             names = self._complete_names()  # the first one may have been published meanwhile
             if not any(name.endswith(".json") for name in names):
                 newest = shown(str((decoded(noted) or {}).get("snapshot"))[: manifest.MAX_TEXT])
-                raise DamagedError(
+                raise SnapshotDamaged(
                     f"{SNAPSHOTS} in {self.shown} has no snapshot, although {newest} was published there",
                     f"restore that folder from a copy; if there is none, delete {NEWEST} and take another backup",
                 )
@@ -131,37 +131,37 @@ class Repository:
         sequence, snapshot = manifest.parse_name(name) or (0, shown(name.removesuffix(".json")))
         try:
             data = self.backend.read(f"{SNAPSHOTS}/{name}")
-        except (DamagedError, StorageError) as error:  # of this one file: the folder was just read
+        except (SnapshotDamaged, RepositoryFailed) as error:  # of this one file: the folder was just read
             problem = f"the manifest of the snapshot {shown(name)} is damaged: {error.message}"
             return SnapshotEntry(sequence, snapshot, None, problem)
         try:
             return SnapshotEntry(sequence, snapshot, manifest.parse(data or b"", name))
-        except DamagedError as error:
+        except SnapshotDamaged as error:
             return SnapshotEntry(sequence, snapshot, None, error.message)
 
     def snapshot(self, which: str = "latest") -> Manifest:
-        """The newest, or that of the id `which` or its end. Raises NoSnapshotError, DamagedError."""
+        """The newest, or that of the id `which` or its end. Raises NoSnapshot, SnapshotDamaged."""
         entries = self.snapshots()
         if not entries:
-            raise NoSnapshotError(f"there is no snapshot in {self.shown} yet", "run `backup`")
+            raise NoSnapshot(f"there is no snapshot in {self.shown} yet", "run `backup`")
         same = entries[-1:] if which == "latest" else named(entries, which)
         if not same:
             newest = ", ".join(entry.id for entry in entries[-10:])
-            raise NoSnapshotError(f"there is no snapshot {which!r} in {self.shown}", f"name one of these: {newest}")
+            raise NoSnapshot(f"there is no snapshot {which!r} in {self.shown}", f"name one of these: {newest}")
         if len({entry.id for entry in same}) > 1:
             names = ", ".join(entry.id for entry in same)
-            raise NoSnapshotError(f"several ids end in {which!r}: {names}", "give the whole id")
+            raise NoSnapshot(f"several ids end in {which!r}: {names}", "give the whole id")
         if len(same) > 1:
             names = ", ".join(entry.name for entry in same)
-            raise DamagedError(f"the snapshot {which} has two manifests: {names}", "remove the one that is a copy")
+            raise SnapshotDamaged(f"the snapshot {which} has two manifests: {names}", "remove the one that is a copy")
         if same[0].manifest is None:
-            raise DamagedError(same[0].problem, "choose another one by its id: --snapshot ID", snapshot=same[0].id)
+            raise SnapshotDamaged(same[0].problem, "choose another one by its id: --snapshot ID", snapshot=same[0].id)
         return same[0].manifest
 
     def files(self, snapshot: Manifest) -> Iterator[FileEntry]:
         """The file list, sorted by the bytes of the path.
 
-        Raises DamagedError; after the last entry, too, if they are not as many as the manifest says.
+        Raises SnapshotDamaged; after the last entry, too, if they are not as many as the manifest says.
         """
         entries = file_list.read(BlobReader(self.backend, cached=0), snapshot.artifacts.lists)
         return file_list.counted(entries, snapshot.artifacts)
@@ -173,27 +173,27 @@ class Repository:
         """Make a snapshot visible, after everything that it refers to is synced."""
         path, data = f"{SNAPSHOTS}/{snapshot.name}", snapshot.to_bytes()
         if len(data) > MAX_FILE or manifest.parse(data, snapshot.name) != snapshot:
-            raise DamagedError(f"the manifest of the snapshot {snapshot.id} could not be read again", "report this")
+            raise SnapshotDamaged(f"the manifest of the snapshot {snapshot.id} could not be read again", "report this")
         self.require_same()
         self.backend.sync()
         if not self.backend.create(path, data):
-            raise StorageError(f"there is a snapshot {snapshot.id} in {self.shown} already", "take another backup")
+            raise RepositoryFailed(f"there is a snapshot {snapshot.id} in {self.shown} already", "take another backup")
         if self.backend.read(path) != data:
-            raise DamagedError(f"{path} in {self.shown} is not what was written", "check the volume for errors")
-        with contextlib.suppress(NoRoomError):
+            raise SnapshotDamaged(f"{path} in {self.shown} is not what was written", "check the volume for errors")
+        with contextlib.suppress(NoRoom):
             self.backend.write(NEWEST, json.dumps({"snapshot": snapshot.name}).encode())
 
     def remove(self, entries: list[SnapshotEntry]) -> None:
         self.backend.delete([f"{folder}/{entry.name}" for folder in (SNAPSHOTS, VERIFIED) for entry in entries])
 
     def next_sequence(self) -> int:
-        """The next number. Raises DamagedError for one that no backup reaches."""
+        """The next number. Raises SnapshotDamaged for one that no backup reaches."""
         named = [(entry.sequence, f"{SNAPSHOTS}/{entry.name}") for entry in self.snapshots()]
         named += [(entry.sequence, f"{UNFINISHED}/{entry.name}") for entry in self.unfinished()]
         last = 0
         for sequence, name in sorted(named):
             if sequence > last + _MAX_GAP or sequence >= manifest.MAX_SEQUENCE:
-                raise DamagedError(f"{name} in {self.shown} has the highest sequence number there can be", INTRUDER)
+                raise SnapshotDamaged(f"{name} in {self.shown} has the highest sequence number there can be", INTRUDER)
             last = sequence
         return last + 1
 
@@ -258,10 +258,10 @@ class Repository:
     # Access
 
     def require_same(self) -> None:
-        """Raises StorageError if the address leads to another repository by now."""
+        """Raises RepositoryFailed if the address leads to another repository by now."""
         marker = self.backend.read(MARKER)
         if marker is None or _identity(self.backend, marker) != self.identity:
-            raise StorageError(
+            raise RepositoryFailed(
                 f"{self.shown} was replaced by another repository during this run",
                 "check that the volume is still mounted",
             )
@@ -270,7 +270,7 @@ class Repository:
     def lock(
         self, purpose: str, timing: LockTiming | None = None, *, use_spare: bool = False
     ) -> Iterator[RepositoryLock]:
-        """Be the only writer, if need be in the reserved space. Raises BusyError."""
+        """Be the only writer, if need be in the reserved space. Raises Locked."""
         with lock.hold(self.backend, purpose, timing, use_spare=use_spare) as held:
             try:
                 yield held
@@ -281,7 +281,7 @@ class Repository:
 
 
 def open_backend(url: str) -> Backend:
-    """The backend at `url`. Sends and creates nothing. Raises ConfigurationError."""
+    """The backend at `url`. Sends and creates nothing. Raises Configuration."""
     if (folder := local_folder(url)) is not None:
         return FolderBackend(folder)
     from mlflow_ae5_server.common import object_store
@@ -298,7 +298,7 @@ def named(entries: Sequence[SnapshotEntry], which: str) -> list[SnapshotEntry]:
 
 
 def open_repository(url: str) -> Repository:
-    """The repository at `url`. Raises NoSnapshotError if it is empty, StorageError."""
+    """The repository at `url`. Raises NoSnapshot if it is empty, RepositoryFailed."""
     return _open(open_backend(url))
 
 
@@ -306,11 +306,11 @@ def _open(backend: Backend) -> Repository:
     marker = backend.read(MARKER)
     if marker is None:
         if next(iter(backend.items("")), None) is None:
-            raise NoSnapshotError(
+            raise NoSnapshot(
                 f"no backups in {backend.shown} yet",
                 "run `backup`; if there should be some, check MLFLOW_TRACKING_BACKUP_DESTINATION and its volume",
             )
-        raise StorageError(
+        raise RepositoryFailed(
             f"{backend.shown} is not a backup repository: it has no {MARKER}",
             "check MLFLOW_TRACKING_BACKUP_DESTINATION and that its volume is mounted",
         )
@@ -318,12 +318,12 @@ def _open(backend: Backend) -> Repository:
 
 
 def create_repository(backend: Backend) -> Repository:
-    """Open a repository, or create it in an empty backend. Raises StorageError."""
+    """Open a repository, or create it in an empty backend. Raises RepositoryFailed."""
     backend.prepare()
     if not backend.read(MARKER):
         for item in backend.items(""):
             if item.name != MARKER:
-                raise StorageError(
+                raise RepositoryFailed(
                     f"{backend.shown} contains something else: {shown(item.name)}", "use an empty or a new destination"
                 )
         content = {"format": manifest.FORMAT, "repository": secrets.token_hex(16)}
@@ -334,15 +334,15 @@ def create_repository(backend: Backend) -> Repository:
 
 
 def _identity(backend: Backend, marker: bytes) -> str:
-    """The id in a marker. Raises DamagedError."""
+    """The id in a marker. Raises SnapshotDamaged."""
     content = decoded(marker) or {}
     identity = content.get("repository")
     if not isinstance(identity, str) or not _IDENTITY.fullmatch(identity):
-        raise DamagedError(
+        raise SnapshotDamaged(
             f"{MARKER} in {backend.shown} is damaged", "restore that file from a copy, or use another destination"
         )
     if content.get("format") != manifest.FORMAT:
-        raise DamagedError(
+        raise SnapshotDamaged(
             f"{MARKER} in {backend.shown} has a format that this release does not know", "use a newer release"
         )
     return identity

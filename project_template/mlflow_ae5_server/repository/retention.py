@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import islice
 
-from mlflow_ae5_server.common.errors import UsageError
+from mlflow_ae5_server.common.errors import Usage
 from mlflow_ae5_server.repository.manifest import Manifest
 
 
@@ -22,7 +22,7 @@ class RetentionPolicy:
     def __post_init__(self) -> None:
         for name, number in vars(self).items():
             if number is not None and number < 0:
-                raise UsageError(f"--keep-{name} {number} is negative", "give a number of snapshots to keep")
+                raise Usage(f"--keep-{name} {number} is negative", "give a number of snapshots to keep")
 
     @property
     def keeps_all(self) -> bool:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-from mlflow_ae5_server.common.errors import StorageError
+from mlflow_ae5_server.common.errors import RepositoryFailed
 from mlflow_ae5_server.common.text import counted
 from mlflow_ae5_server.repository import check, damage
 from mlflow_ae5_server.repository.index import BlobIndex
@@ -76,10 +76,10 @@ class ReusableBlobs:
             )
 
     def count_damaged(self, used: UsedBlobs) -> int:
-        """How many used blobs are damaged. Raises StorageError if some do not exist."""
+        """How many used blobs are damaged. Raises RepositoryFailed if some do not exist."""
         used.mark_stored(self._repository.blob_sizes())
         if missing := used.missing():
-            raise StorageError(
+            raise RepositoryFailed(
                 f"{counted(len(missing), 'objects')} of the snapshot vanished from {self._repository.shown} while it "
                 "was taken; no snapshot was made",
                 "check whether another program deletes files there",

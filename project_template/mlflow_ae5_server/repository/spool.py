@@ -7,7 +7,7 @@ from pathlib import Path
 
 import zstandard
 
-from mlflow_ae5_server.common.errors import DamagedError, StorageError
+from mlflow_ae5_server.common.errors import RepositoryFailed, SnapshotDamaged
 from mlflow_ae5_server.repository.interfaces import LIMIT, StoredBlob
 
 
@@ -27,7 +27,7 @@ class TemporaryBlobs:
             try:
                 file.write_bytes(self._compressor.compress(bytes(data)))
             except OSError as error:
-                raise StorageError(
+                raise RepositoryFailed(
                     f"{self._folder} cannot hold the copy: {error.strerror}",
                     "free disk space there, or set TMPDIR elsewhere",
                 ) from None
@@ -38,7 +38,7 @@ class TemporaryBlobs:
         try:
             data = zstandard.ZstdDecompressor().decompress(file.read_bytes(), max_output_size=LIMIT)
         except (OSError, zstandard.ZstdError) as error:
-            raise DamagedError(f"the object {sha256} cannot be read back: {error}") from None
+            raise SnapshotDamaged(f"the object {sha256} cannot be read back: {error}") from None
         if hashlib.sha256(data).hexdigest() != sha256:
-            raise DamagedError(f"the object {sha256} does not match its digest")
+            raise SnapshotDamaged(f"the object {sha256} does not match its digest")
         return data

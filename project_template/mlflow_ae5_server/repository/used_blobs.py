@@ -20,7 +20,7 @@ class UsedBlobs:
         )
 
     def collect(self, repository: Repository, manifest: Manifest) -> None:
-        """Add everything that a snapshot uses. Raises DamagedError for its file list."""
+        """Add everything that a snapshot uses. Raises SnapshotDamaged for its file list."""
         self.add(manifest.own_blobs)
         try:
             for entry in repository.files(manifest):

@@ -7,11 +7,11 @@ from typing import Any
 
 from mlflow_ae5_server.common import progress
 from mlflow_ae5_server.common.errors import (
-    CredentialsError,
-    DamagedError,
-    InUseError,
+    LoginFailed,
     ProjectError,
-    UnreachableError,
+    SnapshotDamaged,
+    TargetInUse,
+    Unreachable,
 )
 from mlflow_ae5_server.common.report import Report, say
 from mlflow_ae5_server.common.settings import Settings
@@ -82,7 +82,7 @@ def restore(
 
 
 def undo(settings: Settings, report: Report, undo: UndoRestore) -> None:
-    """Check whether a saved copy can be brought back. Raises AbsentError, DamagedError where none can.
+    """Check whether a saved copy can be brought back. Raises NotFound, SnapshotDamaged where none can.
 
     What may have changed by the time of the undo, such as a running server, is reported, not raised.
     """
@@ -105,16 +105,16 @@ def collect_refusals(attempts: Mapping[str, Callable[[], object]]) -> list[dict[
     for name, attempt in attempts.items():
         try:
             attempt()
-        except DamagedError:  # of the snapshot: no change of the target would help
+        except SnapshotDamaged:  # of the snapshot: no change of the target would help
             raise
         except ProjectError as error:
             message = {"exit_code": error.exit_code, "error": error.message, "hint": error.hint}
             if any(message.items() <= other.items() for other in refusals):
                 continue
             refusals.append({"name": name, **message})
-            running = name == "user" and isinstance(error, InUseError)
+            running = name == "user" and isinstance(error, TargetInUse)
             result = "the server has to be stopped" if running else "the restore would be refused"
             say(f"at this time {result}: {error}")
-            if name == "database" or (len(refusals) == 1 and isinstance(error, UnreachableError | CredentialsError)):
+            if name == "database" or (len(refusals) == 1 and isinstance(error, Unreachable | LoginFailed)):
                 break  # without a database nothing more can be checked
     return refusals

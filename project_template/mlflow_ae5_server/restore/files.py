@@ -10,7 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from mlflow_ae5_server.common.errors import ConfigurationError, DamagedError, NotEmptyError
+from mlflow_ae5_server.common.errors import Configuration, SnapshotDamaged, TargetNotEmpty
 from mlflow_ae5_server.common.progress import reported
 from mlflow_ae5_server.common.text import shown
 from mlflow_ae5_server.repository.blobs import BlobReader
@@ -53,8 +53,8 @@ def restore(
 
     on_bytes: called from any thread with the size of what was written, or is there.
 
-    Raises DamagedError (the snapshot), StorageError (the target), and NotEmptyError where the target holds other files
-    as well.
+    Raises SnapshotDamaged (the snapshot), RepositoryFailed (the target), and TargetNotEmpty where the target holds
+    other files as well.
     """
     result = RestoreCounts()
     target.prepare()
@@ -122,14 +122,14 @@ def _is_there(entry: FileEntry, target: ArtifactTarget) -> bool:
 
 
 def refuse_names(files: Iterable[FileEntry], target: ArtifactTarget) -> None:
-    """Raise ConfigurationError for a name that `target` cannot hold."""
+    """Raise Configuration for a name that `target` cannot hold."""
     parents = ParentFiles()
     for entry in files:
         why = target.refusal(entry) if entry.kind != "special" else ""
         if not target.nests and (parent := parents.of(entry)) is not None:
             why = f"{shown(parent.path)} is a file there, and not a folder"
         if why:
-            raise ConfigurationError(
+            raise Configuration(
                 f"{target.shown} cannot hold {shown(entry.path)}: {why}",
                 "restore to another kind of store, or rename it in the original and take a new snapshot",
             )
@@ -192,10 +192,10 @@ def _batches(files: Iterable[FileEntry]) -> Iterator[list[FileEntry]]:
         yield batch
 
 
-def _not_as_written(entry: FileEntry, read_back: tuple[int, str] | None, target: ArtifactTarget) -> DamagedError:
+def _not_as_written(entry: FileEntry, read_back: tuple[int, str] | None, target: ArtifactTarget) -> SnapshotDamaged:
     """The objects were right one by one, so either the list of files is wrong or the target is."""
     message = "nothing" if read_back is None else f"{read_back[0]} bytes with the digest {read_back[1]}"
-    return DamagedError(
+    return SnapshotDamaged(
         f"{shown(entry.path)} was written to {target.shown} and read back as {message}; "
         f"the snapshot has {entry.size} bytes with the digest {entry.sha256}",
         "run it again; if it fails again, use another snapshot",
@@ -205,7 +205,7 @@ def _not_as_written(entry: FileEntry, read_back: tuple[int, str] | None, target:
 def _require_nothing_else(result: RestoreCounts, target: ArtifactTarget) -> None:
     observed, expected = target.count(), result.files + result.links
     if observed != expected:
-        raise NotEmptyError(
+        raise TargetNotEmpty(
             f"{target.shown} holds {observed} files, and the snapshot {expected}: another program has written there",
             "find that program; then run this again with --replace, which saves all of them",
         )

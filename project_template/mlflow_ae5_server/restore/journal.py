@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from mlflow_ae5_server.common import json_input
-from mlflow_ae5_server.common.errors import ProjectError, UnfinishedError
+from mlflow_ae5_server.common.errors import ProjectError, RestoreUnfinished
 from mlflow_ae5_server.common.text import moment, shown
 from mlflow_ae5_server.restore.open import open_saved_copies
 from mlflow_ae5_server.restore.saved_copies import COPY_NAME, SavedCopies, damaged_journal
@@ -93,7 +93,7 @@ class RestoreJournal:
 
     @classmethod
     def from_bytes(cls, data: bytes, where: str) -> RestoreJournal:
-        """Raises DamagedError for what no restore has written."""
+        """Raises SnapshotDamaged for what no restore has written."""
         try:
             document = json_input.parse(data)
             running = None if document["running"] is None else RestoreInProgress(**document["running"])
@@ -224,9 +224,9 @@ def interrupted(destination: str) -> str | None:
 
 
 def refuse_interrupted(destination: str) -> None:
-    """Raise UnfinishedError where database and artifacts are incomplete, and what opening the journal raises."""
+    """Raise RestoreUnfinished where database and artifacts are incomplete, and what opening the journal raises."""
     if message := interrupted(destination):
-        raise UnfinishedError(
+        raise RestoreUnfinished(
             f"the data is incomplete: {message}",
             "run the same `restore` again, which finishes it, or `restore --undo`",
             interrupted_restore=message,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from mlflow_ae5_server.common.errors import AbsentError, BusyError
+from mlflow_ae5_server.common.errors import Locked, NotFound
 from mlflow_ae5_server.common.report import Report, say
 from mlflow_ae5_server.common.text import counted_files, moment
 from mlflow_ae5_server.database import dialects
@@ -23,7 +23,7 @@ def list_copies(target: RestoreTarget, report: Report) -> None:
 def drop_copy(target: RestoreTarget, report: Report, name: str, *, dry_run: bool) -> None:
     """Delete the saved copy `name`, or with `dry_run` report it. To delete, hold the maintenance lock.
 
-    Can be repeated: the journal forgets it last. Raises AbsentError for an unknown name, BusyError where a restore or
+    Can be repeated: the journal forgets it last. Raises NotFound for an unknown name, Locked where a restore or
     an undo may still need it.
     """
     journal = target.journal()
@@ -31,11 +31,11 @@ def drop_copy(target: RestoreTarget, report: Report, name: str, *, dry_run: bool
     copy = journal.find(name)
     if copy is None:
         names = ", ".join(copy.name for copy in journal.saved) or "none"
-        raise AbsentError(
+        raise NotFound(
             f"no saved copy {name!r} next to {target.saved_copies.shown}", f"`restore --list-saved` lists them: {names}"
         )
     if journal.running is not None:
-        raise BusyError(
+        raise Locked(
             "a restore or an undo is still in progress and may need it", "finish it first; nothing was deleted"
         )
     fields = _fields(target, copy)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from mlflow_ae5_server.common import object_store, object_store_listing
-from mlflow_ae5_server.common.errors import StorageError
+from mlflow_ae5_server.common.errors import RepositoryFailed
 from mlflow_ae5_server.common.object_store_listing import Listed
 from mlflow_ae5_server.common.redaction import scrub
 from mlflow_ae5_server.restore.saved_copies import COUNTED, JOURNAL, MAX_JOURNAL, RESERVED, SavedSize, damaged_journal
@@ -108,7 +108,7 @@ class ObjectStoreSavedCopies:
     def _translated(self, verb: str) -> Iterator[None]:
         try:
             yield
-        except StorageError:
+        except RepositoryFailed:
             raise
         except Exception as error:  # obstore's, of many classes
             raise object_store.translate(error, self.shown, verb) from None

@@ -9,7 +9,7 @@ from mlflow_ae5_server.restore.target import ArtifactTarget, FolderTarget
 
 
 def open_saved_copies(destination: str) -> SavedCopies:
-    """Raises ConfigurationError where `destination` is neither a folder nor an object store."""
+    """Raises Configuration where `destination` is neither a folder nor an object store."""
     if (folder := local_folder(destination)) is not None:
         return FolderSavedCopies(folder)
     from mlflow_ae5_server.restore.object_store_saved_copies import ObjectStoreSavedCopies
@@ -18,7 +18,7 @@ def open_saved_copies(destination: str) -> SavedCopies:
 
 
 def open_target(destination: str) -> ArtifactTarget:
-    """Raises ConfigurationError where `destination` is neither a folder nor an object store."""
+    """Raises Configuration where `destination` is neither a folder nor an object store."""
     if (folder := local_folder(destination)) is not None:
         return FolderTarget(folder)
     from mlflow_ae5_server.common import object_store

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mlflow_ae5_server.common.errors import (
-    ConfigurationError,
-    CredentialsError,
-    DamagedError,
-    InUseError,
-    NotEmptyError,
-    StorageError,
+    Configuration,
+    LoginFailed,
+    RepositoryFailed,
+    SnapshotDamaged,
+    TargetInUse,
+    TargetNotEmpty,
 )
 from mlflow_ae5_server.common.folders import local_folder, nearest_existing, real
 from mlflow_ae5_server.common.report import say
@@ -48,7 +48,7 @@ class Preflight:
             return
         named = [f"{blob.get('object') or blob.get('name')}: {blob['what']}" for blob in result.damaged[:3]]
         more = "; and more" if result.damaged_total > len(named) else ""
-        raise DamagedError(
+        raise SnapshotDamaged(
             f"the snapshot {snapshot.id} is damaged in {result.damaged_total} of "
             f"{counted(result.of_objects, 'objects')}: {'; '.join(named)}{more}",
             "nothing was changed; choose another one with --snapshot ID, and verify the backups",
@@ -56,10 +56,10 @@ class Preflight:
 
 
 def refuse_kind(snapshot: Manifest, part: DatabasePart, store: Database) -> None:
-    """Raise SchemaError for a newer schema, ConfigurationError for a kind of database that is not supported."""
+    """Raise SchemaMismatch for a newer schema, Configuration for a kind of database that is not supported."""
     schema.require_supported(part.revision, f"the snapshot {snapshot.id}")
     if store.dialect not in DIALECTS:
-        raise ConfigurationError(
+        raise Configuration(
             f"a snapshot cannot be restored into {store.shown}: it is {store.dialect}",
             f"restore into {' or '.join(DIALECTS)}",
         )
@@ -74,7 +74,7 @@ def check(repository: Repository, snapshot: Manifest) -> Preflight:
     say(f"checking snapshot {snapshot.id} of {moment(snapshot.started)} (MLflow {snapshot.mlflow_version})")
     started = time.monotonic()
     result = verify(repository, snapshot)
-    with contextlib.suppress(StorageError):  # the repository may be mounted read-only
+    with contextlib.suppress(RepositoryFailed):  # the repository may be mounted read-only
         before = state(repository, snapshot.name)
         if result.damaged_total or before is None or not before.damaged:  # a check of the rows may have found some
             note(repository, snapshot, result)
@@ -143,17 +143,17 @@ class TargetState:
 
     def refuse_user(self) -> None:
         if self.user is not None:
-            raise InUseError(
+            raise TargetInUse(
                 f"{self.user} runs on {self.target.store.shown}",
                 "stop the deployment, then run this again; nothing was changed",
             )
 
     def refuse_foreign(self) -> None:
-        """Raise NotEmptyError for tables that are not of this MLflow: they are not moved, --replace or not."""
+        """Raise TargetNotEmpty for tables that are not of this MLflow: they are not moved, --replace or not."""
         if self.database.kind == "foreign":
             what = f"schema revision {self.database.revision}" if self.database.revision else "an unknown schema"
             names = ", ".join((*self.database.tables, *self.database.others)[:5])
-            raise NotEmptyError(
+            raise TargetNotEmpty(
                 f"{self.target.store.shown} holds tables that are not of this MLflow ({what}): {names}",
                 "use an empty database, or move them yourself; --replace does not touch them",
             )
@@ -166,14 +166,14 @@ class TargetState:
         if self.contents is not None:
             contents.append(f"{self.target.saved_copies.shown} holds {self.contents}")
         if contents:
-            raise NotEmptyError(
+            raise TargetNotEmpty(
                 " and ".join(contents),
                 "restore into an empty database and artifact store, or use --replace, which saves all of it for --undo",
             )
 
 
 def refuse_rights(target: RestoreTarget, *, replace: bool) -> None:
-    """Raise CredentialsError where the account cannot create what a restore creates."""
+    """Raise LoginFailed where the account cannot create what a restore creates."""
     store = target.store
     if store.file is not None:
         _require_writable(store.file.parent, "MLFLOW_BACKEND_STORE_URI")
@@ -195,12 +195,12 @@ def _require_create(store: Database, *, replace: bool) -> None:
     with connect_engine(store).connect() as connection:
         user, name, path, tables, schemas = connection.execute(text(query)).one()
     if tables is False:  # None: there is no current schema, which is refused elsewhere
-        raise CredentialsError(
+        raise LoginFailed(
             f"{user} cannot create tables in {store.shown} (schema {path})",
             f"GRANT CREATE, USAGE ON SCHEMA {path} TO {user}",
         )
     if replace and not schemas:
-        raise CredentialsError(
+        raise LoginFailed(
             f"{user} cannot create a schema in {store.shown}, which --replace needs for the saved copy",
             f"GRANT CREATE ON DATABASE {name} TO {user}, or restore into an empty database",
         )
@@ -209,15 +209,15 @@ def _require_create(store: Database, *, replace: bool) -> None:
 def _require_writable(folder: Path, setting: str) -> None:
     existing = nearest_existing(real(folder))
     if not existing.is_dir():
-        raise ConfigurationError(f"{existing} is a file, not a folder", f"set {setting} to another path")
+        raise Configuration(f"{existing} is a file, not a folder", f"set {setting} to another path")
     if not os.access(existing, os.W_OK | os.X_OK):
-        raise CredentialsError(
+        raise LoginFailed(
             f"{existing} is not writable", f"give this account write permission there, or set {setting} to another path"
         )
 
 
 def refuse_tight(target: RestoreTarget, snapshot: Manifest, part: DatabasePart, *, artifacts: bool = True) -> None:
-    """Raise StorageError where a disk has no room for the files of the snapshot, or for its database alone."""
+    """Raise RepositoryFailed where a disk has no room for the files of the snapshot, or for its database alone."""
     required: dict[int, tuple[Path, int]] = {}
     file = target.store.file
     for path, size in (
@@ -231,24 +231,24 @@ def refuse_tight(target: RestoreTarget, snapshot: Manifest, part: DatabasePart, 
     for existing, size in required.values():
         free = shutil.disk_usage(existing).free
         if free < size:
-            raise StorageError(
+            raise RepositoryFailed(
                 f"the snapshot {snapshot.id} needs {amount(size)} in {existing}, but only {amount(free)} are free",
                 "free disk space there; nothing was changed",
             )
 
 
 def refuse_nesting(target: RestoreTarget, backups: str) -> None:
-    """Raise ConfigurationError for a database or backups within the artifacts, which --replace would move."""
+    """Raise Configuration for a database or backups within the artifacts, which --replace would move."""
     folder = local_folder(target.destination)
     if folder is None:
         inner, outer = backups.rstrip("/") + "/", target.destination.rstrip("/") + "/"
         if inner.startswith(outer):
-            raise ConfigurationError(f"the backups {backups} are within the artifacts", "move them elsewhere")
+            raise Configuration(f"the backups {backups} are within the artifacts", "move them elsewhere")
         return
     root = os.path.realpath(folder)
     for path, what in ((target.store.file, "the database"), (local_folder(backups), "the backups")):
         if path is not None and f"{os.path.realpath(path)}/".startswith(f"{root}/"):
-            raise ConfigurationError(f"{what} {path} is within the artifacts {folder}", "move it elsewhere")
+            raise Configuration(f"{what} {path} is within the artifacts {folder}", "move it elsewhere")
 
 
 def database_size(part: DatabasePart) -> int:

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from mlflow_ae5_server.common.errors import DamagedError, StorageError, hint_for
+from mlflow_ae5_server.common.errors import RepositoryFailed, SnapshotDamaged, hint_for
 from mlflow_ae5_server.common.text import counted_files
 
 RESERVED = ".mlflow-ae5-"  # names at the top of the destination that begin so are no artifacts
@@ -48,12 +48,12 @@ class SavedSize:
 
 
 class SavedCopies(Protocol):
-    """Raises StorageError for everything that goes wrong."""
+    """Raises RepositoryFailed for everything that goes wrong."""
 
     shown: str
 
     def read_journal(self) -> bytes | None:
-        """Also raises DamagedError, for what no restore has written: a link, a device, a file over MAX_JOURNAL."""
+        """Also raises SnapshotDamaged, for what no restore has written: a link, a device, a file over MAX_JOURNAL."""
 
     def write_journal(self, data: bytes | None) -> None:
         """Replace the journal as a whole, durably; None deletes it."""
@@ -194,7 +194,7 @@ class FolderSavedCopies:
         try:
             yield
         except OSError as error:
-            raise StorageError(
+            raise RepositoryFailed(
                 f"cannot {verb} next to {self.shown}: {error.strerror or error}", hint_for(error)
             ) from None
 
@@ -219,8 +219,8 @@ def _is_folder(path: Path) -> bool:
     return path.is_dir() and not path.is_symlink()
 
 
-def damaged_journal(shown: str, what: str) -> DamagedError:
-    return DamagedError(
+def damaged_journal(shown: str, what: str) -> SnapshotDamaged:
+    return SnapshotDamaged(
         f"the restore journal of {shown} ({JOURNAL}) {what}",
         "check which other programs write there; if no restore was interrupted and no saved copy is needed, move it",
     )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mlflow_ae5_server.common import keys, progress
-from mlflow_ae5_server.common.errors import DamagedError, ProjectError
+from mlflow_ae5_server.common.errors import ProjectError, SnapshotDamaged
 from mlflow_ae5_server.common.report import Report, say
 from mlflow_ae5_server.database import character_sets, dialects, schema
 from mlflow_ae5_server.database.connection import Database
@@ -34,7 +34,7 @@ class RestoreSource:
         return self.part.revision != schema.latest()
 
     def write_artifacts(self, target: ArtifactTarget, *, again: bool) -> RestoreCounts:
-        """Write every file to `target`. Raises DamagedError where they are not those that the manifest counts."""
+        """Write every file to `target`. Raises SnapshotDamaged where they are not those that the manifest counts."""
         size = self.snapshot.artifacts.bytes
         with progress.phase("write-artifacts", "bytes", size) as phase:
             counts = files.restore(
@@ -52,16 +52,16 @@ class RestoreSource:
         return files.matching(self.repository.files(self.snapshot), target)
 
     def refuse_names(self, target: ArtifactTarget) -> None:
-        """Raise ConfigurationError for a name that `target` cannot hold."""
+        """Raise Configuration for a name that `target` cannot hold."""
         files.refuse_names(self.repository.files(self.snapshot), target)
 
     def load_database(self, store: Database) -> None:
-        """Load the empty `store`. Raises DamagedError where the rows then read from it are not the snapshot's."""
+        """Load the empty `store`. Raises SnapshotDamaged where the rows then read from it are not the snapshot's."""
         expected = dialects.load(self.part, self.repository.reader(), store, shorten=self.shorten)
         with progress.phase("compare-database"):
             different = differences(expected, store)
         if different:
-            raise DamagedError(
+            raise SnapshotDamaged(
                 f"{', '.join(different[:5])} in {store.shown} differs from the snapshot {self.snapshot.id}",
                 "use another snapshot, and verify this one",
             )
@@ -90,7 +90,7 @@ class RestoreSource:
     def refuse_values(self, store: Database, report: Report) -> int:
         """Log and report all values that `store` cannot hold; return how many a restore shortens.
 
-        Raises ConfigurationError where there are others.
+        Raises Configuration where there are others.
         """
         character_sets.require_database(store)  # else it cannot be asked which texts it takes for the same
         values = dialects.refused(self.part, self.repository.reader(), store)
@@ -120,7 +120,7 @@ class RestoreSource:
 
 
 def find_source(backups: str, which: str, *, shorten: bool = False) -> RestoreSource:
-    """Return the snapshot `which` ("latest" or an id). Raises ConfigurationError, StorageError, DamagedError."""
+    """Return the snapshot `which` ("latest" or an id). Raises Configuration, RepositoryFailed, SnapshotDamaged."""
     repository = open_repository(backups)
     snapshot = repository.snapshot(which)
     return RestoreSource(repository, snapshot, DatabasePart.from_json(snapshot.database), shorten)

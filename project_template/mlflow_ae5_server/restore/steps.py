@@ -10,7 +10,7 @@ import dataclasses
 from dataclasses import dataclass, field
 
 from mlflow_ae5_server.common import progress
-from mlflow_ae5_server.common.errors import DamagedError, NotEmptyError, SchemaError
+from mlflow_ae5_server.common.errors import SchemaMismatch, SnapshotDamaged, TargetNotEmpty
 from mlflow_ae5_server.common.report import say
 from mlflow_ae5_server.common.text import counted, counted_files
 from mlflow_ae5_server.database import dialects, migration, schema
@@ -65,7 +65,7 @@ class Restore:
 
 
 def begin(restore: Restore, observed: TargetState) -> None:
-    """Write the restore into the journal, or resume the interrupted one. Raises NotEmptyError."""
+    """Write the restore into the journal, or resume the interrupted one. Raises TargetNotEmpty."""
     journal, snapshot, stay = restore.journal, restore.source.snapshot.id, restore.matching is not None
     previous = journal.running
     if previous is not None and previous.snapshot == snapshot:
@@ -128,7 +128,7 @@ def restore_artifacts(restore: Restore) -> None:
 def _write_artifacts(restore: Restore) -> RestoreCounts:
     try:
         return restore.source.write_artifacts(restore.artifacts, again=restore.resumed)
-    except NotEmptyError:
+    except TargetNotEmpty:
         if not (restore.resumed and restore.replace):
             raise
     name = new_name("failed")
@@ -153,7 +153,7 @@ def load_database(restore: Restore) -> None:
         _save_unexpected_database(restore, observed, allowed=restore.replace or upgrading)
     try:
         source.load_database(store)
-    except DamagedError:
+    except SnapshotDamaged:
         if dialects.state(store).kind != "empty":  # loaded, and different
             _save_unexpected_database(restore, observed, allowed=True)
         raise
@@ -165,7 +165,7 @@ def _save_unexpected_database(restore: Restore, observed: TargetState, *, allowe
     """Move a database to a saved copy that this restore did not load, or that is incomplete."""
     observed.refuse_foreign()
     if not allowed:
-        raise NotEmptyError(
+        raise TargetNotEmpty(
             f"since the restore of {restore.source.snapshot.id} was interrupted, "
             f"{counted(observed.database.rows, 'rows')} that are not in the snapshot were written to "
             f"{restore.target.store.shown}",
@@ -189,7 +189,7 @@ def upgrade_schema(restore: Restore) -> None:
         with progress.phase("migrate"):
             ended = migration.migrate(restore.target.store)
         if ended.exit_code:
-            raise SchemaError(
+            raise SchemaMismatch(
                 f"the snapshot {snapshot} is restored, but its schema {before} could not be upgraded: {ended.error}",
                 "run it again with the release that made the snapshot, which knows that schema",
             )

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
-from mlflow_ae5_server.common.errors import StorageError, hint_for
+from mlflow_ae5_server.common.errors import RepositoryFailed, hint_for
 from mlflow_ae5_server.common.text import shown
 from mlflow_ae5_server.repository.entries import FileEntry, key
 from mlflow_ae5_server.restore.saved_copies import RESERVED
@@ -25,7 +25,7 @@ _FOLDERS = 10_000  # that are remembered as made: files come sorted, so the last
 
 
 class ArtifactTarget(Protocol):
-    """Raises StorageError and CredentialsError. Safe for several threads."""
+    """Raises RepositoryFailed and LoginFailed. Safe for several threads."""
 
     shown: str
     threads: int  # that may write at a time
@@ -160,7 +160,7 @@ class FolderTarget:
             yield
         except OSError as error:
             what = f"{shown(path)} in {self.shown}" if path else self.shown
-            raise StorageError(
+            raise RepositoryFailed(
                 f"cannot {verb} {what}: {(error.strerror or str(error)).lower()}",
                 f"{hint_for(error)}, and run it again",
             ) from None

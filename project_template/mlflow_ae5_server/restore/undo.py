@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from mlflow_ae5_server.common import progress
-from mlflow_ae5_server.common.errors import AbsentError, ConfigurationError, DamagedError, NotEmptyError
+from mlflow_ae5_server.common.errors import Configuration, NotFound, SnapshotDamaged, TargetNotEmpty
 from mlflow_ae5_server.common.report import say
 from mlflow_ae5_server.common.text import counted
 from mlflow_ae5_server.database import dialects
@@ -62,12 +62,12 @@ class UndoRestore:
         return copy
 
     def choose(self) -> SavedCopy:
-        """Return the saved copy to bring back. Raises AbsentError where there is none, or one has to be named."""
+        """Return the saved copy to bring back. Raises NotFound where there is none, or one has to be named."""
         running = self.journal.running
         if running is not None:
             copy = self.journal.find(running.original)
             if self.name is not None and (copy is None or copy.name != self.name):
-                raise ConfigurationError(
+                raise Configuration(
                     f"{self.name} cannot be brought back now: a restore or undo is in progress with the saved copy "
                     f"{running.original or 'none'}",
                     "finish it first",
@@ -75,7 +75,7 @@ class UndoRestore:
         elif self.name is not None:
             copy = self.journal.find(self.name)
             if copy is not None and copy.name.startswith("failed_"):
-                raise ConfigurationError(
+                raise Configuration(
                     f"{self.name} is incomplete: it is the data of an interrupted restore",
                     "only the saved copy of a restore or an undo can be brought back",
                 )
@@ -85,7 +85,7 @@ class UndoRestore:
                 self._refuse_second_undo(copy)
         if copy is None:
             names = ", ".join(other.name for other in self.journal.saved)
-            raise AbsentError(
+            raise NotFound(
                 f"no saved copy{f' {self.name}' if self.name else ''} next to {self.target.saved_copies.shown}: "
                 "nothing to bring back",
                 f"there are: {names}" if names else "only data that `restore --replace` saved can be brought back",
@@ -95,7 +95,7 @@ class UndoRestore:
     def _refuse_second_undo(self, undone: SavedCopy) -> NoReturn:
         others = [copy.name for copy in self.journal.saved if copy is not undone]
         earlier = f"; for an earlier state, use one of {', '.join(others)}" if others else ""
-        raise AbsentError(
+        raise NotFound(
             f"the last restore has already been undone; the data before that undo is saved as {undone.name}",
             f"to revert the undo, use --undo --saved {undone.name}{earlier}",
         )
@@ -108,12 +108,12 @@ class UndoRestore:
             self._refuse_loss(copy, observed)
             self._require_complete(copy)
         elif running.save_as != running.original:
-            raise ConfigurationError(
+            raise Configuration(
                 "a restore was interrupted while it saved the data of an interrupted one",
                 "run that restore again first",
             )
         elif observed.has_database and copy.name in dialects.saved_names(self.target.store):
-            raise NotEmptyError(
+            raise TargetNotEmpty(
                 f"since the restore was interrupted, {counted(observed.database.rows, 'rows')} were written to "
                 f"{self.target.store.shown}",
                 "run that restore again with --replace first",
@@ -125,7 +125,7 @@ class UndoRestore:
 
     def _refuse_loss(self, copy: SavedCopy, observed: TargetState) -> None:
         if observed.has_database and not copy.database and not self.is_other_database(copy):
-            raise NotEmptyError(
+            raise TargetNotEmpty(
                 f"before that restore {self.target.store.shown} was empty: {copy.name} has no database, and the "
                 f"server would lose {counted(observed.database.rows, 'rows')}",
                 "set server.backend_store_uri (MLFLOW_BACKEND_STORE_URI) to the previous database, and undo again: "
@@ -139,7 +139,7 @@ class UndoRestore:
         if copy.artifacts and not self.target.saved_copies.exists(copy.name):
             missing.append(f"artifacts of {self.target.saved_copies.shown}")
         if missing:
-            raise DamagedError(
+            raise SnapshotDamaged(
                 f"the {' and the '.join(missing)} of {copy.name}, which the restore journal lists, cannot be found",
                 "check whether they were deleted, and whether MLFLOW_BACKEND_STORE_URI is the same as for that restore",
             )

@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from mlflow_ae5_server.common import keys
-from mlflow_ae5_server.common.errors import ConfigurationError, ProjectError, UnfinishedError
+from mlflow_ae5_server.common.errors import Configuration, ProjectError, RestoreUnfinished
 from mlflow_ae5_server.common.report import say
 from mlflow_ae5_server.common.text import counted
 from mlflow_ae5_server.database import character_sets, locks
@@ -136,9 +136,7 @@ def _open_stores(databases: Databases, artifact_root: str, wait: float) -> None:
     except MlflowException as error:
         message = error.message
         switch = next((name for word, name in _OFF_FEATURES.items() if word in message), "")
-        raise ConfigurationError(
-            f"MLflow refuses to start: {message}", f"set {switch} to true" if switch else ""
-        ) from None
+        raise Configuration(f"MLflow refuses to start: {message}", f"set {switch} to true" if switch else "") from None
 
 
 def _share_pools() -> None:
@@ -153,7 +151,7 @@ def _share_pools() -> None:
 
 
 def refuse_unfinished(destination: str) -> None:
-    """Raise UnfinishedError where a restore was interrupted.
+    """Raise RestoreUnfinished where a restore was interrupted.
 
     Its tables come last, and new ones would be in its way.
     """
@@ -161,7 +159,7 @@ def refuse_unfinished(destination: str) -> None:
 
     try:
         journal.refuse_interrupted(destination)
-    except UnfinishedError:
+    except RestoreUnfinished:
         raise
     except ProjectError as error:  # a kind of store that restores do not support, or one that does not answer now
         say(f"note: unable to determine whether a restore is running: {error.message}")
@@ -172,7 +170,7 @@ def _warn_of_character_sets(store: Database) -> None:
     try:
         character_sets.require_database(store)
         character_sets.require_tables(store)
-    except ConfigurationError as error:
+    except Configuration as error:
         say(f"warning: {error}")
 
 

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from mlflow_ae5_server.common.errors import ConfigurationError
+from mlflow_ae5_server.common.errors import Configuration
 from mlflow_ae5_server.common.folders import local_folder
 from mlflow_ae5_server.gc.stores import JOURNAL
 from mlflow_ae5_server.restore.saved_copies import RESERVED
@@ -115,6 +115,6 @@ def _below(uri: str, destination: str) -> str | None:
 def _location(uri: str) -> str:
     try:
         folder = local_folder(uri)
-    except ConfigurationError:  # on another machine
+    except Configuration:  # on another machine
         folder = None
     return os.path.realpath(folder) if folder is not None else uri.rstrip("/")

@@ -18,7 +18,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from mlflow_ae5_server.common.errors import UsageError
+from mlflow_ae5_server.common.errors import Usage
 
 _HOST = re.compile(
     r"(?P<host>\*|\[[0-9A-Fa-f:.]+\]|(?:\*\.)?[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?)(?::(?P<port>[0-9]{1,5}))?\Z"
@@ -104,7 +104,7 @@ def split_hosts(values: Iterable[str]) -> list[tuple[str, str | None]]:
 
     A scheme and a path are dropped.
 
-    Raises UsageError for anything that is not a host name or address.
+    Raises Usage for anything that is not a host name or address.
     """
     pairs: dict[tuple[str, str | None], None] = {}
     for text in re.split(r"[\s,]+", " ".join(values)):
@@ -113,7 +113,7 @@ def split_hosts(values: Iterable[str]) -> list[tuple[str, str | None]]:
             continue
         match = _HOST.match(bare)
         if not match:
-            raise UsageError(f"{text!r} is not a host name", "give host or host:port")
+            raise Usage(f"{text!r} is not a host name", "give host or host:port")
         pairs[match["host"].lower(), match["port"]] = None
     return list(pairs)
 

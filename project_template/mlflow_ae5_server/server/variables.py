@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from mlflow_ae5_server.common.errors import ConfigurationError, SchemaError
+from mlflow_ae5_server.common.errors import Configuration, SchemaMismatch
 from mlflow_ae5_server.database.connection import Database, Databases
 from mlflow_ae5_server.database.schema import SchemaState, missing_tables, schema_of
 
@@ -22,16 +22,16 @@ _OFF = frozenset({"", "0", "false", "no", "off"})
 
 
 def require_supported(environ: Mapping[str, str]) -> None:
-    """Raise ConfigurationError for a variable that is refused, or lacks the one that it needs."""
+    """Raise Configuration for a variable that is refused, or lacks the one that it needs."""
     for name, why in RULES["refused"].items():
         if _is_on(environ, name):
-            raise ConfigurationError(f"{name} is not supported: {why}", f"delete the secret or variable {name}")
+            raise Configuration(f"{name} is not supported: {why}", f"delete the secret or variable {name}")
     jobs = RULES["needed"]
     if _is_on(environ, jobs) or environ.get(RULES["unless_off"], "").strip().lower() in _OFF - {""}:
         return
     for name, why in RULES["needs"].items():
         if _is_on(environ, name):
-            raise ConfigurationError(f"{name} has no effect without {jobs}: {why}", f"set {jobs} to true")
+            raise Configuration(f"{name} has no effect without {jobs}: {why}", f"set {jobs} to true")
 
 
 def _is_on(environ: Mapping[str, str], name: str) -> bool:
@@ -39,7 +39,7 @@ def _is_on(environ: Mapping[str, str], name: str) -> bool:
 
 
 def require_readable() -> None:
-    """Raise ConfigurationError for a value in the environment that MLflow cannot read.
+    """Raise Configuration for a value in the environment that MLflow cannot read.
 
     Imports MLflow.
     """
@@ -55,29 +55,27 @@ def require_readable() -> None:
             variable.get()
         except ValueError:
             expected = "true or false" if variable.type is bool else f"a value of type {variable.type.__name__}"
-            raise ConfigurationError(
-                f"{variable.name} is not {expected}", f"correct the variable {variable.name}"
-            ) from None
+            raise Configuration(f"{variable.name} is not {expected}", f"correct the variable {variable.name}") from None
     try:
         get_trace_archival_server_config()
     except MlflowException as error:
-        raise ConfigurationError(
+        raise Configuration(
             f"MLFLOW_TRACE_ARCHIVAL_CONFIG cannot be used: {error.message}", "correct that configuration"
         ) from None
 
 
 def require_replica(databases: Databases) -> None:
-    """Raise ConfigurationError for a read replica that MLflow cannot use with the other databases."""
+    """Raise Configuration for a read replica that MLflow cannot use with the other databases."""
     store, replica = databases.store, databases.replica
     if replica is None:
         return
     if replica.dialect == "sqlite" or replica.dialect != store.dialect:
-        raise ConfigurationError(
+        raise Configuration(
             f"{REPLICA} is a {replica.dialect} database, and MLFLOW_BACKEND_STORE_URI a {store.dialect} one",
             "use a replica that the database server itself replicates, or none",
         )
     if databases.registry != store:
-        raise ConfigurationError(
+        raise Configuration(
             f"{REPLICA} and {REGISTRY} exclude each other: MLflow would read models from the wrong database",
             f"keep models in the server's database: delete {REGISTRY}",
         )
@@ -93,7 +91,7 @@ def await_replica(
 ) -> None:
     """Return when the replica has the schema of the installed MLflow.
 
-    Raises SchemaError where it has not after `seconds`: it is behind, or it replicates another database.
+    Raises SchemaMismatch where it has not after `seconds`: it is behind, or it replicates another database.
     """
     deadline = clock() + seconds
     while (schema := observe(replica)).state != "current":
@@ -103,7 +101,7 @@ def await_replica(
                 if schema.missing
                 else f"its schema is {schema.found or 'empty'}, and this MLflow needs {schema.expected}"
             )
-            raise SchemaError(
+            raise SchemaMismatch(
                 f"the read replica {replica.shown} does not match the database: {why}",
                 f"check that it replicates the database and has caught up, or delete {REPLICA} to read from the "
                 "database itself",

@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from mlflow_ae5_server.common.errors import ConfigurationError
+from mlflow_ae5_server.common.errors import Configuration
 from mlflow_ae5_server.common.text import amount
 
 MOST = 4  # what plain `mlflow server` starts
@@ -43,7 +43,7 @@ def choose(requested: str, limits: Limits) -> tuple[int, str]:
     """Number of workers and the reason. requested: "auto" or a number."""
     if requested.strip().lower() != "auto":
         if not requested.strip().isdigit() or not 1 <= int(requested) <= 64:
-            raise ConfigurationError(f"MLFLOW_WORKERS is {requested!r}", "set it to auto or to a number from 1 to 64")
+            raise Configuration(f"MLFLOW_WORKERS is {requested!r}", "set it to auto or to a number from 1 to 64")
         count = int(requested)
         beyond = f", more than the {limits.cpus:g} CPUs of this container" if count > max(1.0, limits.cpus) else ""
         return count, f"as MLFLOW_WORKERS says{beyond}"

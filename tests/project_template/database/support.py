@@ -9,7 +9,7 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
-from mlflow_ae5_server.common.errors import DamagedError
+from mlflow_ae5_server.common.errors import SnapshotDamaged
 from mlflow_ae5_server.database.connection import Database, check_uri
 from mlflow_ae5_server.repository.interfaces import LIMIT, StoredBlob
 
@@ -37,7 +37,7 @@ class Objects:
     def get(self, sha256: str) -> bytes:
         self._count()
         if sha256 not in self.kept:
-            raise DamagedError(f"the object {sha256} is missing")
+            raise SnapshotDamaged(f"the object {sha256} is missing")
         return self.kept[sha256]
 
     def _count(self) -> None:

@@ -7,7 +7,7 @@ import math
 from typing import Any
 
 import pytest
-from mlflow_ae5_server.common.errors import DamagedError
+from mlflow_ae5_server.common.errors import SnapshotDamaged
 from mlflow_ae5_server.database import copy_text, digests
 
 VALUES: list[Any] = [
@@ -61,5 +61,5 @@ def test_rows_as_text_and_back() -> None:
 
 @pytest.mark.parametrize("data", [b"1\t2\n", b"1", b"x\n", b"\n"])
 def test_text_that_is_no_such_rows(data: bytes) -> None:
-    with pytest.raises(DamagedError):
+    with pytest.raises(SnapshotDamaged):
         list(copy_text.parse([data], ["int"]))

@@ -10,7 +10,7 @@ from contextlib import closing
 from dataclasses import replace
 
 import pytest
-from mlflow_ae5_server.common.errors import BusyError, ConfigurationError, UnreachableError
+from mlflow_ae5_server.common.errors import Configuration, Locked, Unreachable
 from mlflow_ae5_server.database import dialects, locks
 from mlflow_ae5_server.database.connection import Database, connect_engine
 from sqlalchemy import event
@@ -72,7 +72,7 @@ def test_a_nul_goes_to_sqlite_and_is_named_for_postgresql(
     dialects.load(part, objects, restored)
     assert dialects.digests(restored) == part.digests()
     assert column(restored, "SELECT count(*) FROM tags WHERE value = 'a' || char(0) || 'b'") == [3]
-    with pytest.raises(ConfigurationError, match="tags holds the character NUL"):
+    with pytest.raises(Configuration, match="tags holds the character NUL"):
         dialects.load(part, objects, untouched)
     assert dialects.state(untouched) == dialects.DatabaseState("empty")
 
@@ -136,7 +136,7 @@ def test_values_that_mysql_refuses_are_named_and_the_target_stays_empty(
     objects, target = Objects(), empty("mysql")
     accepted = dialects.dump(copied, objects)
     execute(copied, "PRAGMA ignore_check_constraints = ON", *(change for change, _ in REFUSED))
-    with pytest.raises(ConfigurationError) as caught:
+    with pytest.raises(Configuration) as caught:
         dialects.load(dialects.dump(copied, objects), objects, target)
     assert [words for _, words in REFUSED if not re.search(words, str(caught.value))] == []
     assert (dialects.state(target), scratch_databases(target)) == (dialects.DatabaseState("empty"), [])
@@ -229,7 +229,7 @@ def test_an_engine_without_snapshots_is_refused(filled: Callable[[str], Database
     execute(database, "CREATE TABLE zebra (a int) ENGINE=MyISAM")
     assert dialects.dump(database, Objects()).others == ("zebra",)
     execute(database, "ALTER TABLE alembic_version ENGINE=MyISAM")
-    with pytest.raises(ConfigurationError, match=r"has alembic_version in another engine than InnoDB"):
+    with pytest.raises(Configuration, match=r"has alembic_version in another engine than InnoDB"):
         dialects.dump(database, Objects())
 
 
@@ -241,7 +241,7 @@ def test_a_connection_that_is_lost_half_way(filled: Callable[[str], Database]) -
             for other in column(database, OTHERS):
                 execute(database, f"KILL {other}")
 
-    with pytest.raises(UnreachableError, match="was lost"):
+    with pytest.raises(Unreachable, match="was lost"):
         dialects.dump(database, Objects(kill))
 
 
@@ -253,7 +253,7 @@ def test_locks_outlive_an_idle_timeout(native: dict[str, Database], request: pyt
     with locks.serving(database), locks.maintenance(database):
         assert hangs_up(database)
         assert "tracking server" in str(dialects.in_use(database))
-        with pytest.raises(BusyError), locks.maintenance(database):
+        with pytest.raises(Locked), locks.maintenance(database):
             pass
     assert dialects.in_use(database) is None
     with locks.maintenance(database):

@@ -14,12 +14,12 @@ from typing import Any
 
 import pytest
 from mlflow_ae5_server.common.errors import (
-    ConfigurationError,
-    CredentialsError,
-    DamagedError,
-    NotEmptyError,
-    SchemaError,
-    UnreachableError,
+    Configuration,
+    LoginFailed,
+    SchemaMismatch,
+    SnapshotDamaged,
+    TargetNotEmpty,
+    Unreachable,
 )
 from mlflow_ae5_server.database import dialects, sqlite_file
 from mlflow_ae5_server.database.connection import Database, check_uri
@@ -128,7 +128,7 @@ def test_a_missing_object_leaves_the_target_empty(
     objects, database = Objects(), empty(target)
     part = dialects.dump(native[source], objects)
     del objects.kept[list(part.objects())[-1]]
-    with pytest.raises(DamagedError, match="is missing"):
+    with pytest.raises(SnapshotDamaged, match="is missing"):
         dialects.load(part, objects, database)
     assert dialects.state(database) == dialects.DatabaseState("empty")
     assert database.file is None or not list(database.file.parent.glob(".mlflow-ae5-work-*"))
@@ -146,13 +146,13 @@ def test_a_database_that_vanishes_half_way(
     part = dialects.dump(native["postgresql"], objects)
     objects.on_call = lambda number: execute(database, kill) if number == objects_before + 5 else None
     objects_before = objects.calls
-    with pytest.raises(UnreachableError, match="was lost"):
+    with pytest.raises(Unreachable, match="was lost"):
         dialects.load(part, objects, database)
     assert dialects.state(database) == dialects.DatabaseState("empty")
 
     full = filled("postgresql")
     failing = Objects(lambda number: execute(full, kill) if number == 5 else None)
-    with pytest.raises(UnreachableError):
+    with pytest.raises(Unreachable):
         dialects.dump(full, failing)
 
 
@@ -168,19 +168,19 @@ def test_a_database_that_is_not_there(native: dict[str, Database], empty: Callab
         lambda: dialects.in_use(nowhere),
         lambda: dialects.save_copy(nowhere, "x"),
     ):
-        with pytest.raises(UnreachableError) as caught:
+        with pytest.raises(Unreachable) as caught:
             act()
         assert "p4ss" not in str(caught.value)
-    with pytest.raises(UnreachableError, match="there is no database file"):
+    with pytest.raises(Unreachable, match="there is no database file"):
         dialects.dump(empty("sqlite"), objects)
 
 
 def test_a_user_without_rights(native: dict[str, Database], postgres: Any) -> None:
     postgres.sql("CREATE DATABASE foreign_owner")  # of the administrator; nobody else may create in its schema
     objects = Objects()
-    with pytest.raises(CredentialsError, match="lacks a right"):
+    with pytest.raises(LoginFailed, match="lacks a right"):
         dialects.load(dialects.dump(native["sqlite"], objects), objects, check_uri(postgres.uri("foreign_owner")))
-    with pytest.raises(CredentialsError, match="refused the login"):
+    with pytest.raises(LoginFailed, match="refused the login"):
         dialects.state(check_uri(postgres.uri("foreign_owner", "wrong")))
 
 
@@ -191,13 +191,13 @@ def test_a_newer_schema_is_refused_by_name_before_anything_is_touched(
     objects, target = Objects(), empty(dialect)
     part = dialects.dump(copied, objects)
     calls = objects.calls
-    with pytest.raises(SchemaError, match="ffffffffffff"):
+    with pytest.raises(SchemaMismatch, match="ffffffffffff"):
         dialects.load(replace(part, revision="ffffffffffff"), objects, target)
     assert objects.calls == calls
     assert dialects.state(target) == dialects.DatabaseState("empty")
     target = filled(dialect)
     execute(target, "UPDATE alembic_version SET version_num = 'ffffffffffff'")
-    with pytest.raises(SchemaError, match="ffffffffffff"):
+    with pytest.raises(SchemaMismatch, match="ffffffffffff"):
         dialects.dump(target, objects)
     assert dialects.state(target).kind == "foreign"
 
@@ -220,9 +220,7 @@ def test_values_that_postgresql_refuses_are_named_before_anything_is_written(
     part = dialects.dump(copied, objects)
     refused = [str(item) for item in dialects.refused(part, objects, target)]
     assert [words for _, words in REFUSED if not any(re.match(words, item) for item in refused)] == []
-    with pytest.raises(
-        ConfigurationError, match=rf"cannot store {len(refused)} values of the snapshot: .*; and \d+ more"
-    ):
+    with pytest.raises(Configuration, match=rf"cannot store {len(refused)} values of the snapshot: .*; and \d+ more"):
         dialects.load(part, objects, target)
     assert dialects.state(target) == dialects.DatabaseState("empty")
     dialects.load(part, objects, same)
@@ -237,7 +235,7 @@ def test_text_that_is_no_utf8_is_kept_in_sqlite(
     part = dialects.dump(copied, objects)
     dialects.load(part, objects, same)
     assert dialects.digests(same) == part.digests()
-    with pytest.raises(ConfigurationError, match="UTF-8"):
+    with pytest.raises(Configuration, match="UTF-8"):
         dialects.load(part, objects, untouched)
     assert dialects.state(untouched) == dialects.DatabaseState("empty")
 
@@ -260,7 +258,7 @@ def test_other_tables_are_named_and_left_alone(
 def test_a_target_that_holds_something_is_refused(dialect: str, filled: Callable[[str], Database]) -> None:
     objects, target = Objects(), filled(dialect)
     part = dialects.dump(target, objects)
-    with pytest.raises(NotEmptyError, match="is not empty"):
+    with pytest.raises(TargetNotEmpty, match="is not empty"):
         dialects.load(part, objects, target)
     assert dialects.digests(target) == part.digests()
 
@@ -274,9 +272,9 @@ def test_files_that_are_no_databases(native: dict[str, Database], empty: Callabl
     orphan.file.with_name(orphan.file.name + "-wal").write_bytes(b"changes to a file that is gone")
     for target in (text, orphan):
         assert dialects.state(target).kind == "foreign"
-        with pytest.raises(NotEmptyError):
+        with pytest.raises(TargetNotEmpty):
             dialects.load(part, objects, target)
-    with pytest.raises(DamagedError, match="not a valid SQLite database"):
+    with pytest.raises(SnapshotDamaged, match="not a valid SQLite database"):
         dialects.dump(text, objects)
 
 
@@ -301,13 +299,13 @@ def test_a_description_that_makes_no_sense(
     data = dialects.dump(native["sqlite"], Objects()).to_json()
     assert dialects.DatabasePart.from_json(data).to_json() == data
     damage(data)
-    with pytest.raises(DamagedError, match="is malformed"):
+    with pytest.raises(SnapshotDamaged, match="is malformed"):
         dialects.DatabasePart.from_json(data)
 
 
 def test_a_snapshot_that_lacks_a_table(native: dict[str, Database], empty: Callable[[str], Database]) -> None:
     objects, target = Objects(), empty("sqlite")
     part = dialects.dump(native["postgresql"], objects)
-    with pytest.raises(DamagedError, match="assessments"):
+    with pytest.raises(SnapshotDamaged, match="assessments"):
         dialects.load(replace(part, tables=tuple(t for t in part.tables if t.name != "assessments")), objects, target)
     assert dialects.state(target).kind == "empty"

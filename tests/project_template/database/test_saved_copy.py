@@ -8,7 +8,7 @@ from collections.abc import Callable
 from contextlib import closing
 
 import pytest
-from mlflow_ae5_server.common.errors import ConfigurationError, InUseError, NotEmptyError, UsageError
+from mlflow_ae5_server.common.errors import Configuration, TargetInUse, TargetNotEmpty, Usage
 from mlflow_ae5_server.database import dialects, locks
 from mlflow_ae5_server.database.connection import Database, connect_engine
 
@@ -38,7 +38,7 @@ def test_a_saved_copy_is_brought_back(database: Database, native: dict[str, Data
     dialects.load(part, objects, database)
     assert dialects.state(database).others == (("zebra",) if database.file is None else ())
     execute(database, "DELETE FROM tags")
-    with pytest.raises(NotEmptyError):
+    with pytest.raises(TargetNotEmpty):
         dialects.save_copy(database, "2024-05-06T07-08-09Z-a1b2c3")
     dialects.bring_back(database, "2024-05-06T07-08-09Z-a1b2c3")
     assert dialects.digests(database) == before
@@ -48,7 +48,7 @@ def test_a_saved_copy_is_brought_back(database: Database, native: dict[str, Data
     dialects.drop_saved(database, "again")
     dialects.drop_saved(database, "again")
     assert dialects.saved_names(database) == ()
-    with pytest.raises(ConfigurationError):
+    with pytest.raises(Configuration):
         dialects.bring_back(database, "again")
     assert dialects.state(database).kind == "empty"
 
@@ -67,7 +67,7 @@ def test_numbering_goes_on_after_coming_back(database: Database) -> None:
 def test_names_that_could_lead_elsewhere(name: str, native: dict[str, Database]) -> None:
     for database in native.values():
         for act in (dialects.save_copy, dialects.bring_back, dialects.drop_saved):
-            with pytest.raises(UsageError):
+            with pytest.raises(Usage):
                 act(database, name)
 
 
@@ -78,7 +78,7 @@ def test_a_table_in_use_is_not_moved(native: dict[str, Database], copied: Databa
     with closing(sqlite3.connect(file)) as other:
         other.execute("PRAGMA journal_mode = WAL")
         other.execute("UPDATE runs SET user_id = user_id")
-        with pytest.raises(InUseError):
+        with pytest.raises(TargetInUse):
             dialects.save_copy(copied, "x")
     assert dialects.digests(copied) == before
     dialects.save_copy(copied, "x")

@@ -9,7 +9,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from mlflow_ae5_server.common.errors import InUseError
+from mlflow_ae5_server.common.errors import TargetInUse
 from mlflow_ae5_server.database import dialects, sqlite_file
 from mlflow_ae5_server.database.connection import Database, check_uri
 
@@ -95,7 +95,7 @@ def test_an_interrupted_change_is_undone_and_a_running_one_left_alone(store: Dat
     try:
         assert journal(store).stat().st_size > 0
         for act in (dialects.require_free, lambda store: dialects.save_copy(store, "x")):
-            with pytest.raises(InUseError, match="in use"):
+            with pytest.raises(TargetInUse, match="in use"):
                 act(store)
         assert (file_of(store).exists(), journal(store).exists()) == (True, True)
     finally:
@@ -110,7 +110,7 @@ def test_a_writer_that_has_not_written_yet_holds_the_file(store: Database) -> No
     with closing(sqlite3.connect(file_of(store), isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         for act in (dialects.require_free, dialects.settle):
-            with pytest.raises(InUseError, match="holds a lock"):
+            with pytest.raises(TargetInUse, match="holds a lock"):
                 act(store)
         other.execute("ROLLBACK")
     dialects.settle(store)

@@ -151,13 +151,13 @@ def test_a_page_that_is_not_ours_is_ignored(data: Data, capsys: Any) -> None:
 
 @pytest.mark.parametrize("where", ["page written", "before commit", "rows deleted", "folder removed"])
 def test_a_stopped_run_reports_what_was_removed_and_the_next_one_resumes(on_file: Data, where: str) -> None:
-    from mlflow_ae5_server.common.errors import StoppedError
+    from mlflow_ae5_server.common.errors import Interrupted
 
     runs = [on_file.run() for _ in range(3)]
 
     def stop(name: str) -> None:
         if name == where:
-            raise StoppedError
+            raise Interrupted
 
     from mlflow_ae5_server.commands import garbage_collection
     from mlflow_ae5_server.common import settings
@@ -165,7 +165,7 @@ def test_a_stopped_run_reports_what_was_removed_and_the_next_one_resumes(on_file
 
     report = Report("GarbageCollection")
     given = {"MLFLOW_BACKEND_STORE_URI": on_file.uri, "MLFLOW_ARTIFACTS_DESTINATION": str(on_file.artifacts)}
-    with pytest.raises(StoppedError):
+    with pytest.raises(Interrupted):
         garbage_collection.run(settings.resolve(given, {}, {}), report, False, step=stop)
     left = on_file.column("SELECT run_uuid FROM runs")
     assert report._fields["runs"]["removed"] == len(runs) - len(left)

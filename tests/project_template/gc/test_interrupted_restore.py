@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from mlflow_ae5_server.commands import database_upgrade
 from mlflow_ae5_server.common import settings
-from mlflow_ae5_server.common.errors import UnfinishedError
+from mlflow_ae5_server.common.errors import RestoreUnfinished
 from mlflow_ae5_server.common.report import Report
 from mlflow_ae5_server.database import locks
 from mlflow_ae5_server.database.connection import check_uri
@@ -52,7 +52,7 @@ def test_nothing_is_collected_while_a_restore_is_interrupted(on_file: Data, step
 
 def test_the_job_counts_as_failed_and_not_as_one_that_came_too_late() -> None:
     report = Report("GarbageCollection")
-    error = UnfinishedError("a restore has not ended", "finish it")
+    error = RestoreUnfinished("a restore has not ended", "finish it")
     report.failed(error)
     assert (report.exit_code(error), report._fields["outcome"]) == (22, "failed")
 
@@ -80,7 +80,7 @@ def test_no_tables_are_made_where_a_restore_will_put_its_own(tmp_path: Path) -> 
     data = Data(f"sqlite:///{tmp_path}/new.sqlite", tmp_path)
     interrupted_restore(data)
     variables = {"MLFLOW_BACKEND_STORE_URI": data.uri, "MLFLOW_ARTIFACTS_DESTINATION": str(data.artifacts)}
-    with pytest.raises(UnfinishedError, match="has not finished"):
+    with pytest.raises(RestoreUnfinished, match="has not finished"):
         database_upgrade.run(settings.resolve(variables, {}, {}), Report("DatabaseUpgrade"), False)
 
 

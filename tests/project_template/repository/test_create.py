@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from mlflow_ae5_server.backup import artifacts
-from mlflow_ae5_server.common.errors import BusyError, ConfigurationError, NoSnapshotError, StorageError
+from mlflow_ae5_server.common.errors import Configuration, Locked, NoSnapshot, RepositoryFailed
 from mlflow_ae5_server.repository.repository import named, open_backend
 from mlflow_ae5_server.repository.summary import describe
 
@@ -200,7 +200,7 @@ def test_the_database_among_the_artifacts_is_no_artifact(server):
 def test_backups_among_the_artifacts_are_refused(server, backend):
     server.write("a", b"a")
     code, report = server.job("create", MLFLOW_TRACKING_BACKUP_DESTINATION=str(server.folder / backend))
-    assert code == ConfigurationError.exit_code
+    assert code == Configuration.exit_code
     assert "overlap" in report["error"]
     assert list(server.artifacts.iterdir()) == [server.artifacts / "a"]
 
@@ -208,7 +208,7 @@ def test_backups_among_the_artifacts_are_refused(server, backend):
 def test_a_folder_with_other_files_is_refused_and_unchanged(server):
     Path(server.backend).mkdir()
     (Path(server.backend) / "thesis.tex").write_text("mine")
-    with pytest.raises(StorageError, match=r"contains something else: thesis\.tex"):
+    with pytest.raises(RepositoryFailed, match=r"contains something else: thesis\.tex"):
         server.back_up()
     assert [file.name for file in Path(server.backend).iterdir()] == ["thesis.tex"]
 
@@ -217,7 +217,7 @@ def test_a_folder_with_other_files_is_refused_and_unchanged(server):
 def test_other_kinds_of_stores_are_refused_with_their_address(server, backend):
     for variable in ("MLFLOW_TRACKING_BACKUP_DESTINATION", "MLFLOW_ARTIFACTS_DESTINATION"):
         code, report = server.job("create", **{variable: backend})
-        assert (code, backend in report["error"]) == (ConfigurationError.exit_code, True)
+        assert (code, backend in report["error"]) == (Configuration.exit_code, True)
 
 
 def test_order_comes_from_the_sequence_when_the_clock_goes_back(server):
@@ -243,7 +243,7 @@ def test_the_second_of_two_backups_is_refused(server):
     thread.start()
     try:
         assert inside.wait(20)
-        with pytest.raises(BusyError, match="locked by another backup"), server.repository().lock("prune"):
+        with pytest.raises(Locked, match="locked by another backup"), server.repository().lock("prune"):
             pass
     finally:
         go_on.set()
@@ -290,7 +290,7 @@ def test_a_snapshot_is_named_by_its_id_or_the_end_of_it(server):
 
     assert repository.snapshot(first.id).id == repository.snapshot(short).id == first.id
     assert repository.snapshot("latest").id == second.id
-    with pytest.raises(NoSnapshotError):
+    with pytest.raises(NoSnapshot):
         repository.snapshot(short[1:])
     entries = [replace(entry, id=f"2026-{number}-{short}") for number, entry in enumerate(repository.snapshots())]
     assert len(named(entries, short)) == 2

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from mlflow_ae5_server.backup import artifacts
-from mlflow_ae5_server.common.errors import ConfigurationError, DamagedError
+from mlflow_ae5_server.common.errors import Configuration, SnapshotDamaged
 from mlflow_ae5_server.repository import check, damage, prune
 from mlflow_ae5_server.repository.repository import open_backend
 
@@ -83,7 +83,7 @@ def test_silent_damage_is_found_by_every_reader(taken, kind, how):
         for name in ("small/3", "big"):
             os.utime(server.artifacts / name, (later(), later()))
     if how == "verified":
-        assert server.job("verify")[0] == DamagedError.exit_code
+        assert server.job("verify")[0] == SnapshotDamaged.exit_code
     server.back_up(rehash=how == "rehash")
     assert server.job("verify --all")[0] == 0
 
@@ -95,10 +95,10 @@ def test_recorded_damage_is_read_again_by_every_sample(taken):
     manifest = server.back_up()
     bad = object_of(server, manifest, "own")
     rot(server.object_file(bad), seen=False)
-    assert server.job("verify --all")[0] == DamagedError.exit_code
+    assert server.job("verify --all")[0] == SnapshotDamaged.exit_code
     for _ in range(3):
         code, report = server.job("verify --sample 1%")
-        assert (code, [found["object"] for found in report["damaged"]]) == (DamagedError.exit_code, [bad])
+        assert (code, [found["object"] for found in report["damaged"]]) == (SnapshotDamaged.exit_code, [bad])
     assert recorded(server) == {bad}
     assert server.damage_of(server.back_up()) == []
     assert server.job("verify --sample 1%")[0] == 0
@@ -140,7 +140,7 @@ def test_a_blob_found_damaged_after_the_list_named_it_is_stored_again(taken):
 
 
 def test_no_snapshot_is_made_when_blobs_vanish_meanwhile(taken):
-    from mlflow_ae5_server.common.errors import StorageError
+    from mlflow_ae5_server.common.errors import RepositoryFailed
 
     server, manifest = taken
     gone = server.object_file(object_of(server, manifest, "own"))
@@ -150,7 +150,7 @@ def test_no_snapshot_is_made_when_blobs_vanish_meanwhile(taken):
             gone.unlink(missing_ok=True)
 
     server.write("new", b"new" * 1000)
-    with pytest.raises(StorageError, match="vanished"):
+    with pytest.raises(RepositoryFailed, match="vanished"):
         server.back_up(backend=Wrapped(open_backend(server.backend), before))
     assert [one.id for one in server.repository().snapshots()] == [manifest.id]
     assert server.damage_of(server.back_up()) == []
@@ -170,7 +170,7 @@ def test_silent_damage_of_unread_blobs_is_found_by_verify_alone(taken):
     server, manifest = taken
     rot(server.object_file(object_of(server, manifest, "own")), seen=False)
     assert server.back_up(now=later).new_objects == 0
-    assert server.job("verify --all")[0] == DamagedError.exit_code
+    assert server.job("verify --all")[0] == SnapshotDamaged.exit_code
     server.back_up()
     assert server.job("verify --all")[0] == 0
 
@@ -196,7 +196,7 @@ def test_a_missing_blob_damages_all_snapshots_that_use_it_until_it_is_back(serve
     assert whole.id in plan.kept
 
     file.write_bytes(content)
-    with pytest.raises(ConfigurationError, match="is not known to be damaged"):
+    with pytest.raises(Configuration, match="is not known to be damaged"):
         prune.prune(repository, prune.RetentionPolicy(), apply=True, drop=[shared[2].id])
     file.unlink()
     server.back_up(now=later)

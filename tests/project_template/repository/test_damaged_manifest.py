@@ -4,7 +4,7 @@ import errno
 from pathlib import Path
 
 import pytest
-from mlflow_ae5_server.common.errors import ConfigurationError, DamagedError, NoSnapshotError
+from mlflow_ae5_server.common.errors import Configuration, NoSnapshot, SnapshotDamaged
 from mlflow_ae5_server.repository import check
 from mlflow_ae5_server.repository.folder_backend import FolderBackend
 
@@ -39,12 +39,12 @@ def test_a_manifest_that_cannot_be_read_is_damaged_and_not_absent(taken, how):
     assert (code, [line["snapshot"] for line in report["snapshots"]]) == (0, [first.id, second.id])
     assert all("damaged" in line["damaged"] for line in report["snapshots"])
     for which in ("latest", first.id):
-        with pytest.raises(DamagedError, match="damaged"):
+        with pytest.raises(SnapshotDamaged, match="damaged"):
             server.repository().snapshot(which)
     code, report = server.job("verify")
-    assert (code, report["snapshot"]) == (DamagedError.exit_code, second.id)
+    assert (code, report["snapshot"]) == (SnapshotDamaged.exit_code, second.id)
     before = server.objects()
-    assert server.job("prune --keep-last 1 --yes")[0] == DamagedError.exit_code
+    assert server.job("prune --keep-last 1 --yes")[0] == SnapshotDamaged.exit_code
     assert server.objects() == before
     third = server.back_up()
     assert third.sequence == 3
@@ -69,7 +69,7 @@ def test_a_snapshot_without_its_file_list_is_dropped_by_its_id(taken):
     server, first, second = taken
     server.object_file(first.artifacts.lists[0]).unlink()
     code, _report = server.job("prune --yes")
-    assert code == DamagedError.exit_code
+    assert code == SnapshotDamaged.exit_code
     assert server.job(f"prune --drop-damaged {first.id} --yes")[1]["removed"] == [first.id]
     assert server.damage_of(second) == []
 
@@ -89,12 +89,12 @@ def test_no_blob_is_deleted_while_another_manifest_is_unreadable(taken):
 
 def test_an_undamaged_snapshot_is_not_dropped(taken):
     server, first, second = taken
-    for name, error in ((first.id, ConfigurationError), ("20200101T000000Z-abcdef", NoSnapshotError)):
+    for name, error in ((first.id, Configuration), ("20200101T000000Z-abcdef", NoSnapshot)):
         assert server.job(f"prune --drop-damaged {name} --yes")[0] == error.exit_code
     for manifest in (first, second):
         manifest_file(server, manifest).write_bytes(b"")
     code, _report = server.job(f"prune --drop-damaged {first.id} --drop-damaged {second.id} --yes")
-    assert (code, len(server.repository().snapshots())) == (ConfigurationError.exit_code, 2), "nothing would be left"
+    assert (code, len(server.repository().snapshots())) == (Configuration.exit_code, 2), "nothing would be left"
 
 
 def test_an_empty_manifest_of_an_unfinished_snapshot_is_no_damage(server):
@@ -127,7 +127,7 @@ def test_list_and_show_report_damage_and_its_time(taken):
     assert server.job("show")[1]["manifest"]["verified"]
     shared = second.database["file"][0]
     server.object_file(shared).write_bytes(b"rot")
-    assert server.job("verify")[0] == DamagedError.exit_code
+    assert server.job("verify")[0] == SnapshotDamaged.exit_code
     one, other = server.job("list")[1]["snapshots"]
     assert other["damaged"].startswith("1 object missing or damaged, found 20")
     assert "last check without damage was 20" in other["damaged"]

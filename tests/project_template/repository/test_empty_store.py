@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from mlflow_ae5_server.common.errors import StorageError
+from mlflow_ae5_server.common.errors import RepositoryFailed
 
 PLACED = "INSERT INTO model_versions VALUES ('m', 3, 'None', '{0}', '{1}')"
 LOGGED = "INSERT INTO logged_models VALUES ('m-1', '{0}', {1}, '{2}')"
@@ -40,7 +40,7 @@ def test_a_first_backup_without_the_files_of_a_model_is_refused(server, row, nam
     if not named:
         assert server.back_up().artifacts.files == 0
         return
-    with pytest.raises(StorageError, match=named) as refused:
+    with pytest.raises(RepositoryFailed, match=named) as refused:
         server.back_up()
     assert str(server.artifacts) in refused.value.message
     assert "mounted" in refused.value.hint
@@ -58,7 +58,7 @@ def test_a_store_that_had_artifacts_at_the_last_backup_is_not_empty_now(server, 
         (server.artifacts / ("" if folder == "empty" else "lost+found")).mkdir(parents=True)
 
     code, report = server.job("create --allow-external")
-    assert (code, report["outcome"]) == (StorageError.exit_code, "failed")
+    assert (code, report["outcome"]) == (RepositoryFailed.exit_code, "failed")
     assert f"no artifacts in {server.artifacts}" in report["error"]
     assert f"the snapshot {first['snapshot']} has 1 artifact" in report["error"]
     listed = server.job("list")[1]
@@ -71,7 +71,7 @@ def test_a_store_that_had_artifacts_at_the_last_backup_is_not_empty_now(server, 
     back = server.write("0/r/artifacts/a", b"a")
     assert server.job("create --allow-external")[1]["artifacts"] == 1
     back.unlink()
-    assert server.job("create --allow-external")[0] == StorageError.exit_code, "until there was something again"
+    assert server.job("create --allow-external")[0] == RepositoryFailed.exit_code, "until there was something again"
 
 
 @pytest.mark.parametrize("note", [None, b"", b"[]", b"{"])
@@ -80,7 +80,7 @@ def test_an_empty_snapshot_that_was_not_intended_allows_no_other(server, note):
     if note is not None:
         Path(server.backend, "meant-empty.json").write_bytes(note)
     models(server, PLACED.format(HERE, HERE))
-    with pytest.raises(StorageError, match="no artifacts in"):
+    with pytest.raises(RepositoryFailed, match="no artifacts in"):
         server.back_up()
 
 
@@ -147,7 +147,7 @@ def test_missing_runs_are_refused_or_reported(server, before, left, result):
     server.sql(f"DELETE FROM runs WHERE CAST(run_uuid AS INTEGER) > {left}")  # noqa: S608
     seen = []
     if result == "refused":
-        with pytest.raises(StorageError, match=f"no runs in .*, but the snapshot {first.id} has 21 runs"):
+        with pytest.raises(RepositoryFailed, match=f"no runs in .*, but the snapshot {first.id} has 21 runs"):
             server.back_up()
         assert [one.id for one in server.repository().snapshots()] == [first.id]
         assert server.repository().unfinished() == []

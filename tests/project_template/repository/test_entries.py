@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from mlflow_ae5_server.common.errors import DamagedError
+from mlflow_ae5_server.common.errors import SnapshotDamaged
 from mlflow_ae5_server.common.text import shown
 from mlflow_ae5_server.repository.entries import FileEntry, FilePart, line, parse
 
@@ -57,7 +57,7 @@ def test_an_entry_survives_its_line(entry):
 def test_nonsense_is_refused(change):
     good = {"p": "a", "s": 5, "d": A, "m": 1}
     assert parse(json.dumps(good).encode()).size == 5
-    with pytest.raises(DamagedError):
+    with pytest.raises(SnapshotDamaged):
         parse(json.dumps({**good, **change}).encode())
 
 

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from mlflow_ae5_server.common.errors import BusyError, NoRoomError
+from mlflow_ae5_server.common.errors import Locked, NoRoom
 from mlflow_ae5_server.repository import prune
 from mlflow_ae5_server.repository.folder_backend import FolderBackend
 from mlflow_ae5_server.repository.prune import RetentionPolicy
@@ -82,7 +82,7 @@ def test_a_prune_without_any_space_says_what_to_do(server):
     for file in lease_files(server):
         file.unlink()
     before = server.objects()
-    with pytest.raises(NoRoomError, match="no space left") as failed:
+    with pytest.raises(NoRoom, match="no space left") as failed:
         prune.prune(server.repository(Small(Path(server.backend))), RetentionPolicy(last=1), apply=True)
     assert "something other than backups" in failed.value.hint
     assert server.objects() == before
@@ -93,7 +93,7 @@ def test_a_prune_without_any_space_says_what_to_do(server):
 def test_a_backup_does_not_use_the_spare_file(server):
     take(server, 1)
     server.write("more", os.urandom(300_000))
-    with pytest.raises(NoRoomError, match="no space left") as failed:
+    with pytest.raises(NoRoom, match="no space left") as failed:
         server.back_up(backend=Small(Path(server.backend)))
     assert "prune" in failed.value.hint
     assert spare(server).stat().st_size == 65536
@@ -104,7 +104,7 @@ def test_a_held_lock_is_not_taken_over_on_a_full_volume(server):
     with server.repository().lock("backup") as held:
         small = Small(Path(server.backend), blocks=0)
         small._temporary = FolderBackend(small.folder)._temporary
-        with pytest.raises(BusyError):
+        with pytest.raises(Locked):
             prune.prune(server.repository(small), RetentionPolicy(last=1), apply=True)
         held.check()
     assert len(server.repository().snapshots()) == 3

@@ -8,7 +8,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from mlflow_ae5_server.common.errors import DamagedError, StorageError
+from mlflow_ae5_server.common.errors import RepositoryFailed, SnapshotDamaged
 
 from tests.project_template.repository.conftest import in_child
 from tests.project_template.repository.hostile import (
@@ -51,14 +51,14 @@ CHANGES = {
 @pytest.mark.parametrize("change", CHANGES)
 def test_a_file_that_belongs_to_no_snapshot_is_named_or_ignored(hostile, change):
     CHANGES[change](hostile)
-    assert set(hostile.use().values()) <= {0, DamagedError.exit_code}
+    assert set(hostile.use().values()) <= {0, SnapshotDamaged.exit_code}
 
 
 @pytest.mark.parametrize("verb", [CREATE, PRUNE])
 def test_a_lock_that_no_number_can_follow_is_named(hostile, verb):
     CHANGES["the last lock"](hostile)
     code, report = hostile.server.job(verb)
-    assert (code, LAST_LOCK in report["error"]) == (DamagedError.exit_code, True)
+    assert (code, LAST_LOCK in report["error"]) == (SnapshotDamaged.exit_code, True)
 
 
 def test_files_behind_a_linked_tmp_are_not_deleted(hostile):
@@ -94,7 +94,7 @@ def test_no_snapshot_follows_a_number_that_no_backup_reaches(hostile, make, numb
     make(hostile, name)
     before = files()
     code, report = hostile.server.job(CREATE)
-    assert (code, name in report["error"]) == (DamagedError.exit_code, True)
+    assert (code, name in report["error"]) == (SnapshotDamaged.exit_code, True)
     assert files() == before
     (file,) = hostile.backend.glob(f"*/{name}")
     file.unlink()
@@ -107,7 +107,7 @@ def test_a_folder_with_a_tmp_of_somebody_is_no_empty_destination(server):
     theirs = Path(server.backend, "tmp", "thesis.tex")
     theirs.parent.mkdir(parents=True)
     theirs.write_text("mine")
-    with pytest.raises(StorageError, match=r"contains something else: tmp/thesis\.tex"):
+    with pytest.raises(RepositoryFailed, match=r"contains something else: tmp/thesis\.tex"):
         server.back_up()
     assert [*Path(server.backend).rglob("*")] == [theirs.parent, theirs]
 
@@ -161,7 +161,7 @@ def test_a_file_without_read_permission_is_named(hostile, what):
     finally:
         path.chmod(mode)
     results = json.loads(output.read_text())
-    assert {code for code, _report in results.values()} <= {0, DamagedError.exit_code}
+    assert {code for code, _report in results.values()} <= {0, SnapshotDamaged.exit_code}
     failed = {verb: json.dumps(report) for verb, (code, report) in results.items() if code}
     if what == "object":  # and the others are read all the same
         report = results["verify"][1]

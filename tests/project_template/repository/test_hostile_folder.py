@@ -4,7 +4,7 @@ import shutil
 import threading
 
 import pytest
-from mlflow_ae5_server.common.errors import DamagedError
+from mlflow_ae5_server.common.errors import SnapshotDamaged
 from mlflow_ae5_server.repository.repository import open_backend
 
 from tests.project_template.repository.conftest import Wrapped
@@ -64,7 +64,7 @@ def test_a_folder_swapped_for_a_link_gets_no_file(hostile, how):
     backend = Toggling(hostile, SWAPS[how])
     try:
         created = [hostile.server.back_up(backend=backend).id]
-    except DamagedError:
+    except SnapshotDamaged:
         created = []
     assert hostile.outside_state() == before
     assert created or how != "in the middle"
@@ -80,5 +80,5 @@ def test_a_manifest_is_read_back_after_it_was_published(hostile):
         def create(self, name, data):
             return super().create(name, data[:-1] if name.startswith("snapshots/") else data)
 
-    with pytest.raises(DamagedError, match="is not what was written"):
+    with pytest.raises(SnapshotDamaged, match="is not what was written"):
         hostile.server.back_up(backend=Truncating(open_backend(hostile.server.backend), lambda _verb, _name: None))

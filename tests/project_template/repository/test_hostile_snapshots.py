@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import zstandard
-from mlflow_ae5_server.common.errors import DamagedError
+from mlflow_ae5_server.common.errors import SnapshotDamaged
 
 from tests.project_template.repository.conftest import in_child
 from tests.project_template.repository.hostile import (
@@ -101,8 +101,8 @@ CHANGES = {
 def test_a_changed_snapshot_is_damaged(hostile, change):
     CHANGES[change](hostile)
     codes = hostile.use()
-    assert (codes["verify"], codes["restore"]) == (DamagedError.exit_code,) * 2
-    assert set(codes.values()) <= {0, DamagedError.exit_code}
+    assert (codes["verify"], codes["restore"]) == (SnapshotDamaged.exit_code,) * 2
+    assert set(codes.values()) <= {0, SnapshotDamaged.exit_code}
 
 
 def test_a_bomb_takes_no_memory(hostile):
@@ -111,6 +111,6 @@ def test_a_bomb_takes_no_memory(hostile):
         resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + limit,) * 2)
         for change in (LONG_LINE, replaced("manifest", content(nested(400, 9000)))):
             change(hostile)
-            assert hostile.server.job("verify")[0] == DamagedError.exit_code
+            assert hostile.server.job("verify")[0] == SnapshotDamaged.exit_code
 
     assert in_child(work) == 0

@@ -1,7 +1,7 @@
 """No backup is made of data that a restore has half written."""
 
 import pytest
-from mlflow_ae5_server.common.errors import UnfinishedError
+from mlflow_ae5_server.common.errors import RestoreUnfinished
 from mlflow_ae5_server.restore.journal import RestoreInProgress, RestoreJournalFile
 from mlflow_ae5_server.restore.open import open_saved_copies
 
@@ -14,7 +14,7 @@ def test_a_restore_interrupted_while_the_backup_waited_stops_it(server):
         RestoreInProgress("load-database", "20260102T030405Z-abcdef", "2026-01-02T03:04:05+00:00", "elsewhere:1")
     )
 
-    with pytest.raises(UnfinishedError, match="has not finished"):  # the job's own check comes before the lock
+    with pytest.raises(RestoreUnfinished, match="has not finished"):  # the job's own check comes before the lock
         server.back_up()
 
     assert [one.id for one in server.repository().snapshots()] == [whole.id]

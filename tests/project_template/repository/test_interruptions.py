@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from mlflow_ae5_server.backup import artifacts
-from mlflow_ae5_server.common.errors import StorageError
+from mlflow_ae5_server.common.errors import RepositoryFailed
 from mlflow_ae5_server.repository import prune
 from mlflow_ae5_server.repository.folder_backend import FolderBackend
 from mlflow_ae5_server.repository.prune import RetentionPolicy
@@ -158,7 +158,7 @@ def test_a_backup_on_a_full_volume_fails_and_the_next_is_whole(server, number):
     server.back_up()
     fill(server, FILES)
     written = itertools.count()
-    with pytest.raises(StorageError, match="no space left") as failed:
+    with pytest.raises(RepositoryFailed, match="no space left") as failed:
         server.back_up(backend=Full(Path(server.backend), lambda _name, _size: next(written) >= number))
     assert "prune" in failed.value.hint
     assert_all_whole(server, 1)
@@ -175,7 +175,7 @@ def test_reading_stops_when_the_volume_is_full(server):
         attempts.extend([name] * blob)
         return blob
 
-    with pytest.raises(StorageError, match="no space left"):
+    with pytest.raises(RepositoryFailed, match="no space left"):
         server.back_up(backend=Full(Path(server.backend), refuses))
     assert len(attempts) < 12
 
@@ -191,7 +191,7 @@ def test_an_unmounted_destination_is_reported_and_not_recreated(server):
             Path(server.backend).rename(gone)
 
     def work():
-        with pytest.raises(StorageError, match="no such file"):
+        with pytest.raises(RepositoryFailed, match="no such file"):
             server.back_up(backend=Wrapped(open_backend(server.backend), vanish))
 
     assert in_child(work) == 0
@@ -209,7 +209,7 @@ def test_another_repository_at_the_address_gets_no_snapshot(server):
             marker = Path(server.backend, "mlflow-ae5-backups.json")
             marker.write_text(marker.read_text().replace('"repository": "', '"repository": "other'))
 
-    with pytest.raises(StorageError, match="was replaced by another repository"):
+    with pytest.raises(RepositoryFailed, match="was replaced by another repository"):
         server.back_up(backend=Wrapped(open_backend(server.backend), swap))
     assert server.repository().snapshots() == []
 

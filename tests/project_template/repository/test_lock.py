@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from mlflow_ae5_server.common.errors import BusyError, StorageError
+from mlflow_ae5_server.common.errors import Locked, RepositoryFailed
 from mlflow_ae5_server.repository import lock
 from mlflow_ae5_server.repository.folder_backend import FolderBackend
 from mlflow_ae5_server.repository.lock import LockTiming
@@ -43,7 +43,7 @@ def pretend(backend, *, age, **content):
 def test_one_writer_at_a_time_and_then_the_next(backend):
     with hold(backend) as first:
         first.check()
-        with pytest.raises(BusyError, match=r"locked by another backup: .*, pid"), hold(backend):
+        with pytest.raises(Locked, match=r"locked by another backup: .*, pid"), hold(backend):
             pass
         first.check()
     with hold(backend) as second:
@@ -54,12 +54,12 @@ def test_one_writer_at_a_time_and_then_the_next(backend):
 def test_a_holder_of_another_machine_counts_as_gone_after_its_silence(backend):
     with hold(backend) as first:
         pretend(backend, age=80)
-        with pytest.raises(BusyError), hold(backend):
+        with pytest.raises(Locked), hold(backend):
             pass
         pretend(backend, age=100)
         with hold(backend) as second:
             second.check()
-            with pytest.raises(StorageError, match="taken over"):
+            with pytest.raises(RepositoryFailed, match="taken over"):
                 first.check()
     with hold(backend):
         pass
@@ -74,7 +74,7 @@ def test_a_holder_from_the_future_is_watched_for_a_sign_of_life(backend):
 
     with hold(backend):
         pretend(backend, age=-3600)
-        with pytest.raises(BusyError), hold(backend, sleep=beat):
+        with pytest.raises(Locked), hold(backend, sleep=beat):
             pass
         assert slept == [QUIET.watch]
         with hold(backend, sleep=slept.append):
@@ -120,7 +120,7 @@ def test_only_one_of_two_takes_over(backend):
 
     with hold(backend):
         pretend(backend, age=1000)
-        with pytest.raises(BusyError), hold(Late(backend.folder)):
+        with pytest.raises(Locked), hold(Late(backend.folder)):
             pass
         assert json.loads(Path(backend.folder, "lock/2.json").read_text())["token"] == "the quicker one"
 
@@ -132,6 +132,6 @@ def test_the_holder_gives_signs_of_life_and_stops_when_taken_over(backend):
             time.sleep(0.01)
         assert json.loads(holder(backend).read_text())["beats"] >= 3
         backend.create("lock/2.json", b'{"token": "another one"}')
-        with pytest.raises(StorageError, match="taken over"):
+        with pytest.raises(RepositoryFailed, match="taken over"):
             first.check()
     assert json.loads(Path(backend.folder, "lock/2.json").read_text()) == {"token": "another one"}

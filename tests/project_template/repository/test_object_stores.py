@@ -10,7 +10,7 @@ from mlflow_ae5_server import notify
 from mlflow_ae5_server.backup import artifacts
 from mlflow_ae5_server.backup.open_artifacts import open_artifacts
 from mlflow_ae5_server.common import object_store
-from mlflow_ae5_server.common.errors import BusyError, ConfigurationError, DamagedError, NoSnapshotError, StorageError
+from mlflow_ae5_server.common.errors import Configuration, Locked, NoSnapshot, RepositoryFailed, SnapshotDamaged
 from mlflow_ae5_server.common.settings import NOTIFY_URLS, resolve
 from mlflow_ae5_server.repository.blobs import blob_name
 from mlflow_ae5_server.repository.object_store_backend import ObjectStoreBackend
@@ -124,7 +124,7 @@ def test_all_verbs_work_as_in_a_folder(s3, on_s3):
     key = f"{prefix}/{blob_name(part.sha256)}"
     s3.put_object(Bucket=bucket, Key=key, Body=b"rsomething else")
     code, report = on_s3.job("verify")
-    assert (code, report["damaged"][0]["object"]) == (DamagedError.exit_code, part.sha256)
+    assert (code, report["damaged"][0]["object"]) == (SnapshotDamaged.exit_code, part.sha256)
     third = on_s3.back_up()
     assert on_s3.damage_of(third) == []
     s3.put_object(Bucket=bucket, Key=f"{prefix}/unfinished/00000009-20200101T000000Z-abcdef.json", Body=b"{}")
@@ -138,7 +138,7 @@ def test_all_verbs_work_as_in_a_folder(s3, on_s3):
 @BOTH
 def test_one_writer_at_a_time(s3, on_s3):
     repository = on_s3.repository()
-    with repository.lock("backup") as held, pytest.raises(BusyError), on_s3.repository().lock("prune"):
+    with repository.lock("backup") as held, pytest.raises(Locked), on_s3.repository().lock("prune"):
         pass
     with repository.lock("prune") as again:
         again.check()
@@ -151,17 +151,17 @@ def test_one_writer_at_a_time(s3, on_s3):
 def test_a_bucket_with_other_objects_and_a_missing_one_are_refused(s3, on_s3):
     bucket, _, prefix = on_s3.backend.partition("://")[2].partition("/")
     s3.put_object(Bucket=bucket, Key=f"{prefix}/thesis.tex", Body=b"mine")
-    with pytest.raises(StorageError, match=r"contains something else: thesis\.tex"):
+    with pytest.raises(RepositoryFailed, match=r"contains something else: thesis\.tex"):
         on_s3.back_up()
-    with pytest.raises(StorageError, match="is not a backup repository"):
+    with pytest.raises(RepositoryFailed, match="is not a backup repository"):
         open_repository(on_s3.backend)
-    with pytest.raises(NoSnapshotError, match=r"no backups in .*/elsewhere yet"):
+    with pytest.raises(NoSnapshot, match=r"no backups in .*/elsewhere yet"):
         open_repository(f"s3://{bucket}/elsewhere")
     on_s3.backend = "s3://no-such-bucket/x"
-    with pytest.raises(StorageError) as failed:
+    with pytest.raises(RepositoryFailed) as failed:
         on_s3.back_up()
     assert "secret-testing-key" not in str(failed.value)
-    with pytest.raises(StorageError) as failed:
+    with pytest.raises(RepositoryFailed) as failed:
         list(open_backend(on_s3.backend).items("x"))
     assert ("(NoSuchBucket)" in failed.value.message, failed.value.hint) == (
         True,
@@ -173,7 +173,7 @@ def test_an_endpoint_that_does_not_answer(s3, on_s3, monkeypatch):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         monkeypatch.setenv("MLFLOW_S3_ENDPOINT_URL", f"http://127.0.0.1:{probe.getsockname()[1]}")
-        with pytest.raises(StorageError, match="cannot read s3://"):
+        with pytest.raises(RepositoryFailed, match="cannot read s3://"):
             on_s3.back_up()
 
 
@@ -234,14 +234,14 @@ def test_a_deleted_name_does_not_stop_the_deletion_of_others(tmp_path):
     ],
 )
 def test_an_address_with_a_login_is_refused_and_never_repeated(url):
-    with pytest.raises(ConfigurationError, match="contains a user name or password") as refused:
+    with pytest.raises(Configuration, match="contains a user name or password") as refused:
         object_store.open_store(url)
     assert "planted" not in str(refused.value).lower()
 
 
 @pytest.mark.parametrize("url", ["s3://", "ftp://x/y", "s3:/x", "dbfs:/x"])
 def test_other_addresses_are_no_object_store(url):
-    with pytest.raises(ConfigurationError):
+    with pytest.raises(Configuration):
         object_store.open_store(url)
 
 

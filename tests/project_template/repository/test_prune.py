@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from mlflow_ae5_server.common.errors import ConfigurationError, DamagedError, UnfinishedError, UsageError
+from mlflow_ae5_server.common.errors import Configuration, RestoreUnfinished, SnapshotDamaged, Usage
 from mlflow_ae5_server.repository import damage
 from mlflow_ae5_server.repository.manifest import ArtifactsPart, InFlight, Manifest
 from mlflow_ae5_server.repository.prune import RetentionPolicy
@@ -130,7 +130,7 @@ def test_a_sample_does_not_replace_a_full_check(server):
 @pytest.mark.parametrize("words", ["--keep-last=-1", "--keep-daily=-2", "--keep-weekly=-1 --yes"])
 def test_a_negative_number_is_refused(server, words):
     server.back_up()
-    assert server.job(f"prune {words}")[0] == UsageError.exit_code
+    assert server.job(f"prune {words}")[0] == Usage.exit_code
     assert len(server.repository().snapshots()) == 1
 
 
@@ -233,7 +233,7 @@ def test_nothing_is_removed_where_no_snapshot_is_whole(server, what, words):
     server.repository().backend.write("objects/ab/" + "ab" * 32, b"rnobody needs this")
     before = server.objects()
     code, report = server.job(f"prune {words}")
-    assert code == DamagedError.exit_code
+    assert code == SnapshotDamaged.exit_code
     assert all(f"{manifest.id}: 1 object missing" in report["error"] for manifest in taken)
     assert "nothing was deleted" in report["error"]
     assert (server.objects(), len(server.repository().snapshots())) == (before, 2)
@@ -255,12 +255,12 @@ def test_a_damaged_snapshot_is_not_dropped_while_no_other_can_be_restored(server
     first, second = take(server, 2)
     (artifact,) = {part.sha256 for part in server.entries(first)["a"].parts}
     server.object_file(artifact).write_bytes(b"rot")
-    assert server.job(f"verify --snapshot {first.id}")[0] == DamagedError.exit_code
+    assert server.job(f"verify --snapshot {first.id}")[0] == SnapshotDamaged.exit_code
     lose(server, second, what)
     before = server.objects()
     for words in (f"--drop-damaged {first.id}", f"--drop-damaged {first.id} --drop-damaged {second.id}"):
         code, report = server.job(f"prune {words} --yes")
-        assert (code, server.objects()) == (ConfigurationError.exit_code, before)
+        assert (code, server.objects()) == (Configuration.exit_code, before)
         assert "would be left" in report["error"]
     assert f"({second.id}: 1 object missing" in server.job(f"prune --drop-damaged {first.id}")[1]["error"]
     (whole,) = take(server, 1)
@@ -278,7 +278,7 @@ def test_nothing_is_removed_while_a_restore_is_interrupted(server):
     server.job(f"verify --snapshot {new.id}")
     for words in ("--keep-last 1 --yes", "--yes", f"--drop-damaged {new.id} --yes"):
         code, report = server.job(f"prune {words}")
-        assert (code, server.objects()) == (UnfinishedError.exit_code, before)
+        assert (code, server.objects()) == (RestoreUnfinished.exit_code, before)
         assert f"a restore of the snapshot {old.id}" in report["interrupted_restore"]
     assert ids([one.manifest for one in server.repository().snapshots() if one.manifest]) == ids([old, other, new])
     code, shown = server.job("prune --keep-last 1")
@@ -288,7 +288,7 @@ def test_nothing_is_removed_while_a_restore_is_interrupted(server):
         Path(server.backend, "snapshots", manifest.name).write_bytes(b"")
     server.object_file(new.database["file"][0]).write_bytes(right)
     server.job(f"verify --snapshot {new.id}")
-    assert server.job(f"prune --drop-damaged {other.id} --yes")[0] == UnfinishedError.exit_code
+    assert server.job(f"prune --drop-damaged {other.id} --yes")[0] == RestoreUnfinished.exit_code
     journal_file.end()
     assert server.job(f"prune --drop-damaged {other.id} --yes")[1]["removed"] == [other.id]
 
@@ -364,5 +364,5 @@ def test_a_prune_that_fails_leaves_the_backup_a_success(mlflow_server, capsys):
 
 
 def test_a_wrong_number_is_refused_before_the_backup(mlflow_server):
-    assert mlflow_server.job("create --keep-last=-1")[0] == UsageError.exit_code
+    assert mlflow_server.job("create --keep-last=-1")[0] == Usage.exit_code
     assert listed(mlflow_server) == []

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from mlflow_ae5_server.backup import artifacts
-from mlflow_ae5_server.common.errors import DamagedError, NoSnapshotError, UsageError
+from mlflow_ae5_server.common.errors import NoSnapshot, SnapshotDamaged, Usage
 from mlflow_ae5_server.repository import blobs, check
 
 BIG = os.urandom(700_000)
@@ -50,10 +50,10 @@ def test_a_damaged_object_is_found_named_and_healed(taken, path, what):
     (part,) = server.entries(manifest)[path].parts
     DAMAGE[what](server.object_file(part.sha256))
     code, report = server.job("verify")
-    assert code == DamagedError.exit_code
+    assert code == SnapshotDamaged.exit_code
     assert [found["object"] for found in report["damaged"]] == [part.sha256]
     assert report["checked_objects"] + (what in {"missing", "empty"}) == report["of_objects"]
-    with pytest.raises(DamagedError, match=part.sha256):
+    with pytest.raises(SnapshotDamaged, match=part.sha256):
         server.contents(manifest)
     assert server.job("list")[1]["snapshots"][0]["verified"] is None
     again = server.back_up()
@@ -79,7 +79,7 @@ def test_a_sample_reads_a_share_and_finds_every_missing_blob(server):
     assert verified.checked_objects == round(verified.of_objects * 0.1)
     assert server.job("verify --sample 0.001%")[1]["checked_objects"] == 1
     server.object_file(server.entries(manifest)["7"].sha256).unlink()
-    assert server.job("verify --sample 1%")[0] == DamagedError.exit_code
+    assert server.job("verify --sample 1%")[0] == SnapshotDamaged.exit_code
 
 
 def test_a_sample_is_reported_as_one_and_does_not_count_as_verified(server, capsys):
@@ -117,7 +117,7 @@ def test_a_sample_is_reported_as_one_and_does_not_count_as_verified(server, caps
 @pytest.mark.parametrize("sample", ["0", "0%", "101%", "-1%", "some", "nan"])
 def test_an_invalid_share_is_refused(taken, sample):
     server, _manifest = taken
-    assert server.job(f"verify --sample={sample}")[0] == UsageError.exit_code
+    assert server.job(f"verify --sample={sample}")[0] == Usage.exit_code
 
 
 def test_every_flipped_bit_of_a_manifest_is_noticed(taken):
@@ -129,12 +129,12 @@ def test_every_flipped_bit_of_a_manifest_is_noticed(taken):
         (one,) = server.repository().snapshots()
         assert one.manifest is None
     assert manifest.id in one.problem
-    with pytest.raises(DamagedError, match=manifest.id):
+    with pytest.raises(SnapshotDamaged, match=manifest.id):
         server.repository().snapshot("latest")
     code, report = server.job("list")
     assert (code, report["snapshots"][0]["complete"]) == (0, False)
     assert manifest.id in report["snapshots"][0]["damaged"]
-    assert server.job("prune --keep-last 1 --yes")[0] == DamagedError.exit_code
+    assert server.job("prune --keep-last 1 --yes")[0] == SnapshotDamaged.exit_code
     second = server.back_up()
     assert (second.sequence, server.damage_of(second)) == (2, [])
     assert server.repository().snapshot("latest").id == second.id
@@ -149,7 +149,7 @@ def test_two_manifests_of_one_id(taken):
     copy.write_bytes(file.read_bytes())
     assert [one.manifest is None for one in server.repository().snapshots()] == [False, True]
     for which in (manifest.id, "latest"):
-        with pytest.raises(DamagedError, match=copy.name):
+        with pytest.raises(SnapshotDamaged, match=copy.name):
             server.repository().snapshot(which)
     next_one = server.back_up()
     assert next_one.sequence == 6
@@ -161,21 +161,21 @@ def test_a_list_that_cannot_be_read_is_named(taken):
     server, manifest = taken
     server.object_file(manifest.artifacts.lists[0]).unlink()
     code, report = server.job("verify")
-    assert code == DamagedError.exit_code
+    assert code == SnapshotDamaged.exit_code
     assert {"object": manifest.artifacts.lists[0], "what": "missing"} in report["damaged"]
-    with pytest.raises(DamagedError):
+    with pytest.raises(SnapshotDamaged):
         list(server.repository().files(manifest))
     assert server.damage_of(server.back_up()) == []
 
 
 def test_an_empty_destination_has_no_snapshot(server):
     for words in ("list", "show", "verify", "prune"):
-        assert server.job(words)[0] == NoSnapshotError.exit_code
+        assert server.job(words)[0] == NoSnapshot.exit_code
     assert not Path(server.backend).exists()
     server.repository()
     assert server.job("list") == (0, {**server.job("list")[1], "snapshots": []})
     for words in ("show", "verify --snapshot latest", "show --snapshot 20200101T000000Z-abcdef"):
-        assert server.job(words)[0] == NoSnapshotError.exit_code
+        assert server.job(words)[0] == NoSnapshot.exit_code
 
 
 def test_list_show_and_create_say_what_is_in_a_snapshot(server):

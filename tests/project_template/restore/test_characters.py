@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from mlflow_ae5_server.commands import check, database_upgrade
-from mlflow_ae5_server.common.errors import ConfigurationError
+from mlflow_ae5_server.common.errors import Configuration
 from mlflow_ae5_server.common.report import Report
 from mlflow_ae5_server.database import dialects
 from mlflow_ae5_server.database.connection import check_uri, connect_engine
@@ -41,8 +41,8 @@ def refusal(home: Home, command: str) -> str:
     """The message with which a job, run in this process, refuses the database."""
     report = Report(command)
     try:
-        assert JOBS[command](home.settings(), report, False) == ConfigurationError.exit_code
-    except ConfigurationError as error:
+        assert JOBS[command](home.settings(), report, False) == Configuration.exit_code
+    except Configuration as error:
         return str(error)
     database = report._fields["database"]
     return f"{database['message']} {database['hint']}"
@@ -52,7 +52,7 @@ def server_output(project: Any, uri: str) -> str:
     """The output of a server that refuses the database, in a process of its own."""
     project.secret("MLFLOW_BACKEND_STORE_URI", uri)
     ended = project.run("TrackingServer", "--anaconda-project-port", str(free_port()))
-    assert ended.code == ConfigurationError.exit_code, ended.output
+    assert ended.code == Configuration.exit_code, ended.output
     return str(ended.output)
 
 
@@ -62,7 +62,7 @@ def require_refused(messages: list[str], name: str, words: str, remedy: str, hom
     for message in messages:
         assert words in message
         assert remedy.format(name) in message
-    with pytest.raises(ConfigurationError, match=words):
+    with pytest.raises(Configuration, match=words):
         home.restore("--snapshot", "latest")
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mlflow_ae5_server.common.errors import ConfigurationError, DamagedError, ProjectError
+from mlflow_ae5_server.common.errors import Configuration, ProjectError, SnapshotDamaged
 from mlflow_ae5_server.database import copy_text
 from mlflow_ae5_server.repository.blobs import BlobReader
 from mlflow_ae5_server.repository.repository import open_backend
@@ -24,7 +24,7 @@ from tests.project_template.repository.conftest import (
 from tests.project_template.repository.hostile import Hostile
 from tests.project_template.restore.conftest import Home, tree
 
-DAMAGED, REFUSED = DamagedError.exit_code, ConfigurationError.exit_code
+DAMAGED, REFUSED = SnapshotDamaged.exit_code, Configuration.exit_code
 EMPTY = hashlib.sha256().hexdigest()
 MiB = 1024 * 1024
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 from mlflow_ae5_server import cli
-from mlflow_ae5_server.common.errors import DamagedError, StoppedError
+from mlflow_ae5_server.common.errors import Interrupted, SnapshotDamaged
 from mlflow_ae5_server.database import dialects
 from mlflow_ae5_server.database.connection import connect_engine
 
@@ -77,7 +77,7 @@ def test_a_drill_changes_no_real_data_and_removes_its_own(real, pilot):
 def test_a_damaged_snapshot_fails_the_drill(tmp_path, home_at, pilot):
     home = damaged(tmp_path, home_at, pilot)
     done = home.job("drill")
-    assert (done["outcome"], done["exit_code"], done["recovery_seconds"]) == ("failed", DamagedError.exit_code, None)
+    assert (done["outcome"], done["exit_code"], done["recovery_seconds"]) == ("failed", SnapshotDamaged.exit_code, None)
     assert [check["passed"] for check in done["checks"]] == [False, True]
     assert pilot.snapshot.id in done["error"]
     assert done["hint"].startswith("take another backup")
@@ -122,8 +122,8 @@ def running_drill(home, until):
             signal.signal(signal.SIGTERM, cli._terminated)
             home.job("drill")
             code = 0
-        except StoppedError:
-            code = StoppedError.exit_code
+        except Interrupted:
+            code = Interrupted.exit_code
         finally:
             os._exit(code)
     deadline = time.monotonic() + 100
@@ -156,7 +156,7 @@ def test_a_drill_that_is_stopped_removes_everything(tmp_path, home_at, pilot):
     with running_drill(home, starts) as (pid, children):
         os.kill(pid, signal.SIGTERM)
         _pid, status = os.waitpid(pid, 0)
-    assert os.waitstatus_to_exitcode(status) == StoppedError.exit_code
+    assert os.waitstatus_to_exitcode(status) == Interrupted.exit_code
     assert ended(children)
     assert {path.name for path in home.folder.iterdir()} == {"artifacts"}
 

@@ -3,7 +3,7 @@
 import hashlib
 
 import pytest
-from mlflow_ae5_server.common.errors import StorageError, UnreachableError
+from mlflow_ae5_server.common.errors import RepositoryFailed, Unreachable
 from mlflow_ae5_server.drill.checks import read_models
 from mlflow_ae5_server.repository.entries import FileEntry
 
@@ -29,7 +29,7 @@ class Server:
         if query.get("run_id") == "run1":
             return {"run": {"info": {"artifact_uri": RUN}}}
         if name not in self.answers:
-            raise UnreachableError(f"GET {name} answered 404")
+            raise Unreachable(f"GET {name} answered 404")
         return self.answers[name]
 
     def workspaces(self):
@@ -69,7 +69,7 @@ def test_models_of_which_none_has_files_in_the_snapshot_do_not_read_back(others)
     if others:
         assert "1 without files in the snapshot" in found.message()
         return
-    with pytest.raises(StorageError, match=r"1 without files in the snapshot: .* probably not mounted"):
+    with pytest.raises(RepositoryFailed, match=r"1 without files in the snapshot: .* probably not mounted"):
         found.message()
 
 

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from mlflow_ae5_server.common.errors import StorageError
+from mlflow_ae5_server.common.errors import RepositoryFailed
 from mlflow_ae5_server.drill import temporary_folder
 
 TEMPLATE = Path(__file__).parents[3] / "project_template"
@@ -78,5 +78,5 @@ def test_other_folders_stay(tmp_path):
 
 def test_a_parent_that_cannot_be_written_to_is_reported(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(StorageError), temporary_folder.temporary_folder(tmp_path / "file"):
+    with pytest.raises(RepositoryFailed), temporary_folder.temporary_folder(tmp_path / "file"):
         pass

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mlflow_ae5_server.common.errors import DamagedError, StorageError
+from mlflow_ae5_server.common.errors import RepositoryFailed, SnapshotDamaged
 from mlflow_ae5_server.restore import journal
 from mlflow_ae5_server.restore.journal import RestoreInProgress, RestoreJournal, RestoreJournalFile, SavedCopy
 from mlflow_ae5_server.restore.open import open_saved_copies
@@ -91,7 +91,7 @@ def test_every_job_refuses_a_journal_that_no_restore_wrote(
     JOURNALS[how](Path(f"{here.destination}.restore.json"))
     before = sorted(here.folder.glob("*")), here.files(), tree(Path(pilot.home.backups, "snapshots"))
     for verb in VERBS:
-        with pytest.raises(DamagedError, match="restore journal of"):
+        with pytest.raises(SnapshotDamaged, match="restore journal of"):
             here.job(*verb.split())
     after = sorted(here.folder.glob("*")), here.files(), tree(Path(pilot.home.backups, "snapshots"))
     assert after == before
@@ -123,7 +123,7 @@ def test_the_journal_remembers_the_restore_in_progress_and_the_saved_copies(tmp_
 
 
 def no_answer() -> list[str]:
-    raise StorageError("the database does not answer", "")
+    raise RepositoryFailed("the database does not answer", "")
 
 
 @pytest.mark.parametrize(
@@ -138,8 +138,8 @@ def test_a_refused_first_step_is_forgotten_unless_its_saved_copy_may_be_there(
     running = RestoreInProgress("save-database", "20261123T001122Z-abcdef", journal.now(), "here:1", NAME, NAME)
     file.begin(running, SavedCopy(NAME, running.snapshot, running.started, database=True, artifacts=False))
 
-    with pytest.raises(StorageError, match="lost"), file.reverted_if_refused(saved_names):
-        raise StorageError("the answer was lost", "")
+    with pytest.raises(RepositoryFailed, match="lost"), file.reverted_if_refused(saved_names):
+        raise RepositoryFailed("the answer was lost", "")
 
     again = RestoreJournalFile(open_saved_copies(str(tmp_path / "artifacts")))
     assert (again.running is not None, [copy.name for copy in again.saved]) == (stays, [NAME] if stays else [])

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mlflow_ae5_server.common.errors import StorageError
+from mlflow_ae5_server.common.errors import RepositoryFailed
 from mlflow_ae5_server.database import dialects
 from mlflow_ae5_server.database.connection import connect_engine
 from mlflow_ae5_server.database.schema import inspect_schema
@@ -220,7 +220,7 @@ def test_a_restore_resumes_after_a_full_disk(tmp_path: Path, home_at: Any, pilot
 
     def in_little_room() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (1_400_000, 1_400_000))  # less than the largest artifact
-        with pytest.raises(StorageError, match=r"cannot write .*weights\.bin.* in .*: file too large"):
+        with pytest.raises(RepositoryFailed, match=r"cannot write .*weights\.bin.* in .*: file too large"):
             home.restore("--snapshot", "latest")
 
     assert killing.run(in_little_room)[0] == 0

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mlflow_ae5_server.common.errors import AbsentError, BusyError
+from mlflow_ae5_server.common.errors import Locked, NotFound
 from mlflow_ae5_server.restore.journal import RestoreInProgress, RestoreJournalFile, SavedCopy
 from mlflow_ae5_server.restore.open import open_saved_copies
 
@@ -50,7 +50,7 @@ def test_a_copy_is_listed_shown_and_deleted(home: Any) -> None:
     assert (done["outcome"], done["deleted"]) == ("done", FIELDS)
     assert home.tree() == {}
     assert home.restore("--list-saved")["saved_copies"] == []
-    with pytest.raises(AbsentError, match="lists them: none"):
+    with pytest.raises(NotFound, match="lists them: none"):
         home.restore("--drop-saved", NAME)
 
 
@@ -60,13 +60,13 @@ def test_a_copy_that_an_undo_may_need_is_not_deleted(home: Any, options: tuple[s
         RestoreInProgress("bring-back-artifacts", "s-1", "2026-01-03", "x:1", original=NAME)
     )
     before = home.tree()
-    with pytest.raises(BusyError, match="may need it"):
+    with pytest.raises(Locked, match="may need it"):
         home.restore(*options)
     assert home.tree() == before
 
 
 def test_an_empty_name_does_not_start_a_restore(home: Any) -> None:
-    with pytest.raises(AbsentError, match="no saved copy ''"):
+    with pytest.raises(NotFound, match="no saved copy ''"):
         home.restore("--drop-saved", "")
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mlflow_ae5_server.common.errors import ConfigurationError
+from mlflow_ae5_server.common.errors import Configuration
 from mlflow_ae5_server.database import dialects, locks
 from mlflow_ae5_server.database.connection import Database, check_uri, connect_engine
 
@@ -55,7 +55,7 @@ def test_a_destination_that_is_a_file_is_refused(pilot: Any, tmp_path: Path, hom
     home = home_at(tmp_path, pilot.home.backups)
     home.artifacts.write_text("precious")
     for words in (("--snapshot", "latest"), ("--replace",)):
-        with pytest.raises(ConfigurationError, match="is a file, not a folder"):
+        with pytest.raises(Configuration, match="is a file, not a folder"):
             home.restore(*words)
     assert home.artifacts.read_text() == "precious"
     assert dialects.state(home.store).kind == "empty"

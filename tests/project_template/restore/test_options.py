@@ -9,7 +9,7 @@ import pytest
 from mlflow_ae5_server import cli
 from mlflow_ae5_server.common import arguments, settings
 from mlflow_ae5_server.common.contract import CONTRACT
-from mlflow_ae5_server.common.errors import UsageError
+from mlflow_ae5_server.common.errors import Usage
 from mlflow_ae5_server.database import dialects
 
 
@@ -67,7 +67,7 @@ def test_a_command_has_the_options_of_the_contract(command: str, capsys: pytest.
     ],
 )
 def test_contradicting_and_unknown_options_are_refused(given: str) -> None:
-    with pytest.raises(UsageError):
+    with pytest.raises(Usage):
         cli.parse(given.split())
 
 
@@ -86,13 +86,13 @@ def test_a_variable_is_split_into_options(variable: str, words: list[str]) -> No
 
 def test_an_open_quotation_mark_is_refused() -> None:
     resolved = settings.resolve({"MLFLOW_TRACKING_DRILL_ARGUMENTS": "--snapshot 'a"}, {}, {})
-    with pytest.raises(UsageError, match="DRILL_ARGUMENTS"):
+    with pytest.raises(Usage, match="DRILL_ARGUMENTS"):
         arguments.from_variable("drill", resolved)
 
 
 def test_a_job_reports_wrong_options(project: Any) -> None:
     ended = project.run("Restore", MLFLOW_TRACKING_RESTORE_ARGUMENTS="--snapshot")
-    assert ended.code == UsageError.exit_code
+    assert ended.code == Usage.exit_code
     assert (ended.last["command"], ended.last["outcome"]) == ("Restore", "failed")
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from mlflow_ae5_server.commands import database_upgrade
 from mlflow_ae5_server.common import settings
-from mlflow_ae5_server.common.errors import ConfigurationError, SchemaError
+from mlflow_ae5_server.common.errors import Configuration, SchemaMismatch
 from mlflow_ae5_server.common.report import Report
 from mlflow_ae5_server.database import dialects
 from mlflow_ae5_server.database.connection import connect_engine
@@ -88,7 +88,7 @@ def test_failed_migrations_are_reported(tmp_path: Path, older: Any) -> None:
 def test_a_current_or_absent_database_has_nothing_to_rehearse(pilot: Any, tmp_path: Path, home_at: Any) -> None:
     fields = rehearse(pilot.home)
     assert (fields["outcome"], fields["migrations"], fields["migration_seconds"]) == ("rehearsed", [], 0.0)
-    with pytest.raises(ConfigurationError, match="there is no database"):
+    with pytest.raises(Configuration, match="there is no database"):
         rehearse(home_at(tmp_path, ""))
 
 
@@ -100,5 +100,5 @@ def test_the_schema_of_a_newer_mlflow_is_refused(tmp_path: Path, older: Any) -> 
     with closing(sqlite3.connect(home.store.file)) as connection:
         connection.execute("UPDATE alembic_version SET version_num = 'ffffffffffff'")
         connection.commit()
-    with pytest.raises(SchemaError, match="ffffffffffff"):
+    with pytest.raises(SchemaMismatch, match="ffffffffffff"):
         rehearse(home)

@@ -12,14 +12,14 @@ from typing import Any
 import pytest
 from mlflow_ae5_server.commands import restore
 from mlflow_ae5_server.common.errors import (
-    BusyError,
-    ConfigurationError,
-    CredentialsError,
-    DamagedError,
-    InUseError,
-    NoSnapshotError,
-    NotEmptyError,
-    SchemaError,
+    Configuration,
+    Locked,
+    LoginFailed,
+    NoSnapshot,
+    SchemaMismatch,
+    SnapshotDamaged,
+    TargetInUse,
+    TargetNotEmpty,
 )
 from mlflow_ae5_server.database import dialects, locks
 from mlflow_ae5_server.database.connection import connect_engine
@@ -82,7 +82,7 @@ def test_backups_and_artifacts_may_be_in_an_object_store(
     target = open_target(home.destination)
     assert {path: (target.digest(path) or (0, ""))[1] for path in pilot.files} == pilot.files
     assert target.count() == len(pilot.files)
-    with pytest.raises(NotEmptyError, match="18 files"):
+    with pytest.raises(TargetNotEmpty, match="18 files"):
         home.restore("--snapshot", "latest")
     saved = home.restore("--replace")["saved_copy"]
     assert open_target(f"{url}/artifacts.{saved}").count() == len(pilot.files)
@@ -115,10 +115,10 @@ def test_a_dry_run_reports_and_changes_nothing(pilot: Any, here: Any, capsys: py
 
 
 def test_a_running_server_is_named(filled: Any) -> None:
-    assert f"tables with {dialects.state(filled.store).rows} rows" in refused(filled, NotEmptyError)
+    assert f"tables with {dialects.state(filled.store).rows} rows" in refused(filled, TargetNotEmpty)
     with serving(filled.store):
         for words in (("--snapshot", "latest"), ("--replace",)):
-            assert "a tracking server" in refused(filled, InUseError, *words)
+            assert "a tracking server" in refused(filled, TargetInUse, *words)
 
 
 @pytest.mark.parametrize("held", ["database", "artifacts", "both"])
@@ -129,7 +129,7 @@ def test_what_the_target_holds_is_named(held: str, here: Any, pilot: Any) -> Non
     if held != "database":
         (here.artifacts / "7").mkdir(parents=True)
         (here.artifacts / "7" / "precious.bin").write_bytes(b"12345")
-    message = refused(here, NotEmptyError)
+    message = refused(here, TargetNotEmpty)
     assert ("tables with" in message) == (held != "artifacts")
     assert ("1 file (5 bytes), such as 'precious.bin'" in message) == (held != "database")
     assert "--replace" in message
@@ -137,7 +137,7 @@ def test_what_the_target_holds_is_named(held: str, here: Any, pilot: Any) -> Non
 
 def test_another_maintenance_run_is_refused(here: Any, pilot: Any) -> None:
     here.store_folder()
-    with locks.maintenance(here.store), pytest.raises(BusyError):
+    with locks.maintenance(here.store), pytest.raises(Locked):
         restore.run(here.settings(), here.report(), here.options("restore", "--replace"), lock_wait=0)
     assert not here.artifacts.exists()
 
@@ -152,9 +152,9 @@ def test_foreign_tables_are_never_moved(tmp_path: Path, home_at: Any, pilot: Any
         connection.execute("CREATE TABLE accounts (id INTEGER)")
         connection.commit()
     for words in (("--snapshot", "latest"), ("--replace",)):
-        assert "accounts" in refused(home, NotEmptyError, *words)
+        assert "accounts" in refused(home, TargetNotEmpty, *words)
     home.store.file.write_bytes(b"no database at all" * 1000)
-    assert "not a database" in refused(home, ConfigurationError, "--replace")
+    assert "not a database" in refused(home, Configuration, "--replace")
 
 
 @pytest.fixture
@@ -184,14 +184,14 @@ def test_a_damaged_object_is_named(damage: Callable[[Path], object], copied: Any
     victim = objects(copied)[0]
     damage(victim)
     for words in (("--replace",), ("--dry-run",)):
-        assert victim.name in refused(copied, DamagedError, *words)
+        assert victim.name in refused(copied, SnapshotDamaged, *words)
 
 
 def test_every_object_counts(copied: Any) -> None:
     for victim in objects(copied):
         data = victim.read_bytes()
         flip(victim)
-        assert victim.name in refused(copied, DamagedError), victim
+        assert victim.name in refused(copied, SnapshotDamaged), victim
         victim.write_bytes(data)
     assert copied.restore("--snapshot", "latest")["outcome"] == "done"
 
@@ -199,7 +199,7 @@ def test_every_object_counts(copied: Any) -> None:
 def test_a_damaged_manifest_is_named(copied: Any) -> None:
     manifest = next(Path(copied.backups, "snapshots").iterdir())
     flip(manifest)
-    assert "manifest" in refused(copied, DamagedError)
+    assert "manifest" in refused(copied, SnapshotDamaged)
 
 
 def test_tables_that_differ_from_the_manifest_are_refused(copied: Any, pilot: Any) -> None:
@@ -214,7 +214,7 @@ def test_tables_that_differ_from_the_manifest_are_refused(copied: Any, pilot: An
             old, id="20990101T000000Z-abcdef", sequence=old.sequence + 1, database={**old.database, "tables": tables}
         )
     )
-    assert "the snapshot's table metrics has" in refused(copied, DamagedError, "--snapshot", "latest")
+    assert "the snapshot's table metrics has" in refused(copied, SnapshotDamaged, "--snapshot", "latest")
     assert copied.restore("--snapshot", old.id)["outcome"] == "done"
     assert is_identical(copied, pilot)
 
@@ -231,19 +231,19 @@ def test_a_newer_schema_is_named(copied: Any) -> None:
     )
     repository.publish(newer)
     for words in (("--snapshot", "latest"), ("--replace",), ("--dry-run",)):
-        message = refused(copied, SchemaError, *words)
+        message = refused(copied, SchemaMismatch, *words)
         assert "ffffffffffff" in message
         assert newer.id in message
     assert copied.restore("--snapshot", old.id)["outcome"] == "done"
 
 
 def test_an_unknown_snapshot_names_those_there_are(copied: Any, pilot: Any) -> None:
-    assert pilot.snapshot.id in refused(copied, NoSnapshotError, "--snapshot", "20990101T000000Z-abcdef")
+    assert pilot.snapshot.id in refused(copied, NoSnapshot, "--snapshot", "20990101T000000Z-abcdef")
 
 
 def test_an_unsupported_kind_of_database_is_refused(pilot: Any, home_at: Any, tmp_path: Path) -> None:
     store = dataclasses.replace(pilot.home.store, dialect="mssql", shown="mssql://host/db")
-    with pytest.raises(ConfigurationError, match="mssql"):
+    with pytest.raises(Configuration, match="mssql"):
         preflight.refuse_kind(pilot.snapshot, dialects.DatabasePart.from_json(pilot.snapshot.database), store)
 
 
@@ -251,9 +251,9 @@ def test_a_role_without_rights_is_named(postgres: Any, home_at: Any, pilot: Any,
     name = f"r{uuid.uuid4().hex[:12]}"
     postgres.sql(f'CREATE DATABASE "{name}"')  # not the role's own, so that it may only look
     home = home_at(tmp_path / "home", pilot.home.backups, postgres.uri(name))
-    assert "cannot create tables" in refused(home, CredentialsError)
+    assert "cannot create tables" in refused(home, LoginFailed)
     message = home.restore("--dry-run")
-    assert [entry["exit_code"] for entry in message["would_refuse"]] == [CredentialsError.exit_code]
+    assert [entry["exit_code"] for entry in message["would_refuse"]] == [LoginFailed.exit_code]
 
 
 @pytest.mark.parametrize("inner", ["store", "backups"])
@@ -262,7 +262,7 @@ def test_a_database_or_backups_within_the_artifacts_are_refused(
 ) -> None:
     backups = str(tmp_path / "artifacts" / "backups") if inner == "backups" else pilot.home.backups
     uri = f"sqlite:///{tmp_path}/artifacts/db.sqlite" if inner == "store" else ""
-    with pytest.raises(ConfigurationError, match="within the artifacts"):
+    with pytest.raises(Configuration, match="within the artifacts"):
         home_at(tmp_path, backups, uri).restore("--replace")
 
 
@@ -276,11 +276,11 @@ def test_another_snapshot_over_an_interrupted_restore(copied: Any, pilot: Any, t
     copied.interrupt("load-database", "--snapshot", pilot.snapshot.id, "--replace")
     running = journal.RestoreJournalFile(copied.saved_copies()).require_running()
     assert (running.snapshot, running.step) == (pilot.snapshot.id, "load-database")
-    refused(copied, NotEmptyError, "--snapshot", second.id)
-    with pytest.raises(BusyError, match=pilot.snapshot.id):
+    refused(copied, TargetNotEmpty, "--snapshot", second.id)
+    with pytest.raises(Locked, match=pilot.snapshot.id):
         application.refuse_unfinished(copied.destination)
     work_on(copied, pilot)
-    with pytest.raises(BusyError, match=pilot.snapshot.id):
+    with pytest.raises(Locked, match=pilot.snapshot.id):
         copied.job("backup", "create")
     done = copied.restore("--snapshot", second.id, "--replace")
     assert done["snapshot"] == second.id
@@ -303,11 +303,11 @@ def test_data_written_since_the_interruption_is_not_overwritten(copied: Any, pil
     copied.interrupt("load-database", "--snapshot", "latest")
     assert dialects.state(copied.store).kind == "empty"
     rows, _files = work_on(copied, pilot)
-    with pytest.raises(NotEmptyError, match="19 files, and the snapshot 18"):
+    with pytest.raises(TargetNotEmpty, match="19 files, and the snapshot 18"):
         copied.restore("--snapshot", "latest")
     added = next(copied.artifacts.glob("1/*/a"))
     shutil.move(added.parent, copied.folder / "elsewhere")
-    with pytest.raises(NotEmptyError, match="not in the snapshot were written"):
+    with pytest.raises(TargetNotEmpty, match="not in the snapshot were written"):
         copied.restore("--snapshot", "latest")
     assert dialects.digests(copied.store) == rows
 

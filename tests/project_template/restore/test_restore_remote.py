@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from mlflow_ae5_server.common import object_store
-from mlflow_ae5_server.common.errors import ConfigurationError, DamagedError
+from mlflow_ae5_server.common.errors import Configuration, SnapshotDamaged
 from mlflow_ae5_server.repository.repository import open_backend
 from mlflow_ae5_server.restore.object_store_saved_copies import ObjectStoreSavedCopies
 from mlflow_ae5_server.restore.saved_copies import MAX_JOURNAL
@@ -27,7 +27,7 @@ def test_a_damaged_object_is_named_before_anything_is_touched(
     backend.write(victim, data[:-1] + bytes([data[-1] ^ 1]))
     home = home_at(tmp_path / "home", source.backups)
 
-    with pytest.raises(DamagedError, match=victim.rpartition("/")[2]):
+    with pytest.raises(SnapshotDamaged, match=victim.rpartition("/")[2]):
         home.restore("--snapshot", "latest")
 
     assert not home.artifacts.exists()
@@ -88,9 +88,9 @@ def test_a_file_below_a_file_is_restored_to_a_bucket_but_not_to_a_folder(
     assert home.job("backup", "verify")["exit_code"] == 0
     folder = home_at(tmp_path / "home", home.backups)
     (refusal,) = folder.restore("--dry-run")["would_refuse"]
-    assert (refusal["name"], refusal["exit_code"]) == ("names", ConfigurationError.exit_code)
+    assert (refusal["name"], refusal["exit_code"]) == ("names", Configuration.exit_code)
     for words in (("restore", "--replace"), ("drill",)):
-        with pytest.raises(ConfigurationError, match="cannot hold 1/dir/file: 1/dir is a file there"):
+        with pytest.raises(Configuration, match="cannot hold 1/dir/file: 1/dir is a file there"):
             folder.job(*words)
     assert not folder.artifacts.exists()
     assert not folder.store.file.exists()
@@ -105,5 +105,5 @@ def test_a_restore_journal_that_is_too_large_is_not_read(home_at: Any, tmp_path:
     obstore.put(object_store.open_store(url), ".mlflow-ae5-restore.json", bytes(MAX_JOURNAL + 1))
     home = home_at(tmp_path / "home", pilot.home.backups, "", url)
     for words in (("--dry-run",), ("--undo",), ("--list-saved",)):
-        with pytest.raises(DamagedError, match="restore journal of"):
+        with pytest.raises(SnapshotDamaged, match="restore journal of"):
             home.restore(*words)

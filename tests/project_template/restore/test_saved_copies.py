@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mlflow_ae5_server.common.errors import ConfigurationError, StorageError
+from mlflow_ae5_server.common.errors import Configuration, RepositoryFailed
 from mlflow_ae5_server.restore.open import open_saved_copies
 from mlflow_ae5_server.restore.saved_copies import FolderSavedCopies, SavedCopies
 
@@ -127,7 +127,7 @@ def test_a_copy_is_not_mixed_with_other_files(tmp_path: Path) -> None:
     copies = filled(folder)
     copies.save(NAME)
     folder.put("0/run/new", b"new")
-    with pytest.raises(StorageError, match="both hold files"):
+    with pytest.raises(RepositoryFailed, match="both hold files"):
         copies.bring_back(NAME)
     assert folder.files() == {"0/run/new": b"new"}
     assert folder.files(f".{NAME}") == FILES
@@ -159,5 +159,5 @@ def test_a_link_to_the_artifacts_stays_one(tmp_path: Path) -> None:
 
 
 def test_another_kind_of_destination_is_refused() -> None:
-    with pytest.raises(ConfigurationError, match="ftp://host"):
+    with pytest.raises(Configuration, match="ftp://host"):
         open_saved_copies("ftp://host/path")

@@ -10,7 +10,7 @@ from urllib.parse import quote
 import pytest
 from mlflow_ae5_server.commands import check, database_upgrade, garbage_collection
 from mlflow_ae5_server.common import settings
-from mlflow_ae5_server.common.errors import ConfigurationError
+from mlflow_ae5_server.common.errors import Configuration
 from mlflow_ae5_server.common.report import Report
 from mlflow_ae5_server.database import dialects
 from mlflow_ae5_server.database.connection import Database, check_uri, connect_engine
@@ -132,5 +132,5 @@ def test_a_search_path_without_a_schema_is_named(shared: str, pilot: Any, home_a
     home = home_at(tmp_path / "home", pilot.home.backups, f"{shared}?options=-csearch_path%3DMLflow_Team")
     (refusal,) = home.restore("--dry-run")["would_refuse"]
     assert "has no schema of its search_path: MLflow_Team" in refusal["error"]
-    with pytest.raises(ConfigurationError, match="has no schema of its search_path: MLflow_Team"):
+    with pytest.raises(Configuration, match="has no schema of its search_path: MLflow_Team"):
         home.restore("--snapshot", "latest")

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from mlflow_ae5_server.common.errors import ConfigurationError, DamagedError, NotEmptyError, StorageError
+from mlflow_ae5_server.common.errors import Configuration, RepositoryFailed, SnapshotDamaged, TargetNotEmpty
 from mlflow_ae5_server.repository import blobs
 from mlflow_ae5_server.repository.blobs import BlobReader, BlobWriter
 from mlflow_ae5_server.repository.entries import FileEntry, FilePart, key
@@ -88,7 +88,7 @@ def test_other_files_are_refused(target: ArtifactTarget, tmp_path: Path) -> None
     snapshot = Snapshot(tmp_path / "backups", CONTENTS)
     target.prepare()
     target.write(snapshot.entries[0]._replace(path="9/of/somebody else"), iter([memoryview(b"a")]))
-    with pytest.raises(NotEmptyError, match="6 files, and the snapshot 5"):
+    with pytest.raises(TargetNotEmpty, match="6 files, and the snapshot 5"):
         snapshot.restore(target)
 
 
@@ -106,7 +106,7 @@ def test_a_target_that_is_gone_is_not_created_again(tmp_path: Path) -> None:
     target = FolderTarget(tmp_path / "artifacts")
     target.prepare()
     (tmp_path / "artifacts").rmdir()  # as when its volume is not mounted any more
-    with pytest.raises(StorageError, match="cannot write a/file"):
+    with pytest.raises(RepositoryFailed, match="cannot write a/file"):
         target.write(snapshot.entries[0], iter([memoryview(b"x")]))
     assert not (tmp_path / "artifacts").exists()
 
@@ -127,7 +127,7 @@ def test_links_are_created_last_and_not_followed(tmp_path: Path) -> None:
 @pytest.mark.parametrize("path", ["x\ny", "\x7f", "\udcff", "é" * 600, ".mlflow-ae5-restore.json"])
 def test_names_that_a_store_cannot_hold_are_refused_first(path: str, bucket: Callable[[str], str]) -> None:
     entry = FileEntry(path, "file", 0, hashlib.sha256().hexdigest(), 0, "", ())
-    with pytest.raises(ConfigurationError, match="cannot hold"):
+    with pytest.raises(Configuration, match="cannot hold"):
         files.refuse_names([entry], open_target("s3://nobody-looks/there"))
 
 
@@ -135,14 +135,14 @@ def test_a_damaged_object_is_never_written_as_a_file(tmp_path: Path) -> None:
     snapshot = Snapshot(tmp_path / "backups", CONTENTS)
     name = blobs.blob_name(hashlib.sha256(b"a").hexdigest())
     (tmp_path / "backups" / name).write_bytes(b"rb")
-    with pytest.raises(DamagedError, match=hashlib.sha256(b"a").hexdigest()):
+    with pytest.raises(SnapshotDamaged, match=hashlib.sha256(b"a").hexdigest()):
         snapshot.restore(FolderTarget(tmp_path / "artifacts"))
 
 
 def test_an_entry_whose_digest_is_another(tmp_path: Path) -> None:
     snapshot = Snapshot(tmp_path / "backups", {"f": b"content"})
     snapshot.entries[0] = snapshot.entries[0]._replace(sha256="0" * 64)
-    with pytest.raises(DamagedError, match="read back as 7 bytes"):
+    with pytest.raises(SnapshotDamaged, match="read back as 7 bytes"):
         snapshot.restore(FolderTarget(tmp_path / "artifacts"))
 
 
@@ -152,19 +152,19 @@ def test_nothing_is_written_through_a_link_and_no_pipe_is_waited_for(tmp_path: P
     top.mkdir()
     outside.mkdir()
     (top / "0").symlink_to(outside)
-    with pytest.raises(StorageError, match="0/a"):
+    with pytest.raises(RepositoryFailed, match="0/a"):
         snapshot.restore(open_target(str(top)), again=True)
     assert list(outside.iterdir()) == []
     (top / "0").unlink()
     (top / "1").unlink(missing_ok=True)
     os.mkfifo(top / "1")
-    with pytest.raises(StorageError, match="regular file"):
+    with pytest.raises(RepositoryFailed, match="regular file"):
         snapshot.restore(open_target(str(top)), again=True)
 
 
 def test_a_path_that_no_file_system_takes_is_refused_before_anything_is_written(tmp_path: Path) -> None:
     snapshot = Snapshot(tmp_path / "backups", {"/".join(["d"] * 2040): b"deep"})
-    with pytest.raises(ConfigurationError, match="longer than 4095 bytes"):
+    with pytest.raises(Configuration, match="longer than 4095 bytes"):
         files.refuse_names(snapshot.files(), open_target(str(tmp_path / "artifacts")))
 
 

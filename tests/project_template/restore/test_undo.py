@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mlflow_ae5_server.common.errors import AbsentError, DamagedError, InUseError, NotEmptyError
+from mlflow_ae5_server.common.errors import NotFound, SnapshotDamaged, TargetInUse, TargetNotEmpty
 from mlflow_ae5_server.database import dialects
 from mlflow_ae5_server.database.connection import connect_engine
 
@@ -25,7 +25,7 @@ def test_undo_brings_the_replaced_data_back(filled: Any, pilot: Any) -> None:
     assert done["saved_copy"] in dialects.saved_names(home.store)
     later = work_on(home, pilot)  # a server has gone on from there
     with serving(home.store):
-        assert "a tracking server" in refused(home, InUseError, "--undo")
+        assert "a tracking server" in refused(home, TargetInUse, "--undo")
 
     undone = home.restore("--undo")
     assert (undone["outcome"], undone["restored_copy"]) == ("undone", done["saved_copy"])
@@ -33,10 +33,10 @@ def test_undo_brings_the_replaced_data_back(filled: Any, pilot: Any) -> None:
     assert undone["saved_copy"] in dialects.saved_names(home.store)  # the replaced data is not lost either
     assert home.tree(home.artifacts.with_name(f"artifacts.{undone['saved_copy']}")) == later[1]
 
-    assert "has already been undone" in refused(home, AbsentError, "--undo")
-    assert undone["saved_copy"] in refused(home, AbsentError, "--drop-saved", "saved_20200101_000000_000000")
+    assert "has already been undone" in refused(home, NotFound, "--undo")
+    assert undone["saved_copy"] in refused(home, NotFound, "--drop-saved", "saved_20200101_000000_000000")
     assert home.restore("--drop-saved", undone["saved_copy"])["deleted"]["name"] == undone["saved_copy"]
-    assert "nothing to bring back" in refused(home, AbsentError, "--undo")
+    assert "nothing to bring back" in refused(home, NotFound, "--undo")
     assert dialects.saved_names(home.store) == ()
     assert {path.name for path in home.folder.iterdir()} <= {"artifacts", "store"}
     assert (dialects.digests(home.store), home.files()) == before
@@ -47,7 +47,7 @@ def test_an_incomplete_database_is_saved_and_the_snapshot_restored(filled: Any, 
     with connect_engine(filled.store).begin() as connection:
         connection.exec_driver_sql("DELETE FROM metrics")
         connection.exec_driver_sql("DROP TABLE trace_tags")
-    with pytest.raises(NotEmptyError, match="tables with"):
+    with pytest.raises(TargetNotEmpty, match="tables with"):
         filled.restore("--snapshot", "latest")
     assert filled.restore("--replace")["saved_copy"] in dialects.saved_names(filled.store)
     assert is_identical(filled, pilot)
@@ -60,7 +60,7 @@ def test_an_undo_can_be_undone_and_is_not_repeated_unnamed(here: Any, pilot: Any
     second = here.restore("--replace")["saved_copy"]
     undone = here.restore("--undo")["saved_copy"]
     assert (dialects.digests(here.store), here.files()) == later
-    message = refused(here, AbsentError, "--undo")
+    message = refused(here, NotFound, "--undo")
     assert "has already been undone" in message
     assert f"--saved {undone}; for an earlier state, use one of {first}" in message
     assert second not in message
@@ -71,7 +71,7 @@ def test_an_undo_can_be_undone_and_is_not_repeated_unnamed(here: Any, pilot: Any
     assert here.restore("--undo", "--dry-run", "--saved", first)["would_restore"] == first
     here.restore("--undo", "--saved", again["saved_copy"])
     assert (dialects.digests(here.store), here.files()) == later
-    assert "there are: " in refused(here, AbsentError, "--undo", "--saved", "saved_20200101_000000_000000")
+    assert "there are: " in refused(here, NotFound, "--undo", "--saved", "saved_20200101_000000_000000")
 
 
 def test_an_undo_does_not_leave_a_server_without_data(here: Any, pilot: Any, tmp_path: Path) -> None:
@@ -81,7 +81,7 @@ def test_an_undo_does_not_leave_a_server_without_data(here: Any, pilot: Any, tmp
     moved = dataclasses.replace(here, uri=uri)
     saved = moved.restore("--replace")["saved_copy"]
     for options in (("--undo",), ("--undo", "--dry-run")):
-        assert f"was empty: {saved} has no database" in refused(moved, NotEmptyError, *options)
+        assert f"was empty: {saved} has no database" in refused(moved, TargetNotEmpty, *options)
     assert is_identical(moved, pilot)
 
     assert here.restore("--undo")["restored_copy"] == saved
@@ -130,16 +130,16 @@ def test_changed_artifacts_are_restored(here: Any, pilot: Any) -> None:
 
 
 def test_without_a_saved_copy_there_is_nothing_to_undo(here: Any) -> None:
-    assert "nothing to bring back" in refused(here, AbsentError, "--undo")
+    assert "nothing to bring back" in refused(here, NotFound, "--undo")
     here.restore("--replace")  # into an empty target there is nothing to save
-    assert "nothing to bring back" in refused(here, AbsentError, "--undo")
+    assert "nothing to bring back" in refused(here, NotFound, "--undo")
 
 
 def test_a_deleted_saved_copy_is_named(here: Any, pilot: Any) -> None:
     work_on(here, pilot)
     saved = here.restore("--replace")["saved_copy"]
     shutil.rmtree(here.artifacts.with_name(f"artifacts.{saved}"))
-    assert f"artifacts of {here.destination}" in refused(here, DamagedError, "--undo")
+    assert f"artifacts of {here.destination}" in refused(here, SnapshotDamaged, "--undo")
 
 
 # Dry runs
@@ -148,7 +148,7 @@ def test_a_deleted_saved_copy_is_named(here: Any, pilot: Any) -> None:
 def test_a_dry_run_without_a_saved_copy_changes_nothing(older: Any, tmp_path: Path) -> None:
     home = older(tmp_path / "home")
     before = home.tree()
-    with pytest.raises(AbsentError, match="no saved copy"):
+    with pytest.raises(NotFound, match="no saved copy"):
         home.restore("--undo", "--dry-run")
     assert home.tree() == before
 
@@ -160,7 +160,7 @@ def test_a_refused_restore_writes_no_journal(older: Any, take: Any, tmp_path: Pa
         other.execute("BEGIN IMMEDIATE")
         refusals = home.restore("--dry-run", "--replace")["would_refuse"]
         assert [refusal["name"] for refusal in refusals] == ["held"]
-        with pytest.raises(InUseError):
+        with pytest.raises(TargetInUse):
             home.restore("--replace")
     assert home.saved_copies().read_journal() is None
     assert home.interrupted() is None

@@ -9,7 +9,7 @@ import uuid
 from typing import Any
 
 import pytest
-from mlflow_ae5_server.common.errors import ConfigurationError
+from mlflow_ae5_server.common.errors import Configuration
 from mlflow_ae5_server.database import dialects
 from mlflow_ae5_server.database.connection import connect_engine
 from mlflow_ae5_server.repository.repository import open_repository
@@ -132,7 +132,7 @@ def test_a_dry_run_lists_all_values_and_a_restore_is_refused(
     assert len({v["row"]["run_uuid"] for v in values if v["column"] == "artifact_uri"}) == 6
     (refusal,) = message["would_refuse"]
     assert (refusal["name"], refusal["exit_code"]) == ("values", 3)
-    assert "what to do: `restore --dry-run` lists all" in refused(home, ConfigurationError, "--replace")
+    assert "what to do: `restore --dry-run` lists all" in refused(home, Configuration, "--replace")
 
 
 @pytest.mark.parametrize("dialect", with_mysql(PG))
@@ -146,10 +146,10 @@ def test_only_free_text_is_shortened_and_only_on_request(
     ]
     uri = server_of(dialect, request).create(f"v{uuid.uuid4().hex[:12]}")
     mixed = home_at(tmp_path / "home", changed(*free, MODEL.format(text(300))), uri)
-    assert "registered_models.name is longer than 256" in refused(mixed, ConfigurationError, "--shorten-text")
+    assert "registered_models.name is longer than 256" in refused(mixed, Configuration, "--shorten-text")
 
     home = home_at(tmp_path / "home", changed(*free), uri)
-    assert "--shorten-text shortens" in refused(home, ConfigurationError)
+    assert "--shorten-text shortens" in refused(home, Configuration)
     done = home.restore("--shorten-text")
     assert (done["outcome"], done["database_identical"], done["refused_total"]) == ("done", False, 0)
     assert {f"{item['table']}.{item['column']}" for item in done["shortened_values"]} == {
@@ -173,7 +173,7 @@ def test_an_interrupted_restore_that_shortens_is_resumed(
     backups = changed(set_to("runs.name", text(400)))
     home = home_at(tmp_path / "home", backups, postgres.create(f"v{uuid.uuid4().hex[:12]}"))
     home.interrupt("load-database", "--shorten-text")
-    with pytest.raises(ConfigurationError, match="--shorten-text"):
+    with pytest.raises(Configuration, match="--shorten-text"):
         home.restore()
     repository = open_repository(backups)
     source = dialects.DatabasePart.from_json(repository.snapshot("latest").database)

@@ -58,7 +58,7 @@ class Folder:
         self._folder, self._pack, self._unpack = folder, zstandard.ZstdCompressor(1), zstandard.ZstdDecompressor()
 
     def put(self, data: bytes | memoryview) -> Any:
-        from mlflow_ae5_server.repository.interfaces import StoredBlob
+        from mlflow_ae5_server.repository.blob_types import StoredBlob
 
         name = hashlib.sha256(data).hexdigest()
         (self._folder / name).write_bytes(self._pack.compress(data))

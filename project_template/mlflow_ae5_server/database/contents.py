@@ -12,7 +12,7 @@ from typing import Any, Literal
 from mlflow_ae5_server.common.errors import ANOTHER_SNAPSHOT, SnapshotDamaged
 from mlflow_ae5_server.common.text import counted, shown
 from mlflow_ae5_server.database import schema
-from mlflow_ae5_server.repository.interfaces import is_digest
+from mlflow_ae5_server.repository.blob_types import is_digest
 
 Digests = dict[str, tuple[int, str]]
 """Rows and canonical digest (see digests.py) of each table."""

@@ -12,7 +12,7 @@ from typing import Any
 from mlflow_ae5_server.common.errors import ANOTHER_SNAPSHOT, SnapshotDamaged
 from mlflow_ae5_server.database.columns import Kind, TableColumns
 from mlflow_ae5_server.database.contents import TablePart
-from mlflow_ae5_server.repository.interfaces import BlobSource
+from mlflow_ae5_server.repository.blob_types import BlobSource
 
 _BATCH = 2000  # rows
 _LONGEST = 2**30  # bytes of a row: no database keeps a longer value

@@ -26,7 +26,7 @@ from mlflow_ae5_server.database.saved_copy import (
     scratch,
     settle,
 )
-from mlflow_ae5_server.repository.interfaces import BlobSink, BlobSource, StoredBlob
+from mlflow_ae5_server.repository.blob_types import BlobSink, BlobSource, StoredBlob
 
 __all__ = [
     "DatabasePart",

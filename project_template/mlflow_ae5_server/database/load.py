@@ -38,7 +38,7 @@ from mlflow_ae5_server.database.connection import Database
 from mlflow_ae5_server.database.contents import DatabasePart, DatabaseState, Digests
 from mlflow_ae5_server.database.portability import Refused, Target
 from mlflow_ae5_server.database.work_folder import work_folder
-from mlflow_ae5_server.repository.interfaces import BlobSource
+from mlflow_ae5_server.repository.blob_types import BlobSource
 
 
 def require_supported(part: DatabasePart) -> None:

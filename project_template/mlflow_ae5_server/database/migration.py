@@ -21,7 +21,7 @@ from mlflow_ae5_server.common.text import amount, counted
 from mlflow_ae5_server.database import dialects, schema
 from mlflow_ae5_server.database.connection import Database, connect_engine
 from mlflow_ae5_server.database.schema import SchemaState
-from mlflow_ae5_server.repository.spool import TemporaryBlobs
+from mlflow_ae5_server.repository.temporary_blobs import TemporaryBlobs
 
 
 @dataclass(frozen=True)
@@ -97,12 +97,12 @@ def rehearse(store: Database, report: Report) -> int:
     # Beside a SQLite file there is surely room for a file of its kind; else among the temporary files.
     parent = store.file.parent if store.file is not None else None
     with tempfile.TemporaryDirectory(prefix="mlflow-ae5-rehearsal-", dir=parent) as folder:
-        spool = TemporaryBlobs(Path(folder))
-        part = dialects.dump(store, spool)
+        blobs = TemporaryBlobs(Path(folder))
+        part = dialects.dump(store, blobs)
         say(f"copied {part.contents}; migrating the copy")
         report.add(rows=part.rows, tables=len(part.tables))
         with dialects.scratch(store) as copy:
-            dialects.load(part, spool, copy)
+            dialects.load(part, blobs, copy)
             return _migrate_copy(copy, report)
 
 

@@ -21,7 +21,7 @@ from mlflow_ae5_server.database.columns import Column, TableColumns, kind_of, li
 from mlflow_ae5_server.database.connection import Database, reason_of, refusal_of
 from mlflow_ae5_server.database.contents import DatabasePart, DatabaseState, Digests, TablePart, state_of
 from mlflow_ae5_server.database.digests import DigestWorker, shares, task_of
-from mlflow_ae5_server.repository.interfaces import BlobSink
+from mlflow_ae5_server.repository.blob_types import BlobSink
 
 if TYPE_CHECKING:
     import psycopg

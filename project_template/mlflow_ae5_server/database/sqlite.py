@@ -18,7 +18,7 @@ from mlflow_ae5_server.database.contents import DatabasePart, DatabaseState, Dig
 from mlflow_ae5_server.database.digests import DigestWorker, shares, task_of
 from mlflow_ae5_server.database.sqlite_file import SIDE_FILES, backup, file_of, reading
 from mlflow_ae5_server.database.work_folder import work_folder
-from mlflow_ae5_server.repository.interfaces import BlobSink
+from mlflow_ae5_server.repository.blob_types import BlobSink
 
 # MLflow's triggers do no more than refuse a row.
 _MLFLOW_TRIGGER = re.compile(r"CREATE TRIGGER \w+ BEFORE \w+ ON \w+ [^;()]* BEGIN SELECT RAISE\(ABORT, '[^']*'\); END")

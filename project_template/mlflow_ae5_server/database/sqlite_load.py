@@ -17,7 +17,7 @@ from mlflow_ae5_server.database.columns import TableColumns, listed, quoted
 from mlflow_ae5_server.database.connection import Database
 from mlflow_ae5_server.database.contents import DatabasePart
 from mlflow_ae5_server.database.work_folder import storage_errors, work_folder
-from mlflow_ae5_server.repository.interfaces import BlobSource
+from mlflow_ae5_server.repository.blob_types import BlobSource
 
 
 def load(part: DatabasePart, objects: BlobSource, target: Database) -> None:

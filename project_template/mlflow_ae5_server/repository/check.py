@@ -17,9 +17,9 @@ from mlflow_ae5_server.common.errors import SnapshotDamaged
 from mlflow_ae5_server.common.text import counted
 from mlflow_ae5_server.repository import damage
 from mlflow_ae5_server.repository.backend import decoded
+from mlflow_ae5_server.repository.blob_types import is_digest
 from mlflow_ae5_server.repository.blobs import BlobReader
 from mlflow_ae5_server.repository.damage import MISSING
-from mlflow_ae5_server.repository.interfaces import is_digest
 from mlflow_ae5_server.repository.manifest import Manifest, is_moment
 from mlflow_ae5_server.repository.repository import VERIFIED, Repository
 from mlflow_ae5_server.repository.used_blobs import UsedBlobs

@@ -16,8 +16,8 @@ from datetime import UTC, datetime
 from mlflow_ae5_server.common.errors import SnapshotDamaged
 from mlflow_ae5_server.repository import file_list
 from mlflow_ae5_server.repository.backend import Backend
+from mlflow_ae5_server.repository.blob_types import is_digest
 from mlflow_ae5_server.repository.blobs import BlobReader, is_intact
-from mlflow_ae5_server.repository.interfaces import is_digest
 from mlflow_ae5_server.repository.manifest import Manifest
 
 FOLDER = "damaged"

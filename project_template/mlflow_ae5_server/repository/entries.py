@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from mlflow_ae5_server.common import json_input
 from mlflow_ae5_server.common.errors import ANOTHER_SNAPSHOT, SnapshotDamaged
-from mlflow_ae5_server.repository.interfaces import LIMIT, is_digest
+from mlflow_ae5_server.repository.blob_types import LIMIT, is_digest
 from mlflow_ae5_server.restore.saved_copies import RESERVED
 
 MAX_PARTS = 250_000  # of a file, of LIMIT bytes each: 2 TB

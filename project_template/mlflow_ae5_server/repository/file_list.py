@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from mlflow_ae5_server.common.errors import ANOTHER_SNAPSHOT, SnapshotDamaged
+from mlflow_ae5_server.repository.blob_types import BlobSink
 from mlflow_ae5_server.repository.blobs import BlobReader
 from mlflow_ae5_server.repository.entries import FileEntry, key, line, parse
-from mlflow_ae5_server.repository.interfaces import BlobSink
 from mlflow_ae5_server.repository.manifest import ArtifactsPart
 
 _CUT = 0x3FF  # one path in 1024

@@ -14,7 +14,7 @@ from mlflow_ae5_server.common import json_input, keys
 from mlflow_ae5_server.common.errors import ANOTHER_SNAPSHOT, SnapshotDamaged
 from mlflow_ae5_server.common.text import shown
 from mlflow_ae5_server.database.contents import DatabasePart
-from mlflow_ae5_server.repository.interfaces import is_digest
+from mlflow_ae5_server.repository.blob_types import is_digest
 
 FORMAT = 1
 MAX_SEQUENCE = 99_999_999

@@ -29,10 +29,10 @@ from mlflow_ae5_server.common.redaction import scrub
 from mlflow_ae5_server.common.text import shown
 from mlflow_ae5_server.repository import blobs, file_list, lock, manifest
 from mlflow_ae5_server.repository.backend import INTRUDER, MAX_FILE, Backend, decoded
+from mlflow_ae5_server.repository.blob_types import is_digest
 from mlflow_ae5_server.repository.blobs import BlobReader
 from mlflow_ae5_server.repository.entries import FileEntry
 from mlflow_ae5_server.repository.folder_backend import FolderBackend
-from mlflow_ae5_server.repository.interfaces import is_digest
 from mlflow_ae5_server.repository.lock import LockTiming, RepositoryLock
 from mlflow_ae5_server.repository.manifest import Manifest
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from mlflow_ae5_server.common.errors import SnapshotDamaged
 from mlflow_ae5_server.database.connection import Database, check_uri
-from mlflow_ae5_server.repository.interfaces import LIMIT, StoredBlob
+from mlflow_ae5_server.repository.blob_types import LIMIT, StoredBlob
 
 from tests.project_template import mariadb
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import zstandard
 
 from mlflow_ae5_server.common.errors import RepositoryFailed, SnapshotDamaged
-from mlflow_ae5_server.repository.interfaces import LIMIT, StoredBlob
+from mlflow_ae5_server.repository.blob_types import LIMIT, StoredBlob
 
 
 class TemporaryBlobs:

@@ -37,7 +37,7 @@ def run_all(
     """
     from mlflow_ae5_deploy.engine.context import RunOptions
     from mlflow_ae5_deploy.engine.executor import recorded, run
-    from mlflow_ae5_deploy.operations.restore import refuse_empty_undo
+    from mlflow_ae5_deploy.operations.restore_dry_run import refuse_empty_undo
     from mlflow_ae5_deploy.render.changes import StageLines
     from mlflow_ae5_deploy.runbook.stages.order import STAGES
 

@@ -25,7 +25,7 @@ def run_now(context: Context, job: Job, show: OnLine, *, seconds: float) -> JobR
     return _result(context, *follow_run(context, run.id, job_log(context, show), seconds=seconds))
 
 
-def cannot_rehearse(context: Context, project: Project, desired: JobSpec) -> str | None:
+def cannot_dry_run(context: Context, project: Project, desired: JobSpec) -> str | None:
     """Why this release must run no dry run: without the variable it would collect."""
     if desired.command not in {command.id for command in context.cached.revisions(project)[0].commands}:
         return f"the release has no command `{desired.command}`"
@@ -38,10 +38,10 @@ def cannot_rehearse(context: Context, project: Project, desired: JobSpec) -> str
     return None if GC_DRY_RUN in variables else f"the release does not know {GC_DRY_RUN}"
 
 
-def rehearse(
+def dry_run(
     context: Context, project: Project, desired: JobSpec, show: OnLine, *, seconds: float
 ) -> JobResult[GcReport]:
-    """Run one dry run, as a temporary job. Ask `cannot_rehearse` first."""
+    """Run one dry run, as a temporary job. Ask `cannot_dry_run` first."""
     variables = (*desired.variables, (GC_DRY_RUN, "true"))
     once = replace(desired, name=f"{desired.name} dry run", schedule="", variables=variables)
     return _result(context, *run_once(context, project, once, job_log(context, show), seconds=seconds))

@@ -10,7 +10,7 @@ from mlflow_ae5_deploy.common.clock import Deadline
 from mlflow_ae5_deploy.common.errors import StageFailed, VerificationFailed
 from mlflow_ae5_deploy.common.redaction import Secret, scrub
 from mlflow_ae5_deploy.engine.context import Context
-from mlflow_ae5_deploy.jobs.gc import cannot_rehearse, rehearse
+from mlflow_ae5_deploy.jobs.gc import cannot_dry_run, dry_run
 from mlflow_ae5_deploy.jobs.reports import GcReport
 from mlflow_ae5_deploy.jobs.result import JobResult
 from mlflow_ae5_deploy.resources.job_specs import gc_job
@@ -63,11 +63,11 @@ def check_gc(context: Context, token: Secret | None) -> GcCheck:
     if project is None:
         raise StageFailed("There is no project whose job could run.", stage=14)
     desired = gc_job(context.settings)
-    if problem := cannot_rehearse(context, project, desired):
+    if problem := cannot_dry_run(context, project, desired):
         return GcCheck("untested", f"the garbage collection job was not tested: {problem}")
     deadline, pause = Deadline(context.clock, _MOUNTED), _SHORTEST
     while True:
-        job_result = rehearse(
+        job_result = dry_run(
             context, project, desired, lambda _line: None, seconds=context.settings.platform.deployment_deadline
         )
         judgement = classify(job_result, token)

@@ -39,7 +39,7 @@ from mlflow_ae5_deploy.resources import current_deployment, scheduled_job
 from mlflow_ae5_deploy.resources.job_specs import gc_job
 from mlflow_ae5_deploy.resources.scheduled_job import PauseJob, ResumeJob
 
-Action = Literal["set", "run", "rehearse", "pause", "resume", "remove"]
+Action = Literal["set", "run", "dry-run", "pause", "resume", "remove"]
 
 _STAYS = "The schedule keeps these options: they are not for this run only. `schedule-gc` resets the job."
 
@@ -235,7 +235,7 @@ def required_jobs(context: Context, desired: JobSpec) -> list[Job]:
 
 
 def _check_dry_run(context: Context, project: Project, desired: JobSpec) -> None:
-    if problem := gc.cannot_rehearse(context, project, desired):
+    if problem := gc.cannot_dry_run(context, project, desired):
         raise StageFailed(
             f"No dry run is possible; the job would delete data: {problem}.",
             stage=scheduled_job.STAGE,
@@ -250,12 +250,12 @@ def _run(context: Context, request: GcRequest, desired: JobSpec, progress: GcPro
             job = required_jobs(context, desired)[0]
             progress.run_starts(dry=False)
             return gc.run_now(context, job, progress.log, seconds=request.wait)
-        if request.action == "rehearse":
+        if request.action == "dry-run":
             project = runner.required_project(context)
             check_command(context.cached.revisions(project)[0], desired.command, where="gc.command")
             _check_dry_run(context, project, desired)
             progress.run_starts(dry=True)
-            return gc.rehearse(context, project, desired, progress.log, seconds=request.wait)
+            return gc.dry_run(context, project, desired, progress.log, seconds=request.wait)
     except DeadlineExceeded as error:
         remedy = "Follow it with `logs --follow --run latest`, or use a longer --wait."
         raise DeadlineExceeded(error.what, where=error.where, remedy=remedy) from None

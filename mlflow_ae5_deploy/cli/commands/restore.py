@@ -102,7 +102,7 @@ def command(
     recorded_as = f"{NAME} --undo" if undo else NAME
     if dry_run:
         verb = f"{recorded_as} --dry-run"
-        return _rehearse(verb, options, restore, create_account=create_account, replace_keys=replace_keys)
+        return _dry_run(verb, options, restore, create_account=create_account, replace_keys=replace_keys)
     return run_all(
         NAME,
         options,
@@ -113,13 +113,13 @@ def command(
     )
 
 
-def _rehearse(
+def _dry_run(
     verb: str, options: ReleaseWriteOptions, request: RestoreRequest, *, create_account: bool, replace_keys: bool
 ) -> int:
     """verb: for the journal."""
     from mlflow_ae5_deploy.engine.context import RunOptions
     from mlflow_ae5_deploy.engine.executor import recorded
-    from mlflow_ae5_deploy.operations import restore
+    from mlflow_ae5_deploy.operations import restore_dry_run
     from mlflow_ae5_deploy.render.backup import run_data, show
     from mlflow_ae5_deploy.runbook.stages.order import STAGES
 
@@ -133,7 +133,7 @@ def _rehearse(
 
         with locked(options, verb, context), recorded(context):
             reporter.doing("restore dry run")
-            job_result = restore.rehearse(context, request, STAGES, prepare)
+            job_result = restore_dry_run.run(context, request, STAGES, prepare)
     show(reporter, job_result, context.clock.now())
     reporter.document(NAME, **run_data(job_result, context.outputs.warnings))
     return EXIT_DONE

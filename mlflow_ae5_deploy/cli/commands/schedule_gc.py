@@ -93,7 +93,7 @@ def command(
     if action == "run-now" and dry_run:
         if cron is not None:
             raise Usage("--cron and --run-now --dry-run exclude each other.", remedy="Leave --cron or --run-now out.")
-        action = "rehearse"
+        action = "dry-run"
     elif dry_run:
         plain[GC_DRY_RUN], changes_job = "true", True
     overrides: dict[str, Any] = {"gc.schedule": cron} if cron is not None else {}

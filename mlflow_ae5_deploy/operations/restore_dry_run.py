@@ -19,7 +19,7 @@ from mlflow_ae5_deploy.resources.secrets import MADE
 UPLOAD = 6  # the stage after which the job can run
 
 
-def rehearse(
+def run(
     context: Context,
     desired: RestoreRequest,
     stages: Sequence[AnyStage],

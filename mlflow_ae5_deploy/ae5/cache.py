@@ -93,7 +93,7 @@ class PlatformCache:
         return [job for job in found if job.project_id in self._hidden]
 
     def _once(self, key: str, read: Callable[[Client], T], blank: T) -> T:
-        if self._access.missing:
+        if self._access.account_missing:
             return blank
         if key not in self._seen:
             self._seen[key] = read(self._access.platform())

@@ -37,7 +37,7 @@ class Sessions:
         self._user: User | None = None
         self._platform: Client | None = None
         self._sessions: list[UserSession | AdminSession] = []
-        self.missing = False
+        self.account_missing = False
         """True when a look-up with admin rights has shown that the account does not exist (yet)."""
         self.before_call: Callable[[bool], None] | None = None
         """Called before each call as the service account or a consumer, with whether it is a write."""
@@ -98,7 +98,7 @@ class Sessions:
         """The service account, looked up once by an administrator."""
         if self._user is None:
             self._user = self.admin().find_user(self.account)
-            self.missing = self._user is None
+            self.account_missing = self._user is None
         return self._user
 
     def create_account(self) -> User:
@@ -116,7 +116,7 @@ class Sessions:
             last_name=account.last_name,
             password=password,
         )
-        self.missing = False
+        self.account_missing = False
         return self._user
 
     def platform(self) -> Client:

@@ -169,7 +169,7 @@ def _context(options: TargetOptions, verb: str, run: RunOptions, loaded: LoadedS
     settings, reporter, clock = loaded.settings, options.reporter, options.clock
     folder = installation_folder(loaded)
     for path in (folder, folder.parent, loaded.path, Path.cwd(), sys.executable, sys.argv[0]):
-        redaction.show(str(path or ""))
+        redaction.exempt(str(path or ""))
     if not run.dry:
         private_dir(state_root(settings, os.environ))  # fail now if it cannot be written, not after the first effect
     values = SecretResolver(os.environ, prompt(clock), added=settings.added_packages)

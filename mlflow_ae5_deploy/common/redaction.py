@@ -118,7 +118,7 @@ def register(value: str) -> None:
         _registered.update(form for form in forms if len(form) >= _SHORTEST)
 
 
-def show(text: str) -> None:
+def exempt(text: str) -> None:
     """Exempt a path or name from `scrub` where it stands whole.
 
     A secret that equals `text` or lies inside it stays visible there; one that contains `text` is masked.

@@ -236,9 +236,9 @@ def _show(value: Any) -> None:
     for item in inner:
         _show(item)
     if isinstance(value, SecretRef) and value.kind == "file":
-        redaction.show(value.name)
+        redaction.exempt(value.name)
     if isinstance(value, str | Path) and not _MAY_HIDE_A_SECRET.search(str(value)):
-        redaction.show(str(value))
+        redaction.exempt(str(value))
 
 
 def _leaves(value: Any, path: tuple[str, ...]) -> list[tuple[str, ...]]:

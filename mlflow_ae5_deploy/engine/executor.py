@@ -67,16 +67,16 @@ def require_consent(
     context: Context, changes: Sequence[Change], *, where: str, remedy: str = "Nothing was changed."
 ) -> None:
     """Where a change needs consent, show all and ask. Raises NotConfirmed when the answer is no."""
-    weighty = [change for change in changes if change.needs_consent]
-    if not weighty or context.options.consent(changes):
+    needing_consent = [change for change in changes if change.needs_consent]
+    if not needing_consent or context.options.consent(changes):
         return
-    what = f"Not confirmed: {weighty[0].phrase}."
-    if len(weighty) > 1:
-        what = f"Not confirmed: {len(weighty)} changes."
+    what = f"Not confirmed: {needing_consent[0].phrase}."
+    if len(needing_consent) > 1:
+        what = f"Not confirmed: {len(needing_consent)} changes."
     if not context.options.interactive:  # else a person has just said no
-        remedy += f" Re-run with {weighty[0].consent_option} to confirm."
+        remedy += f" Re-run with {needing_consent[0].consent_option} to confirm."
     declined = NotConfirmed(what, where=where, remedy=remedy)
-    declined.document["changes"] = [change.data() for change in weighty]
+    declined.document["changes"] = [change.data() for change in needing_consent]
     raise declined
 
 

@@ -10,8 +10,8 @@ from pydantic import AwareDatetime, PlainSerializer
 
 from mlflow_ae5_deploy.common.redaction import Secret, scrub
 
-Phase = Literal["stopping", "saving", "replacing", "migrating", "starting"]
-PHASES: tuple[Phase, ...] = ("stopping", "saving", "replacing", "migrating", "starting")
+UpgradePhase = Literal["stopping", "saving", "replacing", "migrating", "starting"]
+PHASES: tuple[UpgradePhase, ...] = ("stopping", "saving", "replacing", "migrating", "starting")
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,7 @@ class UpgradeRecord:
     previous_release: str
     project_id: str  # of the previous project
     archive: str  # file with the content of the previous project
-    phase: Phase  # has started; it may not have ended
+    phase: UpgradePhase  # has started; it may not have ended
     started: AwareDatetime
     definition: DeploymentDefinition | None = None  # of the server; None if none ran
     jobs: tuple[ScheduledJobRecord, ...] = ()  # the scheduled backup, check and drill
@@ -152,7 +152,7 @@ class UpgradeRecord:
     saved_copy: str = ""  # where the restore has moved the data that was there
     jobs_missing: str = ""  # why the scheduled jobs could not be created again
 
-    def reached(self, phase: Phase) -> bool:
+    def reached(self, phase: UpgradePhase) -> bool:
         return PHASES.index(self.phase) >= PHASES.index(phase)
 
 

@@ -33,7 +33,7 @@ def kind_of(task: JobRequest[Any]) -> str | None:
     return CHECK if task.command == "Restore" and not _OWN_OPTIONS & set(task.words) else None
 
 
-def learned(task: JobRequest[Any], job_result: JobResult[Report], when: datetime, *, newest: str) -> list[Outcome]:
+def outcomes_of(task: JobRequest[Any], job_result: JobResult[Report], when: datetime, *, newest: str) -> list[Outcome]:
     """What one run shows. newest: the id of the newest recorded snapshot, or empty."""
     kind, report, requested = kind_of(task), job_result.report, _requested(task)
     if kind is None:
@@ -120,7 +120,7 @@ def note(state: SavedState, task: JobRequest[Any], job_result: JobResult[Report]
     """Record what was learned, also about the newest snapshot known on this machine."""
     snapshot = state.snapshot
     newest = snapshot.id if snapshot else ""
-    outcomes = learned(task, job_result, when, newest=newest)
+    outcomes = outcomes_of(task, job_result, when, newest=newest)
     if outcomes:
         state.outcomes = latest([*state.outcomes.values(), *outcomes])
     succeeded = job_result.succeeded

@@ -18,7 +18,7 @@ from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.engine.executor import applying
 from mlflow_ae5_deploy.engine.records import DeploymentDefinition, DeploymentSpec, PendingRestart
 from mlflow_ae5_deploy.jobs import other_machines
-from mlflow_ae5_deploy.resources.current_deployment import chosen_of
+from mlflow_ae5_deploy.resources.current_deployment import match_deployment
 from mlflow_ae5_deploy.resources.deployment import (
     STAGE,
     STOPPED,
@@ -159,7 +159,7 @@ def _roll_back(context: Context, definition: DeploymentDefinition, failed: Deplo
     try:
         with applying(RollBackDeployment(name=definition.spec.name, reason=failed.what), context.journal):
             context.cached.forget("deployments", "endpoints")
-            left = chosen_of(context).current
+            left = match_deployment(context).current
             if left is not None:
                 stop(context, left)
             return await_serving(context, start(context, definition.spec, project, definition.saved_variables))

@@ -12,7 +12,7 @@ from mlflow_ae5_deploy.jobs import job_errors, runner, tasks
 from mlflow_ae5_deploy.jobs.reports import RestoreReport
 from mlflow_ae5_deploy.jobs.result import JobResult
 from mlflow_ae5_deploy.resources import backup_destination, server_secrets
-from mlflow_ae5_deploy.resources.current_deployment import chosen_of
+from mlflow_ae5_deploy.resources.current_deployment import match_deployment
 from mlflow_ae5_deploy.resources.restore import note_interrupted
 from mlflow_ae5_deploy.resources.secrets import MADE
 
@@ -65,7 +65,7 @@ def refuse_empty_undo(context: Context, desired: RestoreRequest) -> None:
 def _store_missing_secrets(context: Context) -> None:
     """The secrets the job reads. Those of a running server stay as they are."""
     secrets = server_secrets.observe(context)
-    if chosen_of(context).current is None:
+    if match_deployment(context).current is None:
         server_secrets.store(context, [secret for secret in secrets if secret.state != MADE], server_runs=False)
     elif different := sorted(secret.name for secret in secrets if secret.state == "different"):
         raise Conflict(

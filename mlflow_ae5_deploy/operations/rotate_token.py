@@ -36,7 +36,7 @@ from mlflow_ae5_deploy.operations.rotate_token_result import (
     unchanged,
 )
 from mlflow_ae5_deploy.resources import token_file
-from mlflow_ae5_deploy.resources.current_deployment import chosen_of, required_deployment
+from mlflow_ae5_deploy.resources.current_deployment import match_deployment, required_deployment
 from mlflow_ae5_deploy.resources.deployment import await_serving
 from mlflow_ae5_deploy.resources.health import await_health
 from mlflow_ae5_deploy.resources.token import (
@@ -80,7 +80,7 @@ def rotate(context: Context, options: RotationOptions, on_step: OnStep = lambda 
 
 
 def _unneeded(context: Context, options: RotationOptions) -> Rotation | None:
-    current = chosen_of(context).current
+    current = match_deployment(context).current
     if not options.if_needed or current is None or not current.is_started or context.state.restart is not None:
         return None
     rotation = _rotation(context, options, None)
@@ -91,7 +91,7 @@ def _restarted(
     context: Context, options: RotationOptions, on_step: OnStep, probe: DowntimeProbe
 ) -> RestartResult | None:
     """Restart if requested; resume an interrupted restart in any case."""
-    current, pending = chosen_of(context).current, context.state.restart
+    current, pending = match_deployment(context).current, context.state.restart
     if pending is not None and (current is None or current.id != pending.deployment_id):
         on_step("finish the restart")
         return resume(context, pending, current)

@@ -151,7 +151,7 @@ def _learned(result: _Result, recorded: SnapshotRecord | None) -> list[Outcome]:
     newest = recorded.id if recorded else ""
     if result.ended is None:
         return []
-    return latest_outcomes.learned(result.task, result.job_result, result.ended, newest=newest)
+    return latest_outcomes.outcomes_of(result.task, result.job_result, result.ended, newest=newest)
 
 
 def _failed_without_log(kind: str, scheduled: _Scheduled) -> Outcome | None:

@@ -21,7 +21,7 @@ def desired_deployment(context: Context) -> DeploymentSpec:
     )
 
 
-def chosen_of(context: Context) -> DeploymentMatch:
+def match_deployment(context: Context) -> DeploymentMatch:
     project = context.cached.project(context.settings.project.name)
     return select(context.cached.deployments(), project, desired_deployment(context))
 
@@ -40,7 +40,7 @@ def required_installation(context: Context) -> Project:
 
 def required_deployment(context: Context) -> Deployment:
     """The server's deployment, running or not."""
-    current = chosen_of(context).current
+    current = match_deployment(context).current
     if current is None:
         raise no_deployment(context)
     return current

@@ -14,7 +14,7 @@ from mlflow_ae5_deploy.engine.state import SavedState
 from mlflow_ae5_deploy.jobs import tasks
 from mlflow_ae5_deploy.jobs.leftover_runs import interrupted_run
 from mlflow_ae5_deploy.jobs.tasks import JobRequest
-from mlflow_ae5_deploy.resources.current_deployment import chosen_of
+from mlflow_ae5_deploy.resources.current_deployment import match_deployment
 
 _MUST_WAIT = {
     "create": "a new snapshot could contain partly migrated data",
@@ -106,7 +106,7 @@ class InterruptedRestore:
 
 def servers_of(context: Context) -> tuple[Deployment, ...]:
     """Deployments of the project. The platform may start a failed one again."""
-    chosen = chosen_of(context)
+    chosen = match_deployment(context)
     return tuple(item for item in (chosen.current, *chosen.duplicates) if item is not None)
 
 

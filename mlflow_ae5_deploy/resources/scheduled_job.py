@@ -191,7 +191,7 @@ def recreations(state: ScheduledJobState) -> list[RecreateJob]:
 
 def check(state: ScheduledJobState, context: Context) -> None:
     """Raise an error if the job cannot be created, before a working one is deleted."""
-    if context.access.missing or not any(isinstance(change, CreateJob) for change in diff(state).changes):
+    if context.access.account_missing or not any(isinstance(change, CreateJob) for change in diff(state).changes):
         return
     check_profile(context, state.desired.resource_profile, f"{state.desired.section}.resource_profile")
     if state.project is not None and not context.cached.is_hidden(state.project):

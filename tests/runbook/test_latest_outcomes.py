@@ -13,7 +13,7 @@ from mlflow_ae5_deploy.ae5.models import Run
 from mlflow_ae5_deploy.engine.records import Outcome, SnapshotRecord
 from mlflow_ae5_deploy.engine.state import SavedState
 from mlflow_ae5_deploy.jobs import tasks
-from mlflow_ae5_deploy.jobs.latest_outcomes import BACKUP, CHECK, DRILL, PRUNE, REPOSITORY, latest, learned, note
+from mlflow_ae5_deploy.jobs.latest_outcomes import BACKUP, CHECK, DRILL, PRUNE, REPOSITORY, latest, note, outcomes_of
 from mlflow_ae5_deploy.jobs.result import read_result
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -41,7 +41,7 @@ def job_result(task, report):
 
 
 def learn(task, report, newest="S2"):
-    return learned(task, job_result(task, report), NOW, newest=newest)
+    return outcomes_of(task, job_result(task, report), NOW, newest=newest)
 
 
 # S2 is the newest snapshot that is known. A failure begins with `!`.

@@ -119,7 +119,7 @@ def _upgrade(run: UpgradeRun, reporter: Reporter, given: Sequence[str]) -> dict[
         return upgrade_data("upgraded", None, None, done)
     planned, rehearsed = plan.observe(context), None
     show_changes(reporter, planned)
-    if planned.settled and "--rehearse" not in given:
+    if planned.nothing_to_do and "--rehearse" not in given:
         reporter.marked(Mark.OK, "Unchanged: the project has the content of this release.")
         return upgrade_data("unchanged", planned, None, None)
     if "--rehearse" not in given:

@@ -21,7 +21,7 @@ from mlflow_ae5_deploy.operations.doctor.findings import (
     warning,
 )
 from mlflow_ae5_deploy.resources import encryption_keys, receivers, token_file
-from mlflow_ae5_deploy.resources.current_deployment import chosen_of, project_name
+from mlflow_ae5_deploy.resources.current_deployment import match_deployment, project_name
 
 CHECKS = ("login", "service-account", "rights", "resource-profiles", "endpoint-name", "keys")
 
@@ -109,7 +109,7 @@ def login(context: Context, first_stage: AnyStage) -> Iterator[Finding]:
     """Signing in, and the account's own state. first_stage: the runbook's, about the service account."""
     try:
         _, diff = compare(first_stage, context)
-        name = "" if context.access.missing else context.platform.whoami()
+        name = "" if context.access.account_missing else context.platform.whoami()
     except DeployError as trouble:
         yield of_error("login", trouble)
         yield from all_skipped(CHECKS[1:], "nobody is signed in")
@@ -197,7 +197,7 @@ def _keys(context: Context) -> Finding:
 
 def _endpoint_name(context: Context) -> Finding:
     name = context.settings.deployment.endpoint
-    chosen = chosen_of(context)
+    chosen = match_deployment(context)
     if chosen.rival is not None:
         return error(
             "endpoint-name",

@@ -10,7 +10,7 @@ from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.engine.stage import AnyStage
 from mlflow_ae5_deploy.operations.doctor import account, connection, from_platform, release, server, storage
 from mlflow_ae5_deploy.operations.doctor.findings import ERROR, Finding, all_skipped, warning
-from mlflow_ae5_deploy.resources.current_deployment import chosen_of
+from mlflow_ae5_deploy.resources.current_deployment import match_deployment
 
 OnFinding = Callable[[Finding], None]
 # Checks, and why those that need the platform are skipped when one of them fails
@@ -57,7 +57,7 @@ def run_checks(
         add(all_skipped(account.CHECKS, blocked))
     else:
         add(account.login(context, next(stage for stage in stages if stage.number == 1)))
-        blocked = _blocked(findings) or ("the account does not exist yet" if context.access.missing else "")
+        blocked = _blocked(findings) or ("the account does not exist yet" if context.access.account_missing else "")
     if blocked:
         add(
             all_skipped(connection.ENDPOINT_CHECKS, blocked)
@@ -67,7 +67,7 @@ def run_checks(
         add(all_skipped((*server.CHECKS, *from_platform.CHECKS), blocked))
         return findings
     try:
-        current = chosen_of(context).current
+        current = match_deployment(context).current
         add(connection.endpoint(context, current.url if current else None))
         add(server.server(context, environment, token))
     except PlatformError as error:

@@ -35,7 +35,7 @@ from mlflow_ae5_deploy.operations.status.state import (
 from mlflow_ae5_deploy.operations.status_backups import observe_backups
 from mlflow_ae5_deploy.release.provenance import build_record_of
 from mlflow_ae5_deploy.resources import encryption_keys, scheduled_job
-from mlflow_ae5_deploy.resources.current_deployment import chosen_of
+from mlflow_ae5_deploy.resources.current_deployment import match_deployment
 from mlflow_ae5_deploy.resources.health import PATIENCE, health_once
 from mlflow_ae5_deploy.resources.interrupted import interrupted_restore
 from mlflow_ae5_deploy.resources.job_specs import gc_job
@@ -48,7 +48,7 @@ def observe(context: Context, token: Secret | None) -> InstallationState:
     """token: opens the endpoint where the login session does not; may be None."""
     context.state.reload()  # with --watch, another run may have written it
     project = context.cached.project(context.settings.project.name)
-    chosen = chosen_of(context)
+    chosen = match_deployment(context)
     current = chosen.current
     build, build_unknown = (
         build_record_of(context.cached.archive(project)) if project else (None, "there is no project")
@@ -80,7 +80,7 @@ def observe(context: Context, token: Secret | None) -> InstallationState:
         rollback_failed=upgrade.failure if upgrade else "",
         interrupted_restore=interrupted_restore(context, project),
         unfinished=_unfinished(context, current),
-        account_exists=not context.access.missing,
+        account_exists=not context.access.account_missing,
     )
 
 
@@ -202,7 +202,7 @@ def _gc(context: Context, project: Project | None) -> GcStatus:
 
 
 def _renewed(context: Context) -> datetime | None:
-    own, current = context.state.tokens.get(context.account), chosen_of(context).current
+    own, current = context.state.tokens.get(context.account), match_deployment(context).current
     stored = own.stored if own and current and own.deployment_id == current.id else None
     return max((when for when in (stored, context.state.gc_tested) if when), default=None)
 

@@ -63,7 +63,7 @@ def status(context: Context, stages: Sequence[AnyStage], token: Secret | None = 
     try:
         drift = compare_stages([stage for stage in stages if stage.number <= SIGN_IN], context)
     except LoginFailed:
-        if not context.access.missing:
+        if not context.access.account_missing:
             raise
         drift = []
     state = observe(context, token)

@@ -21,7 +21,7 @@ from mlflow_ae5_deploy.release.models import BuiltArchive
 from mlflow_ae5_deploy.release.packages import environment_of
 from mlflow_ae5_deploy.release.provenance import release_name, same_content
 from mlflow_ae5_deploy.resources.before_replacing import check_later_stages
-from mlflow_ae5_deploy.resources.current_deployment import chosen_of
+from mlflow_ae5_deploy.resources.current_deployment import match_deployment
 from mlflow_ae5_deploy.resources.health import health_at
 
 UNKNOWN = "unknown"
@@ -40,7 +40,7 @@ class UpgradePlan:
     differences: tuple[str, ...] = ()  # further ones: `setting: observed → desired`
 
     @property
-    def settled(self) -> bool:
+    def nothing_to_do(self) -> bool:
         """Nothing to do: a server only starts on the schema of its release."""
         return self.same and self.server is not None and self.server.is_started
 
@@ -68,7 +68,7 @@ def observe(context: Context) -> UpgradePlan:
     comparison = same_content(stored, built)
     return UpgradePlan(
         project=project,
-        server=chosen_of(context).current,
+        server=match_deployment(context).current,
         release=(comparison.release or UNKNOWN, comparison.desired_release),
         mlflow=(_mlflow(context, stored), _mlflow(context, built.path.read_bytes())),
         same=comparison.same,

@@ -30,7 +30,7 @@ class EnvironmentStage(Stage[EnvironmentState]):
         check_provider(target.provider, is_sandbox=target.is_sandbox)
 
     def observe(self, context: Context) -> EnvironmentState:
-        if not context.access.missing:
+        if not context.access.account_missing:
             context.cached.projects()
         options = context.access.target.options
         return EnvironmentState(

@@ -22,7 +22,7 @@ class LoginStage(Stage[LoginState]):
     name = "login"
 
     def observe(self, context: Context) -> LoginState:
-        if context.access.missing:
+        if context.access.account_missing:
             return LoginState(context.account, None, "")
         context.cached.projects()  # an API call that only a signed-in account gets an answer to
         return LoginState(context.account, context.platform.username, context.access.how)

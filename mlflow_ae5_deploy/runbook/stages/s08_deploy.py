@@ -110,7 +110,7 @@ class DeployStage(Stage[DeploymentState]):
         starts = _starts(self.diff(state).changes)
         if state.other_database and not starts:
             raise self._wrong_database(state.current, state.other_database)
-        if starts and not context.access.missing:
+        if starts and not context.access.account_missing:
             hidden = state.project is None or context.cached.is_hidden(state.project)
             check_before_start(context, state.desired, None if hidden else state.project)
 

@@ -256,7 +256,7 @@ def test_where_no_store_is_on_this_machine_the_repository_knows_which_failures_w
     create_repository(open_backend(on_s3.backend))
     sent = []
     for report in (failed, failed, {**failed, "outcome": "done", "exit_code": 0}, failed):
-        notify.about(resolve(environ, {}, {}), report, lambda _urls, title, _text: sent.append(title) or [True])
+        notify.about(resolve(environ, {}, {}), report, lambda _urls, title, _text: sent.append(title) or [""])
 
     assert sent == [f"MLflow: garbage collection {word}" for word in ("failed", "works again", "failed")]
     assert on_s3.repository().snapshots() == []

@@ -84,7 +84,7 @@ class Doors:
     """Stands where the sessions stand; nothing can be opened."""
 
     has_admin: bool = False
-    missing: bool = False
+    account_missing: bool = False
     account: str = ACCOUNT
     how: str = "with the account's own password"
     platform_: Any = None

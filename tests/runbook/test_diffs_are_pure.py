@@ -69,11 +69,11 @@ def untouched() -> Iterator[None]:
 
 class Sessions(Doors):
     def find_account(self) -> User | None:
-        return None if self.missing else USER
+        return None if self.account_missing else USER
 
 
 WORLDS = {
-    "nothing there": (Lists(projects_=(OTHER,)), Sessions(has_admin=True, missing=True), None),
+    "nothing there": (Lists(projects_=(OTHER,)), Sessions(has_admin=True, account_missing=True), None),
     "another release": (
         Lists(deployments_=[deployment()], jobs_=[job()], collaborators_=[Collaborator("everyone", "group")]),
         Sessions(has_admin=True),

@@ -39,13 +39,13 @@ def test_a_wrong_administrator_password_is_a_login_error(bench, capsys, changed_
     assert bench.writes() == []
 
 
-def test_a_consumer_with_a_wrong_password_stops_at_its_stage_and_leaves_the_rest_in_order(bench, capsys, monkeypatch):
+def test_a_consumer_with_a_wrong_password_is_named_and_the_rest_is_installed(bench, capsys, monkeypatch):
     monkeypatch.setenv("CONSUMER_PASSWORD", "wrong-consumer-password")
     path = bench.configure("consumers: [{username: dev-user, password: 'env:CONSUMER_PASSWORD'}]\n")
 
     refused = bench.install(capsys, "--config", str(path))
 
-    assert_error(refused, 11, "stage 12 (store-token)", "dev-user", "name or the password")
+    assert_error(refused, 23, "The token is not stored for dev-user", "rejected the name or the password of dev-user")
     assert "wrong-consumer-password" not in refused.out + refused.err
     kept = bench.everything()
     assert len(kept["deployments"]) == 1

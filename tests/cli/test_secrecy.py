@@ -244,7 +244,7 @@ class TestFailure:
             *("--config", wrong_password, "--replace", "--yes"),
         )
 
-        assert refused.code == 11, refused.err
+        assert refused.code == 23, refused.err
         secrets.assert_not_in(refused)
 
 

@@ -22,7 +22,7 @@ TESTS = (
         "tests",
         ["-m", "pytest", "-n", "5", "--dist", "loadfile", "--no-loadscope-reorder", "--ignore", "tests/convergence"],
     ),
-    ("convergence", ["-m", "pytest", "tests/convergence"]),
+    ("convergence", ["-m", "pytest", "-n", "2", "--dist", "worksteal", "tests/convergence"]),
 )
 
 

@@ -100,7 +100,7 @@ def parse_store_uri(uri: str) -> StoreUri:
     if dialect == "sqlite":
         _check_sqlite(match["authority"], database)
     else:
-        _check_authority(match["authority"])
+        _check_authority(match["authority"], uri)
         # A driver may print the password alone, so it is kept out of texts by itself too.
         register(unquote(match["authority"].rpartition("@")[0].partition(":")[2]))
     return StoreUri(dialect, driver or IMPLIED[dialect], not driver, database)
@@ -143,7 +143,11 @@ def _check_sqlite(authority: str, database: str) -> None:
         raise ValueError("contains '..': write a path below data/, or an absolute one")
 
 
-def _check_authority(authority: str) -> None:
+def _check_authority(authority: str, uri: str) -> None:
+    if ":" in authority and "@" not in authority and "@" in uri:  # all before the `@` would be the password
+        raise ValueError(
+            "has an '@' behind the host: write '/' and '?' within the password as %2F and %3F, and '@' elsewhere as %40"
+        )
     if authority.count("@") > 1:
         raise ValueError("has an '@' too many: write '@' within the user name or password as %40")
     host = authority.rpartition("@")[2]

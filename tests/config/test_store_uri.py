@@ -56,6 +56,8 @@ def test_database_uris_are_parsed(uri, dialect, driver, implied):
         ("postgresql+psycopg://u:hunter2@h:70000/d", "port"),
         ("postgresql+psycopg://u:hunter2/x@h/d", "%2F"),
         ("postgresql+psycopg://u:hunter2@x@h/d", "%40"),
+        ("postgresql+psycopg://u:5432/hunter2@h/d", "%2F"),
+        ("postgresql+psycopg://u:5432?hunter2@h/d", "%2F"),
     ],
 )
 def test_unusable_database_uris_are_refused(uri, words):

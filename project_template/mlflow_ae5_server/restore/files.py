@@ -81,7 +81,7 @@ def restore(
             else:
                 others = True
 
-    each(write, _batches(regular()), target.threads, here=_on_local_disk if target.is_folder else _never)
+    each(write, _batches(regular()), target.threads, here=_never if target.nests else _on_local_disk)
     # After all files, so that none is written through a link.
     for entry in files() if others else ():
         if entry.kind == "link" and target.link(entry):
@@ -157,7 +157,8 @@ def each(
 ) -> None:
     """Call `work` with every item, several at a time, with few of them waiting. The first failure ends it.
 
-    here: whether to work on an item in this thread, given the seconds that the last one in it took.
+    here: whether to work on an item in this thread, given the seconds that the last one in it took; half as many for
+    each item since, because that one may have been an exception.
     """
     pending: deque[Future[None]] = deque()
     seconds = 0.0
@@ -168,9 +169,10 @@ def each(
                     started = clock()
                     work(item)
                     seconds = clock() - started
-                    continue
-                pending.append(pool.submit(work, item))
-                if len(pending) > 2 * threads:
+                else:
+                    pending.append(pool.submit(work, item))
+                    seconds /= 2
+                while pending and (len(pending) > 2 * threads or pending[0].done()):
                     pending.popleft().result()
             while pending:
                 pending.popleft().result()

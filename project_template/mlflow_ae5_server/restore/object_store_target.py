@@ -24,7 +24,6 @@ _MULTIPART = 16 * 1024 * 1024  # bytes; larger files go up in parts
 
 class ObjectStoreTarget:
     nests = True
-    is_folder = False
 
     def __init__(self, store: ObjectStore, shown: str) -> None:
         self.shown = shown

@@ -29,8 +29,7 @@ class ArtifactTarget(Protocol):
 
     shown: str
     threads: int  # that may write at a time
-    nests: bool  # whether the name of a file may be that of a folder as well
-    is_folder: bool
+    nests: bool  # whether the name of a file may be that of a folder as well: in an object store
 
     def refusal(self, entry: FileEntry) -> str:
         """Why this store cannot hold a name; "" where it can."""
@@ -58,7 +57,6 @@ class ArtifactTarget(Protocol):
 
 class FolderTarget:
     nests = False
-    is_folder = True
 
     def __init__(self, folder: Path) -> None:
         self.shown = str(folder)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import subprocess
+import threading
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -176,3 +177,38 @@ def test_folders_may_be_very_deep(tmp_path: Path) -> None:
         assert (tmp_path / "artifacts" / path).read_bytes() == b"deep"
     finally:  # Python's own removal of a tree goes no deeper than its calls
         subprocess.run(["rm", "-rf", tmp_path / "artifacts"], check=True)
+
+
+class Stepped:
+    """Works in the test's thread, or in the pool; a clock that the work moves."""
+
+    def __init__(self, takes: dict[int, float]) -> None:
+        self.takes, self.now, self.here = takes, 0.0, list[int]()
+
+    def work(self, item: int) -> None:
+        if threading.current_thread() is threading.main_thread():
+            self.here.append(item)
+            self.now += self.takes.get(item, 0.1)
+
+
+def test_a_slow_item_sends_the_next_ones_to_the_threads_for_a_while() -> None:
+    stepped = Stepped({3: 4.0})
+
+    files.each(stepped.work, range(8), 2, here=lambda _item, seconds: seconds < 1, clock=lambda: stepped.now)
+
+    assert stepped.here == [0, 1, 2, 3, 7]
+
+
+def test_a_failure_in_a_thread_ends_the_work_in_this_one() -> None:
+    failed, begun = threading.Event(), list[int]()
+
+    def work(item: int) -> None:
+        if item == 0:
+            failed.set()
+            raise SnapshotDamaged("damaged")
+        failed.wait()
+        begun.append(item)
+
+    with pytest.raises(SnapshotDamaged):
+        files.each(work, range(100_000), 2, here=lambda item, _seconds: item > 0)
+    assert len(begun) < 50_000

@@ -237,3 +237,7 @@ def test_a_driver_that_no_environment_has_is_not_looked_for_in_default() -> None
     assert "write mssql+pyodbc://" in caught.value.hint
     assert "add pymssql" in caught.value.hint
     assert "use the environment" not in caught.value.hint
+
+
+def test_one_database_in_two_spellings_is_one() -> None:
+    assert check_uri("postgresql://u:p@h/d") == check_uri("postgresql+psycopg://u:p@h/d")

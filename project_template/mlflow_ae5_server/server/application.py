@@ -8,7 +8,6 @@ import gc
 import os
 import uuid
 import warnings
-from dataclasses import replace
 from typing import Any
 
 from mlflow_ae5_server.common import keys
@@ -109,7 +108,7 @@ def load(databases: Databases, artifact_root: str, destination: str, wait: float
         require_current(schema, store)
         _warn_of_character_sets(store)
         _open_stores(databases, artifact_root, wait)
-    for database in replace(databases, replica=None).distinct:  # it cannot be written, and has the store's values
+    for database in dict.fromkeys((store, registry)):  # a replica cannot be written, and has the store's values
         _check_keys(database)
     application: Application = app
     return application

@@ -8,7 +8,7 @@ import os
 import re
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -57,7 +57,8 @@ _MISSING = re.compile(r"database \".*?\" does not exist|unknown database|cannot 
 _NOT_A_DATABASE = re.compile(r"unable to open database file|file is not a database|readonly database", re.I)
 
 _WITHOUT_DATA = (  # remedy where a database does not exist or is empty
-    "check MLFLOW_BACKEND_STORE_URI; if it is right, and the server was in use, its data is lost: `restore` a snapshot"
+    "check MLFLOW_BACKEND_STORE_URI, and that its volume is mounted; start the server if it has never run; if its data "
+    "is lost, `restore` a snapshot"
 )
 
 
@@ -68,7 +69,7 @@ class Database:
     uri: str  # with its driver, and with its password
     dialect: str
     driver: str
-    shown: str  # the URI without its password, for messages
+    shown: str = field(compare=False)  # the URI without its password, as it was written, for messages
     file: Path | None  # of SQLite, but for a database in memory
 
     def __repr__(self) -> str:

@@ -61,7 +61,7 @@ def test_an_interrupted_restore_is_reported_where_the_database_is_not_back_yet(o
     Path(on_file.uri.removeprefix("sqlite:///")).unlink()
     report = on_file.collect()
     assert "there is no database" in report["error"]
-    assert "its data is lost: `restore` a snapshot" in report["hint"]
+    assert "that its volume is mounted" in report["hint"]
     interrupted_restore(on_file)
     assert on_file.collect()["exit_code"] == 22
     with locks.maintenance(check_uri(on_file.uri)):  # a restore is running: it will end, and the schedule comes again

@@ -40,7 +40,7 @@ def register(value: str) -> None:
                 _secrets.add(form)
 
 
-def show(*texts: str) -> None:
+def exempt(*texts: str) -> None:
     """Do not mask these paths and names: people must be able to copy them."""
     _shown.update(text for text in texts if len(text) >= _SHORTEST)
 
@@ -50,7 +50,7 @@ def register_uri(uri: str) -> None:
     found = re.match(r"[^:/]+://(?P<user>[^:/@]*):(?P<password>.*)@(?P<host>[^/?]*)(?:/(?P<database>[^?]*))?", uri)
     if found:
         register(found["password"])
-        show(found["user"], found["host"], found["database"] or "")
+        exempt(found["user"], found["host"], found["database"] or "")
     for value in re.findall(r"[?&;](?:password|passwd|pwd|sslpassword|token)=([^&;]+)", uri, re.I):
         register(value)
 

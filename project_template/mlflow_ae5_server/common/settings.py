@@ -242,12 +242,12 @@ def load(environ: MutableMapping[str, str]) -> Settings:
     """Resolve all settings, register secrets, and write them into `environ`."""
     secrets = read_secrets(Path(environ.get(SECRETS_FOLDER_VARIABLE) or SECRETS_FOLDER))
     settings = resolve(environ, read_project_defaults(project_folder(environ)), secrets)
-    redaction.show(str(project_folder(environ)), str(Path.cwd()))
+    redaction.exempt(str(project_folder(environ)), str(Path.cwd()))
     for setting in settings.values():
         if setting.value is None:
             continue
         if not setting.sensitive and not re.search("[?@]", setting.value):
-            redaction.show(setting.value, setting.value.removeprefix("sqlite:///"))
+            redaction.exempt(setting.value, setting.value.removeprefix("sqlite:///"))
         if setting.name in _STORE_URIS:
             redaction.register_uri(setting.value)
         elif setting.name in _LOCATIONS:

@@ -204,28 +204,30 @@ class FollowedToken(AuthBase):
 
     def _answered(self, response: requests.Response, **kwargs: Any) -> requests.Response:
         """Return the answer, or that of the repeated request."""
-        rejected = _is_rejection(response, kwargs) or _may_be_of_the_proxy(response)
-        if not rejected or not _can_be_sent_again(response.request):
+        may_be_absent = _may_be_of_the_proxy(response)
+        if not (may_be_absent or _is_rejection(response, kwargs)) or not _can_be_sent_again(response.request):
             return response
-        return self._await(
-            lambda: self._sent_again(response, kwargs),
-            f"{_host(response)} rejects the token in {self._source} (its answer was {response.status_code})",
-        )
+        what = f"{_host(response)} rejects the token in {self._source}"
+        if may_be_absent:
+            what += ", or no server runs there"
+        what += f" (its answer was {response.status_code})"
+        return self._await(lambda: self._sent_again(response, kwargs), what)
 
     def _sent_again(self, response: requests.Response, kwargs: dict[str, Any]) -> requests.Response | None:
         """The answer to the request with the current token; None while the proxy rejects it.
 
-        A request without body tries the token first: the body may be large. MLflow also answers unknown paths and hosts
-        with 403 and 404: it does if it accepts the token before and after such an answer.
+        A probe tests the token first, because the body may be large. MLflow answers unknown paths and hosts with 403
+        and 404, too: such an answer is MLflow's if it accepts the token both before the repeat and after its answer.
         """
         again = response.request.copy()
         self._follow_address(again)
         if _is_rejection(response, kwargs) or not self._opens(again, kwargs):
+            probed = None if _is_rejection(response, kwargs) else again.headers["Authorization"]
             token = self._current(renew=True)
             if token is None:
                 return None
             _set_token(again, token)
-            if not self._opens(again, kwargs):
+            if again.headers["Authorization"] == probed or not self._opens(again, kwargs):
                 return None
         if response.request.body is not None and not isinstance(response.request.body, str | bytes):
             requests.utils.rewind_body(again)
@@ -280,7 +282,10 @@ class FollowedToken(AuthBase):
         finally:
             with self._lock:
                 self._waiting -= 1
-        raise NoToken(f"{what}. Waited {self.wait:.0f} s for a new one: ask the administrator to rotate the token.")
+        raise NoToken(
+            f"{what}. Waited {self.wait:.0f} s for a new one: ask the administrator to start the server or rotate the "
+            "token."
+        )
 
     def _say_once(self, text: str) -> None:
         if text not in self._logged:

@@ -230,8 +230,7 @@ SCRIPTS: dict[str, tuple[Script, Answer, int]] = {  # ..., what is returned, pau
         [(CALL, ABSENT), (PROBE, OPEN), (CALL, ABSENT), (PROBE, ABSENT), *UP], DONE, 1),
     "up before the probe, MLflow knows no such run": (
         [(CALL, ABSENT), (PROBE, OPEN), (CALL, MISSING)], MISSING, 0),
-    "up after the probes with both tokens": (
-        [(CALL, ABSENT), (PROBE, ABSENT), (PROBE, ABSENT), *UP], DONE, 1),
+    "up after the probe": ([(CALL, ABSENT), (PROBE, ABSENT), *UP], DONE, 1),
     "MLflow's own after a rejection": (
         [*GOES_AWAY, (CALL, ABSENT), (PROBE, OPEN)], ABSENT, 0),
     "MLflow's own": ([(CALL, ABSENT), (PROBE, OPEN), (CALL, ABSENT), (PROBE, OPEN)], ABSENT, 0),

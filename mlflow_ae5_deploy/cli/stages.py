@@ -61,11 +61,11 @@ def run_all(
                 with recorded(context):
                     result = run(STAGES, context, on_stage=begins, on_result=lines.add)
                     failure = result.error
-                    if failure is None and restore is not None:
+                    if restore is not None and (failure is None or result.only_partly):
                         lock.at_stage("verify")
                         lines.flush()
                         verification = _verify(options, context)
-                        failure = _failure_of(verification)
+                        failure = _failure_of(verification) or failure
                     if failure is not None:
                         raise failure
             except DeployError as error:
@@ -109,6 +109,7 @@ def finish(
 ) -> int:
     """Summary, or the error; as text or JSON. failed: of a stage, or of the verification."""
     from mlflow_ae5_deploy.cli.next_steps import installed_state, next_steps
+    from mlflow_ae5_deploy.engine.stage import NOT_DONE
     from mlflow_ae5_deploy.render.install import error_data, run_data, show_run
 
     reporter = options.reporter
@@ -124,16 +125,14 @@ def finish(
     restoring = context.options.restore is not None
     if result.error is not None or result.changed or result.pending or restoring:
         lines.flush()  # else the headline says that all are unchanged
-    if result.error is not None:
-        last = [stage for stage in result.stages if stage.outcome in ("failed", "declined")][-1]
-        reporter.error(result.error, stage=f"stage {last.number} ({last.name})")
-        return result.error.exit_code
-    unverified = failed is not None
-    headline = (lambda: _show_restore(reporter, context, result, failed=unverified)) if restoring else None
-    show_run(reporter, verb, result, installed, steps, headline, failed=unverified)
-    if failed is not None:
-        reporter.error(failed)
-    return failed.exit_code if failed else EXIT_DONE
+    if result.error is None or result.only_partly:
+        headline = (lambda: _show_restore(reporter, context, result, failed=failed is not None)) if restoring else None
+        show_run(reporter, verb, result, installed, steps, headline, failed=failed is not None)
+    if failed is None:
+        return EXIT_DONE
+    last = [f"stage {stage.number} ({stage.name})" for stage in result.stages if stage.outcome in NOT_DONE][-1:]
+    reporter.error(failed, stage="".join(last) if failed is result.error else "")
+    return failed.exit_code
 
 
 def _show_restore(reporter: Reporter, context: Context, result: RunResult, *, failed: bool) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from mlflow_ae5_deploy.common.errors import DeployError, NotConfirmed
+from mlflow_ae5_deploy.common.errors import DeployError, Locked, NotConfirmed
 from mlflow_ae5_deploy.common.text import counted
 from mlflow_ae5_deploy.engine.change import Change
 from mlflow_ae5_deploy.engine.context import Context
@@ -164,13 +164,13 @@ def _run_stage(stage: AnyStage, context: Context, unfit: DeployError | None) -> 
                 with applying(change, context.journal, stage=stage.number):
                     stage.apply(change, state, context)
             except DeployError as error:
-                if not stage.can_fail(change, state):
+                if isinstance(error, Locked) or not stage.can_fail(change, state):
                     raise
                 context.journal.write("failed", stage=stage.number, kind=error.kind, what=error.what)
                 failed.append((change, error))
+        left = stage.partly_done(failed, state, context) if failed else None
         verified = stage.verify(context) or ""
-        if failed:
-            left = stage.partly_done(failed, state, context)
+        if left is not None:
             return replace(result("failed", left.what), partly=True), left
         return result("changed", verified), None
     except DeployError as error:

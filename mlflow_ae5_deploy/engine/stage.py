@@ -11,6 +11,7 @@ from mlflow_ae5_deploy.engine.change import Change
 from mlflow_ae5_deploy.engine.context import Context
 
 S = TypeVar("S")
+NOT_DONE = ("failed", "declined")  # outcomes
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,11 @@ class RunResult:
     seconds: float
     requests: int
     writes: int
+
+    @property
+    def only_partly(self) -> bool:
+        """Whether the error is only of changes for which the rest did not wait: all stages were run."""
+        return self.error is not None and all(stage.partly for stage in self.stages if stage.outcome in NOT_DONE)
 
     @property
     def changed(self) -> bool:

@@ -10,7 +10,6 @@ from mlflow_ae5_deploy.engine.context import Context, RestoreRequest
 from mlflow_ae5_deploy.engine.records import DeploymentSpec
 from mlflow_ae5_deploy.jobs import runner
 from mlflow_ae5_deploy.jobs.spec import check_profile
-from mlflow_ae5_deploy.resources import receivers
 from mlflow_ae5_deploy.resources.current_deployment import desired_deployment
 from mlflow_ae5_deploy.resources.data_at_risk import data_at_risk
 from mlflow_ae5_deploy.resources.deployment import check_before_start, new_address
@@ -27,7 +26,6 @@ from mlflow_ae5_deploy.resources.interrupted import (
 )
 from mlflow_ae5_deploy.resources.job_specs import scheduled_jobs
 from mlflow_ae5_deploy.resources.restore import check_change, check_first, refuse_in_use
-from mlflow_ae5_deploy.resources.token import check_recipients
 
 
 @dataclass(frozen=True)
@@ -114,9 +112,7 @@ def check(state: DataState, stage: int) -> None:
 
 
 def check_later_stages(context: Context) -> None:
-    """Raise what would make stages 8, 12 and 14 fail after the server has been stopped."""
-    receivers.check(context)
-    check_recipients(context)
+    """Raise what would make stages 8 and 14 fail after the server has been stopped."""
     check_before_start(context, desired_deployment(context), None)
     for job in scheduled_jobs(context.settings):
         check_profile(context, job.resource_profile, f"{job.section}.resource_profile")

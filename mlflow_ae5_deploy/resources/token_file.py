@@ -34,6 +34,8 @@ def read(file: Path) -> Secret | None:
 def check(file: Path) -> tuple[int, int] | None:
     """Raise Configuration if it cannot be written. Return its user and group, if it exists."""
     if not file.parent.is_dir():
+        if os.path.lexists(file.parent):
+            raise _unusable(file, "its folder is not a directory", "Move that away and create the folder")
         raise _unusable(file, "its folder does not exist", "Create the folder")
     try:
         present = file.lstat()

@@ -461,7 +461,7 @@ class TestTokenFile:
         ("spoil", "why"),
         [
             (lambda file: file.parent.rmdir(), "its folder does not exist"),
-            (lambda file: (file.parent.rmdir(), file.parent.touch()), "its folder does not exist"),
+            (lambda file: (file.parent.rmdir(), file.parent.touch()), "its folder is not a directory"),
             (lambda file: file.mkdir(), "it is not a regular file"),
         ],
         ids=["no folder", "folder is a file", "file is a folder"],
@@ -478,7 +478,8 @@ class TestTokenFile:
         planned = rotatable.run(capsys, "plan", "--sandbox", "--json", "--release", str(rotatable.release), *argv)
         failed = rotatable.install(capsys, "--yes", *argv)
 
-        file.parent.unlink() if file.parent.is_file() else None
+        if file.parent.is_file():
+            file.parent.unlink()
         for done in (planned, failed):
             assert (done.code, [stage["name"] for stage in done.data["stages"]]) == (3, ["store-token"])
             assert done.data["error"]["what"] == f"Cannot write the token file: {why}."
@@ -554,6 +555,7 @@ class TestInstall:
         assert "run `mlflow-ae5-deploy rotate-token --sandbox" in " ".join(failed.err.split())
         assert "issue a token: none stored for this deployment" in failed.out
         assert "13 sharing" in failed.out
+        assert "  URL         https://" in failed.out
 
     def test_a_plan_with_a_restart_gives_the_restart_as_the_reason(self, rotatable, capsys):
         config = ["--config", str(rotatable.configure(f"{PLATFORM}{RESTARTS % 'CRITICAL'}{CONSUMER}"))]

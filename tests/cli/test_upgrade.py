@@ -172,6 +172,9 @@ class TestForward:
         assert (problem["severity"], "second.tar.gz → bundled" in problem["message"]) == ("warning", True)
         assert [row["name"] for row in seen["drift"]] == ["upload"]  # nothing else differs now
         assert "release-differs" not in {problem["code"] for problem in kept["problems"]}
+        config = site.configure("consumers: [{username: dev-user, password: 'env:NOT_SET_HERE'}]\n")
+        elsewhere = site.run(capsys, "status", "--sandbox", "--json", "--config", str(config)).data
+        assert "release-differs" in {problem["code"] for problem in elsewhere["problems"]}
         assert "The installed release would be replaced: second.tar.gz → bundled" in " ".join(plan.out.split())
         assert "upgrade --sandbox   # replace the release, with automatic rollback" in plan.out
         assert "start deployment dev.mlflow.tracking.server: the replacement of the project requires it" in plan.out
@@ -300,6 +303,15 @@ class TestForward:
 
         assert_error(refused, 3, "Cannot write the token file: its folder does not exist", "Create the folder")
         assert (running(site)["id"], calls(site), pending(site)) == (before, [], None)
+
+    def test_a_consumer_that_cannot_sign_in_is_named_and_rolls_nothing_back(self, site, capsys):
+        config = site.configure("consumers: [username: nobody-here]\n")
+
+        partly = upgrade(site, capsys, "--yes", "--config", str(config))
+
+        assert_error(partly, 23, "The token is not stored for nobody-here", "rotate-token")
+        assert pending(site) is None
+        assert upgrade(site, capsys, "--yes").data["outcome"] == "unchanged"
 
 
 class TestBack:

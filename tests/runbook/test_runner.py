@@ -8,7 +8,7 @@ import pytest
 from runbook_support import context
 
 from mlflow_ae5_deploy.common.clock import SystemClock
-from mlflow_ae5_deploy.common.errors import Conflict, StageFailed
+from mlflow_ae5_deploy.common.errors import Conflict, Locked, PartlyDone, StageFailed
 from mlflow_ae5_deploy.common.redaction import Secret
 from mlflow_ae5_deploy.engine.change import Change, Consequence, Impact
 from mlflow_ae5_deploy.engine.context import RunOptions
@@ -78,6 +78,45 @@ def test_a_failing_stage_ends_the_run_and_is_in_the_result(tmp_path):
     assert [s.outcome for s in result.stages] == ["failed"]
     assert result.error.exit_code == 20
     assert never.done == []
+
+
+class Tolerant(Scripted):
+    """Its changes may fail; `broken`: its verification fails as well."""
+
+    def __init__(self, fail, *, broken=False):
+        super().__init__(1, CREATE, fail=fail)
+        self.broken = broken
+
+    def can_fail(self, change, state):
+        return True
+
+    def partly_done(self, failed, state, context):
+        self.done.append("left")
+        return PartlyDone("a is left")
+
+    def verify(self, context):
+        if self.broken:
+            raise StageFailed("not there", stage=1)
+        return super().verify(context)
+
+
+PARTLY = [
+    ("a change that may fail", StageFailed("no", stage=1), False, PartlyDone, ["changed"], True),
+    ("the lock is lost", Locked("no"), False, Locked, [], False),
+    ("and its verification fails", StageFailed("no", stage=1), True, StageFailed, [], False),
+]
+
+
+@pytest.mark.parametrize(("case", "fail", "broken", "error", "rest", "only_partly"), PARTLY, ids=[r[0] for r in PARTLY])
+def test_a_change_that_may_fail_ends_no_run(tmp_path, case, fail, broken, error, rest, only_partly):
+    stage, after = Tolerant(fail, broken=broken), Scripted(2, CREATE)
+
+    result = run([stage, after], context(tmp_path))
+
+    assert type(result.error) is error
+    assert [item.outcome for item in result.stages] == ["failed", *rest]
+    assert result.only_partly is only_partly
+    assert ("left" in stage.done) is not isinstance(fail, Locked)  # what is left is recorded before the verification
 
 
 def test_a_dry_run_applies_nothing_and_writes_nothing(tmp_path):

@@ -55,6 +55,8 @@ def command(
     with writing(options, NAME + mode) as context:
         run = _upgrade_run(context, options.reporter, wait)
         document = _roll_back(run, options.reporter) if roll_back else _upgrade(run, options.reporter, given)
+        if run.left is not None:
+            raise run.left
         if document["outcome"] in ("upgraded", "unchanged"):
             _compare_release(options, context)
     if options.json:

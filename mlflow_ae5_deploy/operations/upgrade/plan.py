@@ -20,9 +20,11 @@ from mlflow_ae5_deploy.release.archive import read_project_archive
 from mlflow_ae5_deploy.release.models import BuiltArchive
 from mlflow_ae5_deploy.release.packages import environment_of
 from mlflow_ae5_deploy.release.provenance import release_name, same_content
+from mlflow_ae5_deploy.resources import receivers
 from mlflow_ae5_deploy.resources.before_replacing import check_later_stages
 from mlflow_ae5_deploy.resources.current_deployment import match_deployment
 from mlflow_ae5_deploy.resources.health import health_at
+from mlflow_ae5_deploy.resources.token import check_recipients
 
 UNKNOWN = "unknown"
 _SHOWN_APART = "package mlflow:"
@@ -96,6 +98,8 @@ def check(context: Context, planned: UpgradePlan) -> None:
         )
     store = context.values.store_uri(context.settings.server.backend_store_uri).reveal()
     require_restorable(parse_store_uri(store).dialect)
+    receivers.check(context)  # as the preflights of stages 8 and 12, which an upgrade does not run
+    check_recipients(context)
     check_later_stages(context)
     check_profile(context, context.settings.backup.resource_profile, "backup.resource_profile")
     server = planned.server

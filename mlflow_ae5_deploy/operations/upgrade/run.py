@@ -8,7 +8,7 @@ from enum import IntEnum
 from typing import Any
 
 from mlflow_ae5_deploy.ae5.models import Project
-from mlflow_ae5_deploy.common.errors import NotFound, StageFailed
+from mlflow_ae5_deploy.common.errors import DeployError, NotFound, StageFailed
 from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.engine.records import ScheduledJobRecord, UpgradeRecord
 from mlflow_ae5_deploy.engine.stage import AnyStage, RunResult
@@ -54,6 +54,7 @@ class UpgradeRun:
     project: Project | None = None  # that is installed by now
     migration: JobResult[UpgradeReport] | None = None
     verification: Verification | None = None
+    left: DeployError | None = None  # what a stage could not do for which the rest does not wait
 
     @property
     def record(self) -> UpgradeRecord:
@@ -88,12 +89,14 @@ class UpgradeRun:
         return self.project
 
     def run_between(self, first: int, last: int) -> None:
-        """Run these stages and all between. Raises what one of them fails with.
+        """Run these stages and all between. Raises what one of them fails with, unless the rest does not wait for it.
 
         Those after the stop of the server have their preflight before it: see `check_later_stages`.
         """
         result = self.run_stages([stage for stage in self.stages if first <= stage.number <= last], first == 1)
-        if result.error is not None:
+        if result.only_partly:
+            self.left = result.error
+        elif result.error is not None:
             raise result.error
 
 

@@ -99,6 +99,7 @@ def test_an_interrupted_rollback_is_finished_by_a_rollback(site, capsys):
 
     assert ended.code == 130
     assert ended.data["error"]["remedy"].endswith("upgrade --roll-back --sandbox")
+    assert "upgrade --roll-back --sandbox   # to finish\n" in ended.err
     assert "No server runs." in ended.err
     assert bench.run(capsys, "upgrade", "--roll-back", "--sandbox", "--yes").code == 0
     assert opens(bench, stored(bench)) == 200

@@ -490,7 +490,7 @@ def test_after_an_error_the_lock_is_given_back_by_one_request(bench):
 
 
 REFUSED = ["install", "uninstall", "restore", "restore --undo", "upgrade", "rotate-token", "backup", "backup prune"]
-ALLOWED = ["backup list", "backup show", "backup verify", "drill"]
+ALLOWED = ["backup list", "backup show", "backup verify", "doctor", "drill", "restore --list-saved"]
 
 
 @pytest.mark.parametrize("verb", [*REFUSED, *ALLOWED])

@@ -34,5 +34,6 @@ ROWS = [
 
 @pytest.mark.parametrize(("name", "apply", "state", "change"), ROWS, ids=[f"{r[0]}-{r[3].kind()}" for r in ROWS])
 def test_it_is_not_passed_over(tmp_path, name, apply, state, change):
-    with pytest.raises(AssertionError):
+    with pytest.raises(AssertionError) as caught:
         apply(change, state, context(tmp_path))
+    assert caught.value.args == (change,)

@@ -1,4 +1,4 @@
-"""What this machine knows between runs: fingerprints and ids, no confidential value.
+"""What this machine knows between runs: fingerprints and ids, no value that was confidential when it was stored.
 
 AE5 never shows a secret's value again, so the only way to know that a secret is right is to record what was written.
 A fingerprint is HMAC-SHA256 under a random salt of this installation: it can be compared, and reveals nothing without

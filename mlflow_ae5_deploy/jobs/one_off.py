@@ -171,18 +171,16 @@ def clear(
     if created is not None:
         jobs[created.id] = created
     for job in jobs.values():
-        stop(context, [*context.platform.runs(job.id), *(started if job is created else ())])
-        context.platform.delete_job(job.id)
-        context.journal.effect("delete", "job", name, id=job.id)
+        delete_job(context, job, started if job is created else ())
     for run in {run.id: run for run in (*started, *own_runs(context, name))}.values():
         stop(context, [run])
         context.platform.delete_run(run.id)
     context.cached.forget("jobs")
 
 
-def delete_job(context: Context, job: Job) -> None:
-    """Stop its runs and delete it: the platform deletes no job with an active run."""
-    stop(context, context.platform.runs(job.id))
+def delete_job(context: Context, job: Job, started: Sequence[Run] = ()) -> None:
+    """Stop its runs and delete it: the platform deletes no job with an active run. started: perhaps not listed yet."""
+    stop(context, [*context.platform.runs(job.id), *started])
     context.platform.delete_job(job.id)
     context.journal.effect("delete", "job", job.name, id=job.id)
 

@@ -32,7 +32,7 @@ def check_command(revision: Revision, command: str, *, where: str, remedy: str =
     commands = [item.id for item in revision.commands]
     if command not in commands:
         raise ReleaseRefused(
-            f"The installed release has no command `{command}`.",
+            f"Revision {revision.name} of the installed project has no command `{command}`.",
             where=where,
             remedy=remedy or f"It has: {', '.join(commands)}.",
         )

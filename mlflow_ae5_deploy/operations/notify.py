@@ -37,7 +37,7 @@ def require_receivers(context: Context) -> None:
 
 
 def about_status(context: Context, status: Status) -> None:
-    """Notify of errors that are new or have ended. A warning makes no installation unhealthy, so it is none."""
+    """Notify of errors that are new or have ended. Warnings are not sent: no installation is unhealthy for one."""
     found = {problem.key: f"{problem.message} ({problem.code})" for problem in status.errors}
     _notify(context, _notified(context), found, {problem.key: problem.remedy for problem in status.errors})
 

@@ -110,7 +110,7 @@ def consequences_of(changes: Iterable[Change]) -> list[str]:
 
 
 def show_consequences(reporter: Reporter, changes: Sequence[Change]) -> None:
-    """What changes will do of which some need consent; on stderr, because a question follows."""
+    """Show changes and their consequences before the question; on stderr."""
     with reporter.one_piece():
         for change in changes:
             if change.needs_consent:

@@ -47,7 +47,7 @@ def recipients(context: Context) -> list[str]:
 
 
 def check_recipients(context: Context) -> None:
-    """Raise DeployError where one could not get the token, as far as this machine shows. Sends and writes nothing."""
+    """Raise DeployError where this machine lacks what it needs to give one the token. Sends and writes nothing."""
     for account, reference in context.settings.consumer_accounts.items():
         context.access.require_consumer(account, reference)
         if reference is not None and reference.kind != "prompt":

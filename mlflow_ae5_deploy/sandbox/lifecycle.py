@@ -200,7 +200,7 @@ def _start(state_dir: Path, port: int | None, database: str, settings: dict[str,
 
 
 def _why_not_started(state_dir: Path) -> str:
-    """Its last words, where these are an error that it foresaw."""
+    """The error in the last line of its log, or the end of the log."""
     last = logs(state_dir, 1)
     if " ERROR " in last:
         return f"The sandbox did not start: {last.partition(' ERROR ')[2]}"

@@ -107,8 +107,8 @@ def _by_locks(context: Context) -> UnfinishedOperation:
     if running is not None and here is None:
         ends = f"its lock ends at {running.expires:%Y-%m-%d %H:%M} UTC unless that run renews it"
         found = replace(found, running=f"{running.text}; {ends}", verb=running.verb)
-    if interrupted is None or context.state.upgrade is not None or context.state.started_restore is not None:
-        return found  # or it is of this machine
+    if interrupted is None:
+        return found
     return replace(found, interrupted=interrupted_words(interrupted), interrupted_verb=interrupted.verb)
 
 

@@ -121,7 +121,7 @@ def training(site: Site, name: str, python: Path, **environment: str) -> Iterato
         "MLFLOW_TRACKING_SERVER_CERT_PATH": str(site.info.ca_file),
         **environment,
     }
-    program = site.client_folder / "training.py"
+    program = site.client_folder / f"{name}.py"  # each its own: another may be starting
     program.write_text(TRAINING)
     with subprocess.Popen(
         [str(python), str(program), name, str(site.client_folder / "stop")],

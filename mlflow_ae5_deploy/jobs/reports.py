@@ -170,6 +170,7 @@ class SnapshotLine:
     snapshot: str = ""
     finished: str = ""
     runs: int | None = None
+    deleted_runs: int | None = None
     models: int | None = None
     artifact_bytes: int | None = None
     stored_bytes: int | None = None  # written for it; the rest was stored before
@@ -184,6 +185,7 @@ class SnapshotReport(Report):
     """Fields of the commands that write or read a snapshot."""
 
     runs: int | None = None
+    deleted_runs: int | None = None
     models: int | None = None
     rows: int | None = None
     artifacts: int | None = None

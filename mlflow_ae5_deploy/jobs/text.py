@@ -114,7 +114,7 @@ def started(snapshot: str) -> datetime | None:
 def missing_since(report: BackupReport) -> str:
     """A sentence if many runs or artifacts of the previous snapshot are missing."""
     numbers = (
-        ("runs", report.missing_runs, report.previous_runs),
+        ("runs (deleted ones included)", report.missing_runs, report.previous_runs),
         ("artifacts", report.missing_artifacts, report.previous_artifacts),
     )
     missing = [f"{gone:,} of the {before:,} {what}" for what, gone, before in numbers if gone and before is not None]
@@ -161,7 +161,7 @@ def _read(report: BackupReport) -> str:
 
 def _contents(report: SnapshotReport) -> str:
     """What an administrator knows of a snapshot. A release may report less."""
-    numbers = ((report.runs, "runs"), (report.models, "models"))
+    numbers = ((report.runs, "runs"), (report.deleted_runs or None, "deleted runs"), (report.models, "models"))
     counts = [count(number, name) for number, name in numbers if number is not None]
     artifacts = f"{count(report.artifacts, 'artifacts')} ({size(report.artifact_bytes)})"
     return ", ".join([*(counts or [count(report.rows, "rows")]), artifacts])

@@ -196,7 +196,7 @@ def _manifest(manifest: Mapping[str, Any], now: datetime) -> list[tuple[str, str
         ("Created", _moment(manifest.get("finished"), now) + took),
         ("MLflow", f"{manifest.get('mlflow_version', 'unknown')}, release {manifest.get('release', 'unknown')}"),
         ("Database", f"{server or manifest.get('dialect', 'unknown')}, schema {manifest.get('revision', 'unknown')}"),
-        ("Content", ", ".join(_counts(manifest, ("runs", "models", "tables", "rows"))) or "unknown"),
+        ("Content", ", ".join(_counts(manifest, ("runs", "deleted_runs", "models", "tables", "rows"))) or "unknown"),
         ("Artifacts", _artifacts(artifacts)),
         ("Storage", f"{size(manifest.get('stored_bytes'))} new, in {_count(manifest.get('new_objects'), 'objects')}"),
         ("Keys", _keys(manifest.get("keys"))),

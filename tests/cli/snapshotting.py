@@ -149,7 +149,8 @@ if command == "Backup":
              "artifact_bytes": 5000, "stored_bytes": 2500, "runs": 3, "verified": None, "complete": True}
             for n in ids()])
     if action == "show":
-        end(action=action, manifest={"id": chosen(), "mlflow_version": "3.17.2", "tables": [1, 2, 3, 4, 5, 6]})
+        counts = {"runs": 3, "deleted_runs": 2, "models": 2}
+        end(action=action, manifest={"id": chosen(), "mlflow_version": "3.17.2", **counts})
     if action == "prune":
         keep = int(words[words.index("--keep-last") + 1]) if "--keep-last" in words else 1
         old = ids()[:-keep]

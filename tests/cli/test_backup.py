@@ -102,6 +102,7 @@ class TestActions:
         assert "unfinished" in outcomes[2].out
         assert f"Snapshot {newest}." in outcomes[3].out
         assert "MLflow     3.17.2, release unknown" in outcomes[3].out
+        assert "Content    3 runs, 2 deleted runs, 2 models" in outcomes[3].out
         assert "  | " not in outcomes[2].out + outcomes[3].out
         assert "Nothing was deleted. To delete them, run the same command with --yes." in outcomes[4].out
         assert "freed" in outcomes[5].out

@@ -133,9 +133,9 @@ def test_a_hint_is_a_sentence(code, hint, remedy):
 
 WORDS = [
     (
-        {"command": "Backup", "action": "create", "snapshot": "S1", "runs": 1200, "models": 1, "rows": 5, "tables": 2,
-         "artifacts": 3, "artifact_bytes": 1_500_000, "new_objects": 4, "stored_bytes": 700},
-        "snapshot S1 created: 1,200 runs, 1 model, 3 artifacts (1.5 MB), 700 bytes new",
+        {"command": "Backup", "action": "create", "snapshot": "S1", "runs": 1200, "deleted_runs": 3, "models": 1,
+         "rows": 5, "artifacts": 3, "artifact_bytes": 1_500_000, "new_objects": 4, "stored_bytes": 700},
+        "snapshot S1 created: 1,200 runs, 3 deleted runs, 1 model, 3 artifacts (1.5 MB), 700 bytes new",
     ),
     (
         {"command": "Backup", "action": "verify", "snapshot": "S1", "checked_objects": 1, "of_objects": 1,

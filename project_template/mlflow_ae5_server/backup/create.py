@@ -116,7 +116,7 @@ class _Backup:
         external, running = external_artifacts.find(store, destination)
         database = dump(store, self._writer)
         options.say(f"database: {counted(len(database.tables), 'tables')}, {counted(database.rows, 'rows')}")
-        if not options.allow_empty and not _runs(database):
+        if not options.allow_empty and not database.runs:
             self._refuse(lambda: expected.refuse_no_runs(store.shown, self._previous))
         lists, totals = self._copy_all(source, database)
         empty = not totals.files and not totals.links
@@ -273,7 +273,7 @@ class _Backup:
             revision=database.revision,
             tables=len(database.tables),
             rows=database.rows,
-            runs=_runs(database),
+            runs=database.runs - database.deleted_runs,
             database=database.to_json(),
             artifacts=ArtifactsPart(
                 source=_shortened(shown(source.shown)),
@@ -294,19 +294,16 @@ class _Backup:
 
     def _compare(self, made: Manifest, totals: CopyTotals) -> None:
         previous = self._previous
-        if previous is None or (self._options.allow_empty and not (totals.files and made.runs)):
+        if previous is None or (self._options.allow_empty and not (totals.files and made.all_runs)):
             return
-        if expected.many_gone(previous.runs - made.runs, previous.runs):
-            self._options.on_gone("runs", previous.runs - made.runs, previous.runs)
+        purged = previous.all_runs - made.all_runs
+        if expected.many_gone(purged, previous.all_runs):
+            self._options.on_gone("runs", purged, previous.all_runs)
         # An earlier list that is resumed or damaged is not the one of the last snapshot, so its files do not count.
         remaining = totals.files if self._own.lists or self._list_damaged else totals.listed_before
         gone = max(0, previous.artifacts.files - remaining)
         if expected.many_gone(gone, previous.artifacts.files):
             self._options.on_gone("artifacts", gone, previous.artifacts.files)
-
-
-def _runs(database: DatabasePart) -> int:
-    return next((int(table.rows) for table in database.tables if table.name == "runs"), 0)
 
 
 def _shortened(text: str) -> str:

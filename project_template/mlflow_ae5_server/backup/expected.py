@@ -45,10 +45,10 @@ def refuse_no_runs(shown_store: str, previous: Manifest | None) -> None:
 
     A few may be of first tries, and collected since.
     """
-    if previous is not None and many_gone(previous.runs, previous.runs):
+    if previous is not None and many_gone(previous.all_runs, previous.all_runs):
         raise RepositoryFailed(
             f"there are no runs in {shown_store}, but the snapshot {previous.id} has "
-            f"{counted(previous.runs, 'runs')}; no snapshot was made",
+            f"{counted(previous.all_runs, 'runs')}; no snapshot was made",
             "check that it is the right database, or use `backup create --allow-empty` if they were deleted on purpose",
         )
 

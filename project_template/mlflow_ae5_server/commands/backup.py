@@ -145,6 +145,7 @@ def _created(manifest: Manifest) -> dict[str, Any]:
     return {
         "snapshot": manifest.id,
         "runs": manifest.runs,
+        "deleted_runs": manifest.deleted_runs,
         "models": manifest.models,
         "rows": manifest.rows,
         "tables": manifest.tables,

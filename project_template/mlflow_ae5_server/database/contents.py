@@ -19,6 +19,7 @@ Digests = dict[str, tuple[int, str]]
 
 _REVISION = re.compile(r"[0-9a-f]{1,40}")  # as alembic makes them up
 _TEXT = re.compile(r".{1,300}")
+DELETED_RUNS = "SELECT count(*) FROM runs WHERE lifecycle_stage = 'deleted'"
 DIALECTS = ("sqlite", "postgresql", "mysql")
 
 
@@ -41,11 +42,17 @@ class DatabasePart:
     tables: tuple[TablePart, ...]
     file: tuple[str, ...] = ()  # blobs of the whole SQLite file, in order; none for other dialects
     others: tuple[str, ...] = ()  # other tables and views: not in the snapshot, except within a whole SQLite file
+    deleted_runs: int = 0  # marked by users; the next garbage collections delete their rows
 
     @property
     def rows(self) -> int:
         """Without that of the schema's revision, as in DatabaseState."""
         return sum(table.rows for table in self.tables if table.name != schema.VERSION_TABLE)
+
+    @property
+    def runs(self) -> int:
+        """Active and deleted ones."""
+        return next((table.rows for table in self.tables if table.name == "runs"), 0)
 
     @property
     def contents(self) -> str:
@@ -68,7 +75,7 @@ class DatabasePart:
     @classmethod
     def from_json(cls, data: object) -> DatabasePart:
         """Raise SnapshotDamaged for anything that `to_json` does not write."""
-        fields = _fields(data, {"dialect", "server", "revision", "tables", "file", "others"}, "the database part")
+        fields = _fields(data, {field.name for field in dataclasses.fields(cls)}, "the database part")
         tables = fields["tables"]
         if not isinstance(tables, list):
             raise _damaged("its tables are not a list")
@@ -79,10 +86,13 @@ class DatabasePart:
             tables=tuple(_table(entry) for entry in tables),
             file=_digests(fields["file"], "file"),
             others=_texts(fields["others"], "others"),
+            deleted_runs=_number(fields["deleted_runs"], "of deleted runs"),
         )
         names = [table.name for table in part.tables]
         if part.dialect not in DIALECTS or len(set(names)) != len(names):
             raise _damaged("its dialect is unknown, or a table is named twice")
+        if part.deleted_runs > part.runs:
+            raise _damaged("more runs are deleted than there are")
         if (part.dialect == "sqlite") != bool(part.file) or (part.file and any(t.objects for t in part.tables)):
             raise _damaged("a whole file is stored for SQLite, and only for SQLite")
         return part
@@ -113,12 +123,9 @@ def state_of(own: Iterable[str], others: Iterable[str], revision: str | None, ro
 
 def _table(data: object) -> TablePart:
     fields = _fields(data, {"name", "rows", "digest", "objects", "columns"}, "a table")
-    rows = fields["rows"]
-    if type(rows) is not int or not 0 <= rows < 2**63:
-        raise _damaged("a number of rows is not a number")
     return TablePart(
         name=_text(fields["name"], "name"),
-        rows=rows,
+        rows=_number(fields["rows"], "of rows"),
         digest=_digests([fields["digest"]], "digest")[0],
         objects=_digests(fields["objects"], "objects"),
         columns=_texts(fields["columns"], "columns"),
@@ -129,6 +136,12 @@ def _fields(data: object, names: set[str], what: str) -> dict[str, Any]:
     if not isinstance(data, dict) or set(data) != names:
         raise _damaged(f"{what} does not have the fields {', '.join(sorted(names))}")
     return data
+
+
+def _number(value: object, what: str) -> int:
+    if type(value) is not int or not 0 <= value < 2**63:
+        raise _damaged(f"a number {what} is not a number")
+    return value
 
 
 def _text(value: object, what: str, pattern: re.Pattern[str] = _TEXT) -> str:

@@ -23,7 +23,7 @@ from mlflow_ae5_server.common.errors import (
 from mlflow_ae5_server.database import copy_text, schema
 from mlflow_ae5_server.database.columns import Column, TableColumns, kind_of
 from mlflow_ae5_server.database.connection import Database, connect_engine, reason_of, refusal_of
-from mlflow_ae5_server.database.contents import DatabasePart, DatabaseState, Digests, TablePart, state_of
+from mlflow_ae5_server.database.contents import DELETED_RUNS, DatabasePart, DatabaseState, Digests, TablePart, state_of
 from mlflow_ae5_server.database.digests import digest_of
 from mlflow_ae5_server.repository.blob_types import BlobSink
 
@@ -116,8 +116,9 @@ def _snapshot(database: Database) -> Iterator[tuple[Connection, str, list[TableC
 def dump(database: Database, objects: BlobSink) -> DatabasePart:
     with _snapshot(database) as (connection, revision, shapes, others):
         parts = tuple(_dump_table(connection, table, objects) for table in shapes)
+        deleted_runs = int(connection.exec_driver_sql(DELETED_RUNS).scalar() or 0)
         server = str(connection.exec_driver_sql("SELECT VERSION()").scalar())
-    return DatabasePart("mysql", server, revision, parts, (), others)
+    return DatabasePart("mysql", server, revision, parts, (), others, deleted_runs)
 
 
 def _dump_table(connection: Connection, table: TableColumns, objects: BlobSink) -> TablePart:

@@ -19,7 +19,7 @@ from mlflow_ae5_server.database import schema
 from mlflow_ae5_server.database.character_sets import no_schema
 from mlflow_ae5_server.database.columns import Column, TableColumns, kind_of, limit_of, listed, quoted
 from mlflow_ae5_server.database.connection import Database, reason_of, refusal_of
-from mlflow_ae5_server.database.contents import DatabasePart, DatabaseState, Digests, TablePart, state_of
+from mlflow_ae5_server.database.contents import DELETED_RUNS, DatabasePart, DatabaseState, Digests, TablePart, state_of
 from mlflow_ae5_server.database.digests import DigestWorker, shares, task_of
 from mlflow_ae5_server.repository.blob_types import BlobSink
 
@@ -132,12 +132,13 @@ def dump(database: Database, objects: BlobSink) -> DatabasePart:
         workers = [stack.enter_context(worker) for worker in _workers(cursor, database, list(shapes.values()))]
         streams = {table: _copy_out(cursor, shapes[table], objects) for table in tables}
         results = _results(workers, database)
+        (deleted_runs,) = cursor.execute(DELETED_RUNS).fetchone()
         server = str(cursor.connection.info.parameter_status("server_version"))
     for table, (rows, _objects) in streams.items():
         if rows != results[table][0]:
             raise SnapshotDamaged(f"{table} was read twice and had {rows} rows, then {results[table][0]}", "try again")
     parts = (TablePart(t, *results[t], objects=streams[t][1], columns=shapes[t].names) for t in tables)
-    return DatabasePart("postgresql", server, revision, tuple(parts), (), others)
+    return DatabasePart("postgresql", server, revision, tuple(parts), (), others, deleted_runs)
 
 
 def digests(database: Database) -> Digests:

@@ -14,7 +14,7 @@ from mlflow_ae5_server.common.text import shown
 from mlflow_ae5_server.database import schema
 from mlflow_ae5_server.database.columns import Column, TableColumns, kind_of, limit_of, listed, quoted
 from mlflow_ae5_server.database.connection import Database
-from mlflow_ae5_server.database.contents import DatabasePart, DatabaseState, Digests, TablePart, state_of
+from mlflow_ae5_server.database.contents import DELETED_RUNS, DatabasePart, DatabaseState, Digests, TablePart, state_of
 from mlflow_ae5_server.database.digests import DigestWorker, shares, task_of
 from mlflow_ae5_server.database.sqlite_file import SIDE_FILES, backup, file_of, reading
 from mlflow_ae5_server.database.work_folder import work_folder
@@ -36,12 +36,13 @@ def dump(database: Database, objects: BlobSink) -> DatabasePart:
             revision, tables, others = mlflow_tables(connection, database.shown)
             shapes = [columns_of(connection, table) for table in tables]
             parts = _shares(connection, shapes)
+            (deleted_runs,) = connection.execute(DELETED_RUNS).fetchone()
         with contextlib.ExitStack() as stack:
             workers = [stack.enter_context(_worker(copy, part)) for part in parts]
             file = _store(copy, objects)
             found = _results(workers, copy, shapes)
     table_parts = tuple(TablePart(table, *found[table]) for table in tables)
-    return DatabasePart("sqlite", sqlite3.sqlite_version, revision, table_parts, file, others)
+    return DatabasePart("sqlite", sqlite3.sqlite_version, revision, table_parts, file, others, deleted_runs)
 
 
 def digests(database: Database) -> Digests:

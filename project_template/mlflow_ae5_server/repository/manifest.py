@@ -60,7 +60,7 @@ class Manifest:
     revision: str
     tables: int
     rows: int
-    runs: int
+    runs: int  # without deleted ones
     database: dict[str, Any]  # the JSON of a DatabasePart
     artifacts: ArtifactsPart
     in_flight: InFlight
@@ -78,6 +78,15 @@ class Manifest:
     @property
     def complete(self) -> bool:
         return not self.external and not self.artifacts.unreadable
+
+    @property
+    def deleted_runs(self) -> int:
+        """Runs that users deleted and garbage collection has not purged yet."""
+        return int(self.database.get("deleted_runs", 0))
+
+    @property
+    def all_runs(self) -> int:
+        return self.runs + self.deleted_runs
 
     @property
     def models(self) -> int:

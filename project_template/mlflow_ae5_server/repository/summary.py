@@ -31,6 +31,7 @@ def describe_manifest(repository: Repository, manifest: Manifest) -> dict[str, A
     damaged = damage.of_snapshots(repository.backend, [manifest]).get(manifest.name, ())
     return {
         **fields,
+        "deleted_runs": manifest.deleted_runs,
         "models": manifest.models,
         "complete": manifest.complete,
         **_check_fields(repository, manifest.name, len(damaged)),
@@ -61,6 +62,7 @@ def _entry_fields(repository: Repository, entry: SnapshotEntry, damaged: int) ->
         "dialect": manifest.dialect,
         "rows": manifest.rows,
         "runs": manifest.runs,
+        "deleted_runs": manifest.deleted_runs,
         "models": manifest.models,
         "artifacts": manifest.artifacts.files,
         "artifact_bytes": manifest.artifacts.bytes,

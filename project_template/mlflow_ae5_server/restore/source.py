@@ -80,6 +80,7 @@ class RestoreSource:
             "snapshot": self.snapshot.id,
             "dialect": {"source": self.part.dialect, "target": store.dialect},
             "runs": self.snapshot.runs,
+            "deleted_runs": self.snapshot.deleted_runs,
             "models": self.snapshot.models,
             "rows": self.part.rows,
             "tables": len(self.part.tables),

@@ -84,6 +84,7 @@ def test_everything_arrives(
     part = dialects.dump(native[source], objects)
     assert {table.name for table in part.tables if table.rows} == FILLED
     part = dialects.DatabasePart.from_json(part.to_json())
+    assert (part.runs, part.deleted_runs) == (4, 1)
 
     restored = empty(target)
     dialects.load(part, objects, restored)

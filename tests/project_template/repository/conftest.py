@@ -16,6 +16,7 @@ from mlflow_ae5_server.backup.artifacts import FolderArtifacts
 from mlflow_ae5_server.backup.create import BackupOptions, create_snapshot
 from mlflow_ae5_server.backup.open_artifacts import open_artifacts
 from mlflow_ae5_server.database.connection import check_uri
+from mlflow_ae5_server.database.contents import DELETED_RUNS
 from mlflow_ae5_server.database.dialects import DatabasePart, TablePart
 from mlflow_ae5_server.repository import blobs as contents
 from mlflow_ae5_server.repository import check
@@ -27,9 +28,11 @@ from tests.contract import checked
 def dump(database, objects):
     """The database's part as it would be for a database of one small file."""
     assert database.file is not None
-    rows = sqlite3.connect(database.file).execute("SELECT count(*) FROM runs").fetchone()[0]
+    with sqlite3.connect(database.file) as connection:
+        (rows,) = connection.execute("SELECT count(*) FROM runs").fetchone()
+        (deleted,) = connection.execute(DELETED_RUNS).fetchone()
     kept = objects.put(b"database with %d runs" % rows)
-    return DatabasePart("sqlite", "3", "abc", (TablePart("runs", rows, kept.sha256),), (kept.sha256,))
+    return DatabasePart("sqlite", "3", "abc", (TablePart("runs", rows, kept.sha256),), (kept.sha256,), (), deleted)
 
 
 @dataclass
@@ -125,9 +128,9 @@ def new_server(folder, *, made=False):
     if made:
         return server
     folder.mkdir(exist_ok=True)
-    server.sql("CREATE TABLE runs(run_uuid TEXT, artifact_uri TEXT, status TEXT)")
+    server.sql("CREATE TABLE runs(run_uuid TEXT, artifact_uri TEXT, status TEXT, lifecycle_stage TEXT)")
     server.sql("CREATE TABLE experiments(experiment_id INTEGER, artifact_location TEXT)")
-    server.sql("INSERT INTO runs VALUES ('1', 'mlflow-artifacts:/0/1/artifacts', 'RUNNING')")
+    server.sql("INSERT INTO runs VALUES ('1', 'mlflow-artifacts:/0/1/artifacts', 'RUNNING', 'active')")
     return server
 
 

@@ -143,13 +143,15 @@ def test_missing_runs_are_refused_or_reported(server, before, left, result):
     numbers = f"WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {before})"  # noqa: S608
     server.sql(f"INSERT INTO runs (run_uuid, status) {numbers} SELECT i, 'FINISHED' FROM n")  # noqa: S608
     first = server.back_up()
-    assert first.runs == before
+    server.sql("UPDATE runs SET lifecycle_stage = 'deleted' WHERE run_uuid % 2")
+    marked = server.back_up(on_gone=None)
+    assert (marked.runs, marked.deleted_runs, first.runs) == (before // 2, before - before // 2, before)
     server.sql(f"DELETE FROM runs WHERE CAST(run_uuid AS INTEGER) > {left}")  # noqa: S608
     seen = []
     if result == "refused":
-        with pytest.raises(RepositoryFailed, match=f"no runs in .*, but the snapshot {first.id} has 21 runs"):
+        with pytest.raises(RepositoryFailed, match=f"no runs in .*, but the snapshot {marked.id} has 21 runs"):
             server.back_up()
-        assert [one.id for one in server.repository().snapshots()] == [first.id]
+        assert [one.id for one in server.repository().snapshots()] == [first.id, marked.id]
         assert server.repository().unfinished() == []
         assert server.back_up(allow_empty=True).runs == 0
         return

@@ -185,7 +185,7 @@ def take(server, count):
     """Snapshots that have nothing in common."""
     taken = []
     for _ in range(count):
-        server.sql("INSERT INTO runs VALUES ('more', 'mlflow-artifacts:/0/1/artifacts', 'FINISHED')")
+        server.sql("INSERT INTO runs VALUES ('more', 'mlflow-artifacts:/0/1/artifacts', 'FINISHED', 'active')")
         server.write("a", os.urandom(400_000))
         taken.append(server.back_up())
     return taken

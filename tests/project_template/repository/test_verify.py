@@ -184,7 +184,7 @@ def test_list_show_and_create_say_what_is_in_a_snapshot(server):
     code, created = server.job("create --allow-external")
     assert (code, created["outcome"]) == (0, "done")
     assert (created["artifacts"], created["artifact_bytes"]) == (1, 5)
-    assert created["runs"] > 0
+    assert (created["runs"], created["deleted_runs"]) == (5, 2)
     assert created["rows"] > created["runs"]
     assert created["in_flight"].keys() == {"running_runs", "changed_files", "vanished_files"}
     server.job("verify")
@@ -192,9 +192,12 @@ def test_list_show_and_create_say_what_is_in_a_snapshot(server):
     assert (line["snapshot"], line["dialect"], line["rows"]) == (created["snapshot"], "sqlite", created["rows"])
     assert line["verified"]
     shown = server.job("show")[1]["manifest"]
+    tables = {table["name"]: table["rows"] for table in shown["database"]["tables"]}
+    for each in (line, shown):
+        assert (each["runs"], each["deleted_runs"]) == (5, 2)
+    assert tables["runs"] == 7
     assert shown["id"] == created["snapshot"]
     assert shown["database"]["tables"][0]["digest"]
-    tables = {table["name"]: table["rows"] for table in shown["database"]["tables"]}
     assert created["rows"] == sum(tables.values()) - tables["alembic_version"]  # as of a database in place
     assert "lists" not in shown["artifacts"]
     again = server.job("create --allow-external")[1]

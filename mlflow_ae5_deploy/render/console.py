@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 SCHEMA = 1  # of every JSON document
 _LEAD = re.compile(r" *(?:[-+!✓✗] )?")  # indentation and mark; a wrapped line continues below what follows them
+_LOG_LEAD = re.compile(r" *(?:\| *)?")
 _PATH = re.compile(r"(?!.*(?:://|`)).*/.*")  # not an address or a command: those are copied
 # Fields of a JSON document with commands that a person runs.
 _WITH_COMMANDS = ("remedy", "warnings", "notes", "markdown")
@@ -83,10 +84,10 @@ class Reporter:
             self._print(self.out, self._shown(text))
 
     def foreign(self, line: str, lead: str = "") -> None:
-        """A line of a log, without `target`: no command in it is ours."""
+        """A line of a log, without `target`: no command in it is ours. Wrapped on a terminal."""
         if not self.json_mode:
             self._pause()
-            self._print(self.out, lead + visible(scrub(line.removesuffix("\r"))))
+            self._print(self.out, _of_log(self.out, lead + visible(scrub(line.removesuffix("\r")))))
 
     def raw(self, line: str) -> None:
         """A line of a log, byte for byte but for secrets."""
@@ -141,9 +142,9 @@ class Reporter:
             yield
 
     def log(self, line: str) -> None:
-        """A line of `--verbose`, on stderr."""
+        """A line of `--verbose`, on stderr; wrapped on a terminal."""
         self._pause()
-        self._print(self.err, visible(scrub(line)), "dim")
+        self._print(self.err, _of_log(self.err, visible(scrub(line))), "dim")
 
     def _shown(self, text: str) -> str:
         shown = visible(addressed(scrub(text), self._target))
@@ -304,6 +305,15 @@ def _broken(console: Console, text: str) -> str:
         lead = _LEAD.match(line)[0]  # type: ignore[index]
         lines.append(_wrapped(console, lead, line[len(lead) :].rstrip()) if len(line) > console.width else line)
     return "\n".join(lines)
+
+
+def _of_log(console: Console, line: str) -> str:
+    """Wrap a line of a log, and indent the rest of it: where a line of the log begins must be seen."""
+    if not console.is_terminal or len(line) <= console.width:
+        return line
+    lead = _LOG_LEAD.match(line)[0][: console.width // 2]  # type: ignore[index]
+    text = _wrapped(console, f"{lead}  ", line[len(lead) :])
+    return text.replace(f"{lead}  ", lead, 1) if text.startswith(f"{lead}  ") else text
 
 
 def _scrubbed(value: Any, target: Target) -> Any:

@@ -15,7 +15,7 @@ from mlflow_ae5_deploy.operations.doctor import findings
 from mlflow_ae5_deploy.render.console import Reporter
 from mlflow_ae5_deploy.render.doctor import DoctorReporter
 from mlflow_ae5_deploy.render.format import Mark
-from tests.cli.terminal import lines
+from tests.cli.terminal import lines, screen
 
 NOW = datetime(2026, 11, 29, 14, 9, tzinfo=UTC)
 DEPLOYMENT = "a2-c20dfe1561f749d0a72f03636339746b"
@@ -195,6 +195,32 @@ WRAPPED = [
 @pytest.mark.parametrize(("text", "expected"), WRAPPED)
 def test_a_long_word_stays_whole_and_a_longer_path_stays_in_its_column(shown, text, expected):
     assert shown(40, lambda reporter: reporter.hanging("    title  ", text)) == expected
+
+
+LOG = [
+    # 40 columns: the lead, a line of a log, what is shown
+    ("", "2026-11-30 14:05 gc: nothing to do", ["2026-11-30 14:05 gc: nothing to do"]),
+    (
+        "",
+        "2026-11-30 14:05 gc: 12 runs and 3 experiments are due",
+        ["2026-11-30 14:05 gc: 12 runs and 3", "  experiments are due"],
+    ),
+    (
+        "  | ",
+        '    File "/opt/project/server.py", line 12, in run',
+        ['  |     File "/opt/project/server.py",', "          line 12, in run"],
+    ),
+    ("", f"see {'x' * 38} for more", ["see", f"  {'x' * 38}", "  for more"]),
+    ("", "x" * 50, ["x" * 40, "x" * 10]),  # broken by the terminal
+    ("", " " * 60 + "deep", [" " * 20 + "deep"]),
+]
+
+
+@pytest.mark.parametrize(("lead", "line", "expected"), LOG, ids=[str(number) for number in range(len(LOG))])
+def test_a_line_of_a_log_is_wrapped_between_words_where_a_person_watches(shown, lead, line, expected):
+    for write in (lambda reporter: reporter.foreign(line, lead), lambda reporter: reporter.log(lead + line)):
+        assert screen("\n".join(shown(40, write)), 40) == expected
+        assert shown(None, write) == [lead + line]
 
 
 def test_what_is_copied_is_never_wrapped(shown):

@@ -6,13 +6,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from mlflow_ae5_deploy.ae5.cache import PlatformCache
 from mlflow_ae5_deploy.ae5.client import Client
 from mlflow_ae5_deploy.ae5.models import Deployment
 from mlflow_ae5_deploy.ae5.open_sessions import Sessions
-from mlflow_ae5_deploy.common.clock import Clock
+from mlflow_ae5_deploy.common.clock import Clock, Deadline, poll_until
+from mlflow_ae5_deploy.common.errors import DeadlineExceeded
 from mlflow_ae5_deploy.common.mlflow_api import Health, ServerApi
 from mlflow_ae5_deploy.common.redaction import Secret
 from mlflow_ae5_deploy.config.secret_refs import SecretResolver
@@ -24,6 +25,8 @@ from mlflow_ae5_deploy.engine.state import SavedState
 
 if TYPE_CHECKING:
     from mlflow_ae5_deploy.release.models import BuiltArchive, Release
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -137,6 +140,20 @@ class Context:
         options = self.access.target.options
         timeout = (options.connect_timeout, options.read_timeout)
         return ServerApi(url, token, ca_file=options.ca_file, verify_tls=options.verify_tls, timeout=timeout)
+
+    def poll(self, probe: Callable[[], T | None], waiting_for: str, seconds: float, remedy: str = "") -> T:
+        """See poll_until; with the run's clock and progress display."""
+        deadline = Deadline(self.clock, seconds)
+        return poll_until(
+            probe, waiting_for=waiting_for, deadline=deadline, on_wait=self.progress.waiting, remedy=remedy
+        )
+
+    def shows_up(self, probe: Callable[[], T | None], waiting_for: str) -> T | None:
+        """Wait for what an interrupted run may have just created; None where it does not show in time."""
+        try:
+            return self.poll(probe, waiting_for, self.settings.platform.lost_answer_deadline)
+        except DeadlineExceeded:
+            return None
 
     def warn(self, texts: Sequence[str]) -> None:
         """Show each warning now, and once in a run; it is in the run's JSON, too."""

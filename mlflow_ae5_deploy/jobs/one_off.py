@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 
 from mlflow_ae5_deploy.ae5.models import Job, Project, Run
 from mlflow_ae5_deploy.ae5.resource_api import VISIBLE
-from mlflow_ae5_deploy.common.clock import Deadline, poll_until
 from mlflow_ae5_deploy.common.errors import Conflict, DeadlineExceeded, DeployError
 from mlflow_ae5_deploy.common.text import counted
 from mlflow_ae5_deploy.engine.change import Change
@@ -82,11 +82,8 @@ def _follow(
     """The ended run of the job and its whole log. A failure deletes both, unless the run may continue."""
     runs = list[Run]()
     try:
-        runs = poll_until(
-            lambda: context.platform.runs(job.id) or None,
-            waiting_for=f"the run of {desired.name} to be listed",
-            deadline=Deadline(context.clock, VISIBLE),
-            on_wait=context.progress.waiting,
+        runs = context.poll(
+            lambda: context.platform.runs(job.id) or None, f"the run of {desired.name} to be listed", VISIBLE
         )
         return follow_run(context, runs[0].id, show, seconds=seconds)
     except BaseException as error:
@@ -122,7 +119,12 @@ def create_or_adopt(context: Context, project: Project, desired: JobSpec, adopt:
         return _create(context, project, desired)
     except Conflict as error:
         clash = error
-    listed = _await_listed(context, project, desired.name)
+
+    def probe() -> Job | None:
+        jobs = context.platform.jobs()
+        return next((job for job in jobs if job.name == desired.name and job.project_id == project.id), None)
+
+    listed = context.shows_up(probe, f"job {desired.name} to be listed")
     job = adopt(listed) if listed is not None else None
     if job is None:
         raise clash
@@ -141,23 +143,6 @@ def _create(context: Context, project: Project, desired: JobSpec) -> Job:
         resource_profile=desired.resource_profile,
         run=not desired.schedule,
     )
-
-
-def _await_listed(context: Context, project: Project, name: str) -> Job | None:
-    """None where the job does not show in time."""
-
-    def probe() -> Job | None:
-        return next((j for j in context.platform.jobs() if j.name == name and j.project_id == project.id), None)
-
-    try:
-        return poll_until(
-            probe,
-            waiting_for=f"job {name} to be listed",
-            deadline=Deadline(context.clock, context.settings.platform.lost_answer_deadline),
-            on_wait=context.progress.waiting,
-        )
-    except DeadlineExceeded:
-        return None
 
 
 # stopping and deleting --------------------------------------------------------------------------------------------
@@ -209,12 +194,7 @@ def stop(context: Context, runs: Iterable[Run]) -> None:
         if ended(run.id):  # since it was listed
             continue
         context.platform.stop_run(run.id)
-        poll_until(
-            lambda run=run: ended(run.id),  # type: ignore[misc]
-            waiting_for=f"the run of {run.name} to stop",
-            deadline=Deadline(context.clock, _STOPPED),
-            on_wait=context.progress.waiting,
-        )
+        context.poll(partial(ended, run.id), f"the run of {run.name} to stop", _STOPPED)
         context.journal.effect("stop", f"run of {run.name}", id=run.id)
 
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 from mlflow_ae5_deploy.ae5.models import Collaborator
 from mlflow_ae5_deploy.ae5.resource_api import VISIBLE
-from mlflow_ae5_deploy.common.clock import Deadline, poll_until
 from mlflow_ae5_deploy.common.errors import DeadlineExceeded, NotFound, Refused, StageFailed
 from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.engine.executor import applying
@@ -116,12 +115,7 @@ def _write(context: Context, deployment_id: str, changes: Sequence[SharingChange
         return True if _present(context, deployment_id) == desired else None
 
     try:
-        poll_until(
-            probe,
-            waiting_for="the platform to show the new sharing",
-            deadline=Deadline(context.clock, VISIBLE),
-            on_wait=context.progress.waiting,
-        )
+        context.poll(probe, "the platform to show the new sharing", VISIBLE)
     except DeadlineExceeded:
         seen = _present(context, deployment_id)
         raise StageFailed(

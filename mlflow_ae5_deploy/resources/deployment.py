@@ -11,10 +11,8 @@ from dataclasses import replace
 
 from mlflow_ae5_deploy.ae5.models import Deployment, Project, Revision
 from mlflow_ae5_deploy.ae5.resource_api import VISIBLE
-from mlflow_ae5_deploy.common.clock import Deadline, poll_until
 from mlflow_ae5_deploy.common.errors import (
     Conflict,
-    DeadlineExceeded,
     NotFound,
     PlatformError,
     StageFailed,
@@ -210,12 +208,7 @@ def _await_listed(context: Context, deployment: Deployment) -> None:
         context.cached.forget("deployments")
         return True if any(item.id == deployment.id for item in context.cached.deployments()) else None
 
-    poll_until(
-        probe,
-        waiting_for=f"deployment {deployment.name} to be listed",
-        deadline=Deadline(context.clock, VISIBLE),
-        on_wait=context.progress.waiting,
-    )
+    context.poll(probe, f"deployment {deployment.name} to be listed", VISIBLE)
 
 
 def _shows_up(context: Context, desired: DeploymentSpec, project: Project) -> Deployment | None:
@@ -224,16 +217,8 @@ def _shows_up(context: Context, desired: DeploymentSpec, project: Project) -> De
     def probe() -> list[Deployment] | None:
         return [item for item in context.platform.deployments() if item.name == desired.name] or None
 
-    try:
-        listed = poll_until(
-            probe,
-            waiting_for=f"deployment {desired.name} to be listed",
-            deadline=Deadline(context.clock, context.settings.platform.lost_answer_deadline),
-            on_wait=context.progress.waiting,
-        )
-    except DeadlineExceeded:
-        return None
-    ours = (item for item in listed if item.project_id == project.id and (item.is_started or item.is_starting))
+    listed = context.shows_up(probe, f"deployment {desired.name} to be listed")
+    ours = (item for item in listed or () if item.project_id == project.id and (item.is_started or item.is_starting))
     return next((item for item in ours if drift(item, desired) == Drift((), ())), None)
 
 

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mlflow_ae5_deploy.ae5.models import Project
-from mlflow_ae5_deploy.common.clock import Deadline, poll_until
-from mlflow_ae5_deploy.common.errors import Conflict, DeadlineExceeded
+from mlflow_ae5_deploy.common.errors import Conflict
 from mlflow_ae5_deploy.common.files import write_private
 from mlflow_ae5_deploy.engine.change import Change, Consequence, Impact
 from mlflow_ae5_deploy.engine.context import Context
@@ -105,11 +104,10 @@ def delete_project_and_runs(context: Context, project: Project) -> None:
     """Delete a project without jobs, and its run records; wait until its name is free."""
     one_off.delete_runs(context, [run for run in context.platform.runs() if run.project_id == project.id])
     _delete(context, project)
-    poll_until(
+    context.poll(
         lambda: None if any(item.id == project.id for item in context.platform.projects()) else True,
-        waiting_for=f"the project {project.name} to be off the list",
-        deadline=Deadline(context.clock, _GONE),
-        on_wait=context.progress.waiting,
+        f"the project {project.name} to be off the list",
+        _GONE,
     )
 
 
@@ -126,7 +124,9 @@ def upload_project(context: Context, name: str, archive: Path, is_it: Callable[[
     except Conflict as error:
         clash = error
         # An interrupted run may have just uploaded it, and the list not have shown it yet.
-        shown = _shows_up(context, name)
+        shown = context.shows_up(
+            lambda: context.platform.project(context.account, name), f"project {name} to be listed"
+        )
         if shown is None or not is_it(context.platform.download_archive(shown.id)):
             raise Conflict(
                 f"The platform refuses a second project named `{name}`: {clash.what}",
@@ -139,15 +139,3 @@ def upload_project(context: Context, name: str, archive: Path, is_it: Callable[[
     context.journal.effect("upload", "project", project.name, id=project.id)
     context.cached.forget("projects", "archive", "revisions")
     return project
-
-
-def _shows_up(context: Context, name: str) -> Project | None:
-    try:
-        return poll_until(
-            lambda: context.platform.project(context.account, name),
-            waiting_for=f"project {name} to be listed",
-            deadline=Deadline(context.clock, context.settings.platform.lost_answer_deadline),
-            on_wait=context.progress.waiting,
-        )
-    except DeadlineExceeded:
-        return None

@@ -13,7 +13,6 @@ from datetime import datetime
 
 from mlflow_ae5_deploy.ae5.models import Job, Project, Run
 from mlflow_ae5_deploy.ae5.resource_api import VISIBLE
-from mlflow_ae5_deploy.common.clock import Deadline, poll_until
 from mlflow_ae5_deploy.common.cron import Schedule, parse_cron
 from mlflow_ae5_deploy.common.durations import moment
 from mlflow_ae5_deploy.common.errors import DeadlineExceeded, DeployError, StageFailed
@@ -242,12 +241,7 @@ def confirm(context: Context, desired: JobSpec) -> str:
         return True if len(jobs) == 1 and not differences(jobs[0], desired) else None
 
     try:
-        poll_until(
-            probe,
-            waiting_for=f"the platform to list exactly one {desired.purpose} job",
-            deadline=Deadline(context.clock, VISIBLE),
-            on_wait=context.progress.waiting,
-        )
+        context.poll(probe, f"the platform to list exactly one {desired.purpose} job", VISIBLE)
     except DeadlineExceeded:
         jobs = seen[0].jobs
         wrong = [job.name for job in jobs if differences(job, desired)]
@@ -331,12 +325,11 @@ def await_idle(
     runs: Callable[[], Sequence[Run]], what: str, context: Context, wait: float, purpose: str = "garbage collection"
 ) -> None:
     """Wait until none of these runs is active, at most `wait` seconds."""
-    poll_until(
+    context.poll(
         lambda: None if any(run.is_active for run in runs()) else True,
-        waiting_for=f"the running {purpose} of {what}",
-        deadline=Deadline(context.clock, wait),
-        on_wait=context.progress.waiting,
-        remedy="Stop the run on the platform if it hangs, then run this again.",
+        f"the running {purpose} of {what}",
+        wait,
+        "Stop the run on the platform if it hangs, then run this again.",
     )
 
 

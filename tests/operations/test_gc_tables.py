@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,6 +16,7 @@ from mlflow_ae5_deploy.common.cron import parse_cron
 from mlflow_ae5_deploy.common.errors import DeadlineExceeded
 from mlflow_ae5_deploy.common.redaction import Secret
 from mlflow_ae5_deploy.config.settings import Settings
+from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.engine.journal import Journal
 from mlflow_ae5_deploy.engine.progress import NoProgress
 from mlflow_ae5_deploy.jobs import one_off
@@ -357,6 +359,7 @@ class StoppingPlatform:
 def test_a_run_that_is_listed_as_active_more_than_once_is_stopped_once(tmp_path):
     platform, journal = StoppingPlatform(), Journal(tmp_path, ManualClock(), verb="backup")
     context: Any = SimpleNamespace(platform=platform, clock=ManualClock(), progress=NoProgress(), journal=journal)
+    context.poll = partial(Context.poll, context)
     active = run(state="running")
 
     one_off.stop(context, [active, active])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from http.cookiejar import CookieJar
 from typing import Any
 
@@ -10,7 +11,7 @@ from requests.cookies import RequestsCookieJar
 from mlflow_ae5_deploy.ae5.models import User
 from mlflow_ae5_deploy.ae5.parsing import as_list, parse_user
 from mlflow_ae5_deploy.ae5.providers.builtin import ADMIN_BASE
-from mlflow_ae5_deploy.ae5.providers.provider import Connection
+from mlflow_ae5_deploy.ae5.providers.provider import AccountLogin, Connection
 from mlflow_ae5_deploy.ae5.session import Session
 from mlflow_ae5_deploy.common.errors import Conflict, LoginFailed, Refused, UnexpectedAnswer
 from mlflow_ae5_deploy.common.redaction import Secret
@@ -56,6 +57,16 @@ class AdminSession(Session):
             raise UnexpectedAnswer(f"The account {username} was created but is not listed.", where=self.hostname)
         self._give_default_role(user)
         return user
+
+    def login_as(self, user: User) -> AccountLogin:
+        """Impersonation of that account, for which this session must stay open. LoginFailed if it is disabled."""
+        if not user.enabled:
+            raise LoginFailed(
+                f"The account {user.username} is disabled.",
+                where=self.hostname,
+                remedy="Have an administrator enable it.",
+            )
+        return AccountLogin(user.username, impersonate=partial(self.impersonate, user))
 
     def impersonate(self, user: User) -> CookieJar:
         """Cookies of a new session of that account, removed from the administrator's own.

@@ -9,14 +9,13 @@ from types import ModuleType
 from typing import Literal
 
 from mlflow_ae5_deploy.ae5.accounts import AdminSession
-from mlflow_ae5_deploy.ae5.models import User
 from mlflow_ae5_deploy.ae5.options import ConnectionOptions
 from mlflow_ae5_deploy.ae5.providers import builtin
 from mlflow_ae5_deploy.ae5.providers.provider import AccountLogin, Connection
 from mlflow_ae5_deploy.ae5.session import UserSession
 from mlflow_ae5_deploy.ae5.transport import guard
 from mlflow_ae5_deploy.common.clock import Clock
-from mlflow_ae5_deploy.common.errors import Configuration, LoginFailed
+from mlflow_ae5_deploy.common.errors import Configuration
 from mlflow_ae5_deploy.common.optional_packages import (
     OLDEST_AE5_TOOLS,
     ae5_tools_version,
@@ -24,7 +23,6 @@ from mlflow_ae5_deploy.common.optional_packages import (
     too_old,
     update_ae5_tools,
 )
-from mlflow_ae5_deploy.common.redaction import Secret
 
 Provider = Literal["auto", "ae5-tools", "built-in"]
 
@@ -39,33 +37,8 @@ class PlatformTarget:
     read_only: bool = False
 
 
-@dataclass(frozen=True)
-class Credentials:
-    username: str
-    password: Secret
-
-
-@dataclass(frozen=True)
-class Impersonation:
-    """Sign in as `user` through `admin`, which must stay open for renewals."""
-
-    admin: AdminSession
-    user: User
-
-
-def open_session(target: PlatformTarget, credentials: Credentials | Impersonation, clock: Clock) -> UserSession:
+def open_session(target: PlatformTarget, login: AccountLogin, clock: Clock) -> UserSession:
     """Sign in as an account. Raises Configuration, LoginFailed, and as `Session.call`."""
-    if isinstance(credentials, Credentials):
-        login = AccountLogin(credentials.username, credentials.password)
-    else:
-        admin, user = credentials.admin, credentials.user
-        if not user.enabled:
-            raise LoginFailed(
-                f"The account {user.username} is disabled.",
-                where=target.options.hostname,
-                remedy="Have an administrator enable it.",
-            )
-        login = AccountLogin(user.username, None, lambda: admin.impersonate(user))
     if not login.username:
         raise Configuration("No account is given to sign in as.", where="account.username")
     connection = _connect(target, login, clock, "UserConnection")
@@ -74,11 +47,10 @@ def open_session(target: PlatformTarget, credentials: Credentials | Impersonatio
     return session
 
 
-def open_admin(target: PlatformTarget, credentials: Credentials, clock: Clock) -> AdminSession:
+def open_admin(target: PlatformTarget, login: AccountLogin, clock: Clock) -> AdminSession:
     """Sign in as an administrator of the identity provider, at once."""
-    login = AccountLogin(credentials.username, credentials.password)
     connection = _connect(target, login, clock, "AdminConnection")
-    admin = AdminSession(connection, target.options.hostname, credentials.username, read_only=target.read_only)
+    admin = AdminSession(connection, target.options.hostname, login.username, read_only=target.read_only)
     admin.sign_in()
     return admin
 

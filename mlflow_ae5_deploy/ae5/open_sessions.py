@@ -6,8 +6,9 @@ from collections.abc import Callable
 
 from mlflow_ae5_deploy.ae5.accounts import AdminSession
 from mlflow_ae5_deploy.ae5.client import Client
-from mlflow_ae5_deploy.ae5.connect import Credentials, Impersonation, PlatformTarget, open_admin, open_session
+from mlflow_ae5_deploy.ae5.connect import PlatformTarget, open_admin, open_session
 from mlflow_ae5_deploy.ae5.models import User
+from mlflow_ae5_deploy.ae5.providers.provider import AccountLogin
 from mlflow_ae5_deploy.ae5.resource_api import OnWait, WaitTimeouts
 from mlflow_ae5_deploy.ae5.session import UserSession
 from mlflow_ae5_deploy.common.clock import Clock
@@ -89,8 +90,8 @@ class Sessions:
     def admin(self) -> AdminSession:
         if self._admin is None:
             username, reference = self._admin_reference()
-            credentials = Credentials(username, self._values.secret(reference, "administrator's password"))
-            self._admin = open_admin(self.target, credentials, self._clock)
+            login = AccountLogin(username, self._values.secret(reference, "administrator's password"))
+            self._admin = open_admin(self.target, login, self._clock)
             self._sessions.append(self._admin)
         return self._admin
 
@@ -122,9 +123,9 @@ class Sessions:
     def platform(self) -> Client:
         """The platform as the service account."""
         if self._platform is None:
-            credentials = self._account_credentials()
+            login = self._account_login()
             try:
-                session = self._open(credentials)
+                session = self._open(login)
             except LoginFailed as error:
                 if self.impersonates or not self.has_admin or self._user is None or not self._user.enabled:
                     raise
@@ -140,20 +141,17 @@ class Sessions:
 
     def consumer(self, username: str, password: Secret | None) -> Client:
         """The platform as a consumer: by its own password or by impersonation."""
-        credentials: Credentials | Impersonation
         self.require_consumer(username, password)
         if password is not None:
-            credentials = Credentials(username, password)
-        else:
-            user = self.admin().find_user(username)
-            if user is None:
-                raise LoginFailed(
-                    f"Cannot act as the consumer `{username}`: no such account.",
-                    where=f"consumers: {username}",
-                    remedy="Correct the name, or have the account created.",
-                )
-            credentials = Impersonation(self.admin(), user)
-        return self._wrap(self._open(credentials))
+            return self._wrap(self._open(AccountLogin(username, password)))
+        user = self.admin().find_user(username)
+        if user is None:
+            raise LoginFailed(
+                f"Cannot act as the consumer `{username}`: no such account.",
+                where=f"consumers: {username}",
+                remedy="Correct the name, or have the account created.",
+            )
+        return self._wrap(self._open(self.admin().login_as(user)))
 
     def costs(self) -> tuple[int, int]:
         """(requests, writes) of all sessions so far; without the writes of the lock."""
@@ -165,7 +163,7 @@ class Sessions:
         for session in reversed(self._sessions):
             session.close()
 
-    def _account_credentials(self) -> Credentials | Impersonation:
+    def _account_login(self) -> AccountLogin:
         if self.impersonates:
             user = self.find_account()
             if user is None:
@@ -174,9 +172,9 @@ class Sessions:
                     where=self.target.options.hostname,
                     remedy="`mlflow-ae5-deploy install` creates it; on a cluster, add --create-account.",
                 )
-            return Impersonation(self.admin(), user)
+            return self.admin().login_as(user)
         reference = self._account_reference()
-        return Credentials(self.account, self._values.secret(reference, f"password of {self.account}"))
+        return AccountLogin(self.account, self._values.secret(reference, f"password of {self.account}"))
 
     def _account_reference(self) -> SecretRef:
         reference = self._settings.account.password
@@ -199,8 +197,8 @@ class Sessions:
             )
         return admin.username, admin.password
 
-    def _open(self, credentials: Credentials | Impersonation) -> UserSession:
-        session = open_session(self.target, credentials, self._clock)
+    def _open(self, login: AccountLogin) -> UserSession:
+        session = open_session(self.target, login, self._clock)
         session.before_call = self._before
         self._sessions.append(session)
         return session

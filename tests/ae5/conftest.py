@@ -14,8 +14,9 @@ import trustme
 
 from mlflow_ae5_deploy.ae5.accounts import AdminSession
 from mlflow_ae5_deploy.ae5.client import Client
-from mlflow_ae5_deploy.ae5.connect import Credentials, Impersonation, PlatformTarget, open_admin, open_session
+from mlflow_ae5_deploy.ae5.connect import PlatformTarget, open_admin, open_session
 from mlflow_ae5_deploy.ae5.options import ConnectionOptions
+from mlflow_ae5_deploy.ae5.providers.provider import AccountLogin
 from mlflow_ae5_deploy.ae5.resource_api import WaitTimeouts
 from mlflow_ae5_deploy.ae5.session import UserSession
 from mlflow_ae5_deploy.common.clock import Clock, SystemClock
@@ -95,8 +96,8 @@ class Opener:
         clock: Clock | None = None,
         **options: Any,
     ) -> UserSession:
-        credentials = Credentials(username, Secret(password))
-        return self._keep(open_session(self._target(read_only, **options), credentials, clock or self.clock))
+        login = AccountLogin(username, Secret(password))
+        return self._keep(open_session(self._target(read_only, **options), login, clock or self.clock))
 
     def admin(
         self,
@@ -106,13 +107,13 @@ class Opener:
         read_only: bool = False,
         **options: Any,
     ) -> AdminSession:
-        credentials = Credentials(username, Secret(password))
-        return self._keep(open_admin(self._target(read_only, **options), credentials, self.clock))
+        login = AccountLogin(username, Secret(password))
+        return self._keep(open_admin(self._target(read_only, **options), login, self.clock))
 
     def impersonated(self, admin: AdminSession, username: str = "svc", *, read_only: bool = False) -> UserSession:
         user = admin.find_user(username)
         assert user is not None
-        return self._keep(open_session(self._target(read_only), Impersonation(admin, user), self.clock))
+        return self._keep(open_session(self._target(read_only), admin.login_as(user), self.clock))
 
     def _target(self, read_only: bool, **options: Any) -> PlatformTarget:
         return PlatformTarget(replace(self.options, **options), self.provider, is_sandbox=True, read_only=read_only)
@@ -195,7 +196,7 @@ def bench(sandbox, provider, project_archive):
     clock = HastyClock()
     waits: list[str] = []
     target = PlatformTarget(ConnectionOptions(info.hostname, ca_file=info.ca_file), provider, is_sandbox=True)
-    session = open_session(target, Credentials("dev-user", Secret(password)), clock)
+    session = open_session(target, AccountLogin("dev-user", Secret(password)), clock)
     platform = Client(session, clock, SHORT, waits.append)
     yield Bench(platform, session, control, project_archive, waits)
     control.clear()

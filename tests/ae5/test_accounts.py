@@ -11,8 +11,9 @@ from uuid import uuid4
 import pytest
 
 from mlflow_ae5_deploy.ae5.client import Client
-from mlflow_ae5_deploy.ae5.connect import Credentials, Impersonation, PlatformTarget, open_admin, open_session
+from mlflow_ae5_deploy.ae5.connect import PlatformTarget, open_admin, open_session
 from mlflow_ae5_deploy.ae5.options import ConnectionOptions
+from mlflow_ae5_deploy.ae5.providers.provider import AccountLogin
 from mlflow_ae5_deploy.ae5.session import UserSession
 from mlflow_ae5_deploy.common.clock import SystemClock
 from mlflow_ae5_deploy.common.errors import Conflict, LoginFailed
@@ -33,7 +34,7 @@ def target(sandbox, provider):
 @pytest.fixture
 def admin(sandbox, target):
     account = json.loads(sandbox.info.credentials_file.read_text())["admin"]
-    made = open_admin(target, Credentials(account["username"], Secret(account["password"])), SystemClock())
+    made = open_admin(target, AccountLogin(account["username"], Secret(account["password"])), SystemClock())
     yield made
     made.close()
 
@@ -42,8 +43,8 @@ def admin(sandbox, target):
 def sign_in(target, admin):
     with ExitStack() as stack:
 
-        def act(credentials, **more):
-            made = open_session(replace(target, **more), credentials, SystemClock())
+        def act(login, **more):
+            made = open_session(replace(target, **more), login, SystemClock())
             stack.callback(made.close)
             return made
 
@@ -53,7 +54,7 @@ def sign_in(target, admin):
 def test_an_administrator_reads_everything_within_fifteen_requests(sandbox, admin, sign_in):
     user = admin.find_user("dev-user")
     assert user is not None
-    session = sign_in(Impersonation(admin, user), read_only=True)
+    session = sign_in(admin.login_as(user), read_only=True)
     platform = Client(session, SystemClock())
     assert platform.whoami() == "dev-user"
     platform.projects()
@@ -72,7 +73,7 @@ def test_an_account_made_by_the_administrator_can_sign_in_and_exists_once(admin,
     name = f"svc-{uuid4().hex[:8]}"
     made = admin.create_user(name, f"{name}@example.invalid", "Service", "Account", Secret(PASSWORD))
     assert admin.find_user(name) == made
-    assert Client(sign_in(Credentials(name, Secret(PASSWORD))), SystemClock()).whoami() == name
+    assert Client(sign_in(AccountLogin(name, Secret(PASSWORD))), SystemClock()).whoami() == name
     with pytest.raises(Conflict, match=name):
         admin.create_user(name, f"{name}@example.invalid", "Service", "Account", Secret(PASSWORD))
 
@@ -84,14 +85,14 @@ def test_wrong_missing_and_disabled_accounts(sandbox, admin, sign_in):
     name = f"off-{uuid4().hex[:8]}"
     Admin(sandbox.info).create(name, PASSWORD, enabled=False)
     with pytest.raises(LoginFailed, match="name or the password"):
-        sign_in(Credentials("dev-user", Secret("not the password")))
+        sign_in(AccountLogin("dev-user", Secret("not the password")))
     with pytest.raises(LoginFailed, match="name or the password"):
-        sign_in(Credentials("no-such-account", Secret("not the password")))
+        sign_in(AccountLogin("no-such-account", Secret("not the password")))
     with pytest.raises(LoginFailed, match=f"{name} is disabled"):
-        sign_in(Credentials(name, Secret(PASSWORD)))
+        sign_in(AccountLogin(name, Secret(PASSWORD)))
     user = admin.find_user(name)
     assert user is not None
     assert not user.enabled
     assert admin.find_user("no-such-account") is None
     with pytest.raises(LoginFailed, match=f"{name} is disabled"):
-        sign_in(Impersonation(admin, user))
+        sign_in(admin.login_as(user))

@@ -8,8 +8,9 @@ import sys
 import pytest
 import requests
 
-from mlflow_ae5_deploy.ae5.connect import Credentials, PlatformTarget, choose_provider, open_session
+from mlflow_ae5_deploy.ae5.connect import PlatformTarget, choose_provider, open_session
 from mlflow_ae5_deploy.ae5.models import User
+from mlflow_ae5_deploy.ae5.providers.provider import AccountLogin
 from mlflow_ae5_deploy.ae5.transport import guard
 from mlflow_ae5_deploy.common.errors import (
     Configuration,
@@ -381,7 +382,7 @@ def test_each_provider_setting_gives_its_provider(provider, is_sandbox, chosen):
 def test_without_ae5_tools_a_real_platform_is_an_error_that_says_how_to_get_it(options, stub):
     target = PlatformTarget(options, "auto", is_sandbox=False)
     with pytest.raises(Configuration) as caught:
-        open_session(target, Credentials("svc", Secret("right-password")), ManualClock())
+        open_session(target, AccountLogin("svc", Secret("right-password")), ManualClock())
     assert "conda create --name mlflow-ae5-deploy" in caught.value.remedy
     assert "ae5-admin" in caught.value.remedy
     assert stub.calls == []

@@ -21,7 +21,7 @@ class AccountLogin:
     """Sign in with the account's password, or with cookies made by impersonation."""
 
     username: str
-    password: Secret | None
+    password: Secret | None = None
     impersonate: Callable[[], CookieJar] | None = None
 
 

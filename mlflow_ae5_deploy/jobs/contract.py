@@ -1,6 +1,6 @@
 """What the project's jobs understand, and how their reports are read.
 
-The source is contract.json of the project template; a test compares.
+The source is contract.json of the project template.
 
 A report is the last line of a log, to which others may write: a field of another type than agreed counts as absent.
 """
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import json
 from collections.abc import Mapping
 from types import UnionType
 from typing import Any, get_args, get_origin, get_type_hints
@@ -16,18 +17,20 @@ from typing import Any, get_args, get_origin, get_type_hints
 from mlflow_ae5_deploy.common import json_input
 from mlflow_ae5_deploy.common.errors import NotFound, PartlyDone, RepositoryFailed, SnapshotDamaged, Usage
 from mlflow_ae5_deploy.jobs.reports import R
+from mlflow_ae5_deploy.release.bundled import SERVER_PACKAGE, template_dir
 
-ARGUMENTS = {
-    "Backup": "MLFLOW_TRACKING_BACKUP_ARGUMENTS",
-    "Restore": "MLFLOW_TRACKING_RESTORE_ARGUMENTS",
-    "Drill": "MLFLOW_TRACKING_DRILL_ARGUMENTS",
-}
+_AGREED = json.loads((template_dir() / SERVER_PACKAGE / "contract.json").read_bytes())
+_VARIABLES: dict[str, dict[str, str]] = {name: form["variables"] for name, form in _AGREED["commands"].items()}
+ARGUMENTS = {command: names["arguments"] for command, names in _VARIABLES.items() if "arguments" in names}
 """The variable with a command's options."""
-REHEARSE = "MLFLOW_TRACKING_UPGRADE_REHEARSE"
-CHECK_VALUES = "MLFLOW_TRACKING_CHECK_VALUES"
-BACKUP_DESTINATION = "MLFLOW_TRACKING_BACKUP_DESTINATION"
+REHEARSE = _VARIABLES["DatabaseUpgrade"]["rehearse"]
+CHECK_VALUES = _VARIABLES["Check"]["check_values"]
+BACKUP_DESTINATION = _VARIABLES["Backup"]["destination"]
+PHASES: dict[str, str] = _AGREED["progress"]["phases"]
+"""Names of phases in a job's progress lines, and what people read."""
+UNITS = frozenset(_AGREED["progress"]["units"])
 
-SUCCESS = frozenset(("done", "dry-run", "undone", "rehearsed", "upgraded", "unchanged", "initialised", "ok", "skipped"))
+SUCCESS = frozenset(_AGREED["outcomes"]["success"])
 """Outcomes of a job that did its work; `skipped` is one of a collection that met another one."""
 OUTCOME_INCOMPLETE = "incomplete"
 UNKNOWN = "unknown"

@@ -1,4 +1,4 @@
-"""The progress lines in a job's log, see contract.json of the project template; a test compares.
+"""The progress lines in a job's log, see contract.json of the project template.
 
 Others may write to a log, too: what is not as agreed is left out, and of the phase only known words are shown.
 """
@@ -10,40 +10,11 @@ from typing import Any
 
 from mlflow_ae5_deploy.common import json_input
 from mlflow_ae5_deploy.engine.progress import Phase
+from mlflow_ae5_deploy.jobs.contract import PHASES, UNITS
 
 PREFIX = "progress "
 _LONGEST = 1000  # characters of a line
 _WORD = re.compile(r"[a-z]{1,20}(?:-[a-z]{1,20}){0,4}")
-PHASES = {
-    "read-database": "reading the database",
-    "examine-artifacts": "examining artifacts",
-    "publish": "publishing the snapshot",
-    "read-objects": "reading the snapshot",
-    "check-rows": "checking the snapshot's database",
-    "check-target": "checking the target",
-    "save-data": "moving current data to a saved copy",
-    "write-artifacts": "writing artifacts",
-    "load-database": "loading the database",
-    "compare-database": "comparing the database",
-    "migrate": "migrating the schema",
-    "count-rows": "counting rows of the copy",
-    "bring-back": "bringing the saved copy back",
-    "start-server": "starting a temporary server",
-    "test-server": "testing the temporary server",
-    "read-models": "reading models back",
-    "delete-temporary": "deleting temporary data",
-    "find-expired": "finding expired items",
-    "measure": "measuring expired artifacts",
-    "delete-expired": "deleting expired items",
-    "find-orphans": "finding orphaned folders",
-    "examine-snapshots": "examining snapshots",
-    "delete-objects": "deleting unused objects",
-    "check-database": "checking the database",
-    "check-artifacts": "checking the artifact store",
-    "check-keys": "checking the keys",
-    "check-server": "checking the server",
-}
-UNITS = ("bytes", "rows", "objects", "items", "folders")
 
 
 def parse(line: str) -> Phase | None:

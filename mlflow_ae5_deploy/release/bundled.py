@@ -24,7 +24,7 @@ def template_dir(package: Path | None = None) -> Path:
     raise Configuration(
         "The bundled project template is missing: the installation of mlflow-ae5-deploy is incomplete.",
         where=str(package),
-        remedy="Install mlflow-ae5-deploy again, or name a release: --release <version, path or URL>",
+        remedy="Install mlflow-ae5-deploy again.",
     )
 
 

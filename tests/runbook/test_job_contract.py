@@ -70,17 +70,9 @@ def test_a_part_of_a_report_has_only_fields_of_the_contract(kind):
 
 
 def test_names_and_numbers_are_those_of_the_contract():
-    variables = {command: agreed["variables"] for command, agreed in CONTRACT["commands"].items()}
     assert CONTRACT["exit_codes"] == EXIT_CODES
-    assert set(CONTRACT["outcomes"]["success"]) == contract.SUCCESS
     assert contract.OUTCOME_INCOMPLETE in CONTRACT["outcomes"]["other"]
-    assert {name: own["arguments"] for name, own in variables.items() if "arguments" in own} == contract.ARGUMENTS
-    assert CONTRACT["progress"]["phases"] == progress.PHASES
-    assert tuple(CONTRACT["progress"]["units"]) == progress.UNITS
-    assert variables["DatabaseUpgrade"]["rehearse"] == contract.REHEARSE
-    assert variables["GarbageCollection"]["dry_run"] == GC_DRY_RUN
-    assert variables["Check"]["check_values"] == contract.CHECK_VALUES
-    assert variables["Backup"]["destination"] == contract.BACKUP_DESTINATION
+    assert CONTRACT["commands"]["GarbageCollection"]["variables"]["dry_run"] == GC_DRY_RUN
 
 
 REQUESTS = [

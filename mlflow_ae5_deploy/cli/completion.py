@@ -59,12 +59,13 @@ def releases(context: typer.Context, incomplete: str) -> list[str]:
 def snapshots(context: typer.Context, incomplete: str) -> list[str]:
     """latest, and those made from this machine, the newest first. The repository itself is not queried."""
     from mlflow_ae5_deploy.config.state_dir import JOURNAL
-    from mlflow_ae5_deploy.operations.history import effects
+    from mlflow_ae5_deploy.engine.journal import backwards
 
     made: list[str] = []
     with contextlib.suppress(DeployError, OSError):
-        made = effects(_installation(context) / JOURNAL, "back up", "snapshot")
-    return one_of(dict.fromkeys(("latest", *reversed(made))))(incomplete)
+        entries = backwards(_installation(context) / JOURNAL)
+        made = [one.name or "" for one in entries if (one.event, one.action) == ("effect", "back up")]
+    return one_of(dict.fromkeys(("latest", *made)))(incomplete)
 
 
 def _installation(context: typer.Context) -> Path:

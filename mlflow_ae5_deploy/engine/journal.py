@@ -10,7 +10,7 @@ import json
 import logging
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
 from pathlib import Path
@@ -77,6 +77,15 @@ class JournalEntry:
         except (KeyError, TypeError, ValueError):
             time = None
         return cls(**{**given, "time": time})
+
+
+def backwards(path: Path) -> Iterator[JournalEntry]:
+    """The entries of a journal, newest first; none where it cannot be read."""
+    try:
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return
+    yield from filter(None, map(JournalEntry.parse, reversed(lines)))  # a full disk or a crash may have truncated one
 
 
 def operator() -> str:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from mlflow_ae5_deploy.ae5.models import Deployment, Job, Project, Run
 from mlflow_ae5_deploy.common.errors import Locked
 from mlflow_ae5_deploy.engine.context import Context
-from mlflow_ae5_deploy.engine.journal import JournalEntry
+from mlflow_ae5_deploy.engine.journal import JournalEntry, backwards
 
 ONCE = "mlflow-ae5-deploy "  # start of the names of one-off jobs
 REHEARSAL = ".rehearsal"  # end of the name of the project in which an upgrade is rehearsed
@@ -105,15 +105,8 @@ def _knows(context: Context, identity: str) -> bool:
 
 def _last(context: Context, matches: Callable[[JournalEntry], bool]) -> JournalEntry | None:
     """The last entry of the journal that matches: an effect, or an intent that may have become one."""
-    try:
-        lines = context.journal.path.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return None
     refused = False  # or done: every intent of that run became an effect, or was not started
-    for line in reversed(lines):
-        entry = JournalEntry.parse(line)
-        if entry is None:
-            continue  # truncated by a full disk or a crash
+    for entry in backwards(context.journal.path):
         if entry.event in ("begin", "end"):
             refused = entry.event == "end" and entry.outcome in ("done", Locked.__name__)
         elif (entry.event == "effect" or (entry.event == "intent" and not refused)) and matches(entry):

@@ -79,19 +79,6 @@ def history_of(lines: Iterable[str]) -> History:
     return History(tuple(entries), unreadable)
 
 
-def last_effect(path: Path, action: str, resource: str, name: str) -> datetime | None:
-    """When the journal last recorded this effect; None where it did not, or cannot be read."""
-    try:
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return None
-    for line in reversed(lines):
-        record = JournalEntry.parse(line)
-        if record and (record.event, record.action, record.resource, record.name) == ("effect", action, resource, name):
-            return record.time
-    return None
-
-
 def interrupted_install(path: Path) -> datetime | None:
     """When the last run of the stages, if that was an `install` that did not end; None where it cannot be read."""
     try:
@@ -102,16 +89,6 @@ def interrupted_install(path: Path) -> datetime | None:
     if not runs or runs[-1].verb != "install" or runs[-1].outcome not in (INTERRUPTED, UNFINISHED):
         return None
     return runs[-1].ended or runs[-1].began
-
-
-def effects(path: Path, action: str, resource: str) -> list[str]:
-    """The names of what the journal records such an effect on, oldest first."""
-    records = map(JournalEntry.parse, path.read_text(encoding="utf-8", errors="replace").splitlines())
-    return [
-        record.name or ""
-        for record in records
-        if record and (record.event, record.action, record.resource) == ("effect", action, resource)
-    ]
 
 
 def _take(record: JournalEntry, entries: list[Entry], open_: dict[tuple[str, str], Entry]) -> None:

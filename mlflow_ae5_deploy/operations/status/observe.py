@@ -18,6 +18,7 @@ from mlflow_ae5_deploy.common.mlflow_api import Health
 from mlflow_ae5_deploy.common.redaction import Secret
 from mlflow_ae5_deploy.common.variable_names import TOKEN
 from mlflow_ae5_deploy.engine.context import Context
+from mlflow_ae5_deploy.engine.journal import backwards
 from mlflow_ae5_deploy.engine.lease import PREFIX, interrupted_words, scope_of, work_of_others
 from mlflow_ae5_deploy.engine.lock import holder_of, nonces_of
 from mlflow_ae5_deploy.jobs.contract import UNKNOWN
@@ -183,7 +184,9 @@ def _gc(context: Context, project: Project | None) -> GcStatus:
     words, following = _in_words(job, now)
 
     def last_in_journal(action: str) -> datetime | None:
-        return history.last_effect(context.journal.path, action, "job", job.name)
+        effect = ("effect", action, "job", job.name)
+        entries = backwards(context.journal.path)
+        return next((one.time for one in entries if (one.event, one.action, one.resource, one.name) == effect), None)
 
     return GcStatus(
         jobs=len(jobs),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, get_args
 
@@ -112,10 +112,10 @@ def _all_keys() -> list[str]:
     ]
 
 
-def refusal(problems: Iterable[Problem], *, where: str, describe: Callable[[Problem], str] = str) -> Configuration:
+def refusal(problems: Iterable[Problem], *, where: str) -> Configuration:
     """One error for all problems: a single sentence, or a list."""
     found = list(problems)
-    lines = list(dict.fromkeys(describe(problem) for problem in found))
+    lines = list(dict.fromkeys(map(str, found)))
     origins = {problem.origin for problem in found}
     where = COMMAND_LINE if origins == {COMMAND_LINE} else where
     remedy = _remedy(origins)

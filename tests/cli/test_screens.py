@@ -18,10 +18,10 @@ from mlflow_ae5_deploy.render.changes import StageLines, question, show_conseque
 from mlflow_ae5_deploy.render.console import Reporter
 from mlflow_ae5_deploy.render.install import Installed, show_run
 from mlflow_ae5_deploy.render.uninstall import show_plan, show_uninstalled
-from mlflow_ae5_deploy.resources.account import CreateAccount
 from mlflow_ae5_deploy.resources.deployment import DOWN, TOKENS, AwaitDeployment, RestartDeployment, StopDeployment
 from mlflow_ae5_deploy.resources.project import DeleteProject, ReplaceProject
 from mlflow_ae5_deploy.resources.secrets import DeleteSecrets, SetSecrets
+from mlflow_ae5_deploy.runbook.stages.s01_service_account import CreateAccount
 from tests.cli.terminal import lines
 
 SETS = SetSecrets(names=("A_NAME", "ANOTHER"), reason="not set")

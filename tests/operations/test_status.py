@@ -47,11 +47,12 @@ from mlflow_ae5_deploy.render.status import nagios, show
 from mlflow_ae5_deploy.resources.deployment import AwaitDeployment, StartDeployment
 from mlflow_ae5_deploy.resources.interrupted import InterruptedRestore
 from mlflow_ae5_deploy.resources.project import CompareProject, ReplaceProject
-from mlflow_ae5_deploy.resources.release import BuildArchive, DownloadRelease
 from mlflow_ae5_deploy.resources.scheduled_job import DeleteJob, paused_words
 from mlflow_ae5_deploy.resources.secrets import SecretState, SetSecrets, setting
 from mlflow_ae5_deploy.resources.sharing import ShareWith
 from mlflow_ae5_deploy.resources.token import IssueToken, StoreToken
+from mlflow_ae5_deploy.runbook.stages.s04_release import DownloadRelease
+from mlflow_ae5_deploy.runbook.stages.s05_slip_stream import BuildArchive
 from tests.manual_clock import ManualClock
 from tests.runbook.runbook_support import OURS, Doors, Lists, context, deployment, job
 

@@ -15,21 +15,18 @@ from mlflow_ae5_deploy.engine.context import RestoreRequest
 from mlflow_ae5_deploy.engine.records import DeploymentSpec
 from mlflow_ae5_deploy.release.models import BuiltArchive, Release
 from mlflow_ae5_deploy.release.provenance import Comparison
-from mlflow_ae5_deploy.resources.account import CreateAccount, SignIn
 from mlflow_ae5_deploy.resources.before_replacing import DataState
-from mlflow_ae5_deploy.resources.endpoint import ReadUrl
 from mlflow_ae5_deploy.resources.project import CompareProject, ReplaceProject, UploadProject
-from mlflow_ae5_deploy.resources.release import BuildArchive, DownloadRelease
 from mlflow_ae5_deploy.resources.restore import CheckRestore
 from mlflow_ae5_deploy.resources.secrets import SecretState, SetSecrets
 from mlflow_ae5_deploy.resources.token import IssueToken, StoreToken
-from mlflow_ae5_deploy.runbook.stages.s01_service_account import AccountState, ServiceAccountStage
+from mlflow_ae5_deploy.runbook.stages.s01_service_account import AccountState, CreateAccount, ServiceAccountStage
 from mlflow_ae5_deploy.runbook.stages.s02_environment import EnvironmentStage, EnvironmentState
-from mlflow_ae5_deploy.runbook.stages.s03_login import LoginStage, LoginState
-from mlflow_ae5_deploy.runbook.stages.s04_release import ReleaseStage, ReleaseState
-from mlflow_ae5_deploy.runbook.stages.s05_slip_stream import CustomizationState, SlipStreamStage
+from mlflow_ae5_deploy.runbook.stages.s03_login import LoginStage, LoginState, SignIn
+from mlflow_ae5_deploy.runbook.stages.s04_release import DownloadRelease, ReleaseStage, ReleaseState
+from mlflow_ae5_deploy.runbook.stages.s05_slip_stream import BuildArchive, CustomizationState, SlipStreamStage
 from mlflow_ae5_deploy.runbook.stages.s06_upload import ProjectState, UploadStage
-from mlflow_ae5_deploy.runbook.stages.s09_endpoint_url import EndpointState, EndpointUrlStage
+from mlflow_ae5_deploy.runbook.stages.s09_endpoint_url import EndpointState, EndpointUrlStage, ReadUrl
 from mlflow_ae5_deploy.runbook.stages.s10_store_url import StoreUrlStage, UrlSecretsState
 from mlflow_ae5_deploy.runbook.stages.s11_token import TokenStage, TokenState
 from mlflow_ae5_deploy.runbook.stages.s12_store_token import StoredTokenState, StoreTokenStage

@@ -9,7 +9,10 @@ from mlflow_ae5_deploy.common.errors import LoginFailed
 from mlflow_ae5_deploy.engine.change import Change
 from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.engine.stage import Changes, Diff, NoChange, Stage
-from mlflow_ae5_deploy.resources.account import CreateAccount
+
+
+class CreateAccount(Change):
+    verb, resource = "create", "account"
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,10 @@ from dataclasses import dataclass
 from mlflow_ae5_deploy.engine.change import Change
 from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.engine.stage import Changes, Diff, NoChange, Stage
-from mlflow_ae5_deploy.resources.account import SignIn
+
+
+class SignIn(Change):
+    verb, resource = "sign in", "as"
 
 
 @dataclass(frozen=True)

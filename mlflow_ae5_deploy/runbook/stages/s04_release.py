@@ -11,7 +11,6 @@ from mlflow_ae5_deploy.engine.progress import Phase
 from mlflow_ae5_deploy.engine.stage import Changes, Diff, NoChange, Stage
 from mlflow_ae5_deploy.release.models import FetchSettings, Release
 from mlflow_ae5_deploy.release.source import latest_version, obtain
-from mlflow_ae5_deploy.resources.release import DownloadRelease
 
 _CHECKED = {
     "given": "SHA-256 as configured",
@@ -20,6 +19,15 @@ _CHECKED = {
     "announced": "SHA-256 as published",
     "none": "no checksum to compare with",
 }
+
+
+@dataclass(frozen=True, kw_only=True)
+class DownloadRelease(Change):
+    """Until then, whether the platform has its content is unknown."""
+
+    verb, resource = "download", "release"
+    local = True
+    guess: bool = True
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,17 @@ from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.engine.stage import Changes, Diff, NoChange, Stage
 from mlflow_ae5_deploy.release.customize import build
 from mlflow_ae5_deploy.release.models import BuiltArchive
-from mlflow_ae5_deploy.resources.release import BuildArchive
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuildArchive(Change):
+    verb, resource = "build", "the project archive"
+    local = True
+    customizations: tuple[str, ...] = ()
+
+    @property
+    def details(self) -> tuple[str, ...]:
+        return self.customizations
 
 
 @dataclass(frozen=True)

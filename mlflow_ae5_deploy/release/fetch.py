@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
-from mlflow_ae5_deploy.common.clock import Deadline
+from mlflow_ae5_deploy.common.clock import Clock, Deadline
 from mlflow_ae5_deploy.common.errors import Configuration, ReleaseRefused, Unreachable
 from mlflow_ae5_deploy.common.files import storage_errors
 from mlflow_ae5_deploy.common.members import HEAD, describe_foreign, recognise
@@ -21,6 +21,7 @@ from mlflow_ae5_deploy.release.download import Progress, discard, download
 from mlflow_ae5_deploy.release.http import HttpClient, NotThere, Timeouts, check_url, public_form
 from mlflow_ae5_deploy.release.models import Checked, FetchSettings, Release, ReleaseKind
 from mlflow_ae5_deploy.release.versions import (
+    VERSION,
     Location,
     asset_name,
     in_folder,
@@ -32,6 +33,36 @@ from mlflow_ae5_deploy.release.versions import (
     published_sha256,
     version_of,
 )
+
+
+def latest_version(settings: FetchSettings, *, clock: Clock) -> str:
+    """The version of `latest`, without fetching it. Raises as `obtain` does."""
+    return Fetcher(settings, Deadline(clock, settings.deadline), None).latest_version()
+
+
+def obtain(
+    desired: str,
+    settings: FetchSettings,
+    *,
+    clock: Clock,
+    on_progress: Progress | None = None,
+) -> Release:
+    """Obtain a release: `bundled`, `latest`, `X.Y.Z`, a path, or an https URL.
+
+    A version or URL that is in the cache is taken from there without a request. `on_progress(bytes so far, bytes in
+    all or None)` is called while something is fetched. Raises Configuration (no such version, path or address; disk
+    full), ReleaseRefused (not an archive, wrong checksum), Unreachable, Denied or DeadlineExceeded.
+    """
+    fetcher = Fetcher(settings, Deadline(clock, settings.deadline), on_progress)
+    if desired == "bundled":
+        return fetcher.bundled()
+    if desired == "latest":
+        return fetcher.version(fetcher.latest_version())
+    if VERSION.fullmatch(desired.removeprefix("v")):
+        return fetcher.version(desired.removeprefix("v"))
+    if "://" in desired:
+        return fetcher.url(desired)
+    return fetcher.file(Path(desired).expanduser())
 
 
 class Fetcher:

@@ -113,7 +113,7 @@ class HttpClient:
         self._session.close()
 
     def retrying(self, attempt: Callable[[], T]) -> T:
-        """Up to TRIES attempts, as long as they fail with Passing and there is time."""
+        """Up to TRIES attempts, as long as they fail with TransientError and there is time."""
         for number in range(TRIES):
             try:
                 return attempt()
@@ -124,7 +124,7 @@ class HttpClient:
         raise AssertionError("not reached")
 
     def document(self, url: str, accept: str) -> bytes:
-        """A small answer, whole. Raises Absent, or a DeployError."""
+        """A small answer, whole. Raises NotThere, or a DeployError."""
 
         def attempt() -> bytes:
             with self.opened(url, {"Accept": accept}) as response:

@@ -18,8 +18,8 @@ import pytest
 from mlflow_ae5_deploy.cli.main import main
 from mlflow_ae5_deploy.common.errors import Configuration
 from mlflow_ae5_deploy.release.bundled import bundled_version
+from mlflow_ae5_deploy.release.fetch import obtain
 from mlflow_ae5_deploy.release.models import FetchSettings
-from mlflow_ae5_deploy.release.source import obtain
 from tests.cli.bench import make_release
 from tests.manual_clock import ManualClock
 

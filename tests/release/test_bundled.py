@@ -8,8 +8,8 @@ from mlflow_ae5_deploy.common.errors import Configuration
 from mlflow_ae5_deploy.config.settings import SlipstreamSettings
 from mlflow_ae5_deploy.release.bundled import bundled_version, template_dir
 from mlflow_ae5_deploy.release.customize import build
+from mlflow_ae5_deploy.release.fetch import obtain
 from mlflow_ae5_deploy.release.models import FetchSettings
-from mlflow_ae5_deploy.release.source import obtain
 from tests.manual_clock import ManualClock
 
 

@@ -9,8 +9,8 @@ from mlflow_ae5_deploy.engine.change import Change
 from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.engine.progress import Phase
 from mlflow_ae5_deploy.engine.stage import Changes, Diff, NoChange, Stage
+from mlflow_ae5_deploy.release.fetch import latest_version, obtain
 from mlflow_ae5_deploy.release.models import FetchSettings, Release
-from mlflow_ae5_deploy.release.source import latest_version, obtain
 
 _CHECKED = {
     "given": "SHA-256 as configured",

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from mlflow_ae5_deploy.common.errors import DeployError
+from mlflow_ae5_deploy.release.fetch import obtain
 from mlflow_ae5_deploy.release.models import FetchSettings, Release
-from mlflow_ae5_deploy.release.source import obtain
 from tests.manual_clock import ManualClock
 
 NAME = "mlflow.tracking.server.1.2.3.tar.gz"

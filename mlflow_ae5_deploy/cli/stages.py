@@ -37,7 +37,6 @@ def run_all(
     """
     from mlflow_ae5_deploy.engine.context import RunOptions
     from mlflow_ae5_deploy.engine.executor import recorded, run
-    from mlflow_ae5_deploy.operations.restore_dry_run import refuse_empty_undo
     from mlflow_ae5_deploy.render.changes import StageLines
     from mlflow_ae5_deploy.runbook.stages.order import STAGES
 
@@ -50,6 +49,8 @@ def run_all(
     with opened(options, name, run_options, create_account=create_account) as context:
         with locked(options, name, context) as lock:
             if restore is not None:
+                from mlflow_ae5_deploy.operations.restore_dry_run import refuse_empty_undo
+
                 refuse_empty_undo(context, restore)
 
             def begins(stage: AnyStage) -> None:

@@ -23,7 +23,6 @@ from mlflow_ae5_deploy.config.checks import is_confidential
 from mlflow_ae5_deploy.config.settings import SlipstreamSettings
 from mlflow_ae5_deploy.release.archive import FileEntry, ProjectContents, read_project_archive, sha256_of
 from mlflow_ae5_deploy.release.bundled import bundled_version
-from mlflow_ae5_deploy.release.edit import edit_project_file
 from mlflow_ae5_deploy.release.models import BuiltArchive, Release
 from mlflow_ae5_deploy.release.project_file import PROJECT_FILE, read_project_file
 from mlflow_ae5_deploy.release.provenance import PROVENANCE_FILE, SCHEMA, digest_content, recorded_in, to_json
@@ -119,6 +118,8 @@ def _edited(tree: Tree, slipstream: SlipstreamSettings, where: str) -> dict[str,
     data = tree.files[PROJECT_FILE].read_bytes()
     read_project_file(data, where)  # before the edit, so that its own faults are reported as such
     if slipstream.variables or slipstream.dependencies or slipstream.channels or slipstream.commands:
+        from mlflow_ae5_deploy.release.edit import edit_project_file
+
         data, changes = edit_project_file(data, slipstream, where)
         tree.changes += changes
         content[PROJECT_FILE] = data

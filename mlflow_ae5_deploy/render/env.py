@@ -26,7 +26,6 @@ _CONDA_FILES = (
     f'rm -f "$CONDA_PREFIX/etc/conda/activate.d/{_CONDA_FILE}"',
     f'echo "unset {TOKEN}" >"$CONDA_PREFIX/etc/conda/deactivate.d/{_CONDA_FILE}"',
 )
-CERTIFICATE = "MLFLOW_TRACKING_SERVER_CERT_PATH"
 # Without quotes, because `docker run --env-file` takes quotes for a part of the value.
 _PLAIN = re.compile(r"[A-Za-z0-9_./:@%+,=~-]*")
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from mlflow_ae5_deploy.common.errors import DeployError
 from mlflow_ae5_deploy.common.text import counted
+from mlflow_ae5_deploy.common.variable_names import CERTIFICATE
 from mlflow_ae5_deploy.engine.stage import RunResult, StageResult
 from mlflow_ae5_deploy.render.console import SCHEMA
-from mlflow_ae5_deploy.render.env import CERTIFICATE
 from mlflow_ae5_deploy.render.format import Mark
 from mlflow_ae5_deploy.resources.project import ReplaceProject
 

@@ -11,7 +11,7 @@ from mlflow_ae5_deploy.cli import completion
 from mlflow_ae5_deploy.cli.context import opened
 from mlflow_ae5_deploy.cli.options import TargetOptions, Yes, choice, examples
 from mlflow_ae5_deploy.common.errors import EXIT_DONE, Usage
-from mlflow_ae5_deploy.common.variable_names import TOKEN
+from mlflow_ae5_deploy.common.variable_names import CERTIFICATE, TOKEN
 
 NAME = "env"
 
@@ -42,7 +42,7 @@ def command(options: TargetOptions, format_: Format = None, show_token: ShowToke
     from mlflow_ae5_deploy.cli.next_steps import installed_state, program
     from mlflow_ae5_deploy.engine.context import RunOptions
     from mlflow_ae5_deploy.engine.executor import recorded
-    from mlflow_ae5_deploy.render.env import CERTIFICATE, FORMATS, PIPED
+    from mlflow_ae5_deploy.render.env import FORMATS, PIPED
     from mlflow_ae5_deploy.resources.deployment import required_running
 
     form = _form(format_, json=options.json)

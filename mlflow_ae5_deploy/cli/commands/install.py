@@ -42,13 +42,16 @@ def command(
 ) -> int:
     """Runs 14 stages. Each changes only what differs from the configuration, and asks before it causes downtime."""
     from mlflow_ae5_deploy.cli.sandbox_up import announce_first_install
-    from mlflow_ae5_deploy.cli.snapshot_values import checked_snapshot
     from mlflow_ae5_deploy.engine.context import RestoreRequest
     from mlflow_ae5_deploy.resources.project import ReplaceProject
 
     if options.sandbox:
         announce_first_install(options.reporter)
-    request = RestoreRequest(snapshot=checked_snapshot(restore, "--restore")) if restore is not None else None
+    request = None
+    if restore is not None:
+        from mlflow_ae5_deploy.cli.snapshot_values import checked_snapshot
+
+        request = RestoreRequest(snapshot=checked_snapshot(restore, "--restore"))
     return run_all(
         NAME,
         options,

@@ -1,4 +1,4 @@
-"""The log of `--verbose`: what the modules' loggers record, on stderr and without secrets."""
+"""The log of `--verbose`: what the modules' loggers record, on stderr. The console masks secrets."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Project, secrets, deployment, token, sharing and scheduled jobs."""
+"""Project, secrets, deployment, token, sharing, scheduled jobs; and actions on them."""

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from mlflow_ae5_deploy.engine.context import Context
-    from mlflow_ae5_deploy.operations.upgrade.run import UpgradeRun
+    from mlflow_ae5_deploy.operations.upgrade.shared import UpgradeRun
     from mlflow_ae5_deploy.render.console import Reporter
 
 NAME = "upgrade"
@@ -97,7 +97,7 @@ def _roll_back(run: UpgradeRun, reporter: Reporter) -> dict[str, Any]:
 def _upgrade(run: UpgradeRun, reporter: Reporter, given: Sequence[str]) -> dict[str, Any]:
     from mlflow_ae5_deploy.cli.next_steps import program
     from mlflow_ae5_deploy.operations.upgrade import apply, plan
-    from mlflow_ae5_deploy.operations.upgrade.run import UpgradeStep
+    from mlflow_ae5_deploy.operations.upgrade.shared import UpgradeStep
     from mlflow_ae5_deploy.render.format import Mark
     from mlflow_ae5_deploy.render.upgrade import show_changes, show_passed, show_rehearsal, show_upgraded, upgrade_data
 
@@ -140,7 +140,7 @@ def _upgrade(run: UpgradeRun, reporter: Reporter, given: Sequence[str]) -> dict[
 
 def _upgrade_run(context: Context, reporter: Reporter, wait: float) -> UpgradeRun:
     from mlflow_ae5_deploy.cli.stages import run_stages
-    from mlflow_ae5_deploy.operations.upgrade.run import UpgradeRun
+    from mlflow_ae5_deploy.operations.upgrade.shared import UpgradeRun
     from mlflow_ae5_deploy.runbook.stages.order import STAGES
 
     def show_step(text: str, step: str) -> None:

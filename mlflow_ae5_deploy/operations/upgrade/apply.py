@@ -26,7 +26,7 @@ from mlflow_ae5_deploy.jobs.result import JobResult
 from mlflow_ae5_deploy.operations import backup, restart_as_it_was
 from mlflow_ae5_deploy.operations.upgrade import plan, rollback
 from mlflow_ae5_deploy.operations.upgrade.plan import UpgradePlan
-from mlflow_ae5_deploy.operations.upgrade.run import (
+from mlflow_ae5_deploy.operations.upgrade.shared import (
     UpgradeRun,
     UpgradeStep,
     schedule_as_before,

@@ -13,7 +13,7 @@ from mlflow_ae5_deploy.jobs.contract import NOT_FOUND, USAGE
 from mlflow_ae5_deploy.jobs.reports import RestoreReport
 from mlflow_ae5_deploy.jobs.result import JobResult
 from mlflow_ae5_deploy.operations import backup
-from mlflow_ae5_deploy.operations.upgrade.run import UpgradeRun
+from mlflow_ae5_deploy.operations.upgrade.shared import UpgradeRun
 from mlflow_ae5_deploy.release.archive import read_project_archive
 from mlflow_ae5_deploy.resources import backup_destination
 

@@ -24,7 +24,7 @@ from mlflow_ae5_deploy.operations.restart_as_it_was import refuse_lost_variables
 from mlflow_ae5_deploy.operations.upgrade import restore_data
 from mlflow_ae5_deploy.operations.upgrade.plan import release_words
 from mlflow_ae5_deploy.operations.upgrade.restore_data import RestoreSource
-from mlflow_ae5_deploy.operations.upgrade.run import (
+from mlflow_ae5_deploy.operations.upgrade.shared import (
     UpgradeRun,
     schedule_as_before,
     share_as_before,

@@ -104,10 +104,10 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Schedul
 @pytest.fixture(scope="module")
 def sandbox(tmp_path_factory):
     """A sandbox in this process, fresh for each test module, gone with all its processes afterwards."""
-    from mlflow_ae5_deploy.sandbox.server import SandboxServer  # heavy, and not needed by most tests
+    from mlflow_ae5_deploy.sandbox.sandbox import Sandbox  # heavy, and not needed by most tests
 
     settings = {"stop_grace_seconds": 3, "restart_backoff_seconds": 0.1, "clock": "still"}
-    with SandboxServer(tmp_path_factory.mktemp("sandbox"), settings) as server:
+    with Sandbox(tmp_path_factory.mktemp("sandbox"), settings) as server:
         yield server
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import cast
 
 from mlflow_ae5_deploy.sandbox.info import SandboxError
-from mlflow_ae5_deploy.sandbox.server import Database, SandboxServer
+from mlflow_ae5_deploy.sandbox.sandbox import Database, Sandbox
 from mlflow_ae5_deploy.sandbox.store import make_private_folder, write_private
 
 READY_FILE = "daemon.json"
@@ -43,9 +43,7 @@ def main(argv: list[str] | None = None) -> int:
     os.write(lock, str(os.getpid()).encode())
     wake = _signals()
     try:
-        server = SandboxServer(
-            state_dir, options.settings, port=options.port, database=cast("Database", options.database)
-        )
+        server = Sandbox(state_dir, options.settings, port=options.port, database=cast("Database", options.database))
         info = server.start()
     except SandboxError as error:
         logging.error("%s", error)  # noqa: TRY400 - written for users, who need no traceback

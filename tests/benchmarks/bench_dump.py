@@ -218,12 +218,12 @@ def machine() -> str:
 
 def measure(runs: int, rounds: int) -> dict[str, dict[str, float]]:
     from mlflow_ae5_deploy.sandbox.postgres import _binaries, remove_data
-    from mlflow_ae5_deploy.sandbox.server import SandboxServer
+    from mlflow_ae5_deploy.sandbox.sandbox import Sandbox
 
     with tempfile.TemporaryDirectory(prefix="bench-dump-") as name:
         folder, state = Path(name), Path(name) / "sandbox"
         try:
-            with SandboxServer(state, database="postgresql") as sandbox:
+            with Sandbox(state, database="postgresql") as sandbox:
                 contest = Contest(folder, str(sandbox.database_uri), _binaries())
                 fill(contest.file, runs)
                 found: dict[str, list[tuple[float, float]]] = {}

@@ -396,9 +396,9 @@ def main() -> None:
 @contextlib.contextmanager
 def _postgresql(folder: Path) -> Iterator[str]:
     from mlflow_ae5_deploy.sandbox.postgres import remove_data
-    from mlflow_ae5_deploy.sandbox.server import SandboxServer
+    from mlflow_ae5_deploy.sandbox.sandbox import Sandbox
 
-    with SandboxServer(folder / "sandbox", database="postgresql") as sandbox:
+    with Sandbox(folder / "sandbox", database="postgresql") as sandbox:
         assert sandbox.database_uri is not None
         yield sandbox.database_uri
     remove_data(folder / "sandbox")

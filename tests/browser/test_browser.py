@@ -16,7 +16,7 @@ pytest.importorskip("selenium", reason="selenium is not installed (it comes with
 
 from selenium.webdriver.common.keys import Keys
 
-from mlflow_ae5_deploy.sandbox.server import SandboxServer
+from mlflow_ae5_deploy.sandbox.sandbox import Sandbox
 from tests.browser.chromium import Browser, programs
 from tests.cli.bench import ACCOUNT
 from tests.e2e.site import Site
@@ -245,10 +245,10 @@ def test_sub_domains_keep_the_session_and_stand_in_the_frame(tmp_path, project_a
     """Deployed with endpoints on ports, because not every machine resolves names below localhost. Chromium does."""
     programs()
     state = tmp_path / "state"
-    with SandboxServer(state, {"addressing": "ports", "clock": "still"}) as server:
+    with Sandbox(state, {"addressing": "ports", "clock": "still"}) as server:
         client = Client(server.info, PERSON)
         label = client.deploy(client.upload(project_archive, "p").json()["id"], static_endpoint="served")["id"]
-    with SandboxServer(state, {"addressing": "vhost"}) as server:
+    with Sandbox(state, {"addressing": "vhost"}) as server:
 
         def started() -> bool:
             return json.loads((state / "state.json").read_text())["deployments"][label]["state"] == "started"

@@ -23,7 +23,7 @@ from mlflow_ae5_deploy.engine.lease import PREFIX as LEASE
 from mlflow_ae5_deploy.sandbox.control_plane.control import Call, Control
 from mlflow_ae5_deploy.sandbox.daemon import LOCK_FILE, READY_FILE
 from mlflow_ae5_deploy.sandbox.info import SandboxError
-from mlflow_ae5_deploy.sandbox.server import SandboxServer
+from mlflow_ae5_deploy.sandbox.sandbox import Sandbox
 from mlflow_ae5_deploy.sandbox.store import write_private
 from tests.cli.bench import ROOT, SIGNING, Outcome
 from tests.cli.snapshotting import make_snapshotting_release
@@ -102,7 +102,7 @@ class Cell:
         self.folder = folder
         self.state = folder / "work" / "state"
         self.sandbox = self.state / "sandbox"
-        self.server: SandboxServer | None = None
+        self.server: Sandbox | None = None
         self._lock: int | None = None
         self._runs = 0
         self._kept: list[str] = []
@@ -127,7 +127,7 @@ class Cell:
         """What the daemon does, in this process: hold the lock, serve, say where."""
         self._lock = os.open(self.sandbox / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o600)
         fcntl.flock(self._lock, fcntl.LOCK_EX)  # a process that another cell is just starting may still share it
-        server = SandboxServer(self.sandbox, SETTINGS)
+        server = Sandbox(self.sandbox, SETTINGS)
         try:
             write_private(self.sandbox / READY_FILE, server.start().to_json())
         except SandboxError:

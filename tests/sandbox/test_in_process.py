@@ -7,14 +7,14 @@ import socket
 import ssl
 import warnings
 
-from mlflow_ae5_deploy.sandbox.server import SandboxServer
+from mlflow_ae5_deploy.sandbox.sandbox import Sandbox
 
 
 def test_stopping_closes_connections_that_their_other_end_keeps_open(tmp_path):
     trusting = ssl._create_unverified_context()  # noqa: S323 - who is at the other end does not matter here
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        with SandboxServer(tmp_path) as server:
+        with Sandbox(tmp_path) as server:
             port = int(server.info.hostname.rpartition(":")[2])
             silent = [socket.create_connection(("127.0.0.1", port)) for _ in range(3)]
             idle = [

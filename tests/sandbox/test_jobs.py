@@ -9,7 +9,7 @@ from typing import Any
 import psutil
 import pytest
 
-from mlflow_ae5_deploy.sandbox.server import SandboxServer
+from mlflow_ae5_deploy.sandbox.sandbox import Sandbox
 from mlflow_ae5_deploy.sandbox.settings import SandboxSettings
 from tests.sandbox.support import PROJECT_FILE, Client, make_project_archive, wait_for
 
@@ -56,12 +56,12 @@ def log_of(client: Client, run: Any) -> str:
 pytestmark = pytest.mark.usefixtures("tidy")
 
 
-def minute_start(sandbox: SandboxServer) -> None:
+def minute_start(sandbox: Sandbox) -> None:
     """Put the schedule's clock, which stands still here, at the beginning of a minute."""
     sandbox.control.advance_clock(60 - sandbox.control.now() % 60 + 0.5)
 
 
-def settle(sandbox: SandboxServer, client: Client, job: Any, expected: int) -> None:
+def settle(sandbox: Sandbox, client: Client, job: Any, expected: int) -> None:
     wait_for(lambda: len(runs_of(client, job)) >= expected, f"{expected} runs")
     assert len(runs_of(client, job)) == expected
 

@@ -9,14 +9,14 @@ import ssl
 
 import pytest
 
-from mlflow_ae5_deploy.sandbox.server import SandboxServer
+from mlflow_ae5_deploy.sandbox.sandbox import Sandbox
 from tests.sandbox.support import Client
 
 TOKEN = "tok-3f1c8e55a7d94b10"
 LIST = b"GET /api/v2/projects HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
 
 
-def send(sandbox: SandboxServer, request: bytes) -> bytes:
+def send(sandbox: Sandbox, request: bytes) -> bytes:
     """The answer's first line to exactly these bytes."""
     host, port = sandbox.info.hostname.split(":")
     trust = ssl.create_default_context(cafile=str(sandbox.info.ca_file))

@@ -12,14 +12,14 @@ from urllib.parse import urlsplit
 import pytest
 import requests
 
-from mlflow_ae5_deploy.sandbox.server import SandboxServer
+from mlflow_ae5_deploy.sandbox.sandbox import Sandbox
 from tests.sandbox.support import credentials, endpoint_name, make_project_archive, wait_for
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
     settings = {"addressing": "vhost", "stop_grace_seconds": 3}
-    with SandboxServer(tmp_path_factory.mktemp("vhosts"), settings) as server:
+    with Sandbox(tmp_path_factory.mktemp("vhosts"), settings) as server:
         yield server
 
 

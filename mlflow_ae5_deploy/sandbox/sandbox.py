@@ -41,7 +41,7 @@ SERVICE_ACCOUNT = "mlflow-service"
 Database = Literal["sqlite", "postgresql"]
 
 
-class SandboxServer:
+class Sandbox:
     """A sandbox on a state folder; `start` and `stop` return when done.
 
     Only one at a time may use a state folder; `lifecycle` sees to that with a lock, tests with fresh folders.
@@ -97,7 +97,7 @@ class SandboxServer:
             self._thread.join()
         self._info = None
 
-    def __enter__(self) -> SandboxServer:
+    def __enter__(self) -> Sandbox:
         self.start()
         return self
 

@@ -18,8 +18,8 @@ from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.engine.records import Outcome, SnapshotRecord
 from mlflow_ae5_deploy.jobs import latest_outcomes, runner, tasks
 from mlflow_ae5_deploy.jobs.contract import ARGUMENTS, INCOMPLETE
+from mlflow_ae5_deploy.jobs.interrupted_run import ended, interrupted_run, result_of
 from mlflow_ae5_deploy.jobs.latest_outcomes import BACKUP, CHECK, DRILL, PRUNE, REPOSITORY
-from mlflow_ae5_deploy.jobs.leftover_runs import ended, interrupted_run, result_of
 from mlflow_ae5_deploy.jobs.reports import BackupReport
 from mlflow_ae5_deploy.jobs.result import JobResult
 from mlflow_ae5_deploy.jobs.tasks import JobRequest

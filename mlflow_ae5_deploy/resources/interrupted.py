@@ -12,7 +12,7 @@ from mlflow_ae5_deploy.engine.context import Context, RestoreRequest
 from mlflow_ae5_deploy.engine.records import RestoreRecord
 from mlflow_ae5_deploy.engine.state import SavedState
 from mlflow_ae5_deploy.jobs import tasks
-from mlflow_ae5_deploy.jobs.leftover_runs import interrupted_run
+from mlflow_ae5_deploy.jobs.interrupted_run import interrupted_run
 from mlflow_ae5_deploy.jobs.tasks import JobRequest
 from mlflow_ae5_deploy.resources.current_deployment import match_deployment
 

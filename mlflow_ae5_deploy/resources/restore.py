@@ -15,8 +15,8 @@ from mlflow_ae5_deploy.engine.change import Change, Consequence, Impact
 from mlflow_ae5_deploy.engine.context import Context, RestoreRequest
 from mlflow_ae5_deploy.engine.records import RestoreRecord
 from mlflow_ae5_deploy.jobs import one_off, runner, tasks
+from mlflow_ae5_deploy.jobs.interrupted_run import interrupted_run
 from mlflow_ae5_deploy.jobs.job_errors import error_class, require
-from mlflow_ae5_deploy.jobs.leftover_runs import interrupted_run
 from mlflow_ae5_deploy.jobs.reports import RestoreReport
 from mlflow_ae5_deploy.jobs.result import JobResult
 from mlflow_ae5_deploy.resources import backup_destination

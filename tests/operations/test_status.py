@@ -17,8 +17,8 @@ from mlflow_ae5_deploy.common.redaction import scrub
 from mlflow_ae5_deploy.engine.records import Outcome, SnapshotRecord, StoredToken
 from mlflow_ae5_deploy.engine.stage import Changes, NoChange
 from mlflow_ae5_deploy.jobs import tasks
+from mlflow_ae5_deploy.jobs.interrupted_run import interrupted_run
 from mlflow_ae5_deploy.jobs.latest_outcomes import BACKUP, CHECK, DRILL, PRUNE, REPOSITORY
-from mlflow_ae5_deploy.jobs.leftover_runs import interrupted_run
 from mlflow_ae5_deploy.jobs.runner import one_off_spec
 from mlflow_ae5_deploy.operations.health_problem import CODES, ERROR, WARNING
 from mlflow_ae5_deploy.operations.missed import Missed, missed

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
+from mlflow_ae5_deploy.ae5.access import Access
 from mlflow_ae5_deploy.ae5.client import Client
 from mlflow_ae5_deploy.ae5.models import (
     Collaborator,
@@ -15,7 +16,6 @@ from mlflow_ae5_deploy.ae5.models import (
     Revision,
     StaticEndpoint,
 )
-from mlflow_ae5_deploy.ae5.open_sessions import Sessions
 
 T = TypeVar("T")
 
@@ -23,7 +23,7 @@ T = TypeVar("T")
 class PlatformCache:
     """Cached lists; all empty while the service account does not exist."""
 
-    def __init__(self, access: Sessions) -> None:
+    def __init__(self, access: Access) -> None:
         self._access = access
         self._seen: dict[str, Any] = {}
         self._hidden: set[str] = set()

@@ -156,9 +156,9 @@ def opened(
 
 def _context(options: TargetOptions, verb: str, run: RunOptions, loaded: LoadedSettings, scratch: Path) -> Context:
     """Nothing is sent yet: sessions are opened when they are first used."""
+    from mlflow_ae5_deploy.ae5.access import Access
     from mlflow_ae5_deploy.ae5.cache import PlatformCache
     from mlflow_ae5_deploy.ae5.connect import PlatformTarget
-    from mlflow_ae5_deploy.ae5.open_sessions import Sessions
     from mlflow_ae5_deploy.common import redaction
     from mlflow_ae5_deploy.config.secret_refs import SecretResolver
     from mlflow_ae5_deploy.config.state_dir import private_dir, state_root
@@ -174,7 +174,7 @@ def _context(options: TargetOptions, verb: str, run: RunOptions, loaded: LoadedS
         private_dir(state_root(settings, os.environ))  # fail now if it cannot be written, not after the first effect
     values = SecretResolver(os.environ, prompt(clock), added=settings.added_packages)
     target = PlatformTarget(_connection(settings.platform), settings.platform.session, options.sandbox, run.dry)
-    access = Sessions(settings, target, values, clock, reporter.waiting)
+    access = Access(settings, target, values, clock, reporter.waiting)
     return Context(
         settings=settings,
         options=run,

@@ -8,10 +8,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from mlflow_ae5_deploy.ae5.access import Access
 from mlflow_ae5_deploy.ae5.cache import PlatformCache
 from mlflow_ae5_deploy.ae5.client import Client
 from mlflow_ae5_deploy.ae5.models import Deployment
-from mlflow_ae5_deploy.ae5.open_sessions import Sessions
 from mlflow_ae5_deploy.common.clock import Clock, Deadline, poll_until
 from mlflow_ae5_deploy.common.errors import DeadlineExceeded
 from mlflow_ae5_deploy.common.mlflow_api import Health, ServerApi
@@ -117,7 +117,7 @@ class Context:
 
     settings: Settings
     options: RunOptions
-    access: Sessions
+    access: Access
     cached: PlatformCache
     state: SavedState
     journal: Journal

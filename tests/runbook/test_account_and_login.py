@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from runbook_support import context
 
+from mlflow_ae5_deploy.ae5.access import Access
 from mlflow_ae5_deploy.ae5.cache import PlatformCache
 from mlflow_ae5_deploy.ae5.connect import PlatformTarget
-from mlflow_ae5_deploy.ae5.open_sessions import Sessions
 from mlflow_ae5_deploy.ae5.options import ConnectionOptions
 from mlflow_ae5_deploy.common.errors import DeployError, LoginFailed
 from mlflow_ae5_deploy.common.redaction import Secret
@@ -34,7 +34,7 @@ def held(value: str) -> SecretRef:
 @pytest.fixture
 def enter(sandbox, tmp_path: Path):
     """Run the stages 1 to 3 as `account`; the administrator is the sandbox's."""
-    opened: list[Sessions] = []
+    opened: list[Access] = []
 
     def act(account: dict[str, Any], *, admin: bool = True, create: bool = False) -> RunResult:
         admin_login = credentials(sandbox.info)["admin"]
@@ -42,7 +42,7 @@ def enter(sandbox, tmp_path: Path):
         settings = Settings.model_validate({"account": account, "admin": rights})
         options = ConnectionOptions(sandbox.info.hostname, ca_file=sandbox.info.ca_file)
         target = PlatformTarget(options, "built-in", is_sandbox=True, read_only=False)
-        access = Sessions(settings, target, SecretResolver({}, None), ManualClock())
+        access = Access(settings, target, SecretResolver({}, None), ManualClock())
         opened.append(access)
         made: Context = replace(
             context(tmp_path),

@@ -67,16 +67,16 @@ def untouched() -> Iterator[None]:
         seen = None
 
 
-class Sessions(Doors):
+class Access(Doors):
     def find_account(self) -> User | None:
         return None if self.account_missing else USER
 
 
 WORLDS = {
-    "nothing there": (Lists(projects_=(OTHER,)), Sessions(has_admin=True, account_missing=True), None),
+    "nothing there": (Lists(projects_=(OTHER,)), Access(has_admin=True, account_missing=True), None),
     "another release": (
         Lists(deployments_=[deployment()], jobs_=[job()], collaborators_=[Collaborator("everyone", "group")]),
-        Sessions(has_admin=True),
+        Access(has_admin=True),
         None,
     ),
     "drifted": (
@@ -84,12 +84,12 @@ WORLDS = {
             deployments_=[deployment(command="X"), deployment(id="a2-" + "c" * 32)],
             jobs_=[job(schedule="0 * * * *"), job(id="a2-" + "d" * 32, state="paused")],
         ),
-        Sessions(),
+        Access(),
         None,
     ),
     "a restore over a server": (
         Lists(deployments_=[deployment()]),
-        Sessions(),
+        Access(),
         RestoreRequest("S1", replace=True, stop_server=True),
     ),
 }

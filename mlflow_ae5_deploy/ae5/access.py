@@ -1,4 +1,4 @@
-"""Open platform sessions lazily, at most one per account."""
+"""Access to the platform: sessions are opened lazily, at most one per account."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from mlflow_ae5_deploy.config.secret_refs import SecretRef, SecretResolver
 from mlflow_ae5_deploy.config.settings import Settings
 
 
-class Sessions:
+class Access:
     """Opens and closes the sessions of one run, and counts what they cost."""
 
     def __init__(

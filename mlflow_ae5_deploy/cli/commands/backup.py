@@ -9,7 +9,7 @@ import typer
 from mlflow_ae5_deploy.cli.context import load_settings
 from mlflow_ae5_deploy.cli.jobs import run_task
 from mlflow_ae5_deploy.cli.options import Snapshot, Wait, WriteOptions, examples
-from mlflow_ae5_deploy.cli.schedules import BACKUPS, CHECKS, Cron, RemoveSchedule, schedule_job
+from mlflow_ae5_deploy.cli.schedule import BACKUPS, CHECKS, Cron, RemoveSchedule, schedule_job
 from mlflow_ae5_deploy.cli.snapshot_values import checked_damaged, checked_share, checked_snapshot
 from mlflow_ae5_deploy.common.errors import Usage
 from mlflow_ae5_deploy.jobs import tasks

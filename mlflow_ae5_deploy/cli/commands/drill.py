@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mlflow_ae5_deploy.cli.jobs import run_task
 from mlflow_ae5_deploy.cli.options import Snapshot, Wait, WriteOptions, examples
-from mlflow_ae5_deploy.cli.schedules import DRILLS, Cron, RemoveSchedule, schedule_job
+from mlflow_ae5_deploy.cli.schedule import DRILLS, Cron, RemoveSchedule, schedule_job
 from mlflow_ae5_deploy.cli.snapshot_values import checked_snapshot
 from mlflow_ae5_deploy.jobs import tasks
 

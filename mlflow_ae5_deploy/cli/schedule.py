@@ -35,7 +35,7 @@ DRILLS = Schedulable("drill schedule", "drill")
 def schedule_job(job: Schedulable, options: WriteOptions, cron: str | None, *, remove: bool) -> int:
     """cron: None with `remove` deletes the job, and without it shows the current schedule."""
     from mlflow_ae5_deploy.common.cron import parse_cron
-    from mlflow_ae5_deploy.operations import backup
+    from mlflow_ae5_deploy.operations import schedule
     from mlflow_ae5_deploy.render.backup import scheduled_data, show_schedule, show_scheduled
     from mlflow_ae5_deploy.resources.job_specs import TASKS
 
@@ -47,13 +47,13 @@ def schedule_job(job: Schedulable, options: WriteOptions, cron: str | None, *, r
     if desired is None and not remove:
         with reading(options, job.verb) as context:
             reporter.doing(job.verb)
-            found = backup.scheduled(context, job.kind)
+            found = schedule.scheduled(context, job.kind)
             configured, now = getattr(context.settings.backup, field), context.clock.now()
         show_schedule(reporter, job.verb, found, setting, configured, options.profile, now, option=job.option)
         return EXIT_DONE
     with writing(options, job.verb) as context:
         reporter.doing(job.verb)
-        done = backup.schedule(context, job.kind, desired) if desired else backup.unschedule(context, job.kind)
+        done = schedule.schedule(context, job.kind, desired) if desired else schedule.unschedule(context, job.kind)
         configured = getattr(context.settings.backup, field)
     show_scheduled(reporter, done, setting, desired, configured, options.profile)
     if options.json:

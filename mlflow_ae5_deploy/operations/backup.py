@@ -1,8 +1,8 @@
-"""Create, check, list and prune snapshots by jobs of the project; schedule backups and drills."""
+"""Create, check, list and prune snapshots by jobs of the project."""
 
 from __future__ import annotations
 
-from mlflow_ae5_deploy.ae5.models import Job, Project
+from mlflow_ae5_deploy.ae5.models import Project
 from mlflow_ae5_deploy.common.text import capitalized, whole_commands
 from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.jobs import job_errors, latest_outcomes, runner, tasks
@@ -14,10 +14,7 @@ from mlflow_ae5_deploy.jobs.text import missing_since
 from mlflow_ae5_deploy.operations.doctor import storage
 from mlflow_ae5_deploy.operations.doctor.findings import WARNING
 from mlflow_ae5_deploy.operations.health_problem import CODES
-from mlflow_ae5_deploy.operations.schedule import ScheduleResult, converge, remove
-from mlflow_ae5_deploy.resources import backup_destination, backup_repository, current_deployment, scheduled_job
-from mlflow_ae5_deploy.resources.job_specs import TASKS, backup_job
-from mlflow_ae5_deploy.resources.scheduled_job import RUN_DEADLINE
+from mlflow_ae5_deploy.resources import backup_destination, backup_repository
 
 
 def run(
@@ -98,20 +95,3 @@ def _record(context: Context, job_result: JobResult[Report], *, accept: bool) ->
                 context.state.save()
                 context.journal.effect("back up", "snapshot", report.snapshot)
             backup_repository.note(context, report, accept=accept)
-
-
-def scheduled(context: Context, kind: str) -> list[Job]:
-    """The present jobs of this kind: one, unless somebody changed that on the platform."""
-    project = current_deployment.required_installation(context)
-    return scheduled_job.jobs_for(context.cached.jobs(), project, backup_job(context.settings, kind, ""))
-
-
-def schedule(context: Context, kind: str, cron: str) -> ScheduleResult:
-    """Exactly one job of this kind, with this cron."""
-    runner.require_command(context, current_deployment.required_installation(context), TASKS[kind].request.command)
-    backup_destination.store(context)
-    return converge(context, backup_job(context.settings, kind, cron), wait=RUN_DEADLINE)
-
-
-def unschedule(context: Context, kind: str) -> ScheduleResult:
-    return remove(context, backup_job(context.settings, kind, ""), wait=RUN_DEADLINE)

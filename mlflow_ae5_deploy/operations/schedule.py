@@ -1,4 +1,4 @@
-"""Converge to exactly one scheduled job, or to none."""
+"""Schedule a job: exactly one, or none."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from mlflow_ae5_deploy.engine.executor import execute
 from mlflow_ae5_deploy.engine.stage import NoChange
 from mlflow_ae5_deploy.jobs import one_off, runner
 from mlflow_ae5_deploy.jobs.spec import JobSpec
-from mlflow_ae5_deploy.resources import scheduled_job
-from mlflow_ae5_deploy.resources.scheduled_job import CreateJob, DeleteJob
+from mlflow_ae5_deploy.resources import backup_destination, current_deployment, scheduled_job
+from mlflow_ae5_deploy.resources.job_specs import TASKS, backup_job
+from mlflow_ae5_deploy.resources.scheduled_job import RUN_DEADLINE, CreateJob, DeleteJob
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,23 @@ class ScheduleResult:
     job: Job | None = None  # the present one; None after its removal
     changes: tuple[Change, ...] = ()
     warnings: tuple[str, ...] = ()
+
+
+def scheduled(context: Context, kind: str) -> list[Job]:
+    """The present jobs of this kind: one, unless somebody changed that on the platform."""
+    project = current_deployment.required_installation(context)
+    return scheduled_job.jobs_for(context.cached.jobs(), project, backup_job(context.settings, kind, ""))
+
+
+def schedule(context: Context, kind: str, cron: str) -> ScheduleResult:
+    """Exactly one job of this kind, with this cron."""
+    runner.require_command(context, current_deployment.required_installation(context), TASKS[kind].request.command)
+    backup_destination.store(context)
+    return converge(context, backup_job(context.settings, kind, cron), wait=RUN_DEADLINE)
+
+
+def unschedule(context: Context, kind: str) -> ScheduleResult:
+    return remove(context, backup_job(context.settings, kind, ""), wait=RUN_DEADLINE)
 
 
 def converge(context: Context, desired: JobSpec, *, wait: float, to_pause: str = "") -> ScheduleResult:

@@ -6,9 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mlflow_ae5_deploy.ae5.models import Deployment, Project
-from mlflow_ae5_deploy.common.mlflow_api import Health
 from mlflow_ae5_deploy.engine.records import DeploymentSpec
-from mlflow_ae5_deploy.resources.secrets import SecretState
 
 
 @dataclass(frozen=True)
@@ -24,20 +22,6 @@ class Drift:
 
     patch: tuple[str, ...]  # can be fixed in place
     restart: tuple[str, ...]  # need a restart
-
-
-@dataclass(frozen=True)
-class DeploymentState:
-    desired: DeploymentSpec
-    project: Project | None
-    secrets: tuple[SecretState, ...]
-    stale: tuple[str, ...]  # names of secrets whose new value the running server has not seen
-    current: Deployment | None
-    duplicates: tuple[Deployment, ...]
-    rival: Deployment | None
-    health: Health | None  # None if not started
-    uncertain: tuple[str, ...] = ()  # names of secrets stored over unknown values since the server started
-    other_database: str = ""  # how the server's database differs from the configured one, where that is seen
 
 
 def select(deployments: Sequence[Deployment], project: Project | None, desired: DeploymentSpec) -> DeploymentMatch:

@@ -19,9 +19,9 @@ from mlflow_ae5_deploy.resources.deployment import (
     StartDeployment,
     StopDeployment,
 )
-from mlflow_ae5_deploy.resources.deployment_spec import DeploymentState, drift, select
+from mlflow_ae5_deploy.resources.deployment_spec import drift, select
 from mlflow_ae5_deploy.resources.secrets import SecretState, SetSecrets
-from mlflow_ae5_deploy.runbook.stages.s08_deploy import DeployStage
+from mlflow_ae5_deploy.runbook.stages.s08_deploy import DeploymentState, DeployStage
 
 DESIRED = DeploymentSpec(
     name="dev.mlflow.tracking.server",

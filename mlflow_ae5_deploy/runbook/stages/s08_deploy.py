@@ -7,9 +7,9 @@ start are stored first; a running server does not see new values, so a changed o
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
-from mlflow_ae5_deploy.ae5.models import Deployment
+from mlflow_ae5_deploy.ae5.models import Deployment, Project
 from mlflow_ae5_deploy.common.errors import Conflict, StageFailed
 from mlflow_ae5_deploy.common.mlflow_api import Health
 from mlflow_ae5_deploy.common.variable_names import DATABASE
@@ -33,9 +33,9 @@ from mlflow_ae5_deploy.resources.deployment import (
     start,
     stop,
 )
-from mlflow_ae5_deploy.resources.deployment_spec import DeploymentState, drift, select
+from mlflow_ae5_deploy.resources.deployment_spec import drift, select
 from mlflow_ae5_deploy.resources.health import health_once
-from mlflow_ae5_deploy.resources.secrets import SetSecrets, setting
+from mlflow_ae5_deploy.resources.secrets import SecretState, SetSecrets, setting
 
 _PRIVATE = (Consequence(Impact.ACCESS, "clients without a token or a sign-in will be rejected"),)
 _DUPLICATE = (
@@ -46,6 +46,20 @@ _AFTER_PATCH = (
     "AE5 does not document whether tokens stay valid when a deployment becomes private. If clients are rejected, run "
     "`rotate-token`."
 )
+
+
+@dataclass(frozen=True)
+class DeploymentState:
+    desired: DeploymentSpec
+    project: Project | None
+    secrets: tuple[SecretState, ...]
+    stale: tuple[str, ...]  # names of secrets whose new value the running server has not seen
+    current: Deployment | None
+    duplicates: tuple[Deployment, ...]
+    rival: Deployment | None
+    health: Health | None  # None if not started
+    uncertain: tuple[str, ...] = ()  # names of secrets stored over unknown values since the server started
+    other_database: str = ""  # how the server's database differs from the configured one, where that is seen
 
 
 class DeployStage(Stage[DeploymentState]):

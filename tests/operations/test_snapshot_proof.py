@@ -16,7 +16,7 @@ from mlflow_ae5_deploy.jobs.latest_outcomes import note
 from mlflow_ae5_deploy.jobs.reports import BackupReport
 from mlflow_ae5_deploy.jobs.result import JobResult
 from mlflow_ae5_deploy.jobs.text import sentence, warnings
-from mlflow_ae5_deploy.operations.status_backups import BackupStatus, data, words
+from mlflow_ae5_deploy.operations.status.backups import BackupStatus, data, words
 from mlflow_ae5_deploy.render.backup import show
 from mlflow_ae5_deploy.render.console import Reporter
 

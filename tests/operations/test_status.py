@@ -22,6 +22,7 @@ from mlflow_ae5_deploy.jobs.latest_outcomes import BACKUP, CHECK, DRILL, PRUNE, 
 from mlflow_ae5_deploy.jobs.runner import one_off_spec
 from mlflow_ae5_deploy.operations.health_problem import CODES, ERROR, WARNING
 from mlflow_ae5_deploy.operations.missed import Missed, missed
+from mlflow_ae5_deploy.operations.status.backups import BackupStatus, data, last, observe_backups, unsaved, words
 from mlflow_ae5_deploy.operations.status.drift import (
     DIFFERS,
     SAME,
@@ -40,7 +41,6 @@ from mlflow_ae5_deploy.operations.status.state import (
     TokenStatus,
     UnfinishedOperation,
 )
-from mlflow_ae5_deploy.operations.status_backups import BackupStatus, data, last, observe_backups, unsaved, words
 from mlflow_ae5_deploy.release.provenance import BuildRecord
 from mlflow_ae5_deploy.render.console import Reporter
 from mlflow_ae5_deploy.render.status import nagios, show

@@ -26,6 +26,7 @@ from mlflow_ae5_deploy.jobs.reports import GcReport
 from mlflow_ae5_deploy.jobs.result import read_result
 from mlflow_ae5_deploy.operations import history
 from mlflow_ae5_deploy.operations.missed import missed
+from mlflow_ae5_deploy.operations.status.backups import observe_backups
 from mlflow_ae5_deploy.operations.status.state import (
     GcStatus,
     InstallationState,
@@ -33,7 +34,6 @@ from mlflow_ae5_deploy.operations.status.state import (
     TokenStatus,
     UnfinishedOperation,
 )
-from mlflow_ae5_deploy.operations.status_backups import observe_backups
 from mlflow_ae5_deploy.release.provenance import build_record_of
 from mlflow_ae5_deploy.resources import encryption_keys, scheduled_job
 from mlflow_ae5_deploy.resources.current_deployment import match_deployment

@@ -17,8 +17,9 @@ from mlflow_ae5_deploy.common.text import counted
 from mlflow_ae5_deploy.engine.lease import INTERRUPTED_REMEDY
 from mlflow_ae5_deploy.engine.records import StoredToken
 from mlflow_ae5_deploy.jobs.contract import OUTCOME_INCOMPLETE
-from mlflow_ae5_deploy.operations import missed, status_backups
+from mlflow_ae5_deploy.operations import missed
 from mlflow_ae5_deploy.operations.health_problem import CODES, ERROR, HealthProblem
+from mlflow_ae5_deploy.operations.status import backups
 from mlflow_ae5_deploy.operations.status.drift import StageDrift
 from mlflow_ae5_deploy.operations.status.state import GcStatus, InstallationState, LastRun
 from mlflow_ae5_deploy.resources import scheduled_job, token_expiry
@@ -118,7 +119,7 @@ def _of_a_project(state: InstallationState, drift: Sequence[StageDrift], now: da
         if text and token.expires is not None and token.expires > now:
             yield HealthProblem("token-expiring", f"{text.rstrip('.')} ({token.account}).")
     yield from missed.problems([state.gc.missed] if state.gc.missed else [])
-    yield from status_backups.problems(state.backups, now)
+    yield from backups.problems(state.backups, now)
     yield from unfinished_problems(state, now)
     if state.missing_secrets:
         text = f"Secrets of the account are missing: {', '.join(state.missing_secrets)}."

@@ -9,7 +9,7 @@ from mlflow_ae5_deploy.ae5.models import Deployment, Project
 from mlflow_ae5_deploy.common.mlflow_api import Health
 from mlflow_ae5_deploy.engine.records import StoredToken
 from mlflow_ae5_deploy.operations.missed import Missed
-from mlflow_ae5_deploy.operations.status_backups import BackupStatus
+from mlflow_ae5_deploy.operations.status.backups import BackupStatus
 from mlflow_ae5_deploy.release.provenance import BuildRecord
 from mlflow_ae5_deploy.resources.interrupted import InterruptedRestore
 

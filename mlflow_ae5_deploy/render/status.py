@@ -13,10 +13,10 @@ from mlflow_ae5_deploy.common.errors import DeadlineExceeded, Unreachable
 from mlflow_ae5_deploy.common.text import counted, whole_commands
 from mlflow_ae5_deploy.jobs.latest_outcomes import CHECK, DRILL
 from mlflow_ae5_deploy.operations.health_problem import ERROR
-from mlflow_ae5_deploy.operations.status import backups
 from mlflow_ae5_deploy.operations.status.run import Status
 from mlflow_ae5_deploy.operations.status.state import InstallationState
 from mlflow_ae5_deploy.release.provenance import short_name
+from mlflow_ae5_deploy.render import status_backups
 from mlflow_ae5_deploy.render.console import Reporter
 from mlflow_ae5_deploy.render.format import Mark
 
@@ -106,10 +106,10 @@ def rows(status: Status) -> list[tuple[str, str]]:
         ("URL", (current.url if current else None) or "none"),
         ("Token", _token(state, now)),
         ("GC", _gc(state, now)),
-        ("Backup", backups.words(state.backups, now)),
-        ("Unsaved", backups.unsaved(state.backups, now)),
-        ("Check", backups.last(state.backups, CHECK, now)),
-        ("Drill", backups.last(state.backups, DRILL, now)),
+        ("Backup", status_backups.words(state.backups, now)),
+        ("Unsaved", status_backups.unsaved(state.backups, now)),
+        ("Check", status_backups.last(state.backups, CHECK, now)),
+        ("Drill", status_backups.last(state.backups, DRILL, now)),
         ("Secrets", secrets if missing else f"all {count} present"),
         ("Sharing", ", ".join(f"{kind} {name}" for kind, name in state.shared) or "with nobody"),
         ("Took", f"{status.seconds:.1f} s ({counted(status.requests, 'API calls')})"),
@@ -265,7 +265,7 @@ def _data(status: Status) -> dict[str, Any]:
         "token": _token_data(status),
         "unfinished": _plain(state.unfinished),
         "gc": _plain(state.gc) | {"outdated": state.gc.outdated},
-        "backup": backups.data(state.backups),
+        "backup": status_backups.data(state.backups),
         "secrets": {
             "present": [name for name in state.desired_secrets if name in state.secrets],
             "missing": state.missing_secrets,

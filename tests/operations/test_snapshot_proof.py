@@ -16,9 +16,10 @@ from mlflow_ae5_deploy.jobs.latest_outcomes import note
 from mlflow_ae5_deploy.jobs.reports import BackupReport
 from mlflow_ae5_deploy.jobs.result import JobResult
 from mlflow_ae5_deploy.jobs.text import sentence, warnings
-from mlflow_ae5_deploy.operations.status.backups import BackupStatus, data, words
+from mlflow_ae5_deploy.operations.status.backups import BackupStatus
 from mlflow_ae5_deploy.render.backup import show
 from mlflow_ae5_deploy.render.console import Reporter
+from mlflow_ae5_deploy.render.status_backups import data, words
 
 NOW = datetime(2026, 11, 23, 9, 0, tzinfo=UTC)
 BEFORE, THEN = NOW - timedelta(days=1), NOW - timedelta(hours=1)

@@ -22,7 +22,7 @@ from mlflow_ae5_deploy.jobs.latest_outcomes import BACKUP, CHECK, DRILL, PRUNE, 
 from mlflow_ae5_deploy.jobs.runner import one_off_spec
 from mlflow_ae5_deploy.operations.health_problem import CODES, ERROR, WARNING
 from mlflow_ae5_deploy.operations.missed import Missed, missed
-from mlflow_ae5_deploy.operations.status.backups import BackupStatus, data, last, observe_backups, unsaved, words
+from mlflow_ae5_deploy.operations.status.backups import BackupStatus, observe_backups
 from mlflow_ae5_deploy.operations.status.drift import (
     DIFFERS,
     SAME,
@@ -44,6 +44,7 @@ from mlflow_ae5_deploy.operations.status.state import (
 from mlflow_ae5_deploy.release.provenance import BuildRecord
 from mlflow_ae5_deploy.render.console import Reporter
 from mlflow_ae5_deploy.render.status import nagios, show
+from mlflow_ae5_deploy.render.status_backups import data, last, unsaved, words
 from mlflow_ae5_deploy.resources.deployment import AwaitDeployment, StartDeployment
 from mlflow_ae5_deploy.resources.interrupted import InterruptedRestore
 from mlflow_ae5_deploy.resources.project import CompareProject, ReplaceProject

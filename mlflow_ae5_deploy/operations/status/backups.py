@@ -5,14 +5,12 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
 from mlflow_ae5_deploy.ae5.models import Job, Project, Run
-from mlflow_ae5_deploy.common.cron import parse_cron
-from mlflow_ae5_deploy.common.durations import duration, iso, moment
-from mlflow_ae5_deploy.common.errors import Configuration
+from mlflow_ae5_deploy.common.durations import moment
 from mlflow_ae5_deploy.common.text import as_sentence
 from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.engine.records import Outcome, SnapshotRecord
@@ -258,9 +256,9 @@ def problems(backups: BackupStatus, now: datetime) -> list[HealthProblem]:
     found += missed.problems(backups.missed)
     if newest is None:
         return [*found, HealthProblem("no-backup", "No backup recorded on this machine.")]
-    idle, since = BACKUP in backups.paused or not backups.schedule, newest.protected
-    if backups.overdue or (idle and since is not None and now - since > OLD):
-        text = f"Data since {_since(newest, now)} is in no complete snapshot known here."
+    idle, saved = BACKUP in backups.paused or not backups.schedule, newest.protected
+    if backups.overdue or (idle and saved is not None and now - saved > OLD):
+        text = f"Data since {since(newest, now)} is in no complete snapshot known here."
         found.append(HealthProblem("backup-old", text))
     if not newest.complete:
         text = f"Snapshot {newest.id} lacks artifacts: they are unreadable, or outside the store."
@@ -268,6 +266,10 @@ def problems(backups: BackupStatus, now: datetime) -> list[HealthProblem]:
     if newest.gone:
         found.append(HealthProblem("backup-shrunk", f"{newest.gone}."))
     return found
+
+
+def since(newest: SnapshotRecord, now: datetime) -> str:
+    return moment(newest.protected, now) if newest.protected else "an unknown time"
 
 
 def _failure(outcome: Outcome, now: datetime) -> HealthProblem:
@@ -288,103 +290,3 @@ def _remedy(outcome: Outcome) -> str:
         return ""
     hint = outcome.hint or ("" if outcome.reported else "read its log")
     return f"{as_sentence(hint)} Then run {_AFTERWARDS.get(outcome.of, '`backup verify`')}." if hint else ""
-
-
-def words(backups: BackupStatus, now: datetime) -> str:
-    """The line on the screen."""
-    keeps = ", ".join(f"{rule} {number}" for rule, number in backups.retention) or "every snapshot"
-    schedule = f"scheduled {_in_words(backups.schedule)}, keeps {keeps}" if backups.schedule else "not scheduled"
-    newest = backups.newest
-    if newest is None:
-        return f"none recorded on this machine; {schedule}"
-    return f"last known {moment(newest.finished, now)}, {_verification(newest, now)}; {schedule}"
-
-
-def _in_words(cron: str) -> str:
-    try:
-        return f"{parse_cron(cron).phrase} UTC"
-    except Configuration:
-        return f"{cron} UTC"
-
-
-def unsaved(backups: BackupStatus, now: datetime) -> str:
-    """Since when data is in no complete snapshot."""
-    if backups.newest is None:
-        return "no snapshot is known"
-    return f"data since {_since(backups.newest, now)} is in no complete snapshot known here"
-
-
-def _since(newest: SnapshotRecord, now: datetime) -> str:
-    return moment(newest.protected, now) if newest.protected else "an unknown time"
-
-
-def last(backups: BackupStatus, kind: str, now: datetime) -> str:
-    """The line of a check or drill: its last result, and its schedule."""
-    cron, outcome = dict(backups.schedules).get(kind), _outcome(backups, kind)
-    schedule = f"scheduled {_in_words(cron)}" if cron else "not scheduled"
-    result = "none known" if outcome is None else f"{moment(outcome.when, now)}, {_result(outcome)}"
-    return f"{result}; {schedule}"
-
-
-def _result(outcome: Outcome) -> str:
-    if outcome.passed:
-        return "passed"
-    if not outcome.reported:
-        return "result unknown"
-    return "FAILED" if outcome.ran else "did not finish"
-
-
-def _outcome(backups: BackupStatus, kind: str) -> Outcome | None:
-    return next((outcome for outcome in backups.outcomes if outcome.of == kind), None)
-
-
-def _verification(newest: SnapshotRecord, now: datetime) -> str:
-    if newest.damaged:
-        return "DAMAGED"
-    if newest.verified is not None:
-        return f"verified {duration(now - newest.verified)} ago"
-    if newest.sampled is not None:
-        return f"sampled, {newest.sampled.checked} of {newest.sampled.of} read, not verified"
-    return "not verified"
-
-
-def data(backups: BackupStatus) -> dict[str, Any]:
-    newest = backups.newest
-    return {
-        "snapshot": newest.id if newest else None,
-        "finished": iso(newest.finished) if newest else None,
-        "verified": iso(newest.verified) if newest else None,
-        "sampled": {**asdict(newest.sampled), "at": iso(newest.sampled.at)} if newest and newest.sampled else None,
-        "damaged": newest.damaged if newest else None,
-        "complete": newest.complete if newest else None,
-        "missing": newest.gone or None if newest else None,
-        "protected": iso(newest.protected) if newest else None,
-        "overdue": backups.overdue,
-        "schedule": backups.schedule or None,
-        "retention": dict(backups.retention),
-        "paused": BACKUP in backups.paused,
-        "check": _last_data(backups, CHECK),
-        "drill": _last_data(backups, DRILL),
-        "missed": [{"what": item.what, "due": iso(item.due), "again": item.again} for item in backups.missed],
-        "recreated": bool(backups.recreated),
-        "failed": [
-            {
-                "what": item.of,
-                "seen": iso(item.when),
-                "message": item.message,
-                "snapshot": item.snapshot or None,
-            }
-            for item in backups.failed
-        ],
-        "unreadable": list(backups.unreadable),
-    }
-
-
-def _last_data(backups: BackupStatus, kind: str) -> dict[str, Any]:
-    outcome = _outcome(backups, kind)
-    return {
-        "last": iso(outcome.when) if outcome else None,
-        "passed": outcome.passed if outcome and outcome.reported else None,
-        "schedule": dict(backups.schedules).get(kind),
-        "paused": kind in backups.paused,
-    }

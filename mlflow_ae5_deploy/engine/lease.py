@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from mlflow_ae5_deploy.common.visible import visible
+from mlflow_ae5_deploy.engine.records import PendingOperation
 
 _LONGEST = 160  # characters of a name
 PREFIX = "MLFLOW_AE5_LEASE"
@@ -107,13 +108,22 @@ def _unquoted(text: str) -> str:
     return plain.decode("utf-8", "replace")
 
 
-INTERRUPTED_REMEDY = (
-    "Resume it there (the same command, or `upgrade --roll-back`, `restore --undo`). If that machine is lost, add "
-    "--break-lock to the verb that repairs the installation, such as `restore --replace --stop-server`."
-)
-
-
 def interrupted_words(lease: Lease) -> str:
     return visible(
         f"Another machine's {lease.verb} was interrupted: {lease.who}, since {lease.since:%Y-%m-%d %H:%M} UTC."
+    )
+
+
+def interrupted_remedy(lease: Lease, own: PendingOperation | None) -> str:
+    """own: what is unfinished on this machine. Where both are, each refuses the other's."""
+    if own is None:
+        other = "`upgrade --roll-back`" if lease.verb == "upgrade" else "`restore --undo`"
+        return (
+            f"Resume it there: the same command, or {other}. If that machine is lost, run "
+            f"`restore --break-lock --replace --stop-server` here, which gives up that {lease.verb}."
+        )
+    command = f"{own.verb} --break-lock {own.options}".rstrip()
+    return (
+        f"The {own.verb} of this machine was interrupted, too, and each machine refuses the other's. Agree on which "
+        f"one goes on. If this one, run `{command}`, which gives up the other's {lease.verb}."
     )

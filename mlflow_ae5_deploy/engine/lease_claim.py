@@ -30,7 +30,8 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from mlflow_ae5_deploy.common.errors import DeadlineExceeded, DeployError, Locked, PlatformError
-from mlflow_ae5_deploy.engine.lease import INTERRUPTED_REMEDY, Lease, interrupted_words, leases, work_of_others
+from mlflow_ae5_deploy.engine.lease import Lease, interrupted_remedy, interrupted_words, leases, work_of_others
+from mlflow_ae5_deploy.engine.records import PendingOperation
 
 TERM = timedelta(minutes=15)
 _RENEW = timedelta(minutes=10)  # what is left when it is renewed
@@ -108,10 +109,15 @@ class Claimant:
 class Claim:
     """The lease of one run: `take`, then `keep` before every request, then `give_back`, however the run ends.
 
-    now: at least the platform's time. pending: the upgrade or restore that is unfinished on this machine, else empty.
+    now: at least the platform's time.
     """
 
-    def __init__(self, run: Claimant, now: Callable[[], datetime], pending: Callable[[], str] = str) -> None:
+    def __init__(
+        self,
+        run: Claimant,
+        now: Callable[[], datetime],
+        pending: Callable[[], PendingOperation | None] = lambda: None,
+    ) -> None:
         self._run = run
         self._ours = {run.nonce, *run.left}
         self._now = now
@@ -161,13 +167,13 @@ class Claim:
     def keep(self, *, write: bool) -> Steps:
         """Raises Locked if the lease was lost, and PlatformError if that cannot be found out."""
         own, now = self.current, self._now().replace(microsecond=0)
-        unfinished = self._pending() if write and not self._marked else ""
+        unfinished = self._pending() if write and not self._marked else None
         due = own.expires - now <= _RENEW and (self._retry is None or now >= self._retry)
         if not due and not unfinished and not self._is_late(own):
             return
         renewed = replace(own, expires=now + TERM)
         if unfinished:
-            renewed = replace(renewed, unfinished=True, verb=unfinished)
+            renewed = replace(renewed, unfinished=True, verb=unfinished.verb)
         try:
             listed = yield from self._show(renewed)
         except PlatformError:
@@ -272,7 +278,7 @@ class Claim:
         raise Locked(
             interrupted_words(lease),
             where=f"secret {lease.name}",
-            remedy=f"Nothing was changed. {INTERRUPTED_REMEDY}",
+            remedy=f"Nothing was changed. {interrupted_remedy(lease, self._pending())}",
         )
 
 

@@ -52,7 +52,7 @@ class _Keeper:
             scope_of(context.settings.project.name), verb, operator(), uuid.uuid4().hex[:8], lock.nonces, break_lock
         )
         self._context, self._lock, self._wait = context, lock, wait
-        self._claim = Claim(run, self._now, self._pending)
+        self._claim = Claim(run, self._now, lambda: context.state.pending_operation)
         self._busy = False
         self._refused: DeployError | None = None
         self._attempts = MOST_ATTEMPTS  # of a write
@@ -140,9 +140,3 @@ class _Keeper:
         """By a clock that may stop while the machine sleeps, and by one that can be set."""
         dated, clock = self._context.platform.session.dated, self._context.clock
         return timedelta(seconds=clock.monotonic() - dated.monotonic), clock.now() - dated.sent
-
-    def _pending(self) -> str:
-        state = self._context.state
-        if state.upgrade is not None:
-            return "upgrade"
-        return "restore" if state.started_restore is not None else ""

@@ -157,6 +157,14 @@ class UpgradeRecord:
 
 
 @dataclass(frozen=True)
+class PendingOperation:
+    """An upgrade or a restore that is unfinished on this machine."""
+
+    verb: Literal["upgrade", "restore"]
+    options: str  # of the verb, to end it
+
+
+@dataclass(frozen=True)
 class Sample:
     """A check that read a part of a snapshot."""
 

@@ -38,6 +38,7 @@ from mlflow_ae5_deploy.engine.records import (
     InterruptedRotation,
     Outcome,
     PendingJobChange,
+    PendingOperation,
     PendingRestart,
     RepositoryRecord,
     RestoreRecord,
@@ -153,6 +154,13 @@ class SavedState(BaseModel):
     def started_restore(self) -> RestoreRecord | None:
         """A restore whose end was not seen, into whichever project."""
         return self.restore if self.restore is not None and self.restore.status == "started" else None
+
+    @property
+    def pending_operation(self) -> PendingOperation | None:
+        if self.upgrade is not None:
+            return PendingOperation("upgrade", "--roll-back")
+        restore = self.started_restore
+        return None if restore is None else PendingOperation("restore", restore.options)
 
     # secrets and tokens -----------------------------------------------------------------------------------------
 

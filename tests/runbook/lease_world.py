@@ -10,6 +10,7 @@ from typing import Any
 from mlflow_ae5_deploy.common.errors import AnswerLost, DeployError, Locked
 from mlflow_ae5_deploy.engine.lease import parse
 from mlflow_ae5_deploy.engine.lease_claim import Claim, Claimant, Delete, List, Listed, Make, Pause
+from mlflow_ae5_deploy.engine.records import PendingOperation
 
 BEGAN = datetime(2026, 1, 1, tzinfo=UTC)
 SCOPE = "0a0a0a0a"
@@ -95,7 +96,11 @@ class Machine:
         self.world.runs += 1
         self.nonce = f"{self.world.runs:08x}"
         run = Claimant(SCOPE, self.verb, self.who, self.nonce, self.left, self.break_lock)
-        self.claim = Claim(run, lambda: self.world.now + timedelta(seconds=1), lambda: self.pending)
+        self.claim = Claim(
+            run,
+            lambda: self.world.now + timedelta(seconds=1),
+            lambda: PendingOperation(self.pending, "") if self.pending else None,
+        )
         self.left = self.claim.nonces
         self._steps = self._script(self.claim)
         self._go_on(lambda steps: next(steps))

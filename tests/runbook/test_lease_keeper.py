@@ -16,7 +16,7 @@ from mlflow_ae5_deploy.engine.lease import Lease, made_by_hand, parse, scope_of
 from mlflow_ae5_deploy.engine.lease_claim import TERM, Claim, Claimant, Delete, List, Listed, Make, Pause
 from mlflow_ae5_deploy.engine.lease_keeper import leased
 from mlflow_ae5_deploy.engine.lock import InstallationLock
-from mlflow_ae5_deploy.engine.records import RestoreRecord
+from mlflow_ae5_deploy.engine.records import RestoreRecord, UpgradeRecord
 from tests.manual_clock import ManualClock
 from tests.runbook.runbook_support import Doors, context
 
@@ -517,6 +517,32 @@ def test_an_interrupted_upgrade_of_another_machine(tmp_path, verb):
     given_up.end()
     assert given_up.platform.names == {}
     assert '"of the interrupted upgrade of root@other-1.example"' in given_up.context.journal.path.read_text()
+
+
+OWN_UNFINISHED = [
+    ("", "Resume it there: the same command, or `upgrade --roll-back`. If that machine is lost, run `restore "),
+    ("restore", "goes on. If this one, run `restore --break-lock --replace --snapshot S`, which gives up the other's "),
+    ("upgrade", "The upgrade of this machine was interrupted, too, and each machine refuses the other's. Agree on "),
+    ("upgrade", "If this one, run `upgrade --break-lock --roll-back`, which gives up the other's upgrade."),
+]
+
+
+@pytest.mark.parametrize(("own", "words"), OWN_UNFINISHED)
+def test_what_to_run_while_the_other_machine_has_an_interrupted_upgrade(tmp_path, own, words):
+    """Two operations may be interrupted where a platform lists names late."""
+    bench = Bench(tmp_path, [replace(OTHER, expires=NOW, unfinished=True).name])
+    if own == "restore":
+        bench.context.state.restore = RestoreRecord("S", "a0-1", NOW, options="--replace --snapshot S")
+    elif own == "upgrade":
+        bench.context.state.upgrade = UpgradeRecord("d", "9.9.9", "1.0.0", "a0-1", "/kept", "saving", NOW)
+    bench.start("install")
+
+    with pytest.raises(Locked, match=r"^Another machine's upgrade was interrupted: root@other-1\.example, ") as refused:
+        bench.call()
+
+    assert refused.value.remedy.startswith("Nothing was changed. ")
+    assert words in refused.value.remedy
+    bench.end()
 
 
 def test_waiting_looks_and_does_not_write(bench):

@@ -19,7 +19,7 @@ from mlflow_ae5_deploy.common.redaction import Secret
 from mlflow_ae5_deploy.common.variable_names import TOKEN
 from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.engine.journal import backwards
-from mlflow_ae5_deploy.engine.lease import PREFIX, interrupted_words, scope_of, work_of_others
+from mlflow_ae5_deploy.engine.lease import PREFIX, interrupted_remedy, interrupted_words, scope_of, work_of_others
 from mlflow_ae5_deploy.engine.lock import holder_of, nonces_of
 from mlflow_ae5_deploy.jobs.contract import UNKNOWN
 from mlflow_ae5_deploy.jobs.reports import GcReport
@@ -110,7 +110,12 @@ def _by_locks(context: Context) -> UnfinishedOperation:
         found = replace(found, running=f"{running.text}; {ends}", verb=running.verb)
     if interrupted is None:
         return found
-    return replace(found, interrupted=interrupted_words(interrupted), interrupted_verb=interrupted.verb)
+    return replace(
+        found,
+        interrupted=interrupted_words(interrupted),
+        interrupted_verb=interrupted.verb,
+        interrupted_remedy=interrupted_remedy(interrupted, context.state.pending_operation),
+    )
 
 
 def _desired_secrets(context: Context) -> tuple[str, ...]:

@@ -14,7 +14,6 @@ from datetime import datetime
 
 from mlflow_ae5_deploy.common.durations import moment
 from mlflow_ae5_deploy.common.text import counted
-from mlflow_ae5_deploy.engine.lease import INTERRUPTED_REMEDY
 from mlflow_ae5_deploy.engine.records import StoredToken
 from mlflow_ae5_deploy.jobs.contract import OUTCOME_INCOMPLETE
 from mlflow_ae5_deploy.operations import missed
@@ -83,7 +82,7 @@ def _problems(state: InstallationState, drift: Sequence[StageDrift], now: dateti
         yield HealthProblem("install-interrupted", text)
     if state.unfinished.interrupted:
         code = "upgrade-interrupted" if state.unfinished.interrupted_verb == "upgrade" else "restore-interrupted"
-        yield HealthProblem(code, state.unfinished.interrupted, INTERRUPTED_REMEDY)
+        yield HealthProblem(code, state.unfinished.interrupted, state.unfinished.interrupted_remedy)
     if state.interrupted_upgrade:
         yield _interrupted_upgrade(state)
     elif state.project is None:

@@ -91,6 +91,7 @@ class UnfinishedOperation:
     interrupted_verb: str = ""
 
 
+    interrupted_remedy: str = ""
 @dataclass(frozen=True)
 class InstallationState:
     """What was observed of an installation."""

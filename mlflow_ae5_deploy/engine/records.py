@@ -38,7 +38,7 @@ class StoredToken:
     stored: AwareDatetime
     expires: AwareDatetime | None  # None where the token does not say
     issued: AwareDatetime  # its age counts from then
-    fingerprint: str = ""  # of a token in a file, which can be read again
+    fingerprint: str = ""  # of its digest, which jobs report; a file can be read again
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from typing import Literal
 
@@ -14,10 +13,10 @@ from mlflow_ae5_deploy.jobs.gc import cannot_dry_run, dry_run
 from mlflow_ae5_deploy.jobs.reports import GcReport
 from mlflow_ae5_deploy.jobs.result import JobResult
 from mlflow_ae5_deploy.resources.job_specs import gc_job
+from mlflow_ae5_deploy.resources.token import digest
 
 _MOUNTED = 300.0  # seconds until a job must see a changed secret; ae5-tools speaks of several minutes
 _SHORTEST, _LONGEST = 2.0, 30.0  # seconds between two dry runs
-_DIGITS = 12
 
 Judgement = Literal["passed", "stale", "rejected", "failed"]
 
@@ -27,11 +26,6 @@ class GcCheck:
     state: Literal["passed", "untested", "rejected"]
     """untested: this release cannot be tested. rejected: the stored token does not work."""
     message: str
-
-
-def digest(token: Secret) -> str:
-    """What the job reports of the token it used: enough to tell it from another, useless for anything else."""
-    return hashlib.sha256(token.reveal().encode()).hexdigest()[:_DIGITS]
 
 
 def classify(job_result: JobResult[GcReport], token: Secret | None) -> Judgement:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from mlflow_ae5_deploy.ae5.client import Client
 from mlflow_ae5_deploy.ae5.models import Deployment
@@ -18,6 +19,8 @@ from mlflow_ae5_deploy.engine.records import StoredToken
 from mlflow_ae5_deploy.resources import token_file
 from mlflow_ae5_deploy.resources.secrets import SET_ELSEWHERE
 from mlflow_ae5_deploy.resources.token_expiry import expiry
+
+_MOUNTED = timedelta(hours=1)  # minutes, and clocks that differ
 
 
 class IssueToken(Change):
@@ -84,7 +87,7 @@ def stored_tokens(context: Context) -> dict[str, StoredToken]:
     def holds(name: str, token: StoredToken) -> bool:
         file = token_file.of(context, name)
         content = token_file.read(file) if file else None
-        return file is None or (content is not None and context.state.fingerprint(content) == token.fingerprint)
+        return file is None or (content is not None and _fingerprint(context, content) == token.fingerprint)
 
     return {name: token for name, token in context.state.tokens.items() if holds(name, token)}
 
@@ -132,6 +135,26 @@ def unrecorded(context: Context, deployment_id: str | None) -> dict[str, str]:
     return found | dict.fromkeys(rewritten_files(context), "the file has another token than this machine wrote")
 
 
+def used_by_job(context: Context, reported: str, when: datetime | None) -> bool | None:
+    """Whether a job used the token that this machine has stored; None where that is not known.
+
+    reported: the digest that the job reports. when: it started. The secret of a run soon after may be an earlier one.
+    """
+    own = context.state.tokens.get(context.account)
+    if own is None or not own.fingerprint or not reported or when is None or when - own.stored < _MOUNTED:
+        return None
+    return context.state.fingerprint(Secret(reported)) == own.fingerprint
+
+
+def digest(token: Secret) -> str:
+    """What a job reports of the token it used: enough to tell it from another, useless for anything else."""
+    return hashlib.sha256(token.reveal().encode()).hexdigest()[:12]
+
+
+def _fingerprint(context: Context, token: Secret) -> str:
+    return context.state.fingerprint(Secret(digest(token)))
+
+
 def rewritten_files(context: Context) -> list[str]:
     """Files with another token than this machine has written last."""
     recorded = context.state.previous_tokens | context.state.tokens
@@ -139,7 +162,7 @@ def rewritten_files(context: Context) -> list[str]:
     return [
         file
         for file, content in contents.items()
-        if content and file in recorded and context.state.fingerprint(content) != recorded[file].fingerprint
+        if content and file in recorded and _fingerprint(context, content) != recorded[file].fingerprint
     ]
 
 
@@ -154,7 +177,7 @@ def store_token(context: Context, account: str, deployment: Deployment, platform
     own, file = account == context.account, token_file.of(context, account)
     if file is not None:
         token_file.write(file, token)
-        _record(context, account, deployment, token, context.state.fingerprint(token))
+        _record(context, account, deployment, token)
         context.journal.effect("write", "token file", account, id=deployment.id)
         return
     platform = platform or sign_in(context, account)
@@ -168,11 +191,9 @@ def store_token(context: Context, account: str, deployment: Deployment, platform
         context.cached.saw_secrets([TOKEN])
 
 
-def _record(context: Context, account: str, deployment: Deployment, token: Secret, fingerprint: str = "") -> None:
-    now = context.clock.now()
-    stored = StoredToken(
-        account, deployment.id, now, expiry(token), context.outputs.token_issued or now, fingerprint=fingerprint
-    )
+def _record(context: Context, account: str, deployment: Deployment, token: Secret) -> None:
+    now, issued = context.clock.now(), context.outputs.token_issued
+    stored = StoredToken(account, deployment.id, now, expiry(token), issued or now, _fingerprint(context, token))
     context.state.record_token(stored, own=account == context.account)
 
 

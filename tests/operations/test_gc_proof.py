@@ -10,7 +10,8 @@ from mlflow_ae5_deploy.ae5.models import Run
 from mlflow_ae5_deploy.common.redaction import Secret
 from mlflow_ae5_deploy.jobs.reports import GcReport
 from mlflow_ae5_deploy.jobs.result import read_result
-from mlflow_ae5_deploy.operations.gc_check import classify, digest
+from mlflow_ae5_deploy.operations.gc_check import classify
+from mlflow_ae5_deploy.resources.token import digest
 
 NEW, OLD = Secret("the-new-token"), Secret("the-old-token")
 GOOD = {"outcome": "dry-run", "dry_run": True, "server": "ok", "exit_code": 0}

@@ -6,6 +6,7 @@ import io
 import json
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 
 import pytest
 
@@ -13,7 +14,7 @@ from mlflow_ae5_deploy.ae5.models import Run
 from mlflow_ae5_deploy.cli.verbs import VERBS
 from mlflow_ae5_deploy.common.errors import Denied
 from mlflow_ae5_deploy.common.mlflow_api import Health
-from mlflow_ae5_deploy.common.redaction import scrub
+from mlflow_ae5_deploy.common.redaction import Secret, scrub
 from mlflow_ae5_deploy.engine.records import Outcome, SnapshotRecord, StoredToken
 from mlflow_ae5_deploy.engine.stage import Changes, NoChange
 from mlflow_ae5_deploy.jobs import tasks
@@ -51,7 +52,7 @@ from mlflow_ae5_deploy.resources.project import CompareProject, ReplaceProject
 from mlflow_ae5_deploy.resources.scheduled_job import DeleteJob, paused_words
 from mlflow_ae5_deploy.resources.secrets import SecretState, SetSecrets, setting
 from mlflow_ae5_deploy.resources.sharing import ShareWith
-from mlflow_ae5_deploy.resources.token import IssueToken, StoreToken
+from mlflow_ae5_deploy.resources.token import IssueToken, StoreToken, digest, store_token, used_by_job
 from mlflow_ae5_deploy.runbook.stages.s04_release import DownloadRelease
 from mlflow_ae5_deploy.runbook.stages.s05_slip_stream import BuildArchive
 from tests.manual_clock import ManualClock
@@ -61,6 +62,7 @@ NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 HOUR = timedelta(hours=1)
 RAN = LastRun("a2-1", "completed", NOW - HOUR, "done", True, "deleted 3 runs")
 BROKEN = replace(RAN, passed=False, message="no token")
+FOREIGN = replace(RAN, own_token=False)
 UNREPORTED = replace(RAN, passed=None, message="no report")
 STORED = StoredToken("mlflow-service", deployment().id, NOW - HOUR, None, NOW - HOUR)
 LATE = Missed("garbage collection", NOW - 3 * HOUR, False)
@@ -268,6 +270,7 @@ HEALTHY = [
     ("paused", collected(paused=True, next=None)),
     ("shared with more", {"shared": (("group", "everyone"), ("user", "jdoe"))}),
     ("token that ends", stored(expires=NOW + HOUR)),
+    ("token replaced by another machine", {**stored(expires=NOW - HOUR), **collected(last=FOREIGN)}),
     ("version unknown", {"version": None}),
     ("restarted by somebody else", stored(deployment_id="a2-old")),
     ("not on record any more", {"token": TokenStatus(True, (), (STORED,))}),
@@ -278,6 +281,30 @@ HEALTHY = [
     ("gc failed before the rotation", collected(last=BROKEN, renewed=NOW)),
     ("gc left no report", collected(last=UNREPORTED)),  # a warning
 ]
+
+
+USED = [
+    ("the one of this machine", "the-token", 2 * HOUR, True),
+    ("another", "newer-token", 2 * HOUR, False),
+    ("perhaps not mounted yet", "newer-token", HOUR - timedelta(minutes=1), None),
+    ("not reported", "", 2 * HOUR, None),
+]
+
+
+class SeesSecrets(Lists):
+    def saw_secrets(self, names):
+        self.secrets_.update(names)
+
+
+@pytest.mark.parametrize(("case", "token", "later", "known"), USED, ids=[row[0] for row in USED])
+def test_which_token_a_job_used(tmp_path, case, token, later, known):
+    run = context(tmp_path, lists=SeesSecrets())
+    run.outputs.token, run.outputs.token_deployment = Secret("the-token"), deployment().id
+    store_token(run, run.account, deployment(), SimpleNamespace(put_secret=lambda *_: None))
+
+    assert used_by_job(run, digest(Secret(token)) if token else "", run.clock.now() + later) == known
+    state = (tmp_path / "state.json").read_text()
+    assert not any(form in state for form in ("the-token", digest(Secret("the-token"))))
 
 
 @pytest.mark.parametrize(("case", "changes"), HEALTHY, ids=[row[0] for row in HEALTHY])
@@ -294,6 +321,11 @@ WARNINGS = [
         "wrote the token file /x; which token",
     ),
     ("no token at all", {"token": TokenStatus(False, ())}, None),
+    (
+        "token replaced by another machine",
+        {**stored(expires=NOW + HOUR, deployment_id="a2-old"), **collected(last=FOREIGN)},
+        "Another machine stored a newer token for mlflow-service: the garbage collection that started 2026-03-01 11:00",
+    ),
     ("token ends soon", stored(expires=NOW + 3 * HOUR), "(in 3 h)"),
     ("token ends later", stored(expires=NOW + timedelta(days=90)), None),
     ("token has expired", stored(expires=NOW - HOUR), None),  # a problem, reported once

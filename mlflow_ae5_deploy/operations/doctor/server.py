@@ -130,7 +130,7 @@ def _token(context: Context, state: InstallationState, given: Secret | None) -> 
         )
     if problems := token_problems(state, now) + unfinished_problems(state, now):
         return _of_problems("token", problems)
-    if unsure := unverified_tokens(state):
+    if unsure := unverified_tokens(state, now):
         return _of_problems("token", unsure)
     for stored in state.token.stored:
         if (text := token_expiry.warning(stored.expires, now)) is not None:

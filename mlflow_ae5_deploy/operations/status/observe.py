@@ -40,7 +40,7 @@ from mlflow_ae5_deploy.resources.current_deployment import match_deployment
 from mlflow_ae5_deploy.resources.health import PATIENCE, health_once
 from mlflow_ae5_deploy.resources.interrupted import interrupted_restore
 from mlflow_ae5_deploy.resources.job_specs import gc_job
-from mlflow_ae5_deploy.resources.token import recipients, rewritten_files, stored_tokens
+from mlflow_ae5_deploy.resources.token import recipients, rewritten_files, stored_tokens, used_by_job
 
 _VERSION = re.compile(r"\s*([0-9]+\.[0-9]+[0-9A-Za-z.+\-]*)\s*\Z")
 
@@ -237,4 +237,5 @@ def _last_run(context: Context, run: Run) -> LastRun:
     except PlatformError as error:
         passed = None if run.state == "completed" else False
         return LastRun(run.id, run.state, run.created, UNKNOWN, passed, f"its log cannot be read: {error.what}")
-    return LastRun(run.id, run.state, run.created, ended.outcome, ended.passed, ended.message)
+    own_token = used_by_job(context, ended.report.token_sha256, run.created)
+    return LastRun(run.id, run.state, run.created, ended.outcome, ended.passed, ended.message, own_token)

@@ -105,7 +105,7 @@ def _of_a_project(state: InstallationState, drift: Sequence[StageDrift], now: da
     """Except those of its server."""
     yield from drift_problems(drift)
     yield from token_problems(state, now)
-    yield from unverified_tokens(state)
+    yield from unverified_tokens(state, now)
     yield from gc_problems(state.gc, now, differs=any(change.purpose == _GC for change in _other_jobs(drift)))
     last = state.gc.last
     if last is not None and state.gc.outdated:
@@ -113,7 +113,7 @@ def _of_a_project(state: InstallationState, drift: Sequence[StageDrift], now: da
     if last is not None and last.passed is None:
         text = f"The last garbage collection finished, result unknown: {last.message}."
         yield HealthProblem("result-unknown", text, f"Read its log with `logs --run {last.id}`.")
-    for token in state.token.stored:
+    for token in _in_use(state):
         text = token_expiry.warning(token.expires, now) or ""
         if text and token.expires is not None and token.expires > now:
             yield HealthProblem("token-expiring", f"{text.rstrip('.')} ({token.account}).")
@@ -206,12 +206,21 @@ def server_problems(state: InstallationState) -> list[HealthProblem]:
 def token_problems(state: InstallationState, now: datetime) -> list[HealthProblem]:
     if state.deployment is None:
         return []
-    current = [token for token in state.token.stored if token.deployment_id == state.deployment.id]
+    current = [token for token in _in_use(state) if token.deployment_id == state.deployment.id]
     expired = [token for token in current if token.expires and token.expires <= now]
     return [HealthProblem("token-expired", f"The token of {_accounts(expired)} has expired.")] if expired else []
 
 
-def unverified_tokens(state: InstallationState) -> list[HealthProblem]:
+def _in_use(state: InstallationState) -> tuple[StoredToken, ...]:
+    """Tokens that this machine has stored, without that of the service account where another machine has replaced it.
+
+    A garbage collection has then used another one.
+    """
+    last = state.gc.last
+    return state.token.stored[1 if last is not None and last.own_token is False else 0 :]
+
+
+def unverified_tokens(state: InstallationState, now: datetime) -> list[HealthProblem]:
     """Why this machine does not know that the stored tokens work. Another administrator may have stored others."""
     token = state.token
     if not token.stored and not token.previous:
@@ -220,13 +229,19 @@ def unverified_tokens(state: InstallationState) -> list[HealthProblem]:
     if state.deployment is None:
         return []
     found = []
+    if len(_in_use(state)) < len(token.stored) and state.gc.last is not None and state.gc.last.began is not None:
+        text = (
+            f"Another machine stored a newer token for {token.stored[0].account}: the garbage collection that started "
+            f"{moment(state.gc.last.began, now)} did not use the one of this machine."
+        )
+        found.append(HealthProblem("token-not-known", text))
     if token.rewritten:
         text = (
             f"Another machine or program wrote the token file {', '.join(token.rewritten)}; which token is current "
             "is not visible from here."
         )
         found.append(HealthProblem("token-not-known", text))
-    if earlier := [one for one in token.stored if one.deployment_id != state.deployment.id]:
+    if earlier := [one for one in _in_use(state) if one.deployment_id != state.deployment.id]:
         text = (
             f"The token that this machine stored for {_accounts(earlier)} is of an earlier deployment; "
             "whether it was replaced is not visible from here."

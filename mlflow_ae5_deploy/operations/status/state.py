@@ -26,6 +26,8 @@ class LastRun:
     passed: bool | None
     """None while it runs, and where the result is not known."""
     message: str
+    own_token: bool | None = None
+    """It used the token that this machine has stored; None where that is not known."""
 
 
 @dataclass(frozen=True)
@@ -89,9 +91,9 @@ class UnfinishedOperation:
     interrupted: str = ""
     """A sentence about an upgrade or restore that was interrupted on another machine."""
     interrupted_verb: str = ""
-
-
     interrupted_remedy: str = ""
+
+
 @dataclass(frozen=True)
 class InstallationState:
     """What was observed of an installation."""

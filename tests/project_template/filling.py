@@ -227,11 +227,7 @@ def reviews(to: Filler) -> list[Read]:
 
 
 def scorers(to: Filler) -> list[Read]:
-    from mlflow.genai.scorers import Guidelines
-
-    Guidelines(name="polite", guidelines=[TEXT], model="gateway:/chat").register(experiment_id=to.experiment)
-    named = {"experiment_id": to.experiment, "name": "polite"}
-    to.send("PUT", "/api/3.0/mlflow/scorers/online-config", json={**named, "sample_rate": 0.0})
+    named = register_scorer(to.experiment, sample_rate=0.0, to=to)
     found = to.send("GET", "/api/3.0/mlflow/scorers/get", params=named)["scorer"]
     models = to.send("GET", "/api/3.0/mlflow/gateway/model-definitions/list")["model_definitions"]
     config = {"model_definition_id": models[0]["model_definition_id"], "linkage_type": "PRIMARY", "weight": 1.0}
@@ -249,7 +245,7 @@ def scorers(to: Filler) -> list[Read]:
 
 
 def jobs(to: Filler) -> list[Read]:
-    """One that runs a scorer, which asks the LLM through the gateway."""
+    """One that runs a scorer, which asks the LLM through the gateway; and a trace that is to be scored online."""
     scorer = to.send("GET", "/api/3.0/mlflow/scorers/get", params={"experiment_id": to.experiment, "name": "polite"})
     (begun,) = to.send(
         "POST", "/ajax-api/3.0/mlflow/scorer/invoke",
@@ -263,7 +259,30 @@ def jobs(to: Filler) -> list[Read]:
         time.sleep(0.2)
     if job["status"] != "SUCCEEDED":
         raise SystemExit(f"the job has not succeeded: {job}")
-    return [get(path)]
+    return [get(path), get("/api/3.0/mlflow/traces/get", trace_id=watched(to))]
+
+
+def watched(to: Filler) -> str:
+    """A trace in an experiment of its own, because online scoring writes how far it is into the experiment's tags."""
+    experiment = to.client.create_experiment("watched")
+    register_scorer(experiment, sample_rate=1.0, to=to)
+    mlflow.set_experiment(experiment_id=experiment)
+    with mlflow.start_span("watched") as span:
+        span.set_inputs({"question": TEXT})
+        span.set_outputs({"answer": TEXT})
+    mlflow.flush_trace_async_logging()
+    mlflow.set_experiment(experiment_id=to.experiment)
+    return str(span.trace_id)
+
+
+def register_scorer(experiment: str, *, sample_rate: float, to: Filler) -> Read:
+    """What names it in requests."""
+    from mlflow.genai.scorers import Guidelines
+
+    Guidelines(name="polite", guidelines=[TEXT], model="gateway:/chat").register(experiment_id=experiment)
+    named = {"experiment_id": experiment, "name": "polite"}
+    to.send("PUT", "/api/3.0/mlflow/scorers/online-config", json={**named, "sample_rate": sample_rate})
+    return named
 
 
 def graphql(to: Filler) -> list[Read]:

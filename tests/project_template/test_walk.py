@@ -12,6 +12,7 @@ import hashlib
 import hmac
 import json
 import os
+import re
 import shutil
 import sqlite3
 import subprocess
@@ -23,9 +24,11 @@ from typing import Any
 
 import pytest
 import requests
+from mlflow_ae5_server.server.variables import REPLICA
 
 from tests.project_template import filling, mariadb
-from tests.project_template.conftest import Project, Server
+from tests.project_template.conftest import ENCODED, Ended, Project, Server, eventually
+from tests.project_template.standby import Standby, following
 from tests.project_template.stub_server import Answer, answering
 from tools.reference import features
 
@@ -34,7 +37,9 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 SWITCHED_ON = {
     "MLFLOW_ENABLE_WORKSPACES": "true",
     "MLFLOW_SQL_TRACE_ROLLUPS_ENABLED": "true",
-    "MLFLOW_SERVER_JOB_ENABLE_PERIODIC_TASKS": "false",  # `PERIODIC_TASKS` runs them
+    "MLFLOW_TRACE_ROLLUPS_SCHEDULE": "* * * * *",
+    "MLFLOW_ONLINE_SCORING_DEFAULT_TRACE_COMPLETION_BUFFER_SECONDS": "0",
+    "MLFLOW_SERVER_JOB_ENABLE_PERIODIC_TASKS": "false",  # but where they are tested
     "MLFLOW_WEBHOOK_ALLOW_PRIVATE_IPS": "true",
     "MLFLOW_WEBHOOK_ALLOWED_SCHEMES": "http,https",
     "MLFLOW_GATEWAY_API_BASE_ALLOW_PRIVATE_IPS": "true",
@@ -45,17 +50,12 @@ SWITCHED_ON = {
     "MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY": "ZmZmZmZmZmZmZmZmZmZmZmZmZmZmZmZmZmZmZmZmZmY=",
 }
 JOBS = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "true"}
-ARCHIVAL = "trace_archival: {{enabled: true, location: 'file://{artifacts}/archive', retention: 30d}}\n"
-# What a process of the job backend does every minute.
-PERIODIC_TASKS = """
-import os
-from mlflow_ae5_server.common import settings
-settings.load(os.environ)
-from mlflow.server.jobs.utils import initialize_periodic_tasks_tracking_store
-from mlflow.tracing.trace_archival_service import run_trace_archival_scheduler
-from mlflow.tracing.trace_rollup_service import run_sql_trace_rollup_scheduler
-print(run_trace_archival_scheduler(), run_sql_trace_rollup_scheduler(initialize_periodic_tasks_tracking_store()))
-"""
+PERIODIC = {**JOBS, "MLFLOW_SERVER_JOB_ENABLE_PERIODIC_TASKS": "true"}
+ARCHIVED = "mlflow.trace.archiveLocation"
+ROLLUPS = {f"sql_{kind}_daily_rollups" for kind in ("trace_metric", "span_cost", "assessment")}
+ARCHIVAL = (
+    "trace_archival: {{enabled: true, location: 'file://{artifacts}/archive', retention: 30d, interval_seconds: 60}}\n"
+)
 LLM_SAYS = '{"result": "yes", "rationale": "It is polite."}'
 Answers = dict[str, list[Any]]
 
@@ -82,6 +82,7 @@ class Walk:
     project: Project
     reads: dict[str, list[filling.Read]] = field(default_factory=dict)
     first: Answers = field(default_factory=dict)
+    restarted: set[str] = field(default_factory=set)  # what differs in the answers since the first restart
 
     @contextlib.contextmanager
     def server(self, **variables: str) -> Iterator[Server]:
@@ -112,6 +113,19 @@ class Walk:
         restored = self.run("Restore", "--snapshot", "latest")
         assert (restored["database_identical"], restored["artifacts_identical"]) == (True, True)
         assert [key["at_hand"] for key in restored["keys"]] == ["same", "same"]
+
+    def is_worked_on(self, server: Server) -> bool:
+        """The job backend has archived a trace, scored another, and made rollups."""
+        archived, scored = (
+            ask(server.uri, read)["trace"]["trace_info"]
+            for read in (self.reads["trace archival"][0], self.reads["job backend"][1])
+        )
+        return ARCHIVED in archived["tags"] and "assessments" in scored and not self.empty(ROLLUPS)
+
+    def empty(self, tables: set[str]) -> set[str]:
+        """Those without a row in the SQLite database."""
+        with contextlib.closing(sqlite3.connect(self.data / "store" / "mydb.sqlite")) as connection:
+            return {table for table in tables if not connection.execute(f"SELECT 1 FROM {table} LIMIT 1").fetchone()}  # noqa: S608
 
     @property
     def data(self) -> Path:
@@ -163,12 +177,11 @@ def walk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Walk]:
             walk.reads = json.loads(
                 program(walk.project.folder, environment, filling.__file__, server.uri, receiver).splitlines()[-1]
             )
-            spans = ask(server.uri, walk.reads["trace archival"][0])["trace"]["spans"]
-            environment = {**walk.project.environment({}), "PYTHONPATH": home}
-            done = program(walk.project.folder, environment, "-c", PERIODIC_TASKS)
+            filled = walk.answers(server)
+        with walk.server(**PERIODIC) as server:  # they run when the job backend starts, then every minute
+            assert eventually(lambda: walk.is_worked_on(server), 200), server.log()[-5000:]
             walk.first = walk.answers(server)
-        assert done.startswith("1 RollupBuildStats("), done
-        assert walk.first["trace archival"][0]["trace"]["spans"] == spans
+        walk.restarted = {difference.partition(": ")[0] for difference in differences(filled, walk.first)}
         yield walk
 
 
@@ -192,23 +205,24 @@ def test_on(walk: Walk) -> None:
     assert tested == ["not signed", "signed"]
     scored = walk.first["job backend"][0]["result"].values()
     assert [found["feedback"]["value"] for trace in scored for found in trace["assessments"]] == ["yes"]
+    scored = walk.first["job backend"][1]["trace"]["trace_info"]["assessments"]
+    assert [found["feedback"]["value"] for found in scored] == ["yes"]
     assert [answer["errors"] for answer in walk.first["GraphQL"]] == [None]
     assert list((walk.data / "artifacts" / "archive").rglob("*.pb"))
 
 
 def test_every_table_of_a_feature_has_rows(walk: Walk) -> None:
     tables = {table for feature in features().features if feature["name"] in walk.reads for table in feature["tables"]}
-    with contextlib.closing(sqlite3.connect(walk.data / "store" / "mydb.sqlite")) as connection:
-        empty = {table for table in tables if not connection.execute(f"SELECT 1 FROM {table} LIMIT 1").fetchone()}  # noqa: S608
-    assert empty == {
+    assert walk.empty(tables) == {
         *("sql_trace_rollup_rebuild_queue", "span_metrics", "trace_metrics"),  # MLflow fills these no more
         *("job_locks", "scheduler_leases"),  # only while such a job runs
     }
 
 
 def test_restart(walk: Walk) -> None:
-    with walk.server(**JOBS) as server:
-        assert walk.changes_at(server) == ""
+    """Its job backend has done its periodic tasks; nothing else is changed."""
+    archived, scored = "/trace archival/0/trace/trace_info/tags", "/job backend/1/trace/trace_info/assessments"
+    assert walk.restarted == {f"{archived}/{ARCHIVED}", f"{archived}/mlflow.trace.spansLocation", scored}
 
 
 def test_backup_and_drill(walk: Walk) -> None:
@@ -216,17 +230,64 @@ def test_backup_and_drill(walk: Walk) -> None:
     assert walk.run("Drill")["outcome"] == "done"
 
 
-def test_restore_and_gc(walk: Walk, postgres: Any) -> None:
-    walk.lose_and_restore(postgres.create("walk"))
+@pytest.fixture(scope="module")
+def standby(tmp_path_factory: pytest.TempPathFactory, postgres: Any) -> Iterator[Standby]:
+    with following(postgres, tmp_path_factory.mktemp("standby")) as standby:
+        yield standby
+
+
+def test_restore_and_gc(walk: Walk, postgres: Any, standby: Standby) -> None:
+    """From here on the server reads from a standby, which the jobs do not."""
+    uri = postgres.create("walk")
+    walk.project.secret(REPLICA, standby.uri("walk"))
+    standby.hold_back()
+    walk.lose_and_restore(uri)
+    early = refused(walk, MLFLOW_TRACKING_DATABASE_WAIT="0")
+    assert early.code == 33, early.output
+    assert "/walk does not match the database: its schema is empty, and this MLflow needs " in early.stderr
+    standby.catch_up()
     with walk.server() as server:
         assert "on at most 13 connections (as MLFLOW_SQLALCHEMYSTORE_POOL_SIZE says)" in server.log()
+        assert "read replica: postgresql" in server.log()
+        assert ENCODED not in server.log()
         assert walk.changes_at(server) == ""
-        collected = walk.run(
-            "GarbageCollection", MLFLOW_TRACKING_GC_TTL="0d0h0m0s", MLFLOW_TRACKING_GC_ORPHANS="remove",
-            MLFLOW_TRACKING_URI=server.uri,
-        )  # fmt: skip
-        assert [collected[kind]["removed"] for kind in ("runs", "experiments")] == [1, 1]
+        standby.hold_back()
+        run = server.new_run()
+        assert (asked_for(server, run), collected(walk, server)) == (404, [1, 1])
+        standby.catch_up()
+        assert asked_for(server, run) == 200
+        standby.hold_back()
+        server.api("runs/delete", run_id=run)
+        assert (asked_for(server, run), collected(walk, server)) == (200, [1, 0])
+        standby.catch_up()
+        assert asked_for(server, run) == 404
         assert walk.changes_at(server) == ""
+
+
+def asked_for(server: Server, run: str) -> int:
+    return server.call("GET", "/api/2.0/mlflow/runs/get", params={"run_id": run}).status_code
+
+
+def collected(walk: Walk, server: Server) -> list[int]:
+    """The runs and the experiments that a collection removes."""
+    done = walk.run(
+        "GarbageCollection", MLFLOW_TRACKING_GC_TTL="0d0h0m0s", MLFLOW_TRACKING_GC_ORPHANS="remove",
+        MLFLOW_TRACKING_URI=server.uri,
+    )  # fmt: skip
+    return [done[kind]["removed"] for kind in ("runs", "experiments")]
+
+
+def test_a_standby_of_another_database_is_refused(walk: Walk, standby: Standby) -> None:
+    """As it is after a restore into a new database."""
+    ended = refused(walk, **{REPLICA: standby.uri("mlflow")})
+    assert ended.code == 3, ended.output
+    assert re.search(r"/mlflow is a standby of another database than \S+/walk\n", ended.stderr)
+
+
+def refused(walk: Walk, **variables: str) -> Ended:
+    return walk.project.run(
+        "TrackingServer", "--anaconda-project-address=127.0.0.1", "--anaconda-project-port=0", **variables
+    )
 
 
 def test_upgrade(walk: Walk) -> None:
@@ -241,4 +302,5 @@ def test_backup_and_drill_from_there(walk: Walk) -> None:
 def test_restore_into_a_third_database(walk: Walk, request: pytest.FixtureRequest) -> None:
     other = f"sqlite:///{walk.data}/other.sqlite"
     walk.lose_and_restore(request.getfixturevalue("mariadb").create("walk") if mariadb.program() else other)
+    (walk.project.secrets / REPLICA).unlink()
     assert walk.changes() == ""

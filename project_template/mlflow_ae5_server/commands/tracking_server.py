@@ -70,6 +70,7 @@ def run(options: HttpOptions, settings: Settings) -> int:
             wait_until_ready(store, wait, say=say)
         if databases.replica is not None:
             wait_until_ready(databases.replica, wait, say=say)
+            variables.require_standby_of(store, databases.replica)
         marks.enter_context(locks.serving(store))
         sizes = _sizes(count, databases)
         sizes.apply(os.environ)

@@ -120,14 +120,13 @@ def _open_stores(databases: Databases, artifact_root: str, wait: float) -> None:
     MLflow refuses a database whose data needs a feature that is off.
     """
     from mlflow.exceptions import MlflowException
-    from mlflow.server.handlers import initialize_backend_stores
-    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+    from mlflow.server.handlers import TrackingStoreRegistryWrapper, initialize_backend_stores
     from mlflow.tracing.trace_rollup_service import validate_sql_trace_rollup_startup
 
     try:
         if databases.replica is not None:
-            creating: Any = SqlAlchemyStore  # makes missing tables, for which the replica has to wait
-            creating(databases.store.uri, artifact_root)
+            creating: Any = TrackingStoreRegistryWrapper  # makes missing tables, for which the replica has to wait
+            creating._get_sqlalchemy_store(databases.store.uri, artifact_root)
             variables.await_replica(databases.replica, wait)
             os.environ["_MLFLOW_SERVER_READ_REPLICA_BACKEND_STORE"] = databases.replica.uri
         initialize_backend_stores(databases.store.uri, databases.registry.uri, artifact_root)

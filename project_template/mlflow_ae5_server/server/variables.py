@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from mlflow_ae5_server.common.errors import Configuration, SchemaMismatch
-from mlflow_ae5_server.database.connection import Database, Databases
+from mlflow_ae5_server.database.connection import Database, Databases, connect_engine
 from mlflow_ae5_server.database.schema import SchemaState, missing_tables, schema_of
 
 RULES: dict[str, Any] = json.loads(Path(__file__).with_name("variables.json").read_text(encoding="utf-8"))
 REPLICA = "MLFLOW_READ_REPLICA_BACKEND_STORE_URI"
 REGISTRY = "MLFLOW_REGISTRY_STORE_URI"
+_STANDBY_OF = "SELECT pg_is_in_recovery(), system_identifier, current_database() FROM pg_control_system()"
 _OFF = frozenset({"", "0", "false", "no", "off"})
 
 
@@ -78,6 +79,27 @@ def require_replica(databases: Databases) -> None:
         raise Configuration(
             f"{REPLICA} and {REGISTRY} exclude each other: MLflow would read models from the wrong database",
             f"keep models in the server's database: delete {REGISTRY}",
+        )
+
+
+def require_standby_of(store: Database, replica: Database) -> None:
+    """Raise Configuration for a PostgreSQL standby of another database: reads would come from other data.
+
+    So it is after a restore into a new database. Other kinds of replicas do not show what they follow.
+    """
+    from sqlalchemy.exc import SQLAlchemyError
+
+    found = []
+    try:
+        for database in (store, replica) if store.dialect == "postgresql" else ():
+            with connect_engine(database).connect() as connection:
+                found.append(tuple(connection.exec_driver_sql(_STANDBY_OF).one()))
+    except SQLAlchemyError:
+        return  # a kind of PostgreSQL without that function, or a role that may not call it
+    if found and found[1][0] and found[0][1:] != found[1][1:]:
+        raise Configuration(
+            f"the read replica {replica.shown} is a standby of another database than {store.shown}",
+            f"set {REPLICA} to a standby of that database, or delete it to read from the database itself",
         )
 
 

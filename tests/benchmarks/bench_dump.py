@@ -110,22 +110,23 @@ def fill(file: Path, runs: int) -> None:
 def one(step: str, folder: Path, source: str, target: str) -> None:
     """In a process of its own: one of our steps. Prints its seconds, without the start of Python and MLflow."""
     import mlflow.store.db.utils  # noqa: F401 - as a restore has it; a backup does without
-    from mlflow_ae5_server.database import dialects
+    from mlflow_ae5_server.database import dump, load
     from mlflow_ae5_server.database.connection import check_uri
+    from mlflow_ae5_server.database.contents import DatabasePart
 
     objects, part_file = Folder(folder / "objects"), folder / "part.json"
     begun = time.perf_counter()
     if step == "dump":
-        part = dialects.dump(check_uri(source), objects)
+        part = dump.dump(check_uri(source), objects)
         seconds = time.perf_counter() - begun
         part_file.write_text(json.dumps(part.to_json()))
     elif step == "load":
-        part = dialects.DatabasePart.from_json(json.loads(part_file.read_text()))
-        dialects.load(part, objects, check_uri(target))
+        part = DatabasePart.from_json(json.loads(part_file.read_text()))
+        load.load(part, objects, check_uri(target))
         seconds = time.perf_counter() - begun
     else:
-        part = dialects.DatabasePart.from_json(json.loads(part_file.read_text()))
-        found = dialects.digests(check_uri(target))
+        part = DatabasePart.from_json(json.loads(part_file.read_text()))
+        found = dump.digests(check_uri(target))
         seconds = time.perf_counter() - begun
         if found != part.digests():
             raise SystemExit("the digests differ")

@@ -29,7 +29,7 @@ def back_up(folder: Path, artifacts: Path) -> None:
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
     from mlflow_ae5_server.backup import create
     from mlflow_ae5_server.backup.open_artifacts import open_artifacts
-    from mlflow_ae5_server.database import dialects
+    from mlflow_ae5_server.database import dump
     from mlflow_ae5_server.database.connection import check_uri
     from mlflow_ae5_server.repository.repository import create_repository, open_backend
 
@@ -37,7 +37,7 @@ def back_up(folder: Path, artifacts: Path) -> None:
     SqlAlchemyStore(uri, "mlflow-artifacts:/").engine.dispose()
     repository = create_repository(open_backend(str(folder / "backups")))
     source = open_artifacts(str(artifacts))
-    create.create_snapshot(repository, check_uri(uri), source, str(artifacts), dialects.dump)
+    create.create_snapshot(repository, check_uri(uri), source, str(artifacts), dump.dump)
 
 
 def restore(backups: str, destination: str) -> None:

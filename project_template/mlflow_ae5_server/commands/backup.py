@@ -60,7 +60,7 @@ def _create(settings: Settings, report: Report, options: argparse.Namespace) -> 
     from mlflow_ae5_server.backup.create import BackupOptions, create_snapshot
     from mlflow_ae5_server.backup.external_artifacts import refuse_overlap
     from mlflow_ae5_server.backup.open_artifacts import open_artifacts
-    from mlflow_ae5_server.database import dialects
+    from mlflow_ae5_server.database import dump
 
     policy = _policy(options)
     without = ("examine-snapshots", "delete-objects") if policy.keeps_all else ()
@@ -86,7 +86,7 @@ def _create(settings: Settings, report: Report, options: argparse.Namespace) -> 
         on_gone=lambda what, missing, previous: gone.update({what: (missing, previous)}),
         keys=tuple(keys.make_check(one.name, os.environ, one.rows) for one in encrypted),
     )
-    manifest = create_snapshot(repository, store, source, artifacts, dialects.dump, backup_options)
+    manifest = create_snapshot(repository, store, source, artifacts, dump.dump, backup_options)
     external = [*manifest.external, *_other_registry(settings, store.uri)]
     complete = not manifest.artifacts.unreadable and (not external or options.allow_external)
     unsafe = keys.warnings(encrypted, os.environ)
@@ -221,14 +221,15 @@ def _verify(settings: Settings, report: Report, options: argparse.Namespace) -> 
 
 def _verify_rows(repository: Repository, manifest: Manifest, result: CheckResult) -> None:
     """Check the rows of the database, if this MLflow knows the schema."""
-    from mlflow_ae5_server.database import dialects, schema
+    from mlflow_ae5_server.database import load, schema
+    from mlflow_ae5_server.database.contents import DatabasePart
 
-    part = dialects.DatabasePart.from_json(manifest.database)
+    part = DatabasePart.from_json(manifest.database)
     if not schema.is_supported(part.revision):
         return
     try:
         with progress.phase("check-rows"):
-            dialects.require_sound(part, repository.reader())
+            load.require_sound(part, repository.reader())
     except SnapshotDamaged as error:
         result.add("name", manifest.id, error.message)
     except RepositoryFailed as error:

@@ -28,7 +28,7 @@ from mlflow_ae5_server.common.redaction import scrub
 from mlflow_ae5_server.common.report import Report, say, warn
 from mlflow_ae5_server.common.settings import Settings
 from mlflow_ae5_server.common.text import amount, counted_files
-from mlflow_ae5_server.database import dialects, migration, schema
+from mlflow_ae5_server.database import load, migration, saved_copy, schema
 from mlflow_ae5_server.database.connection import Database, check_uri, connect_engine
 from mlflow_ae5_server.drill import checks as drill_checks
 from mlflow_ae5_server.drill.api import MlflowApi
@@ -155,7 +155,7 @@ class _Drill:
             self._source.load_database(store)
         except Configuration:
             # Only for its SnapshotDamaged, where the snapshot is the cause.
-            dialects.refused(part, self._source.repository.reader(), store)
+            load.refused(part, self._source.repository.reader(), store)
             raise
         message = f"{part.contents}, all read back and identical"
         if not self._source.is_outdated:
@@ -192,7 +192,7 @@ def _temporary_database(store: Database, folder: Path) -> Iterator[Database]:
     if store.dialect in {"postgresql", "mysql"}:
         with contextlib.ExitStack() as stack:
             try:
-                copy = stack.enter_context(dialects.scratch(store))
+                copy = stack.enter_context(saved_copy.scratch(store))
             except LoginFailed as error:
                 warn(f"an SQLite file was used instead of {store.shown}: {error.message}")
             else:

@@ -5,7 +5,7 @@ character_sets     check that it can store every character
 schema             MLflow's tables at any revision; the state of a database's schema (pinned_schema: read beforehand)
 migration          migrate to the installed MLflow, or rehearse that on a copy
 locks              one maintenance run at a time; which tracking server uses the database
-dialects           dump, load, digests, state, saved copies: for any dialect, by the modules below
+dump               dump, digests, state: for any dialect, by the modules below
 
 sqlite, postgresql, mysql                   dump, digests, state, columns of one dialect
 sqlite_load, postgresql_load, mysql_load    write rows into one dialect

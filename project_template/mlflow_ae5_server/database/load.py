@@ -26,6 +26,7 @@ from mlflow_ae5_server.common.report import warn
 from mlflow_ae5_server.common.text import counted
 from mlflow_ae5_server.database import (
     copy_text,
+    dump,
     mysql_load,
     portability,
     postgresql_load,
@@ -35,13 +36,13 @@ from mlflow_ae5_server.database import (
     sqlite_load,
 )
 from mlflow_ae5_server.database.connection import Database
-from mlflow_ae5_server.database.contents import DatabasePart, DatabaseState, Digests
+from mlflow_ae5_server.database.contents import DatabasePart, Digests
 from mlflow_ae5_server.database.portability import Refused, Target
 from mlflow_ae5_server.database.work_folder import work_folder
 from mlflow_ae5_server.repository.blob_types import BlobSource
 
 
-def require_supported(part: DatabasePart) -> None:
+def _require_supported(part: DatabasePart) -> None:
     """Raise SchemaMismatch or SnapshotDamaged unless the schema can be created here."""
     schema.require_supported(part.revision, "the snapshot")
     if strange := {table.name for table in part.tables} ^ schema.own_tables(part.revision):
@@ -51,8 +52,9 @@ def require_supported(part: DatabasePart) -> None:
         )
 
 
-def require_empty(target: Database, state: DatabaseState) -> None:
+def _require_empty(target: Database) -> None:
     """Raise TargetNotEmpty where `target` holds tables of MLflow's."""
+    state = dump.state(target)
     if state.kind != "empty":
         tables = ", ".join((state.tables or state.others)[:5])
         raise TargetNotEmpty(
@@ -61,8 +63,16 @@ def require_empty(target: Database, state: DatabaseState) -> None:
         )
 
 
-def load(part: DatabasePart, objects: BlobSource, target: Database, *, shorten: bool) -> Digests:
-    """Load, and return the digests: the snapshot's, but for shortened texts."""
+def load(part: DatabasePart, objects: BlobSource, target: Database, *, shorten: bool = False) -> Digests:
+    """Load the rows of `part` into the empty `target`: all or nothing.
+
+    Returns the digests that `target` has afterwards. shorten: shorten free text that does not fit.
+
+    Raises TargetNotEmpty, SchemaMismatch (a newer schema than the installed MLflow's) and Configuration (something
+    `target` cannot hold) before anything is written; SnapshotDamaged, Unreachable, LoginFailed, RepositoryFailed.
+    """
+    _require_supported(part)
+    _require_empty(target)
     written = sum(table.rows for table in part.tables)
     with progress.phase("load-database", "rows", written) as phase:
         match target.dialect:
@@ -148,6 +158,7 @@ def refused(part: DatabasePart, objects: BlobSource, target: Database) -> list[R
 
     Raises SnapshotDamaged where the snapshot's rows are not those of its manifest.
     """
+    _require_supported(part)
     with contextlib.ExitStack() as stack:
         differs = _may_be_refused(part, objects, target)
         try:
@@ -164,6 +175,7 @@ def refused(part: DatabasePart, objects: BlobSource, target: Database) -> list[R
 
 def require_sound(part: DatabasePart, objects: BlobSource) -> None:
     """Raise SnapshotDamaged where the snapshot's rows are not those of its manifest."""
+    _require_supported(part)
     with contextlib.ExitStack() as stack:
         _require_described(part, _as_file(stack, part, objects))
 

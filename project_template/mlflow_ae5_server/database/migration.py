@@ -18,7 +18,7 @@ from mlflow_ae5_server.common.errors import RepositoryFailed, SchemaMismatch
 from mlflow_ae5_server.common.redaction import scrub
 from mlflow_ae5_server.common.report import Report, say
 from mlflow_ae5_server.common.text import amount, counted
-from mlflow_ae5_server.database import dialects, schema
+from mlflow_ae5_server.database import dump, load, saved_copy, schema
 from mlflow_ae5_server.database.connection import Database, connect_engine
 from mlflow_ae5_server.database.schema import SchemaState
 from mlflow_ae5_server.repository.temporary_blobs import TemporaryBlobs
@@ -98,11 +98,11 @@ def rehearse(store: Database, report: Report) -> int:
     parent = store.file.parent if store.file is not None else None
     with tempfile.TemporaryDirectory(prefix="mlflow-ae5-rehearsal-", dir=parent) as folder:
         blobs = TemporaryBlobs(Path(folder))
-        part = dialects.dump(store, blobs)
+        part = dump.dump(store, blobs)
         say(f"copied {part.contents}; migrating the copy")
         report.add(rows=part.rows, tables=len(part.tables))
-        with dialects.scratch(store) as copy:
-            dialects.load(part, blobs, copy)
+        with saved_copy.scratch(store) as copy:
+            load.load(part, blobs, copy)
             return _migrate_copy(copy, report)
 
 
@@ -119,7 +119,7 @@ def _migrate_copy(copy: Database, report: Report) -> int:
         )
         return result.exit_code
     with progress.phase("count-rows"):
-        rows = sum(count for count, _digest in dialects.digests(copy).values())
+        rows = sum(count for count, _digest in dump.digests(copy).values())
     say(f"the copy is at revision {result.after.found} after {seconds:g} s, with {counted(rows, 'rows')}")
     report.add(outcome="rehearsed", rows_after=rows)
     return 0

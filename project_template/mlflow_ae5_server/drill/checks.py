@@ -13,7 +13,7 @@ from typing import Any
 
 from mlflow_ae5_server.common.errors import ProjectError, RepositoryFailed, SnapshotDamaged, Unreachable
 from mlflow_ae5_server.common.text import counted, counted_files, shown
-from mlflow_ae5_server.database.dialects import DatabasePart
+from mlflow_ae5_server.database.contents import DatabasePart
 from mlflow_ae5_server.drill.api import DEFAULT, MlflowApi
 from mlflow_ae5_server.gc.locations import SERVER, WORKSPACES, workspace_of
 from mlflow_ae5_server.repository.entries import FileEntry

@@ -16,7 +16,7 @@ from mlflow_ae5_server.common.errors import (
 from mlflow_ae5_server.common.report import Report, say
 from mlflow_ae5_server.common.settings import Settings
 from mlflow_ae5_server.common.text import counted_files, moment
-from mlflow_ae5_server.database import character_sets, dialects, schema
+from mlflow_ae5_server.database import character_sets, saved_copy, schema
 from mlflow_ae5_server.restore import journal, preflight
 from mlflow_ae5_server.restore.open import open_target
 from mlflow_ae5_server.restore.preflight import RestoreTarget
@@ -60,7 +60,7 @@ def restore(
                 "database": lambda: preflight.wait_for_database(settings, store),
                 "user": lambda: target.observe().refuse_user(),
                 "foreign": lambda: target.observe().refuse_foreign(),
-                "held": lambda: dialects.require_free(store),
+                "held": lambda: saved_copy.require_free(store),
                 "characters": lambda: character_sets.require_database(store),
                 "occupied": refuse_occupied,
                 "names": lambda: source.refuse_names(open_target(target.destination)),
@@ -92,7 +92,7 @@ def undo(settings: Settings, report: Report, undo: UndoRestore) -> None:
     refusals = collect_refusals(
         {
             "user": lambda: undo.target.observe().refuse_user(),
-            "held": lambda: dialects.require_free(undo.target.store),
+            "held": lambda: saved_copy.require_free(undo.target.store),
         }
     )
     print(f"would bring back {copy.name} ({copy.contents}), saved {moment(copy.time)}")

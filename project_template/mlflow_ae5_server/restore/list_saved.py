@@ -7,7 +7,7 @@ from typing import Any
 from mlflow_ae5_server.common.errors import Locked, NotFound
 from mlflow_ae5_server.common.report import Report, say
 from mlflow_ae5_server.common.text import counted_files, moment
-from mlflow_ae5_server.database import dialects
+from mlflow_ae5_server.database import saved_copy
 from mlflow_ae5_server.restore.journal import SavedCopy
 from mlflow_ae5_server.restore.preflight import RestoreTarget
 
@@ -43,7 +43,7 @@ def drop_copy(target: RestoreTarget, report: Report, name: str, *, dry_run: bool
     if dry_run:
         report.add(outcome="dry-run", would_delete=fields)
         return
-    dialects.drop_saved(target.store, name)
+    saved_copy.drop_saved(target.store, name)
     target.saved_copies.drop(name)
     journal.end(drop=name)
     report.add(outcome="done", deleted=fields)
@@ -56,7 +56,7 @@ def _fields(target: RestoreTarget, copy: SavedCopy) -> dict[str, Any]:
         "name": copy.name,
         "snapshot": copy.snapshot,
         "time": copy.time,
-        "database": copy.database and reachable and copy.name in dialects.saved_names(store),
+        "database": copy.database and reachable and copy.name in saved_copy.saved_names(store),
         "files": artifacts.files if artifacts else 0,
         "bytes": artifacts.bytes if artifacts else 0,
         "more": artifacts.more if artifacts else False,  # not all files were counted

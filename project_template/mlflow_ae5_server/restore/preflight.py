@@ -21,10 +21,9 @@ from mlflow_ae5_server.common.folders import local_folder, nearest_existing, rea
 from mlflow_ae5_server.common.report import say
 from mlflow_ae5_server.common.settings import Settings
 from mlflow_ae5_server.common.text import amount, counted, moment
-from mlflow_ae5_server.database import dialects, mysql_saved_copy, schema
+from mlflow_ae5_server.database import dump, locks, mysql_saved_copy, saved_copy, schema
 from mlflow_ae5_server.database.connection import Database, connect_engine, wait_until_ready
-from mlflow_ae5_server.database.contents import DIALECTS
-from mlflow_ae5_server.database.dialects import DatabasePart, DatabaseState
+from mlflow_ae5_server.database.contents import DIALECTS, DatabasePart, DatabaseState
 from mlflow_ae5_server.repository.check import CheckResult, note, state, verify
 from mlflow_ae5_server.repository.manifest import Manifest
 from mlflow_ae5_server.repository.repository import Repository
@@ -108,22 +107,22 @@ class RestoreTarget:
 
     def save_database(self, journal: RestoreJournalFile, name: str) -> None:
         """Move the tables to a saved copy; `journal` forgets the start of a run that is refused here."""
-        with journal.reverted_if_refused(lambda: dialects.saved_names(self.store)):
-            dialects.save_copy(self.store, name)
+        with journal.reverted_if_refused(lambda: saved_copy.saved_names(self.store)):
+            saved_copy.save_copy(self.store, name)
 
     def save_unexpected_database(self, journal: RestoreJournalFile, snapshot: str) -> str:
         """Move tables that the restore of `snapshot` or its undo did not expect. Returns the name of the saved copy."""
         copy = SavedCopy(new_name("failed"), snapshot, now(), database=True, artifacts=False)
-        with journal.listed(copy, lambda: dialects.saved_names(self.store)):
-            dialects.save_copy(self.store, copy.name)
+        with journal.listed(copy, lambda: saved_copy.saved_names(self.store)):
+            saved_copy.save_copy(self.store, copy.name)
         return copy.name
 
     def observe(self) -> TargetState:
-        state = dialects.state(self.store)
+        state = dump.state(self.store)
         if self.store.dialect == "sqlite" and state.kind == "empty" and state.others:
             # Tables that are not MLflow's: the file is replaced as a whole, and they would be lost.
             state = DatabaseState("foreign", others=state.others)
-        return TargetState(self, dialects.in_use(self.store), state, self.saved_copies.contents())
+        return TargetState(self, locks.in_use(self.store), state, self.saved_copies.contents())
 
 
 @dataclass(frozen=True)

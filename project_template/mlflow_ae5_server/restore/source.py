@@ -9,9 +9,9 @@ from typing import Any
 from mlflow_ae5_server.common import keys, progress
 from mlflow_ae5_server.common.errors import ProjectError, SnapshotDamaged
 from mlflow_ae5_server.common.report import Report, say
-from mlflow_ae5_server.database import character_sets, dialects, schema
+from mlflow_ae5_server.database import character_sets, dump, load, portability, schema
 from mlflow_ae5_server.database.connection import Database
-from mlflow_ae5_server.database.dialects import DatabasePart
+from mlflow_ae5_server.database.contents import DatabasePart
 from mlflow_ae5_server.repository.manifest import Manifest
 from mlflow_ae5_server.repository.repository import Repository, open_repository
 from mlflow_ae5_server.restore import files
@@ -57,7 +57,7 @@ class RestoreSource:
 
     def load_database(self, store: Database) -> None:
         """Load the empty `store`. Raises SnapshotDamaged where the rows then read from it are not the snapshot's."""
-        expected = dialects.load(self.part, self.repository.reader(), store, shorten=self.shorten)
+        expected = load.load(self.part, self.repository.reader(), store, shorten=self.shorten)
         with progress.phase("compare-database"):
             different = differences(expected, store)
         if different:
@@ -69,7 +69,7 @@ class RestoreSource:
     def is_loaded(self, store: Database) -> bool:
         """Whether `store` has the rows of the snapshot, and no others."""
         try:
-            expected = dialects.expected(self.part, self.repository.reader(), store, shorten=self.shorten)
+            expected = load.expected(self.part, self.repository.reader(), store, shorten=self.shorten)
             return not differences(expected, store)
         except ProjectError:  # an interrupted migration leaves tables of no revision
             return False
@@ -94,7 +94,7 @@ class RestoreSource:
         Raises Configuration where there are others.
         """
         character_sets.require_database(store)  # else it cannot be asked which texts it takes for the same
-        values = dialects.refused(self.part, self.repository.reader(), store)
+        values = load.refused(self.part, self.repository.reader(), store)
         shortened = [value for value in values if self.shorten and value.free]
         refused = [value for value in values if not (self.shorten and value.free)]
         for value in shortened:
@@ -108,7 +108,7 @@ class RestoreSource:
             shortened_total=len(shortened),
         )
         if refused:
-            raise dialects.refusal(refused, store)
+            raise portability.refusal(refused, store.shown)
         return len(shortened)
 
     def report_keys(self, report: Report) -> None:
@@ -129,5 +129,5 @@ def find_source(backups: str, which: str, *, shorten: bool = False) -> RestoreSo
 
 def differences(expected: dict[str, tuple[int, str]], store: Database) -> list[str]:
     """The tables of `store` that differ in rows or digest."""
-    observed = dialects.digests(store)
+    observed = dump.digests(store)
     return sorted(name for name in expected.keys() | observed.keys() if expected.get(name) != observed.get(name))

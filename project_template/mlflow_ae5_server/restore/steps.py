@@ -13,7 +13,7 @@ from mlflow_ae5_server.common import progress
 from mlflow_ae5_server.common.errors import SchemaMismatch, SnapshotDamaged, TargetNotEmpty
 from mlflow_ae5_server.common.report import say
 from mlflow_ae5_server.common.text import counted, counted_files
-from mlflow_ae5_server.database import dialects, migration, schema
+from mlflow_ae5_server.database import dump, migration, saved_copy, schema
 from mlflow_ae5_server.database.connection import connect_engine
 from mlflow_ae5_server.database.schema import inspect_schema
 from mlflow_ae5_server.restore.files import RestoreCounts
@@ -54,7 +54,7 @@ class Restore:
 
     def run(self, observed: TargetState) -> RestoreResult:
         if observed.has_database and self.replace:
-            dialects.settle(self.target.store)  # refused before anything is written down
+            saved_copy.settle(self.target.store)  # refused before anything is written down
         begin(self, observed)
         with progress.phase("save-data"):
             save_database(self)
@@ -154,7 +154,7 @@ def load_database(restore: Restore) -> None:
     try:
         source.load_database(store)
     except SnapshotDamaged:
-        if dialects.state(store).kind != "empty":  # loaded, and different
+        if dump.state(store).kind != "empty":  # loaded, and different
             _save_unexpected_database(restore, observed, allowed=True)
         raise
     say(f"{source.part.contents} identical to the snapshot")
@@ -198,6 +198,6 @@ def upgrade_schema(restore: Restore) -> None:
 
 def finish(restore: Restore) -> None:
     """Complete moved tables, and close the journal."""
-    dialects.complete(restore.target.store)
+    saved_copy.complete(restore.target.store)
     restore.result.saved_copy = restore.journal.require_running().original
     restore.journal.end()

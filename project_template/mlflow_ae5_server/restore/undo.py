@@ -13,7 +13,7 @@ from mlflow_ae5_server.common import progress
 from mlflow_ae5_server.common.errors import Configuration, NotFound, SnapshotDamaged, TargetNotEmpty
 from mlflow_ae5_server.common.report import say
 from mlflow_ae5_server.common.text import counted
-from mlflow_ae5_server.database import dialects
+from mlflow_ae5_server.database import saved_copy
 from mlflow_ae5_server.restore.journal import (
     RestoreInProgress,
     RestoreJournalFile,
@@ -37,7 +37,7 @@ class UndoRestore:
         """Return the names of the copy brought back and of the one with the data it replaced."""
         running = self.journal.running
         if running is None or not running.is_undo:
-            dialects.settle(self.target.store)  # refused before anything is written down
+            saved_copy.settle(self.target.store)  # refused before anything is written down
             begin(self)
         else:
             say(f"resuming the undo {running.start}: {running.step}")
@@ -112,7 +112,7 @@ class UndoRestore:
                 "a restore was interrupted while it saved the data of an interrupted one",
                 "run that restore again first",
             )
-        elif observed.has_database and copy.name in dialects.saved_names(self.target.store):
+        elif observed.has_database and copy.name in saved_copy.saved_names(self.target.store):
             raise TargetNotEmpty(
                 f"since the restore was interrupted, {counted(observed.database.rows, 'rows')} were written to "
                 f"{self.target.store.shown}",
@@ -134,7 +134,7 @@ class UndoRestore:
 
     def _require_complete(self, copy: SavedCopy) -> None:
         missing = []
-        if copy.database and copy.name not in dialects.saved_names(self.target.store):
+        if copy.database and copy.name not in saved_copy.saved_names(self.target.store):
             missing.append(f"tables of {self.target.store.shown}")
         if copy.artifacts and not self.target.saved_copies.exists(copy.name):
             missing.append(f"artifacts of {self.target.saved_copies.shown}")
@@ -202,13 +202,13 @@ def bring_back_artifacts(undo: UndoRestore) -> None:
 def bring_back_database(undo: UndoRestore) -> None:
     """Bring the database back, in one step, after all of its files."""
     running = undo.journal.require_running()
-    if running.original in dialects.saved_names(undo.target.store):
+    if running.original in saved_copy.saved_names(undo.target.store):
         if undo.target.observe().has_database:  # made since this undo was interrupted
             undo.target.save_unexpected_database(undo.journal, running.snapshot)
-        dialects.bring_back(undo.target.store, running.original)
+        saved_copy.bring_back(undo.target.store, running.original)
 
 
 def finish(undo: UndoRestore) -> None:
     """Complete moved tables, and close the journal."""
-    dialects.complete(undo.target.store)
+    saved_copy.complete(undo.target.store)
     undo.journal.end(drop=undo.journal.require_running().original)

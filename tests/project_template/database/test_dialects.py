@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mlflow_ae5_server.database import dialects, pinned_schema, schema
+from mlflow_ae5_server.database import dump, load, pinned_schema, schema
 from mlflow_ae5_server.database.connection import Database, connect_engine
+from mlflow_ae5_server.database.contents import DatabasePart
 from mlflow_ae5_server.database.schema import inspect_schema
 
 from tests.project_template.database.support import OLD, Objects, execute, old_database
@@ -81,18 +82,18 @@ def test_everything_arrives(
     source: str, target: str, native: dict[str, Database], empty: Callable[[str], Database]
 ) -> None:
     objects = Objects()
-    part = dialects.dump(native[source], objects)
+    part = dump.dump(native[source], objects)
     assert {table.name for table in part.tables if table.rows} == FILLED
-    part = dialects.DatabasePart.from_json(part.to_json())
+    part = DatabasePart.from_json(part.to_json())
     assert (part.runs, part.deleted_runs) == (4, 1)
 
     restored = empty(target)
-    dialects.load(part, objects, restored)
-    assert dialects.digests(restored) == part.digests()
+    load.load(part, objects, restored)
+    assert dump.digests(restored) == part.digests()
     if target != source == "sqlite":
         there_and_back = empty(source)
-        dialects.load(dialects.dump(restored, objects), objects, there_and_back)
-        assert dialects.digests(there_and_back) == part.digests()
+        load.load(dump.dump(restored, objects), objects, there_and_back)
+        assert dump.digests(there_and_back) == part.digests()
 
     assert through_mlflow(restored) == through_mlflow(native[source])
     assert next_experiment(restored) == 3
@@ -147,17 +148,17 @@ def test_an_old_schema_comes_back_as_it_was_and_upgrades(
     from mlflow.store.db.utils import _upgrade_db
 
     objects, restored = Objects(), empty(target)
-    part = dialects.dump(old_database(version, tmp_path), objects)
+    part = dump.dump(old_database(version, tmp_path), objects)
     assert part.revision == OLD[version]
     assert part.rows > 60
-    dialects.load(part, objects, restored)
-    assert dialects.digests(restored) == part.digests()
-    assert dialects.state(restored).revision == OLD[version]
+    load.load(part, objects, restored)
+    assert dump.digests(restored) == part.digests()
+    assert dump.state(restored).revision == OLD[version]
 
     engine = connect_engine(restored)
     _upgrade_db(engine)
     assert inspect_schema(engine).state == "current"
-    after = dialects.digests(restored)
+    after = dump.digests(restored)
     for table in ("experiments", "runs", "metrics", "params", "tags", "inputs", "model_versions", "registered_models"):
         assert after[table][0] == part.digests()[table][0] > 0
     assert next_experiment(restored) == 3
@@ -167,7 +168,7 @@ def test_an_old_schema_comes_back_as_it_was_and_upgrades(
 def test_every_kind_of_value_counts(dialect: str, filled: Callable[[str], Database]) -> None:
     """A digest changes with the last bit of any value, and comes back with it."""
     database = filled(dialect)
-    before = dialects.digests(database)
+    before = dump.digests(database)
     changes = {
         "metrics": (
             "SET value = 0.3 WHERE value = 0.30000000000000004",
@@ -183,13 +184,13 @@ def test_every_kind_of_value_counts(dialect: str, filled: Callable[[str], Databa
         ),
     }
     execute(database, *(f"UPDATE {table} {change}" for table, (change, _back) in changes.items()))
-    changed = dialects.digests(database)
+    changed = dump.digests(database)
     assert {name for name, found in changed.items() if found != before[name]} == set(changes)
     assert {name: rows for name, (rows, _digest) in changed.items()} == {
         name: rows for name, (rows, _) in before.items()
     }
     execute(database, *(f"UPDATE {table} {back}" for table, (_change, back) in changes.items() if back))
-    again = dialects.digests(database)
+    again = dump.digests(database)
     assert {name for name, found in again.items() if found != before[name]} == {"runs", "evaluation_dataset_records"}
 
 
@@ -202,10 +203,10 @@ def test_everything_arrives_with_keys_and_indexes_as_mlflow_makes_them(
         database,
         "INSERT INTO tags SELECT 'many ' || n, 'x', (SELECT min(run_uuid) FROM runs) FROM generate_series(1, 1500) n",
     )
-    part = dialects.dump(database, objects)
+    part = dump.dump(database, objects)
     assert {table.name for table in part.tables if table.rows} == FILLED
-    dialects.load(dialects.DatabasePart.from_json(part.to_json()), objects, restored)
-    assert dialects.digests(restored) == part.digests()
+    load.load(DatabasePart.from_json(part.to_json()), objects, restored)
+    assert dump.digests(restored) == part.digests()
     assert keys_and_indexes(restored) == keys_and_indexes(database)
     assert through_mlflow(restored) == through_mlflow(database)
     assert next_experiment(restored) == 3

@@ -11,8 +11,9 @@ from dataclasses import replace
 
 import pytest
 from mlflow_ae5_server.common.errors import Configuration, Locked, Unreachable
-from mlflow_ae5_server.database import dialects, locks
+from mlflow_ae5_server.database import dump, load, locks, saved_copy
 from mlflow_ae5_server.database.connection import Database, connect_engine
+from mlflow_ae5_server.database.contents import DatabaseState
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
 from sqlalchemy.exc import IntegrityError
@@ -52,13 +53,13 @@ def test_values_that_mysql_returns_rounded_arrive_whole(
         "target_scope, budget_action, created_at, last_updated_at, workspace) SELECT n, 'USD', n, 'DAYS', 1, 'GLOBAL', "
         "'ALERT', 1, 1, 'default' FROM (SELECT 1234567.875 n UNION SELECT 0.1 UNION SELECT 16777215) numbers",
     )
-    whole = dialects.dump(database, objects)
-    part = dialects.dump(replace(database, uri=database.uri + "&charset=latin1"), objects)
+    whole = dump.dump(database, objects)
+    part = dump.dump(replace(database, uri=database.uri + "&charset=latin1"), objects)
     assert part.digests() == whole.digests()
     for dialect in ("sqlite", "postgresql"):
         restored = empty(dialect)
-        dialects.load(part, objects, restored)
-        assert dialects.digests(restored) == part.digests()
+        load.load(part, objects, restored)
+        assert dump.digests(restored) == part.digests()
         amounts = column(restored, "SELECT budget_amount FROM budget_policies ORDER BY 1")
         assert amounts == [0.1, 1234567.9, 16777215.0]  # what 32 bits can tell of them
 
@@ -68,13 +69,13 @@ def test_a_nul_goes_to_sqlite_and_is_named_for_postgresql(
 ) -> None:
     database, objects, restored = filled("mysql"), Objects(), empty("sqlite")
     execute(database, "UPDATE tags SET value = concat('a', char(0), 'b') WHERE tags.key = 't1'")
-    part = dialects.dump(database, objects)
-    dialects.load(part, objects, restored)
-    assert dialects.digests(restored) == part.digests()
+    part = dump.dump(database, objects)
+    load.load(part, objects, restored)
+    assert dump.digests(restored) == part.digests()
     assert column(restored, "SELECT count(*) FROM tags WHERE value = 'a' || char(0) || 'b'") == [3]
     with pytest.raises(Configuration, match="tags holds the character NUL"):
-        dialects.load(part, objects, untouched)
-    assert dialects.state(untouched) == dialects.DatabaseState("empty")
+        load.load(part, objects, untouched)
+    assert dump.state(untouched) == DatabaseState("empty")
 
 
 def structure(database: Database) -> dict[str, list[str]]:
@@ -94,14 +95,14 @@ def structure(database: Database) -> dict[str, list[str]]:
 def scratch_databases(database: Database) -> list[object]:
     """Scratch databases, and its saved copies; another database on the server may have saved copies of its own."""
     found = column(database, "SELECT schema_name FROM information_schema.schemata")
-    return [name for name in found if str(name).startswith("mlflow_ae5_scratch_")] + [*dialects.saved_names(database)]
+    return [name for name in found if str(name).startswith("mlflow_ae5_scratch_")] + [*saved_copy.saved_names(database)]
 
 
 def test_what_is_loaded_has_the_keys_and_triggers_that_mlflow_makes(
     native: dict[str, Database], empty: Callable[[str], Database]
 ) -> None:
     objects, restored = Objects(), empty("mysql")
-    dialects.load(dialects.dump(native["sqlite"], objects), objects, restored)
+    load.load(dump.dump(native["sqlite"], objects), objects, restored)
     made = structure(native["mysql"])
     assert "prevent_secrets_aad_mutation" in made
     assert structure(restored) == made
@@ -134,14 +135,14 @@ def test_values_that_mysql_refuses_are_named_and_the_target_stays_empty(
 ) -> None:
     execute(copied, "PRAGMA ignore_check_constraints = ON", "UPDATE tags SET value = 'a' || char(0) || 'b'")
     objects, target = Objects(), empty("mysql")
-    accepted = dialects.dump(copied, objects)
+    accepted = dump.dump(copied, objects)
     execute(copied, "PRAGMA ignore_check_constraints = ON", *(change for change, _ in REFUSED))
     with pytest.raises(Configuration) as caught:
-        dialects.load(dialects.dump(copied, objects), objects, target)
+        load.load(dump.dump(copied, objects), objects, target)
     assert [words for _, words in REFUSED if not re.search(words, str(caught.value))] == []
-    assert (dialects.state(target), scratch_databases(target)) == (dialects.DatabaseState("empty"), [])
-    dialects.load(accepted, objects, target)
-    assert dialects.digests(target) == accepted.digests()
+    assert (dump.state(target), scratch_databases(target)) == (DatabaseState("empty"), [])
+    load.load(accepted, objects, target)
+    assert dump.digests(target) == accepted.digests()
 
 
 def is_query(statement: str) -> bool:
@@ -174,19 +175,19 @@ def killed(after: int, act: Callable[[], None]) -> bool:
 
 def test_killed_at_any_statement_a_saved_copy_comes_back(filled: Callable[[str], Database]) -> None:
     database = filled("mysql")
-    before, made, after = dialects.digests(database), structure(database), 0
-    whole, triggers, done = dialects.state(database), column(database, TRIGGERS), [False]
+    before, made, after = dump.digests(database), structure(database), 0
+    whole, triggers, done = dump.state(database), column(database, TRIGGERS), [False]
     while not all(done):
         done = []
-        for act in (dialects.save_copy, dialects.bring_back):
+        for act in (saved_copy.save_copy, saved_copy.bring_back):
             done.append(killed(after, lambda act=act: act(database, "x")))
-            if ("x" in dialects.saved_names(database)) != (act is dialects.save_copy):
+            if ("x" in saved_copy.saved_names(database)) != (act is saved_copy.save_copy):
                 act(database, "x")  # as the next run does
-        dialects.complete(database)
-        assert (dialects.state(database), column(database, TRIGGERS)) == (whole, triggers), after
+        saved_copy.complete(database)
+        assert (dump.state(database), column(database, TRIGGERS)) == (whole, triggers), after
         after += 1
-    assert (dialects.digests(database), structure(database)) == (before, made)
-    with dialects.scratch(database):
+    assert (dump.digests(database), structure(database)) == (before, made)
+    with saved_copy.scratch(database):
         assert len(scratch_databases(database)) == 1  # what the killed ones left is gone
     assert scratch_databases(database) == []
     assert after > 8
@@ -196,41 +197,41 @@ def test_killed_at_any_statement_a_load_has_done_all_or_nothing(
     native: dict[str, Database], empty: Callable[[str], Database]
 ) -> None:
     objects, database, made = Objects(), empty("mysql"), structure(native["mysql"])
-    part = dialects.dump(native["sqlite"], objects)
+    part = dump.dump(native["sqlite"], objects)
     statements: list[str] = []
 
     def note(_connection: object, _cursor: object, statement: str, *_: object) -> None:
         statements.append(statement)
 
     event.listen(Engine, "before_cursor_execute", note)
-    dialects.load(part, objects, database)
+    load.load(part, objects, database)
     event.remove(Engine, "before_cursor_execute", note)
-    dialects.save_copy(database, "first")
-    dialects.drop_saved(database, "first")
+    saved_copy.save_copy(database, "first")
+    saved_copy.drop_saved(database, "first")
     changes = [message for message in statements if not is_query(message)]
     moved = next(number for number, message in enumerate(changes) if message.startswith("RENAME"))
     kinds = set()
     for after in (moved // 2, moved, *range(moved + 2, moved + 4)):  # one more where a killed one has left something
-        assert not killed(after, lambda: dialects.load(part, objects, database)), after
-        kinds.add(kind := dialects.state(database).kind)
+        assert not killed(after, lambda: load.load(part, objects, database)), after
+        kinds.add(kind := dump.state(database).kind)
         if kind == "empty":
             continue
-        dialects.complete(database)
-        assert (dialects.digests(database), structure(database)) == (part.digests(), made), after
-        dialects.save_copy(database, "whole")
-        dialects.drop_saved(database, "whole")
+        saved_copy.complete(database)
+        assert (dump.digests(database), structure(database)) == (part.digests(), made), after
+        saved_copy.save_copy(database, "whole")
+        saved_copy.drop_saved(database, "whole")
     assert kinds == {"empty", "ours"}
-    dialects.load(part, objects, database)
-    assert (dialects.digests(database), structure(database), scratch_databases(database)) == (part.digests(), made, [])
+    load.load(part, objects, database)
+    assert (dump.digests(database), structure(database), scratch_databases(database)) == (part.digests(), made, [])
 
 
 def test_an_engine_without_snapshots_is_refused(filled: Callable[[str], Database]) -> None:
     database = filled("mysql")
     execute(database, "CREATE TABLE zebra (a int) ENGINE=MyISAM")
-    assert dialects.dump(database, Objects()).others == ("zebra",)
+    assert dump.dump(database, Objects()).others == ("zebra",)
     execute(database, "ALTER TABLE alembic_version ENGINE=MyISAM")
     with pytest.raises(Configuration, match=r"has alembic_version in another engine than InnoDB"):
-        dialects.dump(database, Objects())
+        dump.dump(database, Objects())
 
 
 def test_a_connection_that_is_lost_half_way(filled: Callable[[str], Database]) -> None:
@@ -242,19 +243,19 @@ def test_a_connection_that_is_lost_half_way(filled: Callable[[str], Database]) -
                 execute(database, f"KILL {other}")
 
     with pytest.raises(Unreachable, match="was lost"):
-        dialects.dump(database, Objects(kill))
+        dump.dump(database, Objects(kill))
 
 
 def test_locks_outlive_an_idle_timeout(native: dict[str, Database], request: pytest.FixtureRequest) -> None:
     database = native["mysql"]
-    assert dialects.in_use(database) is None
+    assert locks.in_use(database) is None
     execute(database, "SET GLOBAL wait_timeout = 1")
     request.addfinalizer(lambda: execute(database, "SET GLOBAL wait_timeout = 28800"))
     with locks.serving(database), locks.maintenance(database):
         assert hangs_up(database)
-        assert "tracking server" in str(dialects.in_use(database))
+        assert "tracking server" in str(locks.in_use(database))
         with pytest.raises(Locked), locks.maintenance(database):
             pass
-    assert dialects.in_use(database) is None
+    assert locks.in_use(database) is None
     with locks.maintenance(database):
         pass

@@ -21,8 +21,9 @@ from mlflow_ae5_server.common.errors import (
     TargetNotEmpty,
     Unreachable,
 )
-from mlflow_ae5_server.database import dialects, sqlite_file
+from mlflow_ae5_server.database import dump, load, locks, saved_copy, sqlite_file
 from mlflow_ae5_server.database.connection import Database, check_uri
+from mlflow_ae5_server.database.contents import DatabasePart, DatabaseState
 
 from tests.project_template.database.support import Objects, execute, sqlite_database
 from tests.project_template.mariadb import needed, with_mysql
@@ -60,11 +61,11 @@ def test_a_snapshot_is_of_one_moment(
     writer.start()
     try:
         started.wait(10)
-        parts = [dialects.dump(database, objects) for _ in range(3)]
+        parts = [dump.dump(database, objects) for _ in range(3)]
     finally:
         stop.set()
         writer.join()
-    before = dialects.dump(native[dialect], objects).digests()
+    before = dump.dump(native[dialect], objects).digests()
     grown = [[part.digests()[table][0] - before[table][0] for table in ("tags", "params")] for part in parts]
     assert all(tags == params for tags, params in grown), grown
     assert grown[-1][0] > 0
@@ -72,13 +73,13 @@ def test_a_snapshot_is_of_one_moment(
 
 def test_page_by_page_is_the_same(copied: Database, tmp_path: Path) -> None:
     assert copied.file is not None
-    backup, file = dialects.digests(copied), tmp_path / "pages.sqlite"
+    backup, file = dump.digests(copied), tmp_path / "pages.sqlite"
     sqlite_file.page_by_page(copied.file, file)
-    assert dialects.digests(sqlite_database(file)) == backup
+    assert dump.digests(sqlite_database(file)) == backup
 
 
 def test_what_a_killed_writer_left_half_done_is_not_in_the_snapshot(copied: Database, tmp_path: Path) -> None:
-    before = dialects.digests(copied)
+    before = dump.digests(copied)
     assert copied.file is not None
     with closing(sqlite3.connect(copied.file)) as writer:
         writer.execute("PRAGMA cache_size = 1")  # it writes into the file before it commits
@@ -89,7 +90,7 @@ def test_what_a_killed_writer_left_half_done_is_not_in_the_snapshot(copied: Data
         for side in ("", "-journal"):  # as the disk looks when the writer is killed now
             shutil.copy(f"{copied.file}{side}", f"{torn}{side}")
     assert torn.read_bytes() != copied.file.read_bytes()
-    assert dialects.dump(sqlite_database(torn), Objects()).digests() == before
+    assert dump.dump(sqlite_database(torn), Objects()).digests() == before
 
 
 def execute_together(database: Database, *statements: str) -> None:
@@ -106,10 +107,10 @@ def execute_together(database: Database, *statements: str) -> None:
 
 def test_an_unchanged_sqlite_database_adds_no_objects(copied: Database) -> None:
     objects = Objects()
-    first = dialects.dump(copied, objects)
+    first = dump.dump(copied, objects)
     kept = set(objects.kept)
     assert set(first.objects()) == kept
-    assert dialects.dump(copied, objects) == first
+    assert dump.dump(copied, objects) == first
     assert set(objects.kept) == kept
 
 
@@ -126,11 +127,11 @@ def test_a_missing_object_leaves_the_target_empty(
     source: str, target: str, native: dict[str, Database], empty: Callable[[str], Database]
 ) -> None:
     objects, database = Objects(), empty(target)
-    part = dialects.dump(native[source], objects)
+    part = dump.dump(native[source], objects)
     del objects.kept[list(part.objects())[-1]]
     with pytest.raises(SnapshotDamaged, match="is missing"):
-        dialects.load(part, objects, database)
-    assert dialects.state(database) == dialects.DatabaseState("empty")
+        load.load(part, objects, database)
+    assert dump.state(database) == DatabaseState("empty")
     assert database.file is None or not list(database.file.parent.glob(".mlflow-ae5-work-*"))
 
 
@@ -143,45 +144,45 @@ def test_a_database_that_vanishes_half_way(
     )
     database = empty("postgresql")
     objects = Objects()
-    part = dialects.dump(native["postgresql"], objects)
+    part = dump.dump(native["postgresql"], objects)
     objects.on_call = lambda number: execute(database, kill) if number == objects_before + 5 else None
     objects_before = objects.calls
     with pytest.raises(Unreachable, match="was lost"):
-        dialects.load(part, objects, database)
-    assert dialects.state(database) == dialects.DatabaseState("empty")
+        load.load(part, objects, database)
+    assert dump.state(database) == DatabaseState("empty")
 
     full = filled("postgresql")
     failing = Objects(lambda number: execute(full, kill) if number == 5 else None)
     with pytest.raises(Unreachable):
-        dialects.dump(full, failing)
+        dump.dump(full, failing)
 
 
 def test_a_database_that_is_not_there(native: dict[str, Database], empty: Callable[[str], Database]) -> None:
     objects = Objects()
-    part = dialects.dump(native["sqlite"], objects)
+    part = dump.dump(native["sqlite"], objects)
     nowhere = check_uri("postgresql://u:p4ss@127.0.0.1:1/d")
     for act in (
-        lambda: dialects.dump(nowhere, objects),
-        lambda: dialects.load(part, objects, nowhere),
-        lambda: dialects.state(nowhere),
-        lambda: dialects.digests(nowhere),
-        lambda: dialects.in_use(nowhere),
-        lambda: dialects.save_copy(nowhere, "x"),
+        lambda: dump.dump(nowhere, objects),
+        lambda: load.load(part, objects, nowhere),
+        lambda: dump.state(nowhere),
+        lambda: dump.digests(nowhere),
+        lambda: locks.in_use(nowhere),
+        lambda: saved_copy.save_copy(nowhere, "x"),
     ):
         with pytest.raises(Unreachable) as caught:
             act()
         assert "p4ss" not in str(caught.value)
     with pytest.raises(Unreachable, match="there is no database file"):
-        dialects.dump(empty("sqlite"), objects)
+        dump.dump(empty("sqlite"), objects)
 
 
 def test_a_user_without_rights(native: dict[str, Database], postgres: Any) -> None:
     postgres.sql("CREATE DATABASE foreign_owner")  # of the administrator; nobody else may create in its schema
     objects = Objects()
     with pytest.raises(LoginFailed, match="lacks a right"):
-        dialects.load(dialects.dump(native["sqlite"], objects), objects, check_uri(postgres.uri("foreign_owner")))
+        load.load(dump.dump(native["sqlite"], objects), objects, check_uri(postgres.uri("foreign_owner")))
     with pytest.raises(LoginFailed, match="refused the login"):
-        dialects.state(check_uri(postgres.uri("foreign_owner", "wrong")))
+        dump.state(check_uri(postgres.uri("foreign_owner", "wrong")))
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
@@ -189,17 +190,17 @@ def test_a_newer_schema_is_refused_by_name_before_anything_is_touched(
     dialect: str, copied: Database, filled: Callable[[str], Database], empty: Callable[[str], Database]
 ) -> None:
     objects, target = Objects(), empty(dialect)
-    part = dialects.dump(copied, objects)
+    part = dump.dump(copied, objects)
     calls = objects.calls
     with pytest.raises(SchemaMismatch, match="ffffffffffff"):
-        dialects.load(replace(part, revision="ffffffffffff"), objects, target)
+        load.load(replace(part, revision="ffffffffffff"), objects, target)
     assert objects.calls == calls
-    assert dialects.state(target) == dialects.DatabaseState("empty")
+    assert dump.state(target) == DatabaseState("empty")
     target = filled(dialect)
     execute(target, "UPDATE alembic_version SET version_num = 'ffffffffffff'")
     with pytest.raises(SchemaMismatch, match="ffffffffffff"):
-        dialects.dump(target, objects)
-    assert dialects.state(target).kind == "foreign"
+        dump.dump(target, objects)
+    assert dump.state(target).kind == "foreign"
 
 
 REFUSED = [
@@ -217,14 +218,14 @@ def test_values_that_postgresql_refuses_are_named_before_anything_is_written(
 ) -> None:
     execute(copied, "PRAGMA ignore_check_constraints = ON", *(f"UPDATE {change}" for change, _ in REFUSED))
     objects, target, same = Objects(), untouched, empty("sqlite")
-    part = dialects.dump(copied, objects)
-    refused = [str(item) for item in dialects.refused(part, objects, target)]
+    part = dump.dump(copied, objects)
+    refused = [str(item) for item in load.refused(part, objects, target)]
     assert [words for _, words in REFUSED if not any(re.match(words, item) for item in refused)] == []
     with pytest.raises(Configuration, match=rf"cannot store {len(refused)} values of the snapshot: .*; and \d+ more"):
-        dialects.load(part, objects, target)
-    assert dialects.state(target) == dialects.DatabaseState("empty")
-    dialects.load(part, objects, same)
-    assert dialects.digests(same) == part.digests()
+        load.load(part, objects, target)
+    assert dump.state(target) == DatabaseState("empty")
+    load.load(part, objects, same)
+    assert dump.digests(same) == part.digests()
 
 
 def test_text_that_is_no_utf8_is_kept_in_sqlite(
@@ -232,12 +233,12 @@ def test_text_that_is_no_utf8_is_kept_in_sqlite(
 ) -> None:
     execute(copied, "UPDATE tags SET value = CAST(x'ff41' AS TEXT) WHERE key = 't1'")
     objects, same = Objects(), empty("sqlite")
-    part = dialects.dump(copied, objects)
-    dialects.load(part, objects, same)
-    assert dialects.digests(same) == part.digests()
+    part = dump.dump(copied, objects)
+    load.load(part, objects, same)
+    assert dump.digests(same) == part.digests()
     with pytest.raises(Configuration, match="UTF-8"):
-        dialects.load(part, objects, untouched)
-    assert dialects.state(untouched) == dialects.DatabaseState("empty")
+        load.load(part, objects, untouched)
+    assert dump.state(untouched) == DatabaseState("empty")
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
@@ -247,35 +248,35 @@ def test_other_tables_are_named_and_left_alone(
     """That a database can be loaded into with such a table in it is tested in test_saved_copy.py."""
     objects, database = Objects(), filled(dialect)
     execute(database, "CREATE TABLE zebra (a int)", "CREATE VIEW aview AS SELECT name FROM runs")
-    with_others = dialects.dump(database, objects)
+    with_others = dump.dump(database, objects)
     assert with_others.others == ("aview", "zebra")
-    assert with_others.digests() == dialects.digests(native[dialect])
-    assert dialects.state(database).others == ("aview", "zebra")
-    assert dialects.state(database).kind == "ours"
+    assert with_others.digests() == dump.digests(native[dialect])
+    assert dump.state(database).others == ("aview", "zebra")
+    assert dump.state(database).kind == "ours"
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
 def test_a_target_that_holds_something_is_refused(dialect: str, filled: Callable[[str], Database]) -> None:
     objects, target = Objects(), filled(dialect)
-    part = dialects.dump(target, objects)
+    part = dump.dump(target, objects)
     with pytest.raises(TargetNotEmpty, match="is not empty"):
-        dialects.load(part, objects, target)
-    assert dialects.digests(target) == part.digests()
+        load.load(part, objects, target)
+    assert dump.digests(target) == part.digests()
 
 
 def test_files_that_are_no_databases(native: dict[str, Database], empty: Callable[[str], Database]) -> None:
     objects, text, orphan = Objects(), empty("sqlite"), empty("sqlite")
-    part = dialects.dump(native["sqlite"], objects)
+    part = dump.dump(native["sqlite"], objects)
     assert text.file is not None
     assert orphan.file is not None
     text.file.write_text("not a database, but long enough to have a header" * 10)
     orphan.file.with_name(orphan.file.name + "-wal").write_bytes(b"changes to a file that is gone")
     for target in (text, orphan):
-        assert dialects.state(target).kind == "foreign"
+        assert dump.state(target).kind == "foreign"
         with pytest.raises(TargetNotEmpty):
-            dialects.load(part, objects, target)
+            load.load(part, objects, target)
     with pytest.raises(SnapshotDamaged, match="not a valid SQLite database"):
-        dialects.dump(text, objects)
+        dump.dump(text, objects)
 
 
 @pytest.mark.parametrize(
@@ -296,16 +297,16 @@ def test_files_that_are_no_databases(native: dict[str, Database], empty: Callabl
 def test_a_description_that_makes_no_sense(
     damage: Callable[[dict[str, Any]], Any], native: dict[str, Database]
 ) -> None:
-    data = dialects.dump(native["sqlite"], Objects()).to_json()
-    assert dialects.DatabasePart.from_json(data).to_json() == data
+    data = dump.dump(native["sqlite"], Objects()).to_json()
+    assert DatabasePart.from_json(data).to_json() == data
     damage(data)
     with pytest.raises(SnapshotDamaged, match="is malformed"):
-        dialects.DatabasePart.from_json(data)
+        DatabasePart.from_json(data)
 
 
 def test_a_snapshot_that_lacks_a_table(native: dict[str, Database], empty: Callable[[str], Database]) -> None:
     objects, target = Objects(), empty("sqlite")
-    part = dialects.dump(native["postgresql"], objects)
+    part = dump.dump(native["postgresql"], objects)
     with pytest.raises(SnapshotDamaged, match="assessments"):
-        dialects.load(replace(part, tables=tuple(t for t in part.tables if t.name != "assessments")), objects, target)
-    assert dialects.state(target).kind == "empty"
+        load.load(replace(part, tables=tuple(t for t in part.tables if t.name != "assessments")), objects, target)
+    assert dump.state(target).kind == "empty"

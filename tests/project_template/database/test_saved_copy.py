@@ -9,8 +9,9 @@ from contextlib import closing
 
 import pytest
 from mlflow_ae5_server.common.errors import Configuration, TargetInUse, TargetNotEmpty, Usage
-from mlflow_ae5_server.database import dialects, locks
+from mlflow_ae5_server.database import dump, load, locks, saved_copy
 from mlflow_ae5_server.database.connection import Database, connect_engine
+from mlflow_ae5_server.database.contents import DatabaseState
 
 from tests.project_template.database.support import Objects, execute
 from tests.project_template.mariadb import with_mysql
@@ -24,38 +25,36 @@ def database(request: pytest.FixtureRequest, filled: Callable[[str], Database]) 
 
 
 def test_a_saved_copy_is_brought_back(database: Database, native: dict[str, Database]) -> None:
-    before, objects = dialects.digests(database), Objects()
-    part = dialects.dump(native["sqlite"], objects)
-    assert dialects.saved_names(database) == ()
+    before, objects = dump.digests(database), Objects()
+    part = dump.dump(native["sqlite"], objects)
+    assert saved_copy.saved_names(database) == ()
     if database.file is None:
         execute(database, "CREATE TABLE zebra (a int)")
-    dialects.save_copy(database, "2024-05-06T07-08-09Z-a1b2c3")
-    assert dialects.saved_names(database) == ("2024-05-06T07-08-09Z-a1b2c3",)
-    assert dialects.state(database) == dialects.DatabaseState(
-        "empty", others=("zebra",) if database.file is None else ()
-    )
+    saved_copy.save_copy(database, "2024-05-06T07-08-09Z-a1b2c3")
+    assert saved_copy.saved_names(database) == ("2024-05-06T07-08-09Z-a1b2c3",)
+    assert dump.state(database) == DatabaseState("empty", others=("zebra",) if database.file is None else ())
 
-    dialects.load(part, objects, database)
-    assert dialects.state(database).others == (("zebra",) if database.file is None else ())
+    load.load(part, objects, database)
+    assert dump.state(database).others == (("zebra",) if database.file is None else ())
     execute(database, "DELETE FROM tags")
     with pytest.raises(TargetNotEmpty):
-        dialects.save_copy(database, "2024-05-06T07-08-09Z-a1b2c3")
-    dialects.bring_back(database, "2024-05-06T07-08-09Z-a1b2c3")
-    assert dialects.digests(database) == before
-    assert dialects.saved_names(database) == ()
+        saved_copy.save_copy(database, "2024-05-06T07-08-09Z-a1b2c3")
+    saved_copy.bring_back(database, "2024-05-06T07-08-09Z-a1b2c3")
+    assert dump.digests(database) == before
+    assert saved_copy.saved_names(database) == ()
 
-    dialects.save_copy(database, "again")
-    dialects.drop_saved(database, "again")
-    dialects.drop_saved(database, "again")
-    assert dialects.saved_names(database) == ()
+    saved_copy.save_copy(database, "again")
+    saved_copy.drop_saved(database, "again")
+    saved_copy.drop_saved(database, "again")
+    assert saved_copy.saved_names(database) == ()
     with pytest.raises(Configuration):
-        dialects.bring_back(database, "again")
-    assert dialects.state(database).kind == "empty"
+        saved_copy.bring_back(database, "again")
+    assert dump.state(database).kind == "empty"
 
 
 def test_numbering_goes_on_after_coming_back(database: Database) -> None:
-    dialects.save_copy(database, "x")
-    dialects.bring_back(database, "x")
+    saved_copy.save_copy(database, "x")
+    saved_copy.bring_back(database, "x")
     execute(database, "INSERT INTO experiments (name, lifecycle_stage, workspace) VALUES ('n', 'active', 'default')")
     with closing(connect_engine(database).connect()) as connection:
         query = "SELECT experiment_id FROM experiments ORDER BY experiment_id"
@@ -66,7 +65,7 @@ def test_numbering_goes_on_after_coming_back(database: Database) -> None:
 @pytest.mark.parametrize("name", ["", "../x", 'a"b', "a b", "x" * 41, "-x"])
 def test_names_that_could_lead_elsewhere(name: str, native: dict[str, Database]) -> None:
     for database in native.values():
-        for act in (dialects.save_copy, dialects.bring_back, dialects.drop_saved):
+        for act in (saved_copy.save_copy, saved_copy.bring_back, saved_copy.drop_saved):
             with pytest.raises(Usage):
                 act(database, name)
 
@@ -74,46 +73,46 @@ def test_names_that_could_lead_elsewhere(name: str, native: dict[str, Database])
 def test_a_table_in_use_is_not_moved(native: dict[str, Database], copied: Database) -> None:
     file = copied.file
     assert file is not None
-    before = dialects.digests(copied)
+    before = dump.digests(copied)
     with closing(sqlite3.connect(file)) as other:
         other.execute("PRAGMA journal_mode = WAL")
         other.execute("UPDATE runs SET user_id = user_id")
         with pytest.raises(TargetInUse):
-            dialects.save_copy(copied, "x")
-    assert dialects.digests(copied) == before
-    dialects.save_copy(copied, "x")
-    dialects.bring_back(copied, "x")
-    assert dialects.digests(copied) == before
+            saved_copy.save_copy(copied, "x")
+    assert dump.digests(copied) == before
+    saved_copy.save_copy(copied, "x")
+    saved_copy.bring_back(copied, "x")
+    assert dump.digests(copied) == before
 
 
 def test_a_scratch_database_is_separate_and_removed(database: Database) -> None:
-    before, objects = dialects.digests(database), Objects()
-    part = dialects.dump(database, objects)
-    with dialects.scratch(database) as scratch:
-        assert dialects.state(scratch) == dialects.DatabaseState("empty")
-        dialects.load(part, objects, scratch)
+    before, objects = dump.digests(database), Objects()
+    part = dump.dump(database, objects)
+    with saved_copy.scratch(database) as scratch:
+        assert dump.state(scratch) == DatabaseState("empty")
+        load.load(part, objects, scratch)
         execute(scratch, "DELETE FROM tags")
-        assert dialects.digests(scratch) != before
-        assert dialects.digests(database) == before
-        with dialects.scratch(database) as second:
-            assert dialects.state(second).kind == "empty"
-            assert dialects.state(scratch).kind == "ours"
-    assert dialects.digests(database) == before
-    with dialects.scratch(database) as scratch:
-        assert dialects.state(scratch) == dialects.DatabaseState("empty")
-    assert dialects.state(database).others == ()
+        assert dump.digests(scratch) != before
+        assert dump.digests(database) == before
+        with saved_copy.scratch(database) as second:
+            assert dump.state(second).kind == "empty"
+            assert dump.state(scratch).kind == "ours"
+    assert dump.digests(database) == before
+    with saved_copy.scratch(database) as scratch:
+        assert dump.state(scratch) == DatabaseState("empty")
+    assert dump.state(database).others == ()
 
 
 def test_a_server_marks_its_database(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PGAPPNAME", "")  # put back afterwards
-    assert dialects.in_use(database) is None
+    assert locks.in_use(database) is None
     with locks.serving(database):
-        server = dialects.in_use(database)
+        server = locks.in_use(database)
         assert server is not None
         assert "tracking server" in server
-        with dialects.scratch(database) as scratch:
-            assert dialects.in_use(scratch) is None
+        with saved_copy.scratch(database) as scratch:
+            assert locks.in_use(scratch) is None
             with locks.serving(scratch):
-                assert dialects.in_use(scratch) is not None
-    assert dialects.in_use(database) is None
+                assert locks.in_use(scratch) is not None
+    assert locks.in_use(database) is None
     assert database.dialect != "postgresql" or os.environ["PGAPPNAME"].startswith("mlflow-ae5-server")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from mlflow_ae5_server.common.errors import TargetInUse
-from mlflow_ae5_server.database import dialects, sqlite_file
+from mlflow_ae5_server.database import dump, saved_copy, sqlite_file
 from mlflow_ae5_server.database.connection import Database, check_uri
 
 
@@ -43,7 +43,7 @@ def sides(store: Database) -> list[str]:
 
 
 def moved(store: Database) -> Path:
-    dialects.save_copy(store, "x")
+    saved_copy.save_copy(store, "x")
     assert not file_of(store).exists()
     assert sides(store) == []
     (kept,) = file_of(store).parent.glob("*mlflow_ae5_saved_x")
@@ -58,19 +58,19 @@ def test_a_journal_left_for_the_next_writer_is_no_use(store: Database, mode: str
         connection.commit()
     assert journal(store).exists()
     before = journal(store).read_bytes()
-    dialects.require_free(store)
+    saved_copy.require_free(store)
     assert journal(store).read_bytes() == before, "a look changes nothing"
     assert total(moved(store)) == sum(range(200)) + 200
-    dialects.bring_back(store, "x")
+    saved_copy.bring_back(store, "x")
     assert total(file_of(store)) == sum(range(200)) + 200
 
 
 def test_an_empty_journal_without_its_database_is_nothing(store: Database) -> None:
     file_of(store).unlink()
     journal(store).touch()
-    assert dialects.state(store).kind == "empty"
+    assert dump.state(store).kind == "empty"
     journal(store).write_bytes(b"x" * 1000)
-    assert dialects.state(store).kind == "foreign"
+    assert dump.state(store).kind == "foreign"
 
 
 def writing(store: Database) -> int:
@@ -94,7 +94,7 @@ def test_an_interrupted_change_is_undone_and_a_running_one_left_alone(store: Dat
     child = writing(store)
     try:
         assert journal(store).stat().st_size > 0
-        for act in (dialects.require_free, lambda store: dialects.save_copy(store, "x")):
+        for act in (saved_copy.require_free, lambda store: saved_copy.save_copy(store, "x")):
             with pytest.raises(TargetInUse, match="in use"):
                 act(store)
         assert (file_of(store).exists(), journal(store).exists()) == (True, True)
@@ -102,18 +102,18 @@ def test_an_interrupted_change_is_undone_and_a_running_one_left_alone(store: Dat
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
     assert journal(store).stat().st_size > 0, "hot"
-    dialects.require_free(store)
+    saved_copy.require_free(store)
     assert total(moved(store)) == sum(range(200))
 
 
 def test_a_writer_that_has_not_written_yet_holds_the_file(store: Database) -> None:
     with closing(sqlite3.connect(file_of(store), isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
-        for act in (dialects.require_free, dialects.settle):
+        for act in (saved_copy.require_free, saved_copy.settle):
             with pytest.raises(TargetInUse, match="holds a lock"):
                 act(store)
         other.execute("ROLLBACK")
-    dialects.settle(store)
+    saved_copy.settle(store)
 
 
 def test_a_log_that_a_crash_left_is_brought_in(store: Database) -> None:
@@ -125,11 +125,11 @@ def test_a_log_that_a_crash_left_is_brought_in(store: Database) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
     os.waitpid(child, 0)
     assert "-wal" in sides(store)
-    dialects.require_free(store)
+    saved_copy.require_free(store)
     assert total(moved(store)) == sum(range(200)) + 200
 
 
 def test_what_is_no_database_is_moved_as_it_is(store: Database) -> None:
     file_of(store).write_bytes(b"rubbish" * 1000)
-    dialects.require_free(store)
+    saved_copy.require_free(store)
     assert moved(store).read_bytes() == b"rubbish" * 1000

@@ -16,8 +16,7 @@ from mlflow_ae5_server.backup.artifacts import FolderArtifacts
 from mlflow_ae5_server.backup.create import BackupOptions, create_snapshot
 from mlflow_ae5_server.backup.open_artifacts import open_artifacts
 from mlflow_ae5_server.database.connection import check_uri
-from mlflow_ae5_server.database.contents import DELETED_RUNS
-from mlflow_ae5_server.database.dialects import DatabasePart, TablePart
+from mlflow_ae5_server.database.contents import DELETED_RUNS, DatabasePart, TablePart
 from mlflow_ae5_server.repository import blobs as contents
 from mlflow_ae5_server.repository import check
 from mlflow_ae5_server.repository.repository import create_repository, open_backend

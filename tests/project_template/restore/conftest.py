@@ -23,8 +23,9 @@ from mlflow_ae5_server.common import settings
 from mlflow_ae5_server.common.contract import COMMANDS
 from mlflow_ae5_server.common.report import Report
 from mlflow_ae5_server.common.settings import Settings
-from mlflow_ae5_server.database import dialects
+from mlflow_ae5_server.database import dump, load
 from mlflow_ae5_server.database.connection import Database, check_uri
+from mlflow_ae5_server.database.contents import DatabasePart
 from mlflow_ae5_server.repository.manifest import Manifest
 from mlflow_ae5_server.repository.repository import create_repository, open_backend, open_repository
 from mlflow_ae5_server.restore import journal
@@ -197,7 +198,7 @@ def take_snapshot(home: Home) -> Manifest:
     repository = create_repository(open_backend(home.backups))
     source = open_artifacts(home.destination, home.store)
     return create.create_snapshot(
-        repository, home.store, source, home.destination, dialects.dump, create.BackupOptions(say=lambda _text: None)
+        repository, home.store, source, home.destination, dump.dump, create.BackupOptions(say=lambda _text: None)
     )
 
 
@@ -246,7 +247,7 @@ def pilot(tmp_path_factory: pytest.TempPathFactory, empty_file: Path) -> Pilot:
     folder = tmp_path_factory.mktemp("pilot")
     shutil.copytree(made_once(tmp_path_factory, "pilot", make), folder, dirs_exist_ok=True)
     home = Home.at(folder, str(folder / "backups"))
-    return Pilot(home, take_snapshot(home), dialects.digests(home.store), home.files())
+    return Pilot(home, take_snapshot(home), dump.digests(home.store), home.files())
 
 
 @pytest.fixture(scope="session")
@@ -264,8 +265,8 @@ def filled_mysql(pilot: Pilot, mariadb: MariaDB) -> Callable[[], str]:
 def copies(server: Any, pilot: Pilot) -> Callable[[], str]:
     """Only the first one is loaded, the others are copies of it."""
     name = f"pilot_{uuid.uuid4().hex[:12]}"
-    part = dialects.DatabasePart.from_json(pilot.snapshot.database)
-    dialects.load(part, open_repository(pilot.home.backups).reader(), check_uri(server.create(name)))
+    part = DatabasePart.from_json(pilot.snapshot.database)
+    load.load(part, open_repository(pilot.home.backups).reader(), check_uri(server.create(name)))
 
     def make() -> str:
         uri: str = server.create(f"copy_{uuid.uuid4().hex[:12]}", template=name)

@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 from mlflow_ae5_server.common.errors import ProjectError
-from mlflow_ae5_server.database import dialects, locks
+from mlflow_ae5_server.database import dump, locks
 from mlflow_ae5_server.database.connection import Database, connect_engine
 
 
 def is_identical(home: Any, pilot: Any) -> bool:
-    return dialects.digests(home.store) == pilot.digests and home.files() == pilot.files
+    return dump.digests(home.store) == pilot.digests and home.files() == pilot.files
 
 
 @contextlib.contextmanager
@@ -33,7 +33,7 @@ def serving(store: Database) -> Iterator[None]:
 def everything(home: Any) -> tuple[object, ...]:
     """What a restore that is refused must leave as it was."""
     names = {path.name for path in home.folder.rglob("*") if not path.name.endswith(".lock")} - {"store"}
-    return dialects.state(home.store), names, home.tree()
+    return dump.state(home.store), names, home.tree()
 
 
 def refused(home: Any, error: type[ProjectError], *words: str) -> str:
@@ -50,11 +50,11 @@ def work_on(home: Any, pilot: Any) -> tuple[object, object]:
     from sqlalchemy import text
 
     home.store_folder()
-    if dialects.state(home.store).kind == "empty":
+    if dump.state(home.store).kind == "empty":
         shutil.copy(pilot.home.store.file, home.store.file)
     word = uuid.uuid4().hex
     with connect_engine(home.store).begin() as connection:
         connection.execute(text("UPDATE runs SET name = :word"), {"word": word})
     (home.artifacts / "1" / word).mkdir(parents=True)
     (home.artifacts / "1" / word / "a").write_text(word)
-    return dialects.digests(home.store), home.files()
+    return dump.digests(home.store), home.files()

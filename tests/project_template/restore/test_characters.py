@@ -9,7 +9,7 @@ import pytest
 from mlflow_ae5_server.commands import check, database_upgrade
 from mlflow_ae5_server.common.errors import Configuration
 from mlflow_ae5_server.common.report import Report
-from mlflow_ae5_server.database import dialects
+from mlflow_ae5_server.database import dump
 from mlflow_ae5_server.database.connection import check_uri, connect_engine
 
 from tests.project_template.conftest import free_port, make_tables
@@ -77,7 +77,7 @@ def test_every_command_refuses_an_empty_mysql_database(
     uri = mariadb.uri(name.replace(" ", "%20")) + options
     messages = [server_output(project, uri)] if charset == "latin1" else []
     require_refused(messages, name, words, remedy, Home.at(tmp_path / "home", pilot.home.backups, uri))
-    assert dialects.state(check_uri(uri)).kind == "empty"
+    assert dump.state(check_uri(uri)).kind == "empty"
 
 
 @pytest.mark.parametrize(("encoding", "options", "words", "remedy"), POSTGRESQL)
@@ -91,7 +91,7 @@ def test_every_command_refuses_an_empty_postgresql_database(
     uri = postgres.uri(name) + options
     messages = [server_output(project, uri)] if encoding == "LATIN1" else []
     require_refused(messages, name, words, remedy, Home.at(tmp_path / "home", pilot.home.backups, uri))
-    assert dialects.state(check_uri(postgres.uri(name))).kind == "empty"
+    assert dump.state(check_uri(postgres.uri(name))).kind == "empty"
 
 
 @needed
@@ -111,9 +111,9 @@ def test_a_restore_recreates_tables_of_another_character_set(mariadb: MariaDB, p
         assert "warning: 65 tables" in server.log()
 
     home.job("backup", "create", "--allow-empty")
-    before = dialects.digests(home.store)
+    before = dump.digests(home.store)
     home.restore("--replace", "--snapshot", "latest")
-    assert dialects.digests(home.store) == before
+    assert dump.digests(home.store) == before
     assert project.run("Check").code == 0
     with contextlib.closing(connect_engine(home.store).connect()) as connection:
         connection.exec_driver_sql("UPDATE experiments SET name = %s", (ALL,))

@@ -13,7 +13,7 @@ import psutil
 import pytest
 from mlflow_ae5_server import cli
 from mlflow_ae5_server.common.errors import Interrupted, SnapshotDamaged
-from mlflow_ae5_server.database import dialects
+from mlflow_ae5_server.database import dump
 from mlflow_ae5_server.database.connection import connect_engine
 
 
@@ -45,12 +45,12 @@ def real(tmp_path, home_at, pilot, filled_uri):
 
 
 def test_a_drill_changes_no_real_data_and_removes_its_own(real, pilot):
-    before = real.tree(), dialects.digests(real.store), schemas(real)
+    before = real.tree(), dump.digests(real.store), schemas(real)
     running = servers()
     done = real.job("drill")
     assert done["outcome"] == "done", done
     assert servers() == running
-    assert (real.tree(), dialects.digests(real.store), schemas(real)) == before
+    assert (real.tree(), dump.digests(real.store), schemas(real)) == before
     assert {path.name for path in real.folder.iterdir()} <= {"artifacts", "store"}
     assert done["snapshot"] == pilot.snapshot.id
     assert done["recovery_seconds"] > 0

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 from mlflow_ae5_server.common.errors import RepositoryFailed
-from mlflow_ae5_server.database import dialects
+from mlflow_ae5_server.database import dump, saved_copy
 from mlflow_ae5_server.database.connection import connect_engine
 from mlflow_ae5_server.database.schema import inspect_schema
 from mlflow_ae5_server.restore import journal
@@ -99,7 +99,7 @@ def homes(
 
 def fields(home: Any) -> tuple[object, object]:
     """Digests of the tables, None where there are none, and of the files."""
-    return None if dialects.state(home.store).kind == "empty" else dialects.digests(home.store), home.files()
+    return None if dump.state(home.store).kind == "empty" else dump.digests(home.store), home.files()
 
 
 def is_identical(home: Any, pilot: Any) -> bool:
@@ -124,7 +124,7 @@ def test_restore(homes: Callable[..., Any], pilot: Any) -> None:
     for moment in moments(homes(), "--snapshot=latest"):
         home = homes()
         assert moment.kill(home, "--snapshot=latest"), moment
-        if dialects.state(home.store).kind != "empty":
+        if dump.state(home.store).kind != "empty":
             assert home.files() == pilot.files, moment
         if home.interrupted() or not is_identical(home, pilot):
             done = home.restore("--snapshot", "latest")
@@ -164,14 +164,14 @@ def test_a_saved_copy_is_listed_before_it_is_made(tmp_path: Path, home_at: Any, 
     home = home_at(tmp_path / "home", pilot.home.backups)
 
     def is_loaded() -> bool:
-        return home.step() == "load-database" and dialects.state(home.store).kind != "empty"
+        return home.step() == "load-database" and dump.state(home.store).kind != "empty"
 
     assert killing.run(lambda: home.restore("--snapshot", "latest"), when=is_loaded)[0] != 0
     with connect_engine(home.store).begin() as connection:
         connection.execute(text("UPDATE runs SET name = 'written since'"))
 
     assert killing.run(lambda: home.restore("--replace"), when=lambda: is_unlisted(home))[0] == 0
-    assert [name[:7] for name in dialects.saved_names(home.store)] == ["failed_"]
+    assert [name[:7] for name in saved_copy.saved_names(home.store)] == ["failed_"]
 
 
 def test_a_saved_copy_of_an_undo_is_listed_before_it_is_made(tmp_path: Path, home_at: Any, pilot: Any) -> None:
@@ -184,13 +184,13 @@ def test_a_saved_copy_of_an_undo_is_listed_before_it_is_made(tmp_path: Path, hom
 
     assert killing.run(lambda: home.restore("--undo"), when=lambda: is_unlisted(home))[0] == 0
     assert fields(home) == before
-    assert sorted(name[:7] for name in dialects.saved_names(home.store)) == ["failed_", "undone_"]
+    assert sorted(name[:7] for name in saved_copy.saved_names(home.store)) == ["failed_", "undone_"]
 
 
 def is_unlisted(home: Any) -> bool:
     """Whether there is a saved copy that the journal does not list."""
     listed = {copy.name for copy in journal.RestoreJournalFile(home.saved_copies()).saved}
-    return not set(dialects.saved_names(home.store)) <= listed
+    return not set(saved_copy.saved_names(home.store)) <= listed
 
 
 def assert_nothing_lost(home: Any, before: tuple[object, Any], at: Moment) -> None:
@@ -199,7 +199,7 @@ def assert_nothing_lost(home: Any, before: tuple[object, Any], at: Moment) -> No
     for copy in home.folder.glob("artifacts.saved_*"):
         found |= home.tree(copy) if copy.is_dir() else {}
     assert before[1].items() <= found.items(), at
-    assert dialects.state(home.store).kind != "empty" or dialects.saved_names(home.store), at
+    assert dump.state(home.store).kind != "empty" or saved_copy.saved_names(home.store), at
 
 
 def test_the_upgrade_of_an_older_schema(tmp_path: Path, home_at: Any, older: Any, take: Any) -> None:
@@ -224,7 +224,7 @@ def test_a_restore_resumes_after_a_full_disk(tmp_path: Path, home_at: Any, pilot
             home.restore("--snapshot", "latest")
 
     assert killing.run(in_little_room)[0] == 0
-    assert dialects.state(home.store).kind == "empty"
+    assert dump.state(home.store).kind == "empty"
     assert home.interrupted()
     done = home.restore("--snapshot", "latest")
     assert 0 < done["written_files"] <= done["artifacts"]

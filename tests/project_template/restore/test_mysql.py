@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mlflow_ae5_server.database import dialects, migration, schema
+from mlflow_ae5_server.database import dump, migration, schema
+from mlflow_ae5_server.database.contents import DatabasePart
 
 from tests.project_template.mariadb import MariaDB, needed
 from tests.project_template.restore.conftest import Home, fill
@@ -47,15 +48,15 @@ def test_a_snapshot_is_restored_into_every_database(
     other = home_at(tmp_path / "home", own.backups, uri)
     done = other.restore("--snapshot", created["snapshot"])
     assert (done["outcome"], done["dialect"]) == ("done", {"source": "mysql", "target": dialect})
-    assert dialects.digests(other.store) == dialects.digests(own.store)
+    assert dump.digests(other.store) == dump.digests(own.store)
     assert other.files() == own.files()
 
 
 def test_a_drill_runs_next_to_the_database(own: Home, created: dict[str, Any]) -> None:
-    before = dialects.digests(own.store), own.tree()
+    before = dump.digests(own.store), own.tree()
     done = own.job("drill")
     assert (done["outcome"], done["dialect"]) == ("done", {"source": "mysql", "target": "mysql"}), done
-    assert (dialects.digests(own.store), own.tree()) == before
+    assert (dump.digests(own.store), own.tree()) == before
     assert {path.name for path in own.folder.iterdir()} == {"artifacts"}
 
 
@@ -66,15 +67,15 @@ def test_an_older_schema_is_rehearsed_restored_and_upgraded(
     snapshot = take(old)
     home = home_at(tmp_path / "home", old.backups, mariadb.create("older"))
     home.restore("--no-upgrade")
-    before = dialects.digests(home.store)
-    assert before == dialects.DatabasePart.from_json(snapshot.database).digests()
+    before = dump.digests(home.store)
+    assert before == DatabasePart.from_json(snapshot.database).digests()
 
     report = home.report()
     assert migration.rehearse(home.store, report) == 0
-    assert dialects.digests(home.store) == before
+    assert dump.digests(home.store) == before
 
     done = home.restore("--replace")
     assert done["upgraded"] == {"revision": "7f2a7d5fae7d", "new_revision": schema.latest()}
-    assert dialects.state(home.store).revision == schema.latest()
+    assert dump.state(home.store).revision == schema.latest()
     home.restore("--undo")
-    assert dialects.digests(home.store) == before
+    assert dump.digests(home.store) == before

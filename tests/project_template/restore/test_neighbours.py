@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from mlflow_ae5_server.common.errors import Configuration
-from mlflow_ae5_server.database import dialects, locks
+from mlflow_ae5_server.database import dump, locks
 from mlflow_ae5_server.database.connection import Database, check_uri, connect_engine
 
 
@@ -23,7 +23,7 @@ def serving(store: Database, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         if store.file is None:
             stack.enter_context(connect_engine(store).connect())
         monkeypatch.setenv("PGAPPNAME", "")
-        assert dialects.in_use(store) is not None
+        assert locks.in_use(store) is not None
         yield
 
 
@@ -58,5 +58,5 @@ def test_a_destination_that_is_a_file_is_refused(pilot: Any, tmp_path: Path, hom
         with pytest.raises(Configuration, match="is a file, not a folder"):
             home.restore(*words)
     assert home.artifacts.read_text() == "precious"
-    assert dialects.state(home.store).kind == "empty"
+    assert dump.state(home.store).kind == "empty"
     assert home.interrupted() is None

@@ -10,7 +10,7 @@ from mlflow_ae5_server import cli
 from mlflow_ae5_server.common import arguments, settings
 from mlflow_ae5_server.common.contract import CONTRACT
 from mlflow_ae5_server.common.errors import Usage
-from mlflow_ae5_server.database import dialects
+from mlflow_ae5_server.database import dump
 
 
 @pytest.mark.parametrize(
@@ -103,5 +103,5 @@ def test_a_job_takes_its_options_from_a_variable(project: Any, pilot: Any, home_
     ended = project.run("Restore", **variables)
     assert (ended.code, ended.last["command"], ended.last["outcome"]) == (0, "Restore", "done"), ended.output
     home = home_at(project.folder / "data/mlflow/standalone", pilot.home.backups)
-    assert dialects.digests(home.store) == pilot.digests
+    assert dump.digests(home.store) == pilot.digests
     assert home.files() == pilot.files

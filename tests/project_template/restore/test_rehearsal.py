@@ -12,7 +12,7 @@ from mlflow_ae5_server.commands import database_upgrade
 from mlflow_ae5_server.common import settings
 from mlflow_ae5_server.common.errors import Configuration, SchemaMismatch
 from mlflow_ae5_server.common.report import Report
-from mlflow_ae5_server.database import dialects
+from mlflow_ae5_server.database import dump
 from mlflow_ae5_server.database.connection import connect_engine
 from mlflow_ae5_server.database.schema import inspect_schema, pending_revisions
 
@@ -29,7 +29,7 @@ def old(tmp_path: Path, older: Any, take: Any, home_at: Any, postgres: Any) -> A
 
 def state(home: Any) -> tuple[object, ...]:
     file = home.store.file
-    content = hashlib.sha256(file.read_bytes()).hexdigest() if file else dialects.digests(home.store)
+    content = hashlib.sha256(file.read_bytes()).hexdigest() if file else dump.digests(home.store)
     names = {path.name for path in file.parent.iterdir()} if file else schemas(home)
     return content, names
 
@@ -64,7 +64,7 @@ def test_a_rehearsal_migrates_a_copy(old: Any) -> None:
     assert "add trace tables" in {step["what"] for step in fields["migrations"]}
     assert len(fields["migrations"]) > 10
     assert fields["migration_seconds"] > 0
-    assert fields["rows"] == dialects.state(old.store).rows
+    assert fields["rows"] == dump.state(old.store).rows
     assert fields["rows_after"] >= fields["rows"]
 
 

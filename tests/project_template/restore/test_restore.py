@@ -21,8 +21,9 @@ from mlflow_ae5_server.common.errors import (
     TargetInUse,
     TargetNotEmpty,
 )
-from mlflow_ae5_server.database import dialects, locks
+from mlflow_ae5_server.database import dump, locks, saved_copy
 from mlflow_ae5_server.database.connection import connect_engine
+from mlflow_ae5_server.database.contents import DatabasePart
 from mlflow_ae5_server.database.schema import inspect_schema
 from mlflow_ae5_server.repository.repository import open_repository
 from mlflow_ae5_server.restore import journal, preflight
@@ -115,7 +116,7 @@ def test_a_dry_run_reports_and_changes_nothing(pilot: Any, here: Any, capsys: py
 
 
 def test_a_running_server_is_named(filled: Any) -> None:
-    assert f"tables with {dialects.state(filled.store).rows} rows" in refused(filled, TargetNotEmpty)
+    assert f"tables with {dump.state(filled.store).rows} rows" in refused(filled, TargetNotEmpty)
     with serving(filled.store):
         for words in (("--snapshot", "latest"), ("--replace",)):
             assert "a tracking server" in refused(filled, TargetInUse, *words)
@@ -244,7 +245,7 @@ def test_an_unknown_snapshot_names_those_there_are(copied: Any, pilot: Any) -> N
 def test_an_unsupported_kind_of_database_is_refused(pilot: Any, home_at: Any, tmp_path: Path) -> None:
     store = dataclasses.replace(pilot.home.store, dialect="mssql", shown="mssql://host/db")
     with pytest.raises(Configuration, match="mssql"):
-        preflight.refuse_kind(pilot.snapshot, dialects.DatabasePart.from_json(pilot.snapshot.database), store)
+        preflight.refuse_kind(pilot.snapshot, DatabasePart.from_json(pilot.snapshot.database), store)
 
 
 def test_a_role_without_rights_is_named(postgres: Any, home_at: Any, pilot: Any, tmp_path: Path) -> None:
@@ -286,7 +287,7 @@ def test_another_snapshot_over_an_interrupted_restore(copied: Any, pilot: Any, t
     assert done["snapshot"] == second.id
     assert is_identical(copied, pilot)
     copied.restore("--undo")
-    assert (dialects.digests(copied.store), copied.files()) == before
+    assert (dump.digests(copied.store), copied.files()) == before
 
 
 def test_latest_resumes_the_interrupted_restore(copied: Any, pilot: Any, take: Any) -> None:
@@ -301,7 +302,7 @@ def test_latest_resumes_the_interrupted_restore(copied: Any, pilot: Any, take: A
 
 def test_data_written_since_the_interruption_is_not_overwritten(copied: Any, pilot: Any) -> None:
     copied.interrupt("load-database", "--snapshot", "latest")
-    assert dialects.state(copied.store).kind == "empty"
+    assert dump.state(copied.store).kind == "empty"
     rows, _files = work_on(copied, pilot)
     with pytest.raises(TargetNotEmpty, match="19 files, and the snapshot 18"):
         copied.restore("--snapshot", "latest")
@@ -309,12 +310,12 @@ def test_data_written_since_the_interruption_is_not_overwritten(copied: Any, pil
     shutil.move(added.parent, copied.folder / "elsewhere")
     with pytest.raises(TargetNotEmpty, match="not in the snapshot were written"):
         copied.restore("--snapshot", "latest")
-    assert dialects.digests(copied.store) == rows
+    assert dump.digests(copied.store) == rows
 
     shutil.move(copied.folder / "elsewhere", added.parent)
     assert copied.restore("--replace")["database_identical"] is True
     assert is_identical(copied, pilot)
-    assert len(dialects.saved_names(copied.store)) == 1
+    assert len(saved_copy.saved_names(copied.store)) == 1
     assert len(list(copied.folder.glob("artifacts.failed_*/1/*/a"))) == 1
 
 
@@ -329,7 +330,7 @@ def test_an_older_snapshot_over_a_newer_schema(tmp_path: Path, home_at: Any, old
     work_on(home_at(tmp_path / "home", pilot.home.backups), pilot)
     done = home.restore("--snapshot", "latest", "--replace", "--no-upgrade")
     assert (done["database_identical"], done["artifacts_identical"], done["upgraded"]) == (True, True, None)
-    assert dialects.digests(home.store) == dialects.digests(source.store)
+    assert dump.digests(home.store) == dump.digests(source.store)
     assert home.files() == source.files()
 
 
@@ -348,4 +349,4 @@ def test_an_older_schema_is_restored_and_then_upgraded(
         assert schema.state == "current"
     else:
         assert done["upgraded"] is None
-        assert dialects.digests(home.store) == dialects.digests(source.store)
+        assert dump.digests(home.store) == dump.digests(source.store)

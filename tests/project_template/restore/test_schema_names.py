@@ -12,8 +12,9 @@ from mlflow_ae5_server.commands import check, database_upgrade, garbage_collecti
 from mlflow_ae5_server.common import settings
 from mlflow_ae5_server.common.errors import Configuration
 from mlflow_ae5_server.common.report import Report
-from mlflow_ae5_server.database import dialects
+from mlflow_ae5_server.database import dump, load
 from mlflow_ae5_server.database.connection import Database, check_uri, connect_engine
+from mlflow_ae5_server.database.contents import DatabasePart
 from mlflow_ae5_server.repository.repository import open_repository
 from sqlalchemy import text
 
@@ -30,9 +31,9 @@ def within(uri: str, schema: str) -> str:
     return f"{uri}?options={quote('-csearch_path=' + escaped, safe='')}"
 
 
-def load(pilot: Any, store: Database) -> None:
-    part = dialects.DatabasePart.from_json(pilot.snapshot.database)
-    dialects.load(part, open_repository(pilot.home.backups).reader(), store)
+def fill(pilot: Any, store: Database) -> None:
+    part = DatabasePart.from_json(pilot.snapshot.database)
+    load.load(part, open_repository(pilot.home.backups).reader(), store)
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +50,7 @@ def shared(postgres: Any) -> str:
 def neighbour(shared: str, pilot: Any) -> Database:
     """Another MLflow, in the schema that a folded name would lead to."""
     store = check_uri(within(shared, NEIGHBOUR))
-    load(pilot, store)
+    fill(pilot, store)
     with connect_engine(store).begin() as connection:
         connection.execute(text("UPDATE runs SET name = 'the neighbour''s'"))
     return store
@@ -59,13 +60,13 @@ def neighbour(shared: str, pilot: Any) -> Database:
 def test_a_snapshot_is_restored_there_and_the_restore_undone(
     name: str, shared: str, neighbour: Any, pilot: Any, home_at: Any, tmp_path: Any
 ) -> None:
-    others = dialects.digests(neighbour)
+    others = dump.digests(neighbour)
     home = home_at(tmp_path / "home", str(tmp_path / "backups"), within(shared, name))
     first = home_at(tmp_path / "home", pilot.home.backups, home.uri)
     assert first.restore("--snapshot", "latest")["database_identical"] is True
     assert is_identical(first, pilot)
     if name == NAMES[0]:  # folded, it would be the neighbour's; the rest is the same for every name
-        assert dialects.digests(neighbour) == others
+        assert dump.digests(neighbour) == others
         return
     assert home.job("backup", "create")["outcome"] == "done"
     worked = work_on(home, pilot)
@@ -73,8 +74,8 @@ def test_a_snapshot_is_restored_there_and_the_restore_undone(
     assert is_identical(home, pilot)
     assert [entry["database"] for entry in home.restore("--list-saved")["saved_copies"]] == [True]
     assert home.restore("--undo")["restored_copy"] == copy
-    assert (dialects.digests(home.store), home.files()) == worked
-    assert dialects.digests(neighbour) == others
+    assert (dump.digests(home.store), home.files()) == worked
+    assert dump.digests(neighbour) == others
 
 
 JOBS: dict[str, Callable[..., int]] = {
@@ -88,7 +89,7 @@ def test_a_server_and_the_other_jobs_work_there(
     shared: str, neighbour: Any, pilot: Any, project: Any, home_at: Any, tmp_path: Any
 ) -> None:
     """The server is a process of its own, and creates the tables; the jobs run in this one."""
-    others, uri = dialects.digests(neighbour), within(shared, FRESH)
+    others, uri = dump.digests(neighbour), within(shared, FRESH)
     project.secret("MLFLOW_BACKEND_STORE_URI", uri)
     variables = {
         "MLFLOW_BACKEND_STORE_URI": uri,
@@ -110,7 +111,7 @@ def test_a_server_and_the_other_jobs_work_there(
     assert run("DatabaseUpgrade")["outcome"] == "rehearsed"
     drill = home_at(tmp_path / "home", pilot.home.backups, uri).job("drill")
     assert (drill["outcome"], drill["dialect"]["target"]) == ("done", "postgresql")
-    assert dialects.digests(neighbour) == others
+    assert dump.digests(neighbour) == others
 
 
 def test_what_another_schema_of_the_search_path_holds_is_not_touched(
@@ -121,10 +122,10 @@ def test_what_another_schema_of_the_search_path_holds_is_not_touched(
         connection.exec_driver_sql("CREATE SCHEMA first")
     path = quote("-csearch_path=first,mlflow", safe="")
     home = home_at(tmp_path / "home", pilot.home.backups, neighbour.uri.partition("?")[0] + f"?options={path}")
-    others = dialects.digests(neighbour)
+    others = dump.digests(neighbour)
     assert home.restore("--snapshot", "latest")["database_identical"] is True
     assert is_identical(home, pilot)
-    assert dialects.digests(neighbour) == others
+    assert dump.digests(neighbour) == others
 
 
 def test_a_search_path_without_a_schema_is_named(shared: str, pilot: Any, home_at: Any, tmp_path: Any) -> None:

@@ -11,35 +11,35 @@ from typing import Any
 
 import pytest
 from mlflow_ae5_server.common.errors import NotFound, SnapshotDamaged, TargetInUse, TargetNotEmpty
-from mlflow_ae5_server.database import dialects
+from mlflow_ae5_server.database import dump, saved_copy
 from mlflow_ae5_server.database.connection import connect_engine
 
 from tests.project_template.restore.restoring import is_identical, refused, serving, work_on
 
 
 def test_undo_brings_the_replaced_data_back(filled: Any, pilot: Any) -> None:
-    home, before = filled, (dialects.digests(filled.store), filled.files())
+    home, before = filled, (dump.digests(filled.store), filled.files())
     done = home.restore("--replace")
     assert done["outcome"] == "done"
     assert is_identical(home, pilot)
-    assert done["saved_copy"] in dialects.saved_names(home.store)
+    assert done["saved_copy"] in saved_copy.saved_names(home.store)
     later = work_on(home, pilot)  # a server has gone on from there
     with serving(home.store):
         assert "a tracking server" in refused(home, TargetInUse, "--undo")
 
     undone = home.restore("--undo")
     assert (undone["outcome"], undone["restored_copy"]) == ("undone", done["saved_copy"])
-    assert (dialects.digests(home.store), home.files()) == before
-    assert undone["saved_copy"] in dialects.saved_names(home.store)  # the replaced data is not lost either
+    assert (dump.digests(home.store), home.files()) == before
+    assert undone["saved_copy"] in saved_copy.saved_names(home.store)  # the replaced data is not lost either
     assert home.tree(home.artifacts.with_name(f"artifacts.{undone['saved_copy']}")) == later[1]
 
     assert "has already been undone" in refused(home, NotFound, "--undo")
     assert undone["saved_copy"] in refused(home, NotFound, "--drop-saved", "saved_20200101_000000_000000")
     assert home.restore("--drop-saved", undone["saved_copy"])["deleted"]["name"] == undone["saved_copy"]
     assert "nothing to bring back" in refused(home, NotFound, "--undo")
-    assert dialects.saved_names(home.store) == ()
+    assert saved_copy.saved_names(home.store) == ()
     assert {path.name for path in home.folder.iterdir()} <= {"artifacts", "store"}
-    assert (dialects.digests(home.store), home.files()) == before
+    assert (dump.digests(home.store), home.files()) == before
 
 
 def test_an_incomplete_database_is_saved_and_the_snapshot_restored(filled: Any, pilot: Any) -> None:
@@ -49,7 +49,7 @@ def test_an_incomplete_database_is_saved_and_the_snapshot_restored(filled: Any, 
         connection.exec_driver_sql("DROP TABLE trace_tags")
     with pytest.raises(TargetNotEmpty, match="tables with"):
         filled.restore("--snapshot", "latest")
-    assert filled.restore("--replace")["saved_copy"] in dialects.saved_names(filled.store)
+    assert filled.restore("--replace")["saved_copy"] in saved_copy.saved_names(filled.store)
     assert is_identical(filled, pilot)
 
 
@@ -59,7 +59,7 @@ def test_an_undo_can_be_undone_and_is_not_repeated_unnamed(here: Any, pilot: Any
     later = work_on(here, pilot)
     second = here.restore("--replace")["saved_copy"]
     undone = here.restore("--undo")["saved_copy"]
-    assert (dialects.digests(here.store), here.files()) == later
+    assert (dump.digests(here.store), here.files()) == later
     message = refused(here, NotFound, "--undo")
     assert "has already been undone" in message
     assert f"--saved {undone}; for an earlier state, use one of {first}" in message
@@ -70,7 +70,7 @@ def test_an_undo_can_be_undone_and_is_not_repeated_unnamed(here: Any, pilot: Any
     assert is_identical(here, pilot)
     assert here.restore("--undo", "--dry-run", "--saved", first)["would_restore"] == first
     here.restore("--undo", "--saved", again["saved_copy"])
-    assert (dialects.digests(here.store), here.files()) == later
+    assert (dump.digests(here.store), here.files()) == later
     assert "there are: " in refused(here, NotFound, "--undo", "--saved", "saved_20200101_000000_000000")
 
 
@@ -85,8 +85,8 @@ def test_an_undo_does_not_leave_a_server_without_data(here: Any, pilot: Any, tmp
     assert is_identical(moved, pilot)
 
     assert here.restore("--undo")["restored_copy"] == saved
-    assert (dialects.digests(here.store), here.files()) == before
-    assert dialects.digests(moved.store) == pilot.digests
+    assert (dump.digests(here.store), here.files()) == before
+    assert dump.digests(moved.store) == pilot.digests
 
 
 # Artifacts that stay, as when an upgrade is rolled back
@@ -95,17 +95,17 @@ def test_an_undo_does_not_leave_a_server_without_data(here: Any, pilot: Any, tmp
 def test_matching_artifacts_stay_and_only_the_database_is_replaced(here: Any, pilot: Any) -> None:
     work_on(here, pilot)
     shutil.copytree(pilot.home.artifacts, here.artifacts, dirs_exist_ok=True)
-    before = dialects.digests(here.store), here.files()
+    before = dump.digests(here.store), here.files()
     assert before[1].keys() > pilot.files.keys()
     done = here.restore("--replace", "--same-artifacts")
     assert (done["outcome"], done["written_files"], done["artifacts"]) == ("done", 0, len(pilot.files))
-    assert (dialects.digests(here.store), here.files()) == (pilot.digests, before[1])
+    assert (dump.digests(here.store), here.files()) == (pilot.digests, before[1])
     assert not here.artifacts.with_name(f"artifacts.{done['saved_copy']}").exists()
 
     undone = here.restore("--undo")
-    assert (dialects.digests(here.store), here.files()) == before
+    assert (dump.digests(here.store), here.files()) == before
     here.restore("--undo", "--saved", undone["saved_copy"])
-    assert (dialects.digests(here.store), here.files()) == (pilot.digests, before[1])
+    assert (dump.digests(here.store), here.files()) == (pilot.digests, before[1])
 
 
 @pytest.mark.parametrize("step", ["save-database", "save-artifacts", "load-database"])
@@ -115,7 +115,7 @@ def test_an_interrupted_restore_resumes_with_the_artifacts_that_stay(step: str, 
     before = here.files()
     here.interrupt(step, "--replace", "--same-artifacts")
     assert here.restore("--replace")["written_files"] == 0
-    assert (dialects.digests(here.store), here.files()) == (pilot.digests, before)
+    assert (dump.digests(here.store), here.files()) == (pilot.digests, before)
 
 
 def test_changed_artifacts_are_restored(here: Any, pilot: Any) -> None:

@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 from mlflow_ae5_server.common.errors import Configuration
-from mlflow_ae5_server.database import dialects
+from mlflow_ae5_server.database import dump, load, saved_copy
 from mlflow_ae5_server.database.connection import connect_engine
+from mlflow_ae5_server.database.contents import DatabasePart
 from mlflow_ae5_server.repository.repository import open_repository
 
 from tests.project_template.mariadb import needed, with_mysql
@@ -162,7 +163,7 @@ def test_only_free_text_is_shortened_and_only_on_request(
             "SELECT value FROM tags WHERE value LIKE '%%xxxx'").scalars()}  # fmt: skip
     assert name == "é" * 250
     assert len(note) in {8000, 7999}  # MySQL keeps the NUL, which counts
-    now = dialects.digests(home.store)
+    now = dump.digests(home.store)
     assert {table for table in now if now[table] != pilot.digests[table]} == {"runs", "registered_models", "tags"}
     assert home.files() == pilot.files
 
@@ -176,10 +177,10 @@ def test_an_interrupted_restore_that_shortens_is_resumed(
     with pytest.raises(Configuration, match="--shorten-text"):
         home.restore()
     repository = open_repository(backups)
-    source = dialects.DatabasePart.from_json(repository.snapshot("latest").database)
-    dialects.load(source, repository.reader(), home.store, shorten=True)  # as a run that is killed right after it does
+    source = DatabasePart.from_json(repository.snapshot("latest").database)
+    load.load(source, repository.reader(), home.store, shorten=True)  # as a run that is killed right after it does
     copy = home.restore("--shorten-text")["saved_copy"]
-    assert (copy, dialects.saved_names(home.store)) == (None, ())  # the rows count as its own
+    assert (copy, saved_copy.saved_names(home.store)) == (None, ())  # the rows count as its own
     assert home.interrupted() is None
 
 

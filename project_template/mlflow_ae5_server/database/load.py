@@ -24,6 +24,7 @@ from mlflow_ae5_server.common.errors import (
 from mlflow_ae5_server.common.progress import Phase, reported
 from mlflow_ae5_server.common.report import warn
 from mlflow_ae5_server.common.text import counted
+from mlflow_ae5_server.common.work_folder import work_folder
 from mlflow_ae5_server.database import (
     copy_text,
     dump,
@@ -38,7 +39,6 @@ from mlflow_ae5_server.database import (
 from mlflow_ae5_server.database.connection import Database
 from mlflow_ae5_server.database.contents import DatabasePart, Digests
 from mlflow_ae5_server.database.portability import Refused, Target
-from mlflow_ae5_server.database.work_folder import work_folder
 from mlflow_ae5_server.repository.blob_types import BlobSource
 
 

@@ -17,11 +17,11 @@ from typing import Any
 from urllib.parse import quote
 
 from mlflow_ae5_server.common.errors import Configuration, TargetInUse, TargetNotEmpty, Usage
+from mlflow_ae5_server.common.work_folder import storage_errors, work_folder
 from mlflow_ae5_server.database import mysql_saved_copy, postgresql, schema, sqlite, sqlite_file
 from mlflow_ae5_server.database.columns import listed, quoted
 from mlflow_ae5_server.database.connection import Database
 from mlflow_ae5_server.database.mysql_saved_copy import SAVED, SCRATCH
-from mlflow_ae5_server.database.work_folder import storage_errors, work_folder
 
 _STOP = "stop every program that uses that database"
 _LIST = "see `restore --list-saved`"

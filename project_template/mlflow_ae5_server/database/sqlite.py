@@ -11,13 +11,13 @@ from pathlib import Path
 
 from mlflow_ae5_server.common.errors import SchemaMismatch, SnapshotDamaged
 from mlflow_ae5_server.common.text import shown
+from mlflow_ae5_server.common.work_folder import work_folder
 from mlflow_ae5_server.database import schema
 from mlflow_ae5_server.database.columns import Column, TableColumns, kind_of, limit_of, listed, quoted
 from mlflow_ae5_server.database.connection import Database
 from mlflow_ae5_server.database.contents import DELETED_RUNS, DatabasePart, DatabaseState, Digests, TablePart, state_of
 from mlflow_ae5_server.database.digests import DigestWorker, shares, task_of
 from mlflow_ae5_server.database.sqlite_file import SIDE_FILES, backup, file_of, reading
-from mlflow_ae5_server.database.work_folder import work_folder
 from mlflow_ae5_server.repository.blob_types import BlobSink
 
 # MLflow's triggers do no more than refuse a row.

@@ -18,8 +18,8 @@ from mlflow_ae5_server.common.errors import (
     SnapshotDamaged,
     Unreachable,
 )
+from mlflow_ae5_server.common.work_folder import storage_errors
 from mlflow_ae5_server.database.connection import Database
-from mlflow_ae5_server.database.work_folder import storage_errors
 
 SIDE_FILES = ("-wal", "-shm", "-journal")
 _WAIT = 30.0  # seconds for a writer to finish

@@ -12,11 +12,11 @@ from typing import Any
 
 from mlflow_ae5_server.common.errors import ANOTHER_SNAPSHOT, ProjectError, RepositoryFailed, SnapshotDamaged
 from mlflow_ae5_server.common.text import amount, shown
+from mlflow_ae5_server.common.work_folder import storage_errors, work_folder
 from mlflow_ae5_server.database import copy_text, schema, sqlite, sqlite_file
 from mlflow_ae5_server.database.columns import TableColumns, listed, quoted
 from mlflow_ae5_server.database.connection import Database
 from mlflow_ae5_server.database.contents import DatabasePart
-from mlflow_ae5_server.database.work_folder import storage_errors, work_folder
 from mlflow_ae5_server.repository.blob_types import BlobSource
 
 

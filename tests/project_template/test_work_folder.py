@@ -1,4 +1,4 @@
-"""The temporary folder of a drill: removed after it, also when it was killed, and never while it runs."""
+"""Temporary folders: removed after their process, also when it was killed, and never while it runs."""
 
 import signal
 import subprocess
@@ -7,16 +7,16 @@ from pathlib import Path
 
 import pytest
 from mlflow_ae5_server.common.errors import RepositoryFailed
-from mlflow_ae5_server.drill import temporary_folder
+from mlflow_ae5_server.common.work_folder import work_folder
 
-TEMPLATE = Path(__file__).parents[3] / "project_template"
+TEMPLATE = Path(__file__).parents[2] / "project_template"
 HOLD = """
 import sys, time
 sys.path.insert(0, sys.argv[1])
 from collections.abc import Iterator
 from pathlib import Path
-from mlflow_ae5_server.drill import temporary_folder
-with temporary_folder.temporary_folder(Path(sys.argv[2])) as folder:
+from mlflow_ae5_server.common.work_folder import work_folder
+with work_folder(Path(sys.argv[2])) as folder:
     (folder / "copy").mkdir()
     (folder / "copy" / "data").write_text("restored")
     print(folder, flush=True)
@@ -26,7 +26,7 @@ with temporary_folder.temporary_folder(Path(sys.argv[2])) as folder:
 
 @pytest.fixture
 def other(tmp_path):
-    """Another drill running in the same parent folder, and its folder."""
+    """Another process that works in the same parent folder, and its folder."""
     process = subprocess.Popen(
         [sys.executable, "-c", HOLD, str(TEMPLATE), str(tmp_path)], stdout=subprocess.PIPE, text=True
     )
@@ -39,7 +39,7 @@ def other(tmp_path):
 
 
 def fail_in(parent):
-    with temporary_folder.temporary_folder(parent) as folder:
+    with work_folder(parent) as folder:
         (folder / "deep").mkdir()
         (folder / "deep" / "file").write_text("x")
         assert folder.stat().st_mode & 0o777 == 0o700
@@ -52,31 +52,32 @@ def test_the_folder_is_removed_after_a_failure(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_folder_of_a_running_drill_stays(tmp_path, other):
+def test_the_folder_of_a_running_process_stays(tmp_path, other):
     _process, folder = other
-    with temporary_folder.temporary_folder(tmp_path) as own:
+    with work_folder(tmp_path) as own:
         assert own != folder
     assert (folder / "copy" / "data").read_text() == "restored"
 
 
-def test_the_folder_of_a_killed_drill_is_removed(tmp_path, other):
+def test_the_folder_of_a_killed_process_is_removed(tmp_path, other):
     process, folder = other
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert folder.exists()
-    with temporary_folder.temporary_folder(tmp_path):
+    with work_folder(tmp_path):
         assert not folder.exists()
     assert list(tmp_path.iterdir()) == []
 
 
 def test_other_folders_stay(tmp_path):
-    (tmp_path / "mlflow-ae5-drill-notes").mkdir()  # without a lock file it is no folder of a drill
+    (tmp_path / ".mlflow-ae5-work-notes").mkdir()  # without a lock file it is of no process
     (tmp_path / "artifacts").mkdir()
-    assert temporary_folder.remove_leftovers(tmp_path) == []
+    with work_folder(tmp_path):
+        pass
     assert len(list(tmp_path.iterdir())) == 2
 
 
 def test_a_parent_that_cannot_be_written_to_is_reported(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(RepositoryFailed), temporary_folder.temporary_folder(tmp_path / "file"):
+    with pytest.raises(RepositoryFailed), work_folder(tmp_path / "file"):
         pass

@@ -28,13 +28,13 @@ from mlflow_ae5_server.common.redaction import scrub
 from mlflow_ae5_server.common.report import Report, say, warn
 from mlflow_ae5_server.common.settings import Settings
 from mlflow_ae5_server.common.text import amount, counted_files
+from mlflow_ae5_server.common.work_folder import work_folder
 from mlflow_ae5_server.database import load, migration, saved_copy, schema
 from mlflow_ae5_server.database.connection import Database, check_uri, connect_engine
 from mlflow_ae5_server.drill import checks as drill_checks
 from mlflow_ae5_server.drill.api import MlflowApi
 from mlflow_ae5_server.drill.checks import Check
 from mlflow_ae5_server.drill.server import TemporaryServer, serving
-from mlflow_ae5_server.drill.temporary_folder import temporary_folder
 from mlflow_ae5_server.repository.check import report_fields
 from mlflow_ae5_server.restore import preflight
 from mlflow_ae5_server.restore.files import refuse_names
@@ -61,7 +61,7 @@ def run(settings: Settings, report: Report, options: argparse.Namespace) -> int:
     drill = _Drill(source, report)
     progress.start("Drill", without=() if source.is_outdated else ("migrate",))
     with contextlib.ExitStack() as stack:
-        folder = stack.enter_context(temporary_folder(parent))
+        folder = stack.enter_context(work_folder(parent))
         copy = stack.enter_context(_temporary_database(store, folder))
         # This also checks that the list is no longer than the manifest says, on which the required space is based.
         refuse_names(source.repository.files(source.snapshot), FolderTarget(folder / "artifacts"))

@@ -84,7 +84,7 @@ def test_a_damaged_snapshot_fails_the_drill(tmp_path, home_at, pilot):
     lost = {found["object"] for found in done["damaged"]}
     assert len(lost) == done["damaged_total"] >= 1
     assert {file.name for file in Path(home.backups, "damaged").iterdir()} == lost, "the next backup stores it again"
-    assert not home.folder.exists() or not any(home.folder.rglob("*drill*"))
+    assert not home.folder.exists() or not any(home.folder.rglob(".mlflow-ae5-work-*"))
 
 
 def test_a_role_without_the_right_to_create_a_schema_gets_an_sqlite_file(tmp_path, home_at, pilot, postgres, capsys):
@@ -138,11 +138,13 @@ def running_drill(home, until):
 
 
 def starts(folder):
-    return any(folder.glob("*drill*/server.log"))
+    return any(folder.glob(".mlflow-ae5-work-*/server.log"))
 
 
 def serves(folder):
-    return any(b"Application startup complete" in log.read_bytes() for log in folder.glob("*drill*/server.log"))
+    return any(
+        b"Application startup complete" in log.read_bytes() for log in folder.glob(".mlflow-ae5-work-*/server.log")
+    )
 
 
 def ended(processes):
@@ -171,7 +173,7 @@ def test_the_next_drill_removes_everything_of_a_killed_one(tmp_path, home_at, pi
         os.waitpid(pid, 0)
     assert ended(children)  # no server outlives its drill
     assert schemas(home) != untouched
-    assert any(home.folder.glob("*drill*"))
+    assert any(home.folder.glob(".mlflow-ae5-work-*"))
 
     next_one = dataclasses.replace(home, backups=damaged(tmp_path, home_at, pilot, uri).backups).job
     next_one("drill")

@@ -6,22 +6,24 @@ is not written to.
 
 from __future__ import annotations
 
+import contextlib
 import shutil
-import tempfile
 import time
 import traceback
 from dataclasses import dataclass
-from pathlib import Path
 
 from mlflow_ae5_server.common import progress
-from mlflow_ae5_server.common.errors import RepositoryFailed, SchemaMismatch
+from mlflow_ae5_server.common.errors import NoRoom, RepositoryFailed, SchemaMismatch
 from mlflow_ae5_server.common.redaction import scrub
 from mlflow_ae5_server.common.report import Report, say
 from mlflow_ae5_server.common.text import amount, counted
+from mlflow_ae5_server.common.work_folder import work_folder
 from mlflow_ae5_server.database import dump, load, saved_copy, schema
 from mlflow_ae5_server.database.connection import Database, connect_engine
 from mlflow_ae5_server.database.schema import SchemaState
-from mlflow_ae5_server.repository.temporary_blobs import TemporaryBlobs
+from mlflow_ae5_server.repository.blobs import BlobReader, BlobWriter
+from mlflow_ae5_server.repository.folder_backend import FolderBackend
+from mlflow_ae5_server.repository.index import BlobIndex
 
 
 @dataclass(frozen=True)
@@ -96,13 +98,19 @@ def rehearse(store: Database, report: Report) -> int:
     _require_room(store)
     # Beside a SQLite file there is surely room for a file of its kind; else among the temporary files.
     parent = store.file.parent if store.file is not None else None
-    with tempfile.TemporaryDirectory(prefix="mlflow-ae5-rehearsal-", dir=parent) as folder:
-        blobs = TemporaryBlobs(Path(folder))
-        part = dump.dump(store, blobs)
+    with work_folder(parent) as folder, contextlib.closing(BlobIndex()) as index:
+        backend = FolderBackend(folder)
+        try:
+            part = dump.dump(store, BlobWriter(backend, index))
+        except NoRoom:
+            raise RepositoryFailed(
+                f"{folder.parent} cannot hold the copy: no space left on device",
+                "free disk space there, or set TMPDIR elsewhere",
+            ) from None
         say(f"copied {part.contents}; migrating the copy")
         report.add(rows=part.rows, tables=len(part.tables))
         with saved_copy.scratch(store) as copy:
-            load.load(part, blobs, copy)
+            load.load(part, BlobReader(backend), copy)
             return _migrate_copy(copy, report)
 
 

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from mlflow_ae5_server.common import folders, json_input
+from mlflow_ae5_server.common import durable, folders, json_input
 from mlflow_ae5_server.common.contract import EXIT_CODES
 from mlflow_ae5_server.common.errors import ProjectError
 from mlflow_ae5_server.common.report import say
@@ -92,7 +91,8 @@ def _record(file: Path, part: Mapping[str, Any], size: str, now: float) -> None:
         "outcome": part["outcome"],
         "bytes": part.get(size) if succeeded else before.get("bytes"),
     }
-    _replace(file, json.dumps(fields))
+    partial = f".{file.name}.{secrets.token_hex(4)}"  # two checks or drills may end at the same time
+    durable.write(file, json.dumps(fields).encode(), partial)
 
 
 def read(settings: Settings) -> dict[str, dict[str, float]]:
@@ -137,18 +137,3 @@ def _read(file: Path) -> dict[str, Any]:
 
 def _numbers(fields: Mapping[str, Any]) -> dict[str, float]:
     return {name: float(value) for name, value in fields.items() if type(value) in (int, float)}
-
-
-def _replace(file: Path, text: str) -> None:
-    """Replace `file` as a whole, also for a reader in between."""
-    partial = file.with_name(f".{file.name}.{secrets.token_hex(4)}")
-    try:
-        descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        partial.replace(file)
-    except OSError:
-        partial.unlink(missing_ok=True)
-        raise

@@ -10,6 +10,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+from mlflow_ae5_server.common import durable
 from mlflow_ae5_server.common.errors import (
     Configuration,
     LoginFailed,
@@ -125,14 +126,4 @@ class _TooBusyError(Exception):
 def publish(file: Path, target: Path) -> None:
     """Move a finished file to `target` in one step, also across a power cut."""
     with storage_errors(target.parent):
-        file.replace(target)
-        flush(target.parent)
-
-
-def flush(path: Path) -> None:
-    """Have a file, or the names in a folder, written to the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        durable.move(file, target)

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from mlflow_ae5_server.common import durable
 from mlflow_ae5_server.common.errors import ANOTHER_SNAPSHOT, ProjectError, RepositoryFailed, SnapshotDamaged
 from mlflow_ae5_server.common.text import amount, shown
 from mlflow_ae5_server.common.work_folder import storage_errors, work_folder
@@ -91,7 +92,7 @@ def _insert_rows(part: DatabasePart, objects: BlobSource, file: Path) -> None:
                 ) from None
         connection.execute("COMMIT")
         connection.execute("PRAGMA synchronous = FULL")
-    sqlite_file.flush(file)
+    durable.flush(file)
 
 
 def _create(file: Path, revision: str) -> None:

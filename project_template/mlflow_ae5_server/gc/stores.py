@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeVar
 
+from mlflow_ae5_server.common import durable
+
 JOURNAL = ".mlflow-ae5-gc"  # below a store's root; no experiment and no run can have this name
 _BATCH = 20  # items that a thread takes at a time
 _LOCAL = 0.001  # seconds at most for one folder on a disk of this machine; a network takes longer
@@ -213,17 +215,7 @@ class FolderStore:
     def journal_write(self, name: str, content: bytes) -> None:
         with _os_errors("written to", self._journal):
             self._journal.mkdir(mode=0o700, exist_ok=True)
-            temporary = self._journal / f"{name}.new"
-            with temporary.open("wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.rename(self._journal / name)
-            descriptor = os.open(self._journal, os.O_RDONLY)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
+            durable.write(self._journal / name, content, f"{name}.new")
 
     def journal_read(self) -> Iterator[tuple[str, bytes]]:
         if self._journal.is_dir():

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from mlflow_ae5_server.common import durable
 from mlflow_ae5_server.common.errors import RepositoryFailed, SnapshotDamaged, hint_for
 from mlflow_ae5_server.common.text import counted_files
 
@@ -30,7 +31,6 @@ COPY_NAME = r"(saved|undone|failed)_[0-9]{8}_[0-9]{6}_[0-9a-f]{6}"
 COUNTED = 10_000  # files; more of them are not counted
 MAX_JOURNAL = 1024 * 1024  # bytes; one saved copy takes about 300
 _READ = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
-_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 
 
 @dataclass(frozen=True)
@@ -112,14 +112,7 @@ class FolderSavedCopies:
                 path.unlink(missing_ok=True)
                 return
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            temporary = path.with_name(path.name + ".tmp")
-            temporary.unlink(missing_ok=True)
-            with os.fdopen(os.open(temporary, _NEW, 0o600), "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-            _sync(path.parent)
+            durable.write(path, data, f"{path.name}.tmp")
 
     def contents(self, name: str | None = None) -> SavedSize | None:
         files, size, example = 0, 0, ""
@@ -141,7 +134,7 @@ class FolderSavedCopies:
             if not _is_folder(copy):
                 raise NotADirectoryError(errno.ENOTDIR, f"{copy} is a link")
             self._move(self._folder, copy)
-            _sync(copy)
+            durable.flush(copy)
 
     def bring_back(self, name: str) -> None:
         copy = self._path(name)
@@ -151,7 +144,7 @@ class FolderSavedCopies:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._move(copy, self._folder)
             copy.rmdir()
-            _sync(self._folder)
+            durable.flush(self._folder)
 
     def exists(self, name: str) -> bool:
         return _is_folder(self._path(name))
@@ -224,14 +217,6 @@ def damaged_journal(shown: str, what: str) -> SnapshotDamaged:
         f"the restore journal of {shown} ({JOURNAL}) {what}",
         "check which other programs write there; if no restore was interrupted and no saved copy is needed, move it",
     )
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _drop_empty(source: Path, target: Path) -> None:

@@ -109,7 +109,7 @@ def test_artifact_bytes_and_refused_hosts_are_counted(measured: Deployed) -> Non
     assert measured.server.call("GET", "/metrics", headers={"Host": "evil.example"}).status_code == 403
 
 
-def test_only_files_count_as_artifact_bytes(measured: Deployed) -> None:
+def test_only_files_that_were_moved_count_as_artifact_bytes(measured: Deployed) -> None:
     server, run = measured.server, measured.server.new_run()
     before = settled(server)
     name = {"run_uuid": run, "path": "notes.txt"}
@@ -120,9 +120,11 @@ def test_only_files_count_as_artifact_bytes(measured: Deployed) -> None:
         ("GET", f"/api/2.0/mlflow/artifacts/list?run_id={run}", 200),
         ("GET", f"{proxied}?path=0/{run}/artifacts", 200),
         ("GET", f"{proxied}/0/{run}/artifacts/missing", 404),
+        ("POST", f"/ajax-api/2.0/mlflow/upload-artifact?run_uuid={'0' * 32}&path=notes.txt", 404),
         ("DELETE", f"{proxied}/0/{run}/artifacts/notes.txt", 200),
     ):
-        assert server.call(method, path).status_code == status, path
+        data = bytes(9) if method == "POST" else None
+        assert server.call(method, path, data=data).status_code == status, path
     after = settled(server)
     moved = "mlflow_ae5_artifact_bytes_total"
     for direction in ("upload", "download"):

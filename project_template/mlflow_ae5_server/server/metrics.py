@@ -91,7 +91,7 @@ class Metrics:
             registry=own,
         )
         self._bytes = prometheus_client.Counter(
-            "mlflow_ae5_artifact_bytes_total", "Bytes of artifacts moved through the server.", ["direction"],
+            "mlflow_ae5_artifact_bytes_total", "Bytes of artifacts moved by successful requests.", ["direction"],
             registry=own,
         )  # fmt: skip
         self._connections = prometheus_client.Gauge(
@@ -188,7 +188,7 @@ class Metrics:
     async def _count(self, application: Application, scope: Scope, receive: Receive, send: Send, prefix: str) -> None:
         route = [""]
         _route.set(route)
-        code, began, direction = "none", time.perf_counter(), _direction(scope, prefix)
+        code, began, direction, uploaded = "none", time.perf_counter(), _direction(scope, prefix), 0
 
         async def sending(message: Message) -> None:
             nonlocal code
@@ -199,9 +199,9 @@ class Metrics:
             await send(message)
 
         async def receiving() -> Message:
+            nonlocal uploaded
             message = await receive()
-            if message["type"] == "http.request":
-                self._upload.inc(len(message.get("body", b"")))
+            uploaded += len(message.get("body", b""))
             return message
 
         self._in_flight.inc()
@@ -213,6 +213,8 @@ class Metrics:
         finally:
             took = time.perf_counter() - began
             self._in_flight.dec()
+            if code[0] == "2":
+                self._upload.inc(uploaded)
             method = scope["method"] if scope["method"] in _METHODS else "other"
             name = route[0] or getattr(scope.get("route"), "path_format", "") or _UNMATCHED
             requests, seconds = self._instruments(name.removeprefix(prefix), method, code)

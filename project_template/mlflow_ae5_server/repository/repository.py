@@ -33,7 +33,7 @@ from mlflow_ae5_server.repository.blob_types import is_digest
 from mlflow_ae5_server.repository.blobs import BlobReader
 from mlflow_ae5_server.repository.entries import FileEntry
 from mlflow_ae5_server.repository.folder_backend import FolderBackend
-from mlflow_ae5_server.repository.lock import LockTiming, RepositoryLock
+from mlflow_ae5_server.repository.lock import RepositoryLock
 from mlflow_ae5_server.repository.manifest import Manifest
 
 MARKER = "mlflow-ae5-backups.json"
@@ -267,11 +267,9 @@ class Repository:
             )
 
     @contextlib.contextmanager
-    def lock(
-        self, purpose: str, timing: LockTiming | None = None, *, use_spare: bool = False
-    ) -> Iterator[RepositoryLock]:
+    def lock(self, purpose: str, *, use_spare: bool = False) -> Iterator[RepositoryLock]:
         """Be the only writer, if need be in the reserved space. Raises Locked."""
-        with lock.hold(self.backend, purpose, timing, use_spare=use_spare) as held:
+        with lock.hold(self.backend, purpose, use_spare=use_spare) as held:
             try:
                 yield held
             finally:

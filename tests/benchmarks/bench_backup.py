@@ -60,9 +60,9 @@ def back_up(artifacts: str, destination: str) -> None:
     sys.path.insert(0, str(TEMPLATE))
     from mlflow_ae5_server.backup.copy import Copier
     from mlflow_ae5_server.backup.open_artifacts import open_artifacts
+    from mlflow_ae5_server.repository.blob_index import BlobIndex
     from mlflow_ae5_server.repository.blobs import BlobReader, BlobWriter
     from mlflow_ae5_server.repository.file_list import FileListWriter, read
-    from mlflow_ae5_server.repository.index import BlobIndex
     from mlflow_ae5_server.repository.repository import create_repository, open_backend
 
     repository = create_repository(open_backend(destination))

@@ -28,11 +28,11 @@ from mlflow_ae5_server.backup.artifacts import (
     VanishedError,
 )
 from mlflow_ae5_server.common.text import amount, shown
+from mlflow_ae5_server.repository.blob_index import BlobIndex
 from mlflow_ae5_server.repository.blob_types import LIMIT
 from mlflow_ae5_server.repository.blobs import BlobWriter
 from mlflow_ae5_server.repository.entries import MAX_PARTS, FileEntry, FilePart
 from mlflow_ae5_server.repository.file_list import FileListCursor, FileListWriter
-from mlflow_ae5_server.repository.index import BlobIndex
 from mlflow_ae5_server.repository.packs import PackWriter
 
 _T = TypeVar("_T")

@@ -29,11 +29,11 @@ from mlflow_ae5_server.database import locks, schema
 from mlflow_ae5_server.database.connection import Database
 from mlflow_ae5_server.database.contents import DatabasePart
 from mlflow_ae5_server.repository import file_list
+from mlflow_ae5_server.repository.blob_index import BlobIndex
 from mlflow_ae5_server.repository.blob_types import BlobSink
 from mlflow_ae5_server.repository.blobs import BlobReader, BlobWriter
 from mlflow_ae5_server.repository.entries import FileEntry
 from mlflow_ae5_server.repository.file_list import FileListWriter
-from mlflow_ae5_server.repository.index import BlobIndex
 from mlflow_ae5_server.repository.lock import RepositoryLock
 from mlflow_ae5_server.repository.manifest import MAX_TEXT, ArtifactsPart, InFlight, Manifest
 from mlflow_ae5_server.repository.repository import Repository, UnfinishedSnapshot

@@ -31,10 +31,10 @@ from mlflow_ae5_server.common.text import amount, counted_files
 from mlflow_ae5_server.common.work_folder import work_folder
 from mlflow_ae5_server.database import load, migration, saved_copy, schema
 from mlflow_ae5_server.database.connection import Database, check_uri, connect_engine
-from mlflow_ae5_server.drill import checks as drill_checks
+from mlflow_ae5_server.drill import server_checks
 from mlflow_ae5_server.drill.api import MlflowApi
-from mlflow_ae5_server.drill.checks import Check
 from mlflow_ae5_server.drill.server import TemporaryServer, serving
+from mlflow_ae5_server.drill.server_checks import Check
 from mlflow_ae5_server.repository.check import report_fields
 from mlflow_ae5_server.restore import preflight
 from mlflow_ae5_server.restore.files import refuse_names
@@ -127,8 +127,8 @@ class _Drill:
                 self._report.add(recovery_seconds=seconds)
                 self.add(Check("server", True, f"ready on the restored database after {seconds:g} s"))
                 with progress.phase("test-server"):
-                    self._try("experiments", lambda: drill_checks.count(api, self._source.part))
-                    for check in drill_checks.use(api):
+                    self._try("experiments", lambda: server_checks.count(api, self._source.part))
+                    for check in server_checks.use(api):
                         self.add(check)
                 with progress.phase("read-models"):
                     self._try("models read back", lambda: self._models(api, destination))
@@ -140,8 +140,8 @@ class _Drill:
         say(f"{'ok  ' if check.passed else 'FAIL'}  {check.name}: {check.detail}")
         self._report.add(checks=[{**entry.to_json(), "detail": scrub(entry.detail)} for entry in self.checks])
 
-    def _try(self, name: str, step: drill_checks.Step) -> bool:
-        check = drill_checks.attempt(name, step)
+    def _try(self, name: str, step: server_checks.Step) -> bool:
+        check = server_checks.attempt(name, step)
         self.add(check)
         return check.passed
 
@@ -169,7 +169,7 @@ class _Drill:
     def _models(self, api: MlflowApi, destination: str) -> str:
         snapshot = self._source.snapshot
         destinations = (destination, snapshot.artifacts.source)
-        result = drill_checks.read_models(api, destinations, self._source.repository.files(snapshot))
+        result = server_checks.read_models(api, destinations, self._source.repository.files(snapshot))
         self._report.add(models_read=result.models)
         return result.message()
 

@@ -21,9 +21,9 @@ from mlflow_ae5_server.common.work_folder import work_folder
 from mlflow_ae5_server.database import dump, load, saved_copy, schema
 from mlflow_ae5_server.database.connection import Database, connect_engine
 from mlflow_ae5_server.database.schema import SchemaState
+from mlflow_ae5_server.repository.blob_index import BlobIndex
 from mlflow_ae5_server.repository.blobs import BlobReader, BlobWriter
 from mlflow_ae5_server.repository.folder_backend import FolderBackend
-from mlflow_ae5_server.repository.index import BlobIndex
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ What they use:
 registry       runs and models that a registered model version needs
 locations      what an artifact location means; refuses those that could lead elsewhere
 destinations   which store a location is in; checks that this job sees the artifacts of the server
-stores         a folder, and what every store can do; object_store: S3; remote: the server, and MLflow's own code
+stores         a folder, and what every store can do; bucket_store: S3; remote: the server, and MLflow's own code
 journal        what is being removed, so that the next run can finish it
 row_removal    rows of owners and of all that belongs to them; checks again, in the transaction, that they have expired
 cascade        what belongs to an owner   transactions: the connection that deletes   tables: MLflow's tables

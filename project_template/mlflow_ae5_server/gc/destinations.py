@@ -13,8 +13,8 @@ from mlflow_ae5_server.common import folders
 from mlflow_ae5_server.common.errors import Configuration
 from mlflow_ae5_server.common.redaction import scrub
 from mlflow_ae5_server.common.report import say
+from mlflow_ae5_server.gc.bucket_store import BucketStore
 from mlflow_ae5_server.gc.locations import LOCAL, SERVER, Location
-from mlflow_ae5_server.gc.object_store import ObjectStore
 from mlflow_ae5_server.gc.remote import MlflowStore, ServerStore
 from mlflow_ae5_server.gc.stores import FolderStore, Store, StoredSize, StoreError
 
@@ -62,7 +62,7 @@ class Destinations:
 
 
 def _open_url(url: str) -> Store:
-    return ObjectStore.open(url) if url.startswith("s3://") else MlflowStore(url.rstrip("/"))
+    return BucketStore.open(url) if url.startswith("s3://") else MlflowStore(url.rstrip("/"))
 
 
 def open_destination(destination: str | None) -> Store:

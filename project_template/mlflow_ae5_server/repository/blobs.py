@@ -15,9 +15,9 @@ import zstandard
 
 from mlflow_ae5_server.common.errors import SnapshotDamaged
 from mlflow_ae5_server.repository.backend import Backend
+from mlflow_ae5_server.repository.blob_index import BlobIndex
 from mlflow_ae5_server.repository.blob_types import LIMIT, StoredBlob
 from mlflow_ae5_server.repository.entries import FileEntry, FilePart
-from mlflow_ae5_server.repository.index import BlobIndex
 
 FOLDER = "objects"
 _RAW, _ZSTD = b"r", b"z"

@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 
+from mlflow_ae5_server.repository.blob_index import BlobIndex
 from mlflow_ae5_server.repository.blobs import BlobWriter
 from mlflow_ae5_server.repository.entries import FileEntry, FilePart
 from mlflow_ae5_server.repository.file_list import FileListWriter
-from mlflow_ae5_server.repository.index import BlobIndex
 
 _MAX_PACK = 4 * 1024 * 1024  # bytes
 _MAX_PENDING = 20_000  # entries that may wait for their pack

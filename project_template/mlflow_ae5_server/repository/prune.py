@@ -17,9 +17,9 @@ from mlflow_ae5_server.common import progress
 from mlflow_ae5_server.common.errors import Configuration, NoRoom, NoSnapshot, SnapshotDamaged
 from mlflow_ae5_server.common.text import counted
 from mlflow_ae5_server.repository import damage
+from mlflow_ae5_server.repository.blob_listing import BlobListing
 from mlflow_ae5_server.repository.blobs import blob_name
 from mlflow_ae5_server.repository.check import state
-from mlflow_ae5_server.repository.inventory import Inventory
 from mlflow_ae5_server.repository.lock import RepositoryLock
 from mlflow_ae5_server.repository.manifest import Manifest
 from mlflow_ae5_server.repository.repository import Repository, SnapshotEntry, UnfinishedSnapshot, named
@@ -80,18 +80,18 @@ def _plan(
     guard: Callable[[], None],
 ) -> PrunePlan:
     entries = repository.snapshots()  # before the blobs: a snapshot published meanwhile must not seem to lack any
-    with contextlib.closing(Inventory(repository)) as inventory:
-        return _Prune(repository, inventory, lock, guard).run(entries, policy, drop)
+    with contextlib.closing(BlobListing(repository)) as listing:
+        return _Prune(repository, listing, lock, guard).run(entries, policy, drop)
 
 
 class _Prune:
     """One prune. `lock` is None for a plan."""
 
     def __init__(
-        self, repository: Repository, inventory: Inventory, lock: RepositoryLock | None, guard: Callable[[], None]
+        self, repository: Repository, listing: BlobListing, lock: RepositoryLock | None, guard: Callable[[], None]
     ) -> None:
         self._repository = repository
-        self._inventory = inventory
+        self._listing = listing
         self._lock = lock
         self._guard = guard
 
@@ -100,11 +100,11 @@ class _Prune:
             dropped = self._damaged_entries(entries, drop)
             remaining = [entry for entry in entries if entry not in dropped]
             required = self._required(remaining, dropped)
-        unrecorded = self._inventory.record_missing() if self._lock is not None else ""
+        unrecorded = self._listing.record_missing() if self._lock is not None else ""
         if entries and not required:
             raise self._nothing_reliable(remaining, dropped)
         plan = self._carry_out(policy, entries, dropped, remaining, required)
-        lacking = self._inventory.lacking
+        lacking = self._listing.lacking
         return replace(
             plan,
             lacking=tuple((entry.id, lacking[entry.name].message) for entry in remaining if entry.name in lacking),
@@ -133,7 +133,7 @@ class _Prune:
     def _is_intact(self, entry: SnapshotEntry) -> bool:
         """Whether everything can be read and exists, and recorded damage is repaired."""
         backend = self._repository.backend
-        if entry.manifest is None or not self._inventory.has_all_of(entry.manifest):
+        if entry.manifest is None or not self._listing.has_all_of(entry.manifest):
             return False
         suspects = damage.of_snapshots(backend, [entry.manifest]).get(entry.name, frozenset())
         checked = state(self._repository, entry.name)
@@ -164,7 +164,7 @@ class _Prune:
                 continue
             in_full = checked is not None and not checked.repaired and checked.in_full is not None
             counts = checked is not None and not checked.repaired and (in_full or not sampled)
-            if (found and not counts) or not self._inventory.has_all_of(manifest):
+            if (found and not counts) or not self._listing.has_all_of(manifest):
                 continue
             found[manifest.name] = "the newest without known damage"
             if counts:
@@ -190,9 +190,9 @@ class _Prune:
     def _problem(self, entry: SnapshotEntry) -> str:
         if entry.manifest is None:
             return entry.problem
-        if self._inventory.has_all_of(entry.manifest):
+        if self._listing.has_all_of(entry.manifest):
             return "a check has found it damaged"
-        return self._inventory.lacking[entry.name].message
+        return self._listing.lacking[entry.name].message
 
     # Deletion
 
@@ -217,7 +217,7 @@ class _Prune:
                     raise SnapshotDamaged(error.message, f"{error.hint}; {_WAY_OUT}") from None
                 return self._drop_only(entries, dropped, error)
             removed = [*dropped, *(entry for entry in remaining if entry.manifest not in kept)]
-            sizes = [size for _sha256, size in used.unused(self._inventory.blob_sizes())]
+            sizes = [size for _sha256, size in used.unused(self._listing.blob_sizes())]
             if self._lock is not None:
                 with progress.phase("delete-objects", "objects", len(sizes)) as phase:
                     self._remove(self._lock, removed, unfinished, used, phase)
@@ -265,7 +265,7 @@ class _Prune:
         repository.remove_unfinished(unfinished)  # first: their blobs go, so no backup may resume them
         repository.remove(removed)
         backend.sync()
-        unused = used.unused(self._inventory.blob_sizes())
+        unused = used.unused(self._listing.blob_sizes())
         while digests := [sha256 for sha256, _size in islice(unused, 1000)]:
             lock.check()
             backend.delete([blob_name(sha256) for sha256 in digests])

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from mlflow_ae5_server.common.errors import RepositoryFailed
 from mlflow_ae5_server.common.text import counted
 from mlflow_ae5_server.repository import check, damage
-from mlflow_ae5_server.repository.index import BlobIndex
+from mlflow_ae5_server.repository.blob_index import BlobIndex
 from mlflow_ae5_server.repository.repository import Repository
 from mlflow_ae5_server.repository.used_blobs import UsedBlobs
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from mlflow_ae5_server.gc.object_store import ObjectStore
+from mlflow_ae5_server.gc.bucket_store import BucketStore
 from mlflow_ae5_server.gc.stores import JOURNAL, StoredSize, StoreError
 
 from tests.project_template.gc.conftest import LONG_AGO, Data
@@ -101,7 +101,7 @@ def test_orphans_in_a_bucket(on_file: Data, bucket: Any) -> None:
 
 
 def test_more_keys_than_one_request_takes(bucket: Any) -> None:
-    store = ObjectStore.open(f"s3://{bucket.name}/p", at_once=3)
+    store = BucketStore.open(f"s3://{bucket.name}/p", at_once=3)
     put(bucket, *(f"p/r/artifacts/{number}" for number in range(10)), "p/other", f"p/{JOURNAL}/x")
     assert store.size("r/artifacts") == StoredSize(10, 50)
     assert store.top() == {"r", "other"}
@@ -112,7 +112,7 @@ def test_more_keys_than_one_request_takes(bucket: Any) -> None:
 
 def test_a_missing_bucket_is_reported(on_file: Data, bucket: Any) -> None:
     with pytest.raises(StoreError, match="cannot be listed"):
-        ObjectStore.open(f"s3://{bucket.name}-gone").size("x")
+        BucketStore.open(f"s3://{bucket.name}-gone").size("x")
     good = on_file.run()
     bad = on_file.run(uri=f"s3://{bucket.name}-gone/RUN/artifacts")
     fields = on_file.collect()

@@ -4,7 +4,7 @@ import hashlib
 
 import pytest
 from mlflow_ae5_server.common.errors import RepositoryFailed, Unreachable
-from mlflow_ae5_server.drill.checks import read_models
+from mlflow_ae5_server.drill.server_checks import read_models
 from mlflow_ae5_server.repository.entries import FileEntry
 
 DATA = b"model"

@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 from mlflow_ae5_server.common.errors import Configuration, RepositoryFailed, SnapshotDamaged, TargetNotEmpty
 from mlflow_ae5_server.repository import blobs
+from mlflow_ae5_server.repository.blob_index import BlobIndex
 from mlflow_ae5_server.repository.blobs import BlobReader, BlobWriter
 from mlflow_ae5_server.repository.entries import FileEntry, FilePart, key
 from mlflow_ae5_server.repository.folder_backend import FolderBackend
-from mlflow_ae5_server.repository.index import BlobIndex
 from mlflow_ae5_server.restore import files
 from mlflow_ae5_server.restore.open import open_target
 from mlflow_ae5_server.restore.target import ArtifactTarget, FolderTarget

@@ -16,7 +16,7 @@ from mlflow_ae5_server.gc.stores import JOURNAL, ArtifactFolder, StoredSize, Sto
 _AT_ONCE = 1000  # keys in one request, S3's own limit
 
 
-class ObjectStore:
+class BucketStore:
     """A bucket, or a prefix in one, which is the root of the obstore `store`."""
 
     through_server = False
@@ -27,7 +27,7 @@ class ObjectStore:
         self.shown = shown
 
     @classmethod
-    def open(cls, url: str, at_once: int = _AT_ONCE) -> ObjectStore:
+    def open(cls, url: str, at_once: int = _AT_ONCE) -> BucketStore:
         """The store at `url`. Raises StoreError."""
         try:
             return cls(object_store.open_store(url), scrub(url), at_once)

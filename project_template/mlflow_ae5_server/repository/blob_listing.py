@@ -26,7 +26,7 @@ class MissingBlobs:
     message: str
 
 
-class Inventory:
+class BlobListing:
     def __init__(self, repository: Repository) -> None:
         self.lacking: dict[str, MissingBlobs] = {}
         """Of the snapshots examined so far, by file name, those that lack something."""

@@ -105,10 +105,24 @@ class RestoreTarget:
         """Read the restore journal."""
         return RestoreJournalFile(self.saved_copies)
 
-    def save_database(self, journal: RestoreJournalFile, name: str) -> None:
-        """Move the tables to a saved copy; `journal` forgets the start of a run that is refused here."""
-        with journal.reverted_if_refused(lambda: saved_copy.saved_names(self.store)):
-            saved_copy.save_copy(self.store, name)
+    def save_data(self, journal: RestoreJournalFile, steps: tuple[str, ...], *, database: bool = True) -> None:
+        """Move the present data to the saved copy in the first two of `steps`, those that are not done yet.
+
+        The database before the artifacts: none is left whose files are gone. `journal` forgets the start of a run that
+        is refused there.
+        """
+        running, (first, second, then) = journal.require_running(), steps[:3]
+        if running.step == first:
+            if running.save_as and database and self.observe().has_database:
+                say(f"saving the tables of {self.store.shown} as {running.save_as}")
+                with journal.reverted_if_refused(lambda: saved_copy.saved_names(self.store)):
+                    saved_copy.save_copy(self.store, running.save_as)
+            journal.enter(second)
+        if journal.require_running().step == second:
+            if running.save_as and not running.artifacts_stay and self.saved_copies.contents() is not None:
+                say(f"saving the artifacts of {self.saved_copies.shown} as {running.save_as}")
+                self.saved_copies.save(running.save_as)
+            journal.enter(then)
 
     def save_unexpected_database(self, journal: RestoreJournalFile, snapshot: str) -> str:
         """Move tables that the restore of `snapshot` or its undo did not expect. Returns the name of the saved copy."""

@@ -18,6 +18,7 @@ from mlflow_ae5_server.database.connection import connect_engine
 from mlflow_ae5_server.database.schema import inspect_schema
 from mlflow_ae5_server.restore.files import RestoreCounts
 from mlflow_ae5_server.restore.journal import (
+    RESTORE_STEPS,
     RestoreInProgress,
     RestoreJournalFile,
     SavedCopy,
@@ -57,8 +58,7 @@ class Restore:
             saved_copy.settle(self.target.store)  # refused before anything is written down
         begin(self, observed)
         with progress.phase("save-data"):
-            save_database(self)
-            save_artifacts(self)
+            self.target.save_data(self.journal, RESTORE_STEPS)
         for step in (restore_artifacts, load_database, upgrade_schema, finish):
             step(self)
         return self.result
@@ -92,28 +92,6 @@ def begin(restore: Restore, observed: TargetState) -> None:
     original = save_as if previous is None else previous.original
     first = "save-database" if save_as else "restore-artifacts"
     journal.begin(RestoreInProgress(first, snapshot, now(), this_process(), save_as, original, stay), copy)
-
-
-def save_database(restore: Restore) -> None:
-    """Move the database to the saved copy, before the artifacts: no database is left whose files are gone."""
-    running = restore.journal.require_running()
-    if running.step != "save-database":
-        return
-    if running.save_as and restore.target.observe().has_database:
-        say(f"saving the tables of {restore.target.store.shown} as {running.save_as}")
-        restore.target.save_database(restore.journal, running.save_as)
-    restore.journal.enter("save-artifacts")
-
-
-def save_artifacts(restore: Restore) -> None:
-    """Move the artifacts to the saved copy."""
-    running = restore.journal.require_running()
-    if running.step != "save-artifacts":
-        return
-    if running.save_as and not running.artifacts_stay and restore.target.saved_copies.contents() is not None:
-        say(f"saving the artifacts of {restore.target.saved_copies.shown} as {running.save_as}")
-        restore.target.saved_copies.save(running.save_as)
-    restore.journal.enter("restore-artifacts")
 
 
 def restore_artifacts(restore: Restore) -> None:

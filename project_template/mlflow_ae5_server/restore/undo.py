@@ -15,6 +15,7 @@ from mlflow_ae5_server.common.report import say
 from mlflow_ae5_server.common.text import counted
 from mlflow_ae5_server.database import saved_copy
 from mlflow_ae5_server.restore.journal import (
+    UNDO_STEPS,
     RestoreInProgress,
     RestoreJournalFile,
     SavedCopy,
@@ -42,9 +43,10 @@ class UndoRestore:
         else:
             say(f"resuming the undo {running.start}: {running.step}")
         running = self.journal.require_running()
+        copy = self.journal.find(running.original)
         with progress.phase("save-data"):
-            save_database(self)
-            save_artifacts(self)
+            database = copy is None or not self.is_other_database(copy)
+            self.target.save_data(self.journal, UNDO_STEPS, database=database)
         with progress.phase("bring-back"):
             bring_back_artifacts(self)
             bring_back_database(self)
@@ -167,28 +169,6 @@ def begin(undo: UndoRestore) -> None:
         "undo-save-database", copy.snapshot, now(), this_process(), save_as, copy.name, copy.artifacts_stay
     )
     undo.journal.begin(running, present)
-
-
-def save_database(undo: UndoRestore) -> None:
-    """Move the database to a saved copy, in one step."""
-    running = undo.journal.require_running()
-    if running.step != "undo-save-database":
-        return
-    copy = undo.journal.find(running.original)
-    other = copy is not None and undo.is_other_database(copy)
-    if running.save_as and not other and undo.target.observe().has_database:
-        undo.target.save_database(undo.journal, running.save_as)
-    undo.journal.enter("undo-save-artifacts")
-
-
-def save_artifacts(undo: UndoRestore) -> None:
-    """Move the artifacts to the same saved copy."""
-    running = undo.journal.require_running()
-    if running.step != "undo-save-artifacts":
-        return
-    if running.save_as and not running.artifacts_stay:
-        undo.target.saved_copies.save(running.save_as)
-    undo.journal.enter("bring-back-artifacts")
 
 
 def bring_back_artifacts(undo: UndoRestore) -> None:

@@ -51,12 +51,10 @@ class ObjectStoreArtifacts:
                 yield Artifact(text(path), "file", size, mtime_ns, mark)
 
     def _listing(self) -> Iterator[Listed]:
-        try:
+        with object_store.translated(self.shown, "list"):
             for one in object_store_listing.files(self._store):
                 if not one.key.startswith(RESERVED):  # saved copies and the journal of a restore are no artifacts
                     yield one
-        except Exception as error:
-            raise object_store.translate(error, self.shown, "list") from None
 
     def whole(self, artifact: Artifact) -> Content | None:
         with self._reading(artifact):

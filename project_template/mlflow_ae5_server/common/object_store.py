@@ -232,8 +232,19 @@ def read_ahead(chunks: Iterator[Any]) -> Iterator[bytes]:
             yield bytes(chunk)
 
 
-def translate(error: BaseException, shown: str, verb: str) -> ProjectError:
-    """Map an exception of obstore, boto3 or a credential library to one of ours."""
+@contextlib.contextmanager
+def translated(shown: str, verb: str) -> Iterator[None]:
+    """Turn exceptions of obstore, boto3 or a credential library into ours."""
+    try:
+        yield
+    except ProjectError:
+        raise
+    except Exception as error:  # of many classes
+        raise translate(error, shown, verb) from None
+
+
+def translate(error: Exception, shown: str, verb: str) -> ProjectError:
+    """The error of ours for such an exception."""
     from obstore import exceptions
 
     why = reason(error)

@@ -29,54 +29,45 @@ class ObjectStoreBackend(Backend):
     def read(self, name: str) -> bytes | None:
         import obstore
 
-        try:
-            answer = obstore.get(self._store, name)
-            size = answer.meta["size"]
-            if size <= MAX_FILE:
+        with object_store.translated(self.shown, "read"):
+            try:
+                answer = obstore.get(self._store, name)
+            except FileNotFoundError:
+                return None
+            if (size := answer.meta["size"]) <= MAX_FILE:
                 return bytes(answer.bytes())
-        except FileNotFoundError:
-            return None
-        except Exception as error:
-            raise object_store.translate(error, self.shown, "read") from None
         raise SnapshotDamaged(f"{name} in {self.shown} has {size} bytes, more than any file of a backup", INTRUDER)
 
     def write(self, name: str, data: bytes) -> None:
         import obstore
 
-        try:
+        with object_store.translated(self.shown, "write to"):
             obstore.put(self._store, name, data, use_multipart=False)
-        except Exception as error:
-            raise object_store.translate(error, self.shown, "write to") from None
 
     def create(self, name: str, data: bytes) -> bool:
         import obstore
         from obstore.exceptions import AlreadyExistsError, NotSupportedError
 
-        try:
-            obstore.put(self._store, name, data, mode="create")
-        except AlreadyExistsError:
-            return self.read(name) == data  # a repeated request, of which the first had succeeded
-        except NotSupportedError:  # S3-like stores without conditional writes: read, write, read who was last
-            if self.read(name) is not None:
-                return False
-            self.write(name, data)
-            return self.read(name) == data
-        except Exception as error:
-            raise object_store.translate(error, self.shown, "write to") from None
+        with object_store.translated(self.shown, "write to"):
+            try:
+                obstore.put(self._store, name, data, mode="create")
+            except AlreadyExistsError:
+                return self.read(name) == data  # a repeated request, of which the first had succeeded
+            except NotSupportedError:  # S3-like stores without conditional writes: read, write, read who was last
+                if self.read(name) is not None:
+                    return False
+                self.write(name, data)
+                return self.read(name) == data
         return True
 
     def items(self, prefix: str) -> Iterator[BackendFile]:
-        try:
+        with object_store.translated(self.shown, "list"):
             for one in object_store_listing.files(self._store, prefix):
                 if one.path or not prefix:  # names that obstore cannot address are not ours
                     yield BackendFile(one.key, one.size, one.modified.timestamp())
-        except Exception as error:
-            raise object_store.translate(error, self.shown, "list") from None
 
     def delete(self, names: Iterable[str]) -> None:
         pending = iter(names)
         while chunk := list(islice(pending, 1000)):
-            try:
+            with object_store.translated(self.shown, "delete in"):
                 object_store.delete(self._store, chunk)
-            except Exception as error:
-                raise object_store.translate(error, self.shown, "delete in") from None

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from mlflow_ae5_server.common import object_store, object_store_listing
-from mlflow_ae5_server.common.errors import RepositoryFailed
 from mlflow_ae5_server.common.object_store_listing import Listed
 from mlflow_ae5_server.common.redaction import scrub
 from mlflow_ae5_server.restore.saved_copies import COUNTED, JOURNAL, MAX_JOURNAL, RESERVED, SavedSize, damaged_journal
@@ -35,7 +34,7 @@ class ObjectStoreSavedCopies:
     def read_journal(self) -> bytes | None:
         import obstore
 
-        with self._translated("read"):
+        with object_store.translated(self.shown, "read"):
             try:
                 journal = obstore.get(self._store, self._at(JOURNAL))
             except FileNotFoundError:
@@ -47,7 +46,7 @@ class ObjectStoreSavedCopies:
     def write_journal(self, data: bytes | None) -> None:
         import obstore
 
-        with self._translated("write to"):
+        with object_store.translated(self.shown, "write to"):
             if data is None:
                 with contextlib.suppress(FileNotFoundError):
                     obstore.delete(self._store, self._at(JOURNAL))
@@ -55,7 +54,7 @@ class ObjectStoreSavedCopies:
                 obstore.put(self._store, self._at(JOURNAL), data, use_multipart=False)
 
     def contents(self, name: str | None = None) -> SavedSize | None:
-        with self._translated("list"):
+        with object_store.translated(self.shown, "list"):
             object_prefix = self._name if name is None else self._at(name)
             objects = list(islice(self._objects(object_prefix), COUNTED + 1))
         if not objects:
@@ -70,11 +69,11 @@ class ObjectStoreSavedCopies:
         self._move(self._at(name), self._name)
 
     def exists(self, name: str) -> bool:
-        with self._translated("list"):
+        with object_store.translated(self.shown, "list"):
             return next(self._objects(self._at(name)), None) is not None
 
     def drop(self, name: str) -> None:
-        with self._translated("delete in"):
+        with object_store.translated(self.shown, "delete in"):
             object_store_listing.delete(self._store, self._objects(self._at(name)))
 
     def _move(self, source: str, target: str) -> None:
@@ -90,7 +89,7 @@ class ObjectStoreSavedCopies:
                 obstore.copy(self._store, one.path, to)
             return one
 
-        with self._translated("move in"), ThreadPoolExecutor(_THREADS) as threads:
+        with object_store.translated(self.shown, "move in"), ThreadPoolExecutor(_THREADS) as threads:
             objects = self._objects(source)
             while chunk := list(islice(objects, 1000)):
                 # Only what has been copied is deleted, and only after it has.
@@ -103,12 +102,3 @@ class ObjectStoreSavedCopies:
 
     def _at(self, suffix: str) -> str:
         return f"{self._name}.{suffix}" if self._name else f"{RESERVED}{suffix}"
-
-    @contextlib.contextmanager
-    def _translated(self, verb: str) -> Iterator[None]:
-        try:
-            yield
-        except RepositoryFailed:
-            raise
-        except Exception as error:  # obstore's, of many classes
-            raise object_store.translate(error, self.shown, verb) from None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -10,7 +9,6 @@ from typing import TYPE_CHECKING
 import obstore
 
 from mlflow_ae5_server.common import object_store, object_store_listing
-from mlflow_ae5_server.common.errors import ProjectError
 from mlflow_ae5_server.repository.entries import FileEntry
 from mlflow_ae5_server.restore.saved_copies import RESERVED
 
@@ -45,7 +43,7 @@ class ObjectStoreTarget:
         """Nothing to do: a bucket has to exist."""
 
     def write(self, entry: FileEntry, chunks: Iterator[memoryview]) -> tuple[int, str] | None:
-        with self._translated("write to"):
+        with object_store.translated(self.shown, "write to"):
             if entry.size <= _MULTIPART:
                 obstore.put(self._store, entry.path, b"".join(chunks), use_multipart=False)
             else:
@@ -55,7 +53,7 @@ class ObjectStoreTarget:
 
     def digest(self, path: str) -> tuple[int, str] | None:
         digest, size = hashlib.sha256(), 0
-        with self._translated("read"):
+        with object_store.translated(self.shown, "read"):
             try:
                 for piece in obstore.get(self._store, path).stream(min_chunk_size=_PIECE):
                     digest.update(piece)
@@ -65,7 +63,7 @@ class ObjectStoreTarget:
         return size, digest.hexdigest()
 
     def size(self, path: str) -> int | None:
-        with self._translated("read"):
+        with object_store.translated(self.shown, "read"):
             try:
                 return int(obstore.head(self._store, path)["size"])
             except FileNotFoundError:
@@ -75,17 +73,8 @@ class ObjectStoreTarget:
         return False
 
     def count(self) -> int:
-        with self._translated("list"):
+        with object_store.translated(self.shown, "list"):
             return sum(not one.key.startswith(RESERVED) for one in object_store_listing.files(self._store))
 
     def sync(self) -> None:
         """Nothing to do: an object is durable when the store has answered."""
-
-    @contextlib.contextmanager
-    def _translated(self, verb: str) -> Iterator[None]:
-        try:
-            yield
-        except ProjectError:  # of the chunks: the snapshot's side
-            raise
-        except Exception as error:  # obstore's, of many classes
-            raise object_store.translate(error, self.shown, verb) from None

@@ -276,21 +276,29 @@ def consent(
     question: str = "",
     before: Callable[[], None] = lambda: None,
 ) -> Callable[[Sequence[Change]], bool]:
-    """Show changes with their consequences, if not `shown` before, then ask.
+    """Show changes with their consequences, if not `shown` before, then ask; once for the same ones in a run.
 
     agreed_to: changes that an option of their own confirms. question: empty for that of the changes themselves.
     before: called first.
     """
 
+    confirmed_before = set[object]()
+
     def ask(changes: Sequence[Change]) -> bool:
         from mlflow_ae5_deploy.render import changes as text
 
+        pending = {(change.identity, change.consequences) for change in changes if change.needs_consent}
+        if pending <= confirmed_before:
+            return True
         before()
         if not shown:
             text.show_consequences(options.reporter, changes)
         if options.yes or all(type(change) in agreed_to for change in changes if change.needs_consent):
             return True
-        return confirmed(options, question or text.question(changes))
+        if confirmed(options, question or text.question(changes)):
+            confirmed_before.update(pending)
+            return True
+        return False
 
     return ask
 

@@ -8,7 +8,7 @@ from mlflow_ae5_deploy.ae5.models import Job
 from mlflow_ae5_deploy.common.text import deleted
 from mlflow_ae5_deploy.engine.change import Change
 from mlflow_ae5_deploy.engine.context import Context
-from mlflow_ae5_deploy.engine.executor import execute
+from mlflow_ae5_deploy.engine.executor import execute, require_consent
 from mlflow_ae5_deploy.engine.stage import NoChange
 from mlflow_ae5_deploy.jobs import one_off, runner
 from mlflow_ae5_deploy.jobs.spec import JobSpec
@@ -43,10 +43,16 @@ def unschedule(context: Context, kind: str) -> ScheduleResult:
     return remove(context, backup_job(context.settings, kind, ""), wait=RUN_DEADLINE)
 
 
-def converge(context: Context, desired: JobSpec, *, wait: float, to_pause: str = "") -> ScheduleResult:
-    """Exactly this one job, whatever was there before. to_pause: a sentence on how to pause it."""
+def converge(
+    context: Context, desired: JobSpec, *, wait: float, to_pause: str = "", named: bool = True
+) -> ScheduleResult:
+    """Exactly this one job, whatever was there before. to_pause: a sentence on how to pause it.
+
+    named: somebody has asked for just this job, so only what lets data be deleted earlier needs consent.
+    """
     state = scheduled_job.observe(context, desired)
     scheduled_job.check(state, context)
+    require_consent(context, scheduled_job.recreations(state, named=named), where=f"job {desired.name}")
     diff = scheduled_job.diff(state)
     execute(diff.changes, lambda one: scheduled_job.apply(one, state, context, wait=wait), context.journal)
     if isinstance(diff, NoChange):

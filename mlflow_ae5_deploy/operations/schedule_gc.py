@@ -26,7 +26,7 @@ from mlflow_ae5_deploy.common.variable_names import DATABASE, GC_DRY_RUN
 from mlflow_ae5_deploy.config.database_uri import parse_store_uri
 from mlflow_ae5_deploy.config.secret_refs import SecretRef
 from mlflow_ae5_deploy.engine.context import Context
-from mlflow_ae5_deploy.engine.executor import execute, require_consent
+from mlflow_ae5_deploy.engine.executor import execute
 from mlflow_ae5_deploy.jobs import gc, one_off, runner
 from mlflow_ae5_deploy.jobs.contract import INCOMPLETE
 from mlflow_ae5_deploy.jobs.job_errors import error_class
@@ -173,23 +173,20 @@ def _change_schedule(context: Context, request: GcRequest, desired: JobSpec) -> 
         case "remove":
             return schedule.remove(context, desired, wait=request.wait)
         case "set":
-            if not request.changes_job:  # nobody has named the change
-                job = scheduled_job.observe(context, desired)
-                require_consent(context, scheduled_job.recreations(job), where=f"job {desired.name}")
-            return converge(context, desired, wait=request.wait)
+            return converge(context, desired, wait=request.wait, named=request.changes_job)
         case "run" if request.changes_job:
             changed = converge(context, desired, wait=request.wait)
             return replace(changed, warnings=(*changed.warnings, _STAYS)) if changed.outcome == "changed" else changed
     return None
 
 
-def converge(context: Context, desired: JobSpec, *, wait: float) -> ScheduleResult:
-    """Make this the only garbage collection job."""
+def converge(context: Context, desired: JobSpec, *, wait: float, named: bool = True) -> ScheduleResult:
+    """Make this the only garbage collection job. named: see schedule.converge."""
     project = current_deployment.required_installation(context)
     check_command(context.cached.revisions(project)[0], desired.command, where="gc.command")
     if dict(desired.variables).get(GC_DRY_RUN, "false").lower() == "true":
         _check_dry_run(context, project, desired)
-    return schedule.converge(context, desired, wait=wait, to_pause="`schedule-gc --pause` pauses it.")
+    return schedule.converge(context, desired, wait=wait, to_pause="`schedule-gc --pause` pauses it.", named=named)
 
 
 def pause(context: Context, desired: JobSpec) -> ScheduleResult:

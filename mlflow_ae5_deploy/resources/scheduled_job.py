@@ -7,8 +7,8 @@ name. So a wrong job is deleted, the name freed, and the job created again.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from mlflow_ae5_deploy.ae5.models import Job, Project, Run
@@ -23,6 +23,7 @@ from mlflow_ae5_deploy.engine.records import PendingJobChange
 from mlflow_ae5_deploy.engine.stage import Changes, Diff, NoChange
 from mlflow_ae5_deploy.jobs.one_off import create_or_adopt, own_runs
 from mlflow_ae5_deploy.jobs.spec import JobSpec, check_profile
+from mlflow_ae5_deploy.resources import earlier_deletion
 from mlflow_ae5_deploy.resources.deployment import revision_for
 
 STAGE = 14
@@ -101,6 +102,8 @@ class ScheduledJobState:
     jobs: tuple[Job, ...]  # all that do the work of the desired one
     now: datetime  # when it was observed
     stays_paused: bool = False  # somebody has paused the job, so a recreated one is paused too
+    inherited: Mapping[str, str | None] = field(default_factory=dict)
+    """Values of variables that a job has where its own record has none; None for one that is not known here."""
 
     @property
     def was_paused(self) -> bool:
@@ -119,7 +122,9 @@ def observe(context: Context, desired: JobSpec, *, keep_paused: bool = False) ->
     hidden = project is not None and context.cached.is_hidden(project)
     before = jobs_for(context.cached.jobs_of_hidden(), project, desired) if hidden else jobs
     stays_paused = keep_paused and paused_by_somebody(before, context.state.job_changes.get(desired.purpose))
-    return ScheduledJobState(project, desired, jobs, context.clock.now(), stays_paused)
+    secrets = context.settings.server_secrets if desired.section == "gc" else {}
+    inherited = {name: value if isinstance(value, str) else None for name, value in secrets.items()}
+    return ScheduledJobState(project, desired, jobs, context.clock.now(), stays_paused, inherited)
 
 
 def paused_by_somebody(jobs: Sequence[Job], change: PendingJobChange | None) -> bool:
@@ -145,6 +150,7 @@ def diff(state: ScheduledJobState) -> Diff:
             stays_paused=stays_paused,
             reason="" if different else "a duplicate",
             differences=different,
+            consequences=_earlier_deletions(job, state) if keep is None else (),
         )
         for job, different in compared
         if job is not keep
@@ -172,8 +178,18 @@ def paused_words(purpose: str) -> str:
     return f"The {purpose} job is paused: no {purpose} runs until somebody resumes it."
 
 
-def recreations(state: ScheduledJobState) -> list[RecreateJob]:
-    """The jobs that are not as desired, each with what recreating it means."""
+def _earlier_deletions(job: Job, state: ScheduledJobState) -> tuple[Consequence, ...]:
+    """What the desired job deletes and this one keeps."""
+    before, after = job.variables, state.desired.revealed()
+    found = []
+    for name in sorted(n for n in {*before, *after} if before.get(n) != after.get(n)):
+        default = state.inherited.get(name, earlier_deletion.DEFAULTS.get(name))
+        found.append(earlier_deletion.consequence_of(name, before.get(name, default), after.get(name, default)))
+    return tuple(item for item in found if item is not None)
+
+
+def recreations(state: ScheduledJobState, *, named: bool) -> list[RecreateJob]:
+    """The jobs that are not as desired, each with what recreating it means. named: somebody has asked for just that."""
     return [
         RecreateJob(
             name=job.name,
@@ -181,7 +197,10 @@ def recreations(state: ScheduledJobState) -> list[RecreateJob]:
             purpose=state.desired.purpose,
             reason="",
             differences=tuple(different),
-            consequences=(_RECORDS, *((_RESUMES,) if is_paused(job) else ())),
+            consequences=(
+                *(() if named else (_RECORDS, *((_RESUMES,) if is_paused(job) else ()))),
+                *_earlier_deletions(job, state),
+            ),
         )
         for job in state.jobs
         if (different := differences(job, state.desired))
@@ -307,8 +326,10 @@ def differences(job: Job, desired: JobSpec) -> list[str]:
     different = [f"{what}: {has} → {requirement}" for what, has, requirement in rows if has != requirement]
     variables = desired.revealed()
     names = sorted(n for n in {*job.variables, *variables} if job.variables.get(n) != variables.get(n))
-    if names:  # without values: a variable may hold a password
-        different.append(f"variables differ: {', '.join(names)}")
+    shown = {name: earlier_deletion.values_of(name, job.variables.get(name), variables.get(name)) for name in names}
+    different += [line for lines in shown.values() for line in lines]
+    if hidden := [name for name, lines in shown.items() if not lines]:  # a variable may hold a password
+        different.append(f"variables differ: {', '.join(hidden)}")
     return different
 
 

@@ -13,6 +13,7 @@ from mlflow_ae5_deploy.common.variable_names import GC_TTL
 from mlflow_ae5_deploy.engine.change import Change, Consequence, Impact
 from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.engine.records import shown_value
+from mlflow_ae5_deploy.resources import earlier_deletion
 
 MADE, KEPT = "made", "kept"
 _READ_BY_JOBS_ONLY = (GC_TTL, "MLFLOW_TRACKING_BACKUP_DESTINATION", "MLFLOW_TRACKING_NOTIFY_URLS")
@@ -117,6 +118,15 @@ class SecretState:
         return f"{self.previous} → {self.desired}" if self.previous else f"changed to {self.desired}"
 
     @property
+    def consequence(self) -> Consequence | None:
+        """What its new value lets be deleted, where that needs consent."""
+        if self.right or self.name not in earlier_deletion.DEFAULTS:
+            return None
+        is_set = self.state in ("different", "unknown")
+        before = (self.previous or None) if is_set else earlier_deletion.DEFAULTS[self.name]
+        return earlier_deletion.consequence_of(self.name, before, self.desired or None)
+
+    @property
     def difference(self) -> str:
         return f"{self.name}: {self.values}" if self.values else self.name
 
@@ -147,12 +157,15 @@ def setting(secrets: Sequence[SecretState]) -> list[SetSecrets]:
         reason = wrong[0].values or reason
     if made := sum(secret.state == MADE for secret in wrong):
         reason += f" ({counted(made, 'new keys')}, written to the key file)"
+    initial = all(secret.state in ("new", "unset", MADE) for secret in secrets)
+    consequences = [] if initial else [secret.consequence for secret in wrong]
     return [
         SetSecrets(
             names=tuple(secret.name for secret in wrong),
             reason=reason,
             differences=tuple(secret.difference for secret in wrong),
-            initial=all(secret.state in ("new", "unset", MADE) for secret in secrets),
+            consequences=tuple(found for found in consequences if found is not None),
+            initial=initial,
             guess=all(secret.state == "unknown" for secret in wrong),
         )
     ]

@@ -48,6 +48,7 @@ CASES = [
         differences=("endpoint: dev-mlflow-tracking-server → elsewhere",),
     ),
     Case("another profile", (DOWN, TOKENS), with_another_profile, differences=("resource profile: large → default",)),
+    Case("a shorter time to restore", ("more than 7d ago is purged",), configuration="server: {gc_ttl: 7d}\n"),
     Case("a public deployment", ("clients without a token",), made_public),
     Case(
         "another release",

@@ -7,8 +7,10 @@ import sys
 
 import pytest
 
-from mlflow_ae5_deploy.cli.context import confirmed
-from mlflow_ae5_deploy.cli.options import CommonOptions
+from mlflow_ae5_deploy.cli.context import confirmed, consent
+from mlflow_ae5_deploy.cli.options import CommonOptions, WriteOptions
+from mlflow_ae5_deploy.engine.change import Consequence, Impact
+from mlflow_ae5_deploy.resources.secrets import SetSecrets
 from tests.cli.answers import assert_error
 from tests.cli.bench import make_release
 from tests.cli.terminal import Terminal
@@ -86,6 +88,20 @@ def test_another_answer_is_explained_and_asked_again(capsys, monkeypatch, answer
     assert err.count("Answer y (yes) or n (no); Enter means no.") == explained
     assert err.count("Delete it? [y/N]:") == explained + 1
     assert person.answers == []
+
+
+def test_the_same_is_asked_once_in_a_run(capsys, monkeypatch):
+    """As by `upgrade`, which asks before it stops the server, and whose stages come upon the same change later."""
+    purged, more = (Consequence(Impact.DATA, text) for text in ("purged after 7 days", "purged after 1 day"))
+    changes = [SetSecrets(reason="", names=("A",), consequences=(found,)) for found in (purged, more)]
+    person = Person("no", "yes", "no")
+    monkeypatch.setattr(sys, "stdin", person)
+
+    ask = consent(WriteOptions())
+
+    assert [ask([changes[0]]), ask([changes[0]]), ask([changes[0]]), ask(changes)] == [False, True, True, False]
+    assert person.answers == []
+    assert capsys.readouterr().err.count("purged after 7 days") == 3
 
 
 def test_an_interrupted_question_is_no_run_that_was_killed(bench, capsys, answer):

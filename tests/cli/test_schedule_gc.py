@@ -44,9 +44,16 @@ class TestConverge:
         assert bench.writes() == []
         assert owner.get("jobs") == before
 
-    def test_cron_and_ttl_are_set_and_shown_with_the_next_times(self, gc, owner):
-        done = gc("--cron", "30 3 * * 0", "--ttl", "7d0h0m0s", "--variable", "GREETING=hi")
+    def test_cron_and_ttl_are_set_and_shown_with_the_next_times(self, bench, capsys, gc, owner):
+        refused = bench.run(capsys, "schedule-gc", "--sandbox", "--ttl", "7d0h0m0s")
+        kept = owner.get("jobs")[0]["variables"]
+        done = gc("--cron", "30 3 * * 0", "--ttl", "7d0h0m0s", "--variable", "GREETING=hi", "--yes")
 
+        assert_error(refused, 14, "Not confirmed: recreate the garbage collection job", "--yes")
+        assert "    MLFLOW_TRACKING_GC_TTL: not set → 7d0h0m0s\n" in refused.err
+        assert "  - what users deleted more than 7d0h0m0s ago is purged" in refused.err
+        assert "records and logs" not in refused.err
+        assert kept == {}
         assert done.code == 0, done.err
         (job,) = owner.get("jobs")
         assert (job["name"], job["schedule"]) == (JOB, "30 3 * * 0")
@@ -58,7 +65,7 @@ class TestConverge:
         assert again.data["outcome"] == "unchanged"
 
     def test_a_difference_from_the_configuration_is_shown_with_the_lines_that_keep_it(self, bench, capsys, gc, owner):
-        shown = bench.run(capsys, "schedule-gc", "--sandbox", "--cron", "0 4 * * *", "--ttl", "1d")
+        shown = bench.run(capsys, "schedule-gc", "--sandbox", "--cron", "0 4 * * *", "--ttl", "1d", "--yes")
 
         assert "the next `install --sandbox` will revert it" in shown.out
         lines = shown.out.partition("add this to the configuration:\n")[2]
@@ -171,7 +178,7 @@ class TestSwitches:
         assert owner.get("jobs")[0]["state"] == "scheduled"
 
     def test_a_resumed_job_shows_what_it_keeps_and_its_times_in_utc_alone(self, bench, capsys, gc, owner, monkeypatch):
-        gc("--ttl", "7d", "--variable", "GREETING=hi")
+        gc("--ttl", "7d", "--variable", "GREETING=hi", "--yes")
         gc("--pause")
         monkeypatch.setenv("TZ", "Asia/Tokyo")
         time.tzset()
@@ -232,7 +239,7 @@ UNREPORTED = "finished, result unknown: the run is completed, and its log has no
 
 class TestRuns:
     def test_run_now_shows_the_log_and_exits_with_the_result(self, bench, capsys, gc, owner):
-        done = bench.run(capsys, "schedule-gc", "--sandbox", "--run-now", "--ttl", "3d")
+        done = bench.run(capsys, "schedule-gc", "--sandbox", "--run-now", "--ttl", "3d", "--yes")
         as_data = gc("--run-now")
 
         assert done.code == 0, done.err
@@ -289,11 +296,15 @@ class TestRuns:
         assert (owner.get("runs"), [j["variables"] for j in owner.get("jobs")]) == (runs, [{}])
         assert bench.install(capsys, "--replace").code == 0
 
-    def test_a_schedule_of_dry_runs_is_a_warning(self, gc, owner):
+    def test_a_schedule_of_dry_runs_is_a_warning_and_ends_only_after_consent(self, bench, capsys, gc, owner):
         done = gc("--dry-run")
+        refused = bench.install(capsys)
 
+        assert_error(refused, 14, "Not confirmed: delete the garbage collection job", "--yes")
+        assert "garbage collection deletes again what it only lists now" in refused.err
         assert owner.get("jobs")[0]["variables"] == {"MLFLOW_TRACKING_GC_DRY_RUN": "true"}
         assert "only lists" in done.data["warnings"][0]
+        assert bench.install(capsys, "--yes").code == 0
 
     def test_all_but_the_newest_run_records_are_deleted(self, gc, owner):
         for _ in range(4):

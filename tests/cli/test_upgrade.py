@@ -147,12 +147,16 @@ class TestForward:
             assert done.err.count(f"! {text}") == 1
 
     def test_a_refused_upgrade_names_its_changes_in_the_document(self, site, capsys):
+        config = site.configure("backup: {schedule: 0 2 * * *}\nserver: {gc_ttl: 7d}\n")
         refused = upgrade(site, capsys, "--no-rehearsal")
+        both = upgrade(site, capsys, "--no-rehearsal", "--config", str(config))
 
         assert_error(refused, 14, "Not confirmed: upgrade project", "--yes")
         (change,) = refused.data["changes"]
         assert change["phrase"] in refused.data["error"]["what"]
         assert {item["impact"] for item in change["consequences"]} >= {"downtime", "tokens", "data"}
+        assert_error(both, 14, "Not confirmed: 2 changes", "--yes")
+        assert "more than 7d ago is purged" in both.err  # not only once the server is down
 
     def test_a_release_that_is_not_configured_is_told_until_install_reverts_it(self, site, capsys):
         assert upgrade(site, capsys, "--yes").code == 0

@@ -45,7 +45,7 @@ class Row:
     every: int = 1
 
 
-CHANGED_JOB = ("schedule-gc", "--sandbox", "--json", "--cron", "30 3 * * 0", "--ttl", "7d0h0m0s")
+CHANGED_JOB = ("schedule-gc", "--sandbox", "--json", "--cron", "30 3 * * 0", "--ttl", "7d0h0m0s", "--yes")
 CHANGED = {**JOB, "schedule": "30 3 * * 0", "variables": {"MLFLOW_TRACKING_GC_TTL": "7d0h0m0s"}}
 ROTATE = ("rotate-token", "--sandbox", "--json")
 UNINSTALL = ("uninstall", "--sandbox", "--json", "--yes")

@@ -75,8 +75,8 @@ def command(
     wait: WaitForRun = 900.0,
 ) -> int:
     """The job removes what users deleted. Without options: exactly one job, as configured; asks before it replaces a
-    job that differs. With options that change the job it is replaced at once. A job that is replaced loses the records
-    and logs of its runs. Safe to re-run.
+    job that differs. With options that change the job it is replaced at once, unless it would delete earlier than
+    before: that is asked. A job that is replaced loses the records and logs of its runs. Safe to re-run.
     """
     from mlflow_ae5_deploy.operations.schedule_gc import GcRequest
 

@@ -38,9 +38,11 @@ from mlflow_ae5_deploy.operations.upgrade.shared import (
 from mlflow_ae5_deploy.operations.upgrade.staging_project import staging_project
 from mlflow_ae5_deploy.operations.verify import Verification
 from mlflow_ae5_deploy.release.provenance import has_content
+from mlflow_ae5_deploy.resources import server_secrets
 from mlflow_ae5_deploy.resources.before_replacing import data_in_files
 from mlflow_ae5_deploy.resources.deployment import STOPPED, TOKENS
 from mlflow_ae5_deploy.resources.project import keep_archive, remove_project, upload_project
+from mlflow_ae5_deploy.resources.secrets import setting
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,7 +96,7 @@ def down_for(rehearsed: JobResult[UpgradeReport] | None) -> str:
 
 
 def agree(context: Context, planned: UpgradePlan, rehearsed: JobResult[UpgradeReport] | None) -> None:
-    """Raise NotConfirmed unless the person agrees."""
+    """Raise NotConfirmed unless the person agrees, also to what would be asked while the server is down."""
     change = UpgradeProject(
         name=planned.project.name,
         id=planned.project.id,
@@ -105,7 +107,8 @@ def agree(context: Context, planned: UpgradePlan, rehearsed: JobResult[UpgradeRe
             *UpgradeProject.consequences,
         ),
     )
-    require_consent(context, [change], where=f"project {planned.project.name}")
+    secrets = [found for found in setting(server_secrets.observe(context)) if found.needs_consent]
+    require_consent(context, [change, *secrets], where=f"project {planned.project.name}")
 
 
 def upgrade(run: UpgradeRun, planned: UpgradePlan) -> UpgradeResult:

@@ -156,11 +156,9 @@ def _show_restore(reporter: Reporter, context: Context, result: RunResult, *, fa
 
 def restore_data(context: Context, verification: Verification | None) -> dict[str, Any]:
     """The stage's key `recovery` has the restore job's report; null where nothing was left to restore."""
-    from mlflow_ae5_deploy.render.verify import checks_data
-
     return {
         "recovery": context.outputs.restored,
-        "verification": {"passed": verification.passed} | checks_data(verification) if verification else None,
+        "verification": {"passed": verification.passed} | verification.data() if verification else None,
     }
 
 

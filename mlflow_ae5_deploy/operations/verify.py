@@ -9,7 +9,7 @@ import functools
 import hashlib
 import secrets
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from mlflow_ae5_deploy.common.durations import duration, parse_ttl
@@ -48,6 +48,9 @@ class Verification:
     @property
     def passed(self) -> bool:
         return bool(self.checks) and all(check.passed for check in self.checks)
+
+    def data(self) -> dict[str, Any]:
+        return {"url": self.url, "checks": [asdict(check) for check in self.checks]}
 
 
 class _Failed(Exception):

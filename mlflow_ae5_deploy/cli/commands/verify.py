@@ -28,7 +28,6 @@ def command(options: TargetOptions, yes: Yes = False) -> int:
     from mlflow_ae5_deploy.engine.context import RunOptions
     from mlflow_ae5_deploy.engine.executor import recorded
     from mlflow_ae5_deploy.operations.verify import require
-    from mlflow_ae5_deploy.render.verify import checks_data
 
     reporter = options.reporter
     with opened(options, NAME, RunOptions()) as context:
@@ -36,7 +35,7 @@ def command(options: TargetOptions, yes: Yes = False) -> int:
         try:
             with recorded(context):
                 verification = verify_server(options, context)
-                reporter.document(NAME, "passed" if verification.passed else "failed", **checks_data(verification))
+                reporter.document(NAME, "passed" if verification.passed else "failed", **verification.data())
                 require(verification)
         except VerificationFailed as error:
             if not options.json:

@@ -56,7 +56,6 @@ def command(
     """Secrets are masked. Control characters are shown as escapes."""
     from mlflow_ae5_deploy.jobs.logs import lines_of, without_json
     from mlflow_ae5_deploy.operations import logs
-    from mlflow_ae5_deploy.render.logs import show_log
 
     if follow and options.json:
         raise Usage("--follow and --json exclude each other.", remedy="Leave one out.")
@@ -80,7 +79,13 @@ def command(
                 keep = without_json(found.append, lambda _phase: None, with_report=with_report)
                 for line in lines_of(text):
                     keep(line)
-            show_log(reporter, reporter.raw if raw else reporter.foreign, part, source, found[-lines:])
+            if source.part and source.part != part:
+                reporter.note(
+                    "The application has printed nothing yet. These are the platform's events (--part events):"
+                )
+            reporter.document("logs", source=source.data(), lines=found[-lines:])
+            for line in found[-lines:] if not options.json else ():
+                (reporter.raw if raw else reporter.foreign)(line)
             if result := logs.result_of(source.item, text):
                 reporter.note(result)
     except (KeyboardInterrupt, Interrupted):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,7 +12,6 @@ from mlflow_ae5_deploy.cli.options import CommonOptions, Database, Yes, examples
 from mlflow_ae5_deploy.cli.sandbox_up import bring_up, called, sandbox_folder, sandbox_lifecycle
 from mlflow_ae5_deploy.common.errors import EXIT_DONE, NotConfirmed
 from mlflow_ae5_deploy.render.format import Mark
-from mlflow_ae5_deploy.render.sandbox import show_sandbox
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -141,7 +140,7 @@ def _contents(installation: Path) -> list[str]:
 
 def _show(info: SandboxInfo, verb: str, options: CommonOptions) -> int:
     reporter = options.reporter
-    fields = {
+    fields: dict[str, Any] = {
         "url": f"https://{info.hostname}/",
         "hostname": info.hostname,
         "accounts": sandbox_lifecycle().accounts(info.state_dir),
@@ -151,7 +150,16 @@ def _show(info: SandboxInfo, verb: str, options: CommonOptions) -> int:
         "state_dir": str(info.state_dir),
     }
     reporter.document(verb, running=True, **fields)
-    show_sandbox(reporter, fields)
+    rows = {
+        "Sign in": fields["url"],
+        "Accounts": ", ".join(fields["accounts"]) or "not readable",
+        "Passwords": f"{fields['credentials_file']} (only you can read it)",
+        "Certificate": f"{fields['ca_file']} (trust it, or accept the browser's warning)",
+        "State": fields["state_dir"],
+    }
+    reporter.marked(Mark.OK, f"Sandbox running (pid {info.pid})")
+    for title, text in rows.items():
+        reporter.hanging(f"  {title:<13}", text)
     return EXIT_DONE
 
 

@@ -11,8 +11,7 @@ from mlflow_ae5_deploy.common.clock import Deadline, poll_until
 from mlflow_ae5_deploy.common.errors import NotFound, Refused
 from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.engine.progress import JOB_END, Phase
-from mlflow_ae5_deploy.jobs import progress
-from mlflow_ae5_deploy.jobs.contract import last_line
+from mlflow_ae5_deploy.jobs.contract import last_line, progress_of
 
 CUT = "[... the platform no longer returns some lines of the log ...]"
 _log = logging.getLogger(__name__)
@@ -65,7 +64,7 @@ def with_progress(show: OnLine, on_phase: Callable[[Phase], None]) -> OnLine:
     """Pass progress lines of a job to `on_phase`, and every other line to `show`."""
 
     def on_line(line: str) -> None:
-        if (phase := progress.parse(line)) is not None:
+        if (phase := progress_of(line)) is not None:
             on_phase(phase)
         else:
             show(line)

@@ -7,8 +7,8 @@ from typing import Generic
 
 from mlflow_ae5_deploy.ae5.models import Run
 from mlflow_ae5_deploy.common.redaction import scrub
-from mlflow_ae5_deploy.jobs import progress, text
-from mlflow_ae5_deploy.jobs.contract import INCOMPLETE, SUCCESS, UNKNOWN, last_line, read
+from mlflow_ae5_deploy.jobs import text
+from mlflow_ae5_deploy.jobs.contract import INCOMPLETE, SUCCESS, UNKNOWN, last_line, read, without_progress
 from mlflow_ae5_deploy.jobs.reports import REPORTS, R_co, Report
 
 _SHOWN = 200  # characters of a log's last line
@@ -74,6 +74,6 @@ def _message(result: JobResult[R_co], log: str) -> str:
 
 
 def _unreported(log: str) -> str:
-    last = next((line.strip() for line in reversed(progress.without(log).splitlines()) if line.strip()), "")
+    last = next((line.strip() for line in reversed(without_progress(log).splitlines()) if line.strip()), "")
     end = f"it ends with `{scrub(last[:_SHOWN])}`" if last else "it is empty"
     return f"the run is completed, and its log has no report; {end}"

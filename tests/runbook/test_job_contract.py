@@ -13,8 +13,8 @@ import pytest
 from mlflow_ae5_deploy.common import errors
 from mlflow_ae5_deploy.common.variable_names import GC_DRY_RUN
 from mlflow_ae5_deploy.engine.progress import Phase
-from mlflow_ae5_deploy.jobs import contract, progress, reports, tasks
-from mlflow_ae5_deploy.jobs.contract import last_line, read
+from mlflow_ae5_deploy.jobs import contract, reports, tasks
+from mlflow_ae5_deploy.jobs.contract import last_line, progress_of, read, without_progress
 from mlflow_ae5_deploy.jobs.reports import BackupReport, GcReport, Report, RestoreReport
 from tests.contract import CONTRACT
 
@@ -148,16 +148,16 @@ LINES = [
 
 @pytest.mark.parametrize(("case", "fields", "phase"), LINES, ids=[row[0] for row in LINES])
 def test_a_progress_line_is_read_as_far_as_it_is_as_agreed(case, fields, phase):
-    assert progress.parse(f"progress {json.dumps(fields)}") == phase
+    assert progress_of(f"progress {json.dumps(fields)}") == phase
 
 
 @pytest.mark.parametrize(
     "line", ["progress", "progress {", "progress []", "progress is slow", ' progress {"phase": "publish"}']
 )
 def test_any_other_line_is_no_progress_line(line):
-    assert progress.parse(line) is None
+    assert progress_of(line) is None
 
 
 def test_a_log_without_its_progress_lines():
     log = 'one\nprogress {"phase": "publish"}\nprogress is slow\n'
-    assert progress.without(log) == "one\nprogress is slow\n"
+    assert without_progress(log) == "one\nprogress is slow\n"

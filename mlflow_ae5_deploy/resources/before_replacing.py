@@ -10,10 +10,9 @@ from mlflow_ae5_deploy.engine.context import Context, RestoreRequest
 from mlflow_ae5_deploy.engine.records import DeploymentSpec
 from mlflow_ae5_deploy.jobs import runner
 from mlflow_ae5_deploy.jobs.spec import check_profile
-from mlflow_ae5_deploy.resources.current_deployment import desired_deployment
+from mlflow_ae5_deploy.resources.current_deployment import desired_deployment, drift, select
 from mlflow_ae5_deploy.resources.data_at_risk import data_at_risk
 from mlflow_ae5_deploy.resources.deployment import check_before_start, new_address
-from mlflow_ae5_deploy.resources.deployment_spec import drift, select
 from mlflow_ae5_deploy.resources.interrupted import (
     InterruptedRestore,
     InterruptedUpgrade,

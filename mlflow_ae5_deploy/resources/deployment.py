@@ -22,8 +22,7 @@ from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.engine.records import DeploymentSpec
 from mlflow_ae5_deploy.jobs.spec import check_command, check_profile
 from mlflow_ae5_deploy.resources import interrupted
-from mlflow_ae5_deploy.resources.current_deployment import no_deployment, project_name
-from mlflow_ae5_deploy.resources.deployment_spec import Drift, drift
+from mlflow_ae5_deploy.resources.current_deployment import Drift, drift, no_deployment, project_name
 from mlflow_ae5_deploy.resources.health import await_health, failure
 
 STAGE = 8

@@ -12,6 +12,7 @@ from mlflow_ae5_deploy.common.mlflow_api import Health
 from mlflow_ae5_deploy.engine.change import Impact
 from mlflow_ae5_deploy.engine.records import DeploymentSpec
 from mlflow_ae5_deploy.engine.stage import NoChange
+from mlflow_ae5_deploy.resources.current_deployment import drift, select
 from mlflow_ae5_deploy.resources.deployment import (
     AwaitDeployment,
     MakePrivate,
@@ -19,7 +20,6 @@ from mlflow_ae5_deploy.resources.deployment import (
     StartDeployment,
     StopDeployment,
 )
-from mlflow_ae5_deploy.resources.deployment_spec import drift, select
 from mlflow_ae5_deploy.resources.secrets import SecretState, SetSecrets
 from mlflow_ae5_deploy.runbook.stages.s08_deploy import DeploymentState, DeployStage
 

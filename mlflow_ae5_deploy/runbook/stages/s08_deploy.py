@@ -18,7 +18,7 @@ from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.engine.records import DeploymentSpec
 from mlflow_ae5_deploy.engine.stage import Changes, Diff, NoChange, Stage
 from mlflow_ae5_deploy.resources import receivers, served_database, server_secrets
-from mlflow_ae5_deploy.resources.current_deployment import desired_deployment, project_name
+from mlflow_ae5_deploy.resources.current_deployment import desired_deployment, drift, project_name, select
 from mlflow_ae5_deploy.resources.deployment import (
     AwaitDeployment,
     MakePrivate,
@@ -33,7 +33,6 @@ from mlflow_ae5_deploy.resources.deployment import (
     start,
     stop,
 )
-from mlflow_ae5_deploy.resources.deployment_spec import drift, select
 from mlflow_ae5_deploy.resources.health import health_once
 from mlflow_ae5_deploy.resources.secrets import SecretState, SetSecrets, setting
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import socket
 import ssl
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -24,6 +24,7 @@ from mlflow_ae5_deploy.common.errors import (
     PlatformError,
     UnexpectedAnswer,
     Unreachable,
+    chain,
 )
 
 T = TypeVar("T")
@@ -193,7 +194,7 @@ _CERTIFICATE_TROUBLE: dict[int, MappedError] = {
 
 def diagnose(error: BaseException) -> MappedError | None:
     """The weightiest entry for an exception's chain; None if none of it is foreign."""
-    found = [trouble for link in _chain(error) if (trouble := _single(link)) is not None]
+    found = [trouble for link in chain(error) if (trouble := _single(link)) is not None]
     return max(found, key=lambda trouble: trouble.weight, default=None)
 
 
@@ -232,16 +233,3 @@ def _single(error: BaseException) -> MappedError | None:
         if cls in FOREIGN:
             return FOREIGN[cls]
     return None
-
-
-def _chain(error: BaseException) -> Iterator[BaseException]:
-    """The exception and all it wraps: cause, context, arguments, urllib3's `reason`."""
-    waiting, seen = [error], set[int]()
-    while waiting:
-        link = waiting.pop(0)
-        if id(link) in seen:
-            continue
-        seen.add(id(link))
-        yield link
-        inner = (link.__cause__, link.__context__, getattr(link, "reason", None), *link.args)
-        waiting.extend(item for item in inner if isinstance(item, BaseException))

@@ -39,6 +39,7 @@ its last observation), 1 a bug in this tool, 30 changes pending (`plan --exit-co
 from __future__ import annotations
 
 import errno
+from collections.abc import Iterator
 from typing import Any, ClassVar
 
 EXIT_DONE = 0
@@ -241,3 +242,16 @@ class RolledBack(DeployError):
 class RollbackFailed(DeployError):
     exit_code = 31
     usual_remedy = "Fix the cause, then run `upgrade --roll-back`: it resumes the rollback."
+
+
+def chain(error: BaseException) -> Iterator[BaseException]:
+    """The exception and all it wraps: cause, context, arguments, urllib3's `reason`."""
+    waiting, seen = [error], set[int]()
+    while waiting:
+        link = waiting.pop(0)
+        if id(link) in seen:
+            continue
+        seen.add(id(link))
+        yield link
+        inner = (link.__cause__, link.__context__, getattr(link, "reason", None), *link.args)
+        waiting.extend(item for item in inner if isinstance(item, BaseException))

@@ -31,6 +31,7 @@ from mlflow_ae5_deploy.common.errors import (
     Refused,
     UnexpectedAnswer,
     Unreachable,
+    chain,
 )
 from mlflow_ae5_deploy.common.redaction import register
 
@@ -234,14 +235,7 @@ class HttpClient:
 
 def _innermost(error: BaseException) -> str:
     """The reason at the bottom of a chain of errors, without addresses."""
-    seen: list[Any] = []
-    todo: list[Any] = [error]
-    while todo:
-        current = todo.pop(0)
-        if not isinstance(current, BaseException) or current in seen:
-            continue
-        seen.append(current)
-        todo += [current.__cause__, current.__context__, getattr(current, "reason", None), *current.args]
+    seen = list(chain(error))
     for one in seen:
         if isinstance(one, ssl.SSLCertVerificationError):
             return one.verify_message or "verification failed"

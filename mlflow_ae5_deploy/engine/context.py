@@ -20,7 +20,7 @@ from mlflow_ae5_deploy.config.secret_refs import SecretResolver
 from mlflow_ae5_deploy.config.settings import Settings
 from mlflow_ae5_deploy.engine.change import Change
 from mlflow_ae5_deploy.engine.journal import Journal
-from mlflow_ae5_deploy.engine.progress import NoProgress, Progress
+from mlflow_ae5_deploy.engine.progress import Progress
 from mlflow_ae5_deploy.engine.state import SavedState
 
 if TYPE_CHECKING:
@@ -124,7 +124,7 @@ class Context:
     values: SecretResolver
     clock: Clock
     folders: Folders
-    progress: Progress = field(default_factory=NoProgress)
+    progress: Progress
     outputs: StageOutputs = field(default_factory=StageOutputs)
 
     @property

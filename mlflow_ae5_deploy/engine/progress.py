@@ -41,24 +41,3 @@ class Progress(Protocol):
 
     def warning(self, text: str) -> None:
         """A job warns of something, a whole sentence."""
-
-
-class NoProgress:
-    """Show nothing."""
-
-    verbose = False
-
-    def log(self, line: str) -> None:
-        pass
-
-    def waiting(self, what: str) -> None:
-        pass
-
-    def phase(self, phase: Phase) -> None:
-        pass
-
-    def server_down(self, *, down: bool) -> None:
-        pass
-
-    def warning(self, text: str) -> None:
-        pass

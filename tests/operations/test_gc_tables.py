@@ -18,7 +18,6 @@ from mlflow_ae5_deploy.common.redaction import Secret
 from mlflow_ae5_deploy.config.settings import Settings
 from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.engine.journal import Journal
-from mlflow_ae5_deploy.engine.progress import NoProgress
 from mlflow_ae5_deploy.jobs import one_off
 from mlflow_ae5_deploy.jobs.contract import last_line
 from mlflow_ae5_deploy.jobs.logs import CUT, LogTail, follow_run
@@ -33,6 +32,7 @@ from mlflow_ae5_deploy.render.schedule_gc import next_times, to_keep
 from mlflow_ae5_deploy.resources.job_specs import gc_job
 from tests.json_bombs import BOMBS
 from tests.manual_clock import ManualClock
+from tests.no_progress import NoProgress
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 OURS = Project(id="a0-" + "1" * 32, name="mlflow.tracking.server", owner="service", resource_profile="default")

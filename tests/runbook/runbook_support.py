@@ -25,6 +25,7 @@ from mlflow_ae5_deploy.engine.context import Context, Folders, RunOptions
 from mlflow_ae5_deploy.engine.journal import Journal
 from mlflow_ae5_deploy.engine.state import SavedState
 from tests.manual_clock import ManualClock
+from tests.no_progress import NoProgress
 
 ACCOUNT = "mlflow-service"
 OURS = Project(id="a0-" + "1" * 32, name="mlflow.tracking.server", owner=ACCOUNT, resource_profile="default")
@@ -111,6 +112,7 @@ def context(folder: Path, *, lists: Lists | None = None, doors: Doors | None = N
         values=SecretResolver({}, None),
         clock=clock,
         folders=Folders(folder, folder, folder),
+        progress=NoProgress(),
     )
 
 

@@ -67,7 +67,7 @@ def read_environment(
     return values, problems
 
 
-def as_flag(raw: str, *, letters: bool = False) -> bool | None:
+def as_flag(raw: str, *, letters: bool) -> bool | None:
     """True, False, or None for what is not understood.
 
     ae5-tools reads AE5_IMPERSONATE with click, which knows these words in any case and, with `letters`, t, y, f and n.

@@ -137,7 +137,7 @@ def follow_run(context: Context, run_id: str, show: OnLine, *, seconds: float, l
 
 
 def follow_deployment(
-    context: Context, deployment_id: str, read: Callable[[], str], show: OnLine, *, last: int = 0
+    context: Context, deployment_id: str, read: Callable[[], str], show: OnLine, *, last: int
 ) -> None:
     """Show a deployment's log while it grows, until the deployment is gone or Ctrl-C.
 

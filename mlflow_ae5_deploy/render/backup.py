@@ -284,7 +284,7 @@ def show_schedule(
     profile: str | None,
     now: datetime,
     *,
-    option: str = "",
+    option: str,
 ) -> None:
     """The current schedule. option: of the verb, with which it is set."""
     reporter.document(verb, jobs=[_job_data(job) for job in jobs], configured=configured)

@@ -285,7 +285,7 @@ def create(project: Project, desired: JobSpec, context: Context, *, wait: float 
     return job
 
 
-def delete(job: Job, context: Context, *, wait: float = RUN_DEADLINE, purpose: str = "garbage collection") -> None:
+def delete(job: Job, context: Context, *, wait: float, purpose: str) -> None:
     """Pause it, wait until no run of it is active, delete it.
 
     The platform deletes no job with an active run. After a timeout the job is resumed, unless it was paused before.
@@ -342,9 +342,7 @@ def in_words(schedule: Schedule, now: datetime) -> str:
     return f"{schedule.phrase} ({schedule.expression}), next {moment(following, now)}"
 
 
-def await_idle(
-    runs: Callable[[], Sequence[Run]], what: str, context: Context, wait: float, purpose: str = "garbage collection"
-) -> None:
+def await_idle(runs: Callable[[], Sequence[Run]], what: str, context: Context, wait: float, purpose: str) -> None:
     """Wait until none of these runs is active, at most `wait` seconds."""
     context.poll(
         lambda: None if any(run.is_active for run in runs()) else True,

@@ -80,6 +80,6 @@ def test_of_a_run_that_does_not_end(tmp_path):
 
     platform.unpause_job = unpause_job  # type: ignore[method-assign]
     with pytest.raises(DeadlineExceeded):
-        scheduled_job.delete(job(), where, wait=1)
+        scheduled_job.delete(job(), where, wait=1, purpose="backup")
 
     assert platform.refused == ["unpause_job"]

@@ -26,10 +26,10 @@ def run_checks(
     context: Context,
     stages: Sequence[AnyStage],
     *,
-    advice: Sequence[str] = (),
-    token: Secret | None = None,
-    job: bool = False,
-    on_finding: OnFinding = lambda _finding: None,
+    advice: Sequence[str],
+    token: Secret | None,
+    job: bool,
+    on_finding: OnFinding,
 ) -> list[Finding]:
     """Every finding; on_finding is called with each as soon as it is made.
 

@@ -55,8 +55,7 @@ def run(settings: Settings, report: Report, dry_run: bool) -> int:
             refuse_unfinished(settings.value("MLFLOW_ARTIFACTS_DESTINATION") or "")
         # An interrupted migration may have changed rows or tables under the old revision.
         report.add(touched=True)
-        with progress.phase("migrate"):
-            ended = migrate(store)
+        ended = migrate(store)
         report.add(new_revision=ended.after.found)
         if ended.exit_code == 0:
             report.add(outcome="initialised" if before.state == "empty" else "upgraded")

@@ -7,9 +7,12 @@ is not written to.
 from __future__ import annotations
 
 import contextlib
+import itertools
+import logging
 import shutil
 import time
 import traceback
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from mlflow_ae5_server.common import progress
@@ -40,7 +43,11 @@ def migrate(store: Database) -> MigrationResult:
 
     The caller holds the maintenance lock, or has a database of its own.
     """
-    code, error = _upgrade(store)
+    pending = len(schema.pending_revisions(schema.schema_of(store)))
+    with progress.phase("migrate", "migrations", pending) as phase, _counted(phase):
+        code, error = _upgrade(store)
+        if code == 0 and pending:
+            phase.advance()  # the last one has ended
     after = schema.schema_of(store)
     if code == 0 and after.state != "current":
         code = SchemaMismatch.exit_code
@@ -48,6 +55,27 @@ def migrate(store: Database) -> MigrationResult:
         if after.missing:
             error = f"tables are missing after the migrations: {schema.missing_tables(after)}"
     return MigrationResult(code, error, after)
+
+
+@contextlib.contextmanager
+def _counted(phase: progress.Phase) -> Iterator[None]:
+    """Count the migrations that end: alembic logs each one when it begins."""
+    started = itertools.count()
+
+    def count(record: logging.LogRecord) -> bool:
+        if record.msg == "Running %s" and next(started):
+            phase.advance()
+        return True
+
+    logger = logging.getLogger("alembic.runtime.migration")
+    level = logger.level
+    logger.setLevel(logging.INFO)
+    logger.addFilter(count)
+    try:
+        yield
+    finally:
+        logger.removeFilter(count)
+        logger.setLevel(level)
 
 
 def _upgrade(store: Database) -> tuple[int, str]:
@@ -116,8 +144,7 @@ def rehearse(store: Database, report: Report) -> int:
 
 def _migrate_copy(copy: Database, report: Report) -> int:
     started = time.monotonic()
-    with progress.phase("migrate"):
-        result = migrate(copy)
+    result = migrate(copy)
     seconds = round(time.monotonic() - started, 2)
     report.add(migration_seconds=seconds)
     if result.exit_code:

@@ -164,8 +164,7 @@ def upgrade_schema(restore: Restore) -> None:
     restore.journal.enter("upgrade-schema")
     if state.state != "current":
         say(f"upgrading the schema of the snapshot from {before} to {state.expected}")
-        with progress.phase("migrate"):
-            ended = migration.migrate(restore.target.store)
+        ended = migration.migrate(restore.target.store)
         if ended.exit_code:
             raise SchemaMismatch(
                 f"the snapshot {snapshot} is restored, but its schema {before} could not be upgraded: {ended.error}",

@@ -6,6 +6,7 @@ import contextlib
 import getpass
 import os
 import sys
+import termios
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -252,12 +253,17 @@ def can_ask(options: CommonOptions) -> bool:
 
 
 def confirmed(options: CommonOptions, question: str) -> bool:
-    """Ask until the answer is y, yes, n, no or nothing, which is no. Without a terminal the answer is no."""
+    """Ask until the answer is y, yes, n, no or nothing, which is no. Without a terminal the answer is no.
+
+    Input from before the question is discarded: it does not answer what nobody has seen.
+    """
     if not can_ask(options):
         return False
     shown = f"{question} [y/N]"
     try:
         with options.clock.asking():
+            with contextlib.suppress(OSError, termios.error):
+                termios.tcflush(sys.stdin, termios.TCIFLUSH)
             while (
                 answer := typer.prompt(shown, default="", show_default=False, err=True).strip().lower()
             ) not in ANSWERS:

@@ -95,9 +95,8 @@ class Bench:
             [sys.executable, "-m", "mlflow_ae5_deploy", *argv],
             cwd=self.folder,
             env=environment or self.environment(),
-            stdin=subprocess.DEVNULL,
             text=True,
-            **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **popen},
+            **{"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **popen},
         )
         with process:
             try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import re
+import select
 from collections.abc import Callable
 from typing import Any
 
@@ -64,3 +65,11 @@ def read_all(terminal: int) -> str:
             os.close(terminal)
             return found.decode()
         found += part
+
+
+def read_until(terminal: int, words: str) -> None:
+    """Read from the other end of a pseudo-terminal up to these words."""
+    found = b""
+    while words.encode() not in found:
+        assert select.select([terminal], [], [], 200)[0], found.decode()
+        found += os.read(terminal, 65536)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import fcntl
+import os
+import pty
 import sys
 
 import pytest
@@ -13,7 +15,7 @@ from mlflow_ae5_deploy.engine.change import Consequence, Impact
 from mlflow_ae5_deploy.resources.secrets import SetSecrets
 from tests.cli.answers import assert_error
 from tests.cli.bench import make_release
-from tests.cli.terminal import Terminal
+from tests.cli.terminal import Terminal, read_all, read_until
 
 
 class Person(Terminal):
@@ -102,6 +104,21 @@ def test_the_same_is_asked_once_in_a_run(capsys, monkeypatch):
     assert [ask([changes[0]]), ask([changes[0]]), ask([changes[0]]), ask(changes)] == [False, True, True, False]
     assert person.answers == []
     assert capsys.readouterr().err.count("purged after 7 days") == 3
+
+
+def test_what_was_typed_before_the_question_is_no_answer_to_it(bench, capsys):
+    assert bench.install(capsys).code == 0
+    terminal, end = pty.openpty()
+    streams = dict.fromkeys(("stdin", "stdout", "stderr"), end)
+    with bench.held(["uninstall", "--sandbox"], "GET", "/jobs$", **streams) as process:
+        os.close(end)
+        os.write(terminal, b"y\n")
+        bench.control("DELETE", "/faults")
+        read_until(terminal, "Uninstall the server? [y/N]")
+        os.write(terminal, b"n\n")
+        assert "Not confirmed" in read_all(terminal)
+        assert process.wait(timeout=200) == 14
+    assert len(bench.owner().get("deployments")) == 1
 
 
 def test_an_interrupted_question_is_no_run_that_was_killed(bench, capsys, answer):

@@ -160,8 +160,7 @@ class _Drill:
         message = f"{part.contents}, all read back and identical"
         if not self._source.is_outdated:
             return message
-        with progress.phase("migrate"):
-            ended = migration.migrate(store)
+        ended = migration.migrate(store)
         if ended.exit_code:
             raise RepositoryFailed(f"its schema {part.revision} cannot be upgraded: {ended.error}")
         return f"{message}; upgraded from {part.revision} to {schema.latest()}"

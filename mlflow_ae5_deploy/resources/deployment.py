@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from mlflow_ae5_deploy.ae5.models import Deployment, Project, Revision
+from mlflow_ae5_deploy.ae5.models import Deployment, Project, Revision, StaticEndpoint
 from mlflow_ae5_deploy.ae5.resource_api import VISIBLE
 from mlflow_ae5_deploy.common.errors import (
     Conflict,
@@ -88,18 +88,34 @@ def check_before_start(context: Context, desired: DeploymentSpec, project: Proje
     project: None in a plan, while it does not exist yet or is to be replaced.
     """
     check_profile(context, desired.resource_profile, "deployment.resource_profile")
-    claim = next((e for e in context.cached.static_endpoints() if e.name == desired.endpoint), None)
+    claim_on(context, desired.endpoint)
+    if project is not None:
+        revision_for(project, context.cached.revisions(project), desired.revision, desired.command)
+
+
+def claim_on(context: Context, endpoint: str) -> StaticEndpoint | None:
+    """The claim of our project, if there is one. Raises Conflict for that of another project."""
+    claim = next((item for item in context.cached.static_endpoints() if item.name == endpoint), None)
     ours = context.cached.project(context.settings.project.name)
     if claim is not None and (ours is None or claim.project_id != ours.id):
         raise Conflict(
-            f"The endpoint `{desired.endpoint}` is claimed by another project "
-            f"({project_name(context, claim.project_id)}).",
+            f"The endpoint `{endpoint}` is claimed by another project ({project_name(context, claim.project_id)}).",
             where="deployment.endpoint",
             remedy="Choose another deployment.endpoint, or have that project release it "
             "(AE5 keeps the claim until the project is deleted).",
         )
-    if project is not None:
-        revision_for(project, context.cached.revisions(project), desired.revision, desired.command)
+    return claim
+
+
+def refuse_rival(context: Context, endpoint: str, rival: Deployment | None) -> None:
+    """Raise Conflict where a deployment of another project is on the endpoint."""
+    if rival is not None:
+        raise Conflict(
+            f"The endpoint `{endpoint}` is in use by deployment `{rival.name}` of another project "
+            f"({project_name(context, rival.project_id)}, owner {rival.owner}).",
+            where="deployment.endpoint",
+            remedy="Choose another deployment.endpoint, or have that deployment stopped.",
+        )
 
 
 def revision_for(project: Project, revisions: Sequence[Revision], name: str, command: str) -> Revision:

@@ -176,7 +176,7 @@ class TestInstalled:
 
     def test_a_person_reads_a_line_for_each_group_and_what_is_not_fine_with_a_remedy(self, bench, capsys):
         bench.install(capsys)
-        config = bench.configure("deployment:\n  resource_profile: huge\n")
+        config = bench.configure("deployment: {resource_profile: huge}\nbackup: {resource_profile: tiny}\n")
 
         seen = bench.run(capsys, "doctor", "--sandbox", "--release", str(bench.release), "--config", str(config))
 
@@ -184,10 +184,12 @@ class TestInstalled:
         every = bench.run(capsys, "doctor", "--sandbox", "--release", str(bench.release), "--config", str(config), "-v")
 
         assert "✓ platform 4 checks ok\n" in seen.out
-        assert "✗          resource-profiles  not offered to the account: huge (`deployment.res" in seen.out
+        shown = " ".join(seen.out.split())
+        for profile, setting in (("huge", "deployment"), ("tiny", "backup")):
+            assert f"The platform has no resource profile `{profile}`. ({setting}.resource_profile)" in shown
         assert "\n           Use one of: default, large.\n" in seen.out
         assert "- inside   4 checks skipped: they need a job on the platform\n" in seen.out
-        assert "1 error, 4 skipped (`doctor -v " in seen.out.splitlines()[-1]
+        assert "2 errors, 4 skipped (`doctor -v " in seen.out.splitlines()[-1]
         assert "dns  localhost is 127.0.0.1" not in seen.out
         assert "✓ platform dns        localhost is 127.0.0.1\n" in every.out
 

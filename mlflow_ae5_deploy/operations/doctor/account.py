@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from mlflow_ae5_deploy.common.errors import Configuration, Denied, DeployError, LoginFailed, PlatformError
+from mlflow_ae5_deploy.common.errors import Configuration, Conflict, Denied, DeployError, LoginFailed, PlatformError
 from mlflow_ae5_deploy.common.text import counted
 from mlflow_ae5_deploy.config.secret_refs import SecretRef
 from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.engine.stage import AnyStage, NoChange, compare
+from mlflow_ae5_deploy.jobs.spec import check_profile
 from mlflow_ae5_deploy.operations.doctor.findings import (
     Finding,
     all_skipped,
@@ -21,7 +22,8 @@ from mlflow_ae5_deploy.operations.doctor.findings import (
     warning,
 )
 from mlflow_ae5_deploy.resources import encryption_keys, receivers, token_file
-from mlflow_ae5_deploy.resources.current_deployment import match_deployment, project_name
+from mlflow_ae5_deploy.resources.current_deployment import match_deployment
+from mlflow_ae5_deploy.resources.deployment import claim_on, refuse_rival
 
 CHECKS = ("login", "service-account", "rights", "resource-profiles", "endpoint-name", "keys")
 
@@ -126,7 +128,7 @@ def login(context: Context, first_stage: AnyStage) -> Iterator[Finding]:
         yield ok("service-account", f"{reason}; it owns no other project")
     yield _rights(context)
     try:
-        yield _profiles(context)
+        yield from _profiles(context)
         yield _endpoint_name(context)
         yield _keys(context)
     except PlatformError as trouble:
@@ -159,21 +161,15 @@ def _rights(context: Context) -> Finding:
     return ok("rights", f"can read {seen}")
 
 
-def _profiles(context: Context) -> Finding:
-    offered = [profile.name for profile in context.cached.resource_profiles()]
-    settings = context.settings
-    desired = {
-        "deployment.resource_profile": settings.deployment.resource_profile,
-        "gc.resource_profile": settings.gc.resource_profile,
-    }
-    absent = [f"{name} (`{setting}`)" for setting, name in desired.items() if name not in offered]
-    if absent:
-        return error(
-            "resource-profiles",
-            f"not offered to the account: {', '.join(absent)}",
-            f"Use one of: {', '.join(offered) or 'none is offered; ask an administrator'}.",
-        )
-    return ok("resource-profiles", ", ".join(sorted(set(desired.values()))))
+def _profiles(context: Context) -> Iterator[Finding]:
+    settings = {name: getattr(context.settings, name).resource_profile for name in ("deployment", "gc", "backup")}
+    troubles = []
+    for name, profile in settings.items():
+        try:
+            check_profile(context, profile, f"{name}.resource_profile")
+        except Configuration as trouble:
+            troubles.append(of_error("resource-profiles", trouble))
+    yield from troubles or [ok("resource-profiles", ", ".join(sorted(set(settings.values()))))]
 
 
 def _keys(context: Context) -> Finding:
@@ -197,19 +193,9 @@ def _keys(context: Context) -> Finding:
 
 def _endpoint_name(context: Context) -> Finding:
     name = context.settings.deployment.endpoint
-    chosen = match_deployment(context)
-    if chosen.rival is not None:
-        return error(
-            "endpoint-name",
-            f"`{name}` is in use by deployment {chosen.rival.name} of another project ({chosen.rival.owner})",
-            "Choose another deployment.endpoint, or have that deployment stopped.",
-        )
-    project = context.cached.project(context.settings.project.name)
-    claim = next((item for item in context.cached.static_endpoints() if item.name == name), None)
-    if claim is not None and (project is None or claim.project_id != project.id):
-        return error(
-            "endpoint-name",
-            f"`{name}` is claimed by another project ({project_name(context, claim.project_id)})",
-            "Choose another deployment.endpoint, or have that project deleted, which ends its claim.",
-        )
+    try:
+        refuse_rival(context, name, match_deployment(context).rival)
+        claim = claim_on(context, name)
+    except Conflict as trouble:
+        return of_error("endpoint-name", trouble)
     return ok("endpoint-name", f"`{name}` is {'claimed by this project' if claim else 'free'}")

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from mlflow_ae5_deploy.ae5.models import Deployment, Project
-from mlflow_ae5_deploy.common.errors import Conflict, StageFailed
+from mlflow_ae5_deploy.common.errors import StageFailed
 from mlflow_ae5_deploy.common.mlflow_api import Health
 from mlflow_ae5_deploy.common.variable_names import DATABASE
 from mlflow_ae5_deploy.engine.change import Change, Consequence, Impact
@@ -18,7 +18,7 @@ from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.engine.records import DeploymentSpec
 from mlflow_ae5_deploy.engine.stage import Changes, Diff, NoChange, Stage
 from mlflow_ae5_deploy.resources import receivers, served_database, server_secrets
-from mlflow_ae5_deploy.resources.current_deployment import desired_deployment, drift, project_name, select
+from mlflow_ae5_deploy.resources.current_deployment import desired_deployment, drift, select
 from mlflow_ae5_deploy.resources.deployment import (
     AwaitDeployment,
     MakePrivate,
@@ -28,6 +28,7 @@ from mlflow_ae5_deploy.resources.deployment import (
     await_serving,
     check_before_start,
     new_address,
+    refuse_rival,
     restart,
     restart_consequences,
     start,
@@ -113,13 +114,7 @@ class DeployStage(Stage[DeploymentState]):
 
     def check(self, state: DeploymentState, context: Context) -> None:
         """Find out now what could not be started later."""
-        if state.rival is not None:
-            raise Conflict(
-                f"The endpoint `{state.desired.endpoint}` is in use by deployment `{state.rival.name}` of another "
-                f"project ({project_name(context, state.rival.project_id)}, owner {state.rival.owner}).",
-                where="deployment.endpoint",
-                remedy="Choose another deployment.endpoint, or have that deployment stopped.",
-            )
+        refuse_rival(context, state.desired.endpoint, state.rival)
         starts = _starts(self.diff(state).changes)
         if state.other_database and not starts:
             raise self._wrong_database(state.current, state.other_database)

@@ -119,7 +119,7 @@ def interrupted_remedy(lease: Lease, own: PendingOperation | None) -> str:
     if own is None:
         other = "`upgrade --roll-back`" if lease.verb == "upgrade" else "`restore --undo`"
         return (
-            f"Resume it there: the same command, or {other}. If that machine is lost, run "
+            f"Run the same command again there to resume it, or {other}. If that machine is lost, run "
             f"`restore --break-lock --replace --stop-server` here, which gives up that {lease.verb}."
         )
     command = f"{own.verb} --break-lock {own.options}".rstrip()

@@ -520,7 +520,10 @@ def test_an_interrupted_upgrade_of_another_machine(tmp_path, verb):
 
 
 OWN_UNFINISHED = [
-    ("", "Resume it there: the same command, or `upgrade --roll-back`. If that machine is lost, run `restore "),
+    (
+        "",
+        "Run the same command again there to resume it, or `upgrade --roll-back`. If that machine is lost, run ",
+    ),
     ("restore", "goes on. If this one, run `restore --break-lock --replace --snapshot S`, which gives up the other's "),
     ("upgrade", "The upgrade of this machine was interrupted, too, and each machine refuses the other's. Agree on "),
     ("upgrade", "If this one, run `upgrade --break-lock --roll-back`, which gives up the other's upgrade."),

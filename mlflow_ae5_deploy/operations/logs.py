@@ -14,9 +14,9 @@ from mlflow_ae5_deploy.jobs.logs import OnLine, follow_deployment, follow_run, r
 from mlflow_ae5_deploy.jobs.result import read_any_result
 from mlflow_ae5_deploy.jobs.saved_logs import SavedRun
 from mlflow_ae5_deploy.resources.current_deployment import required_deployment
+from mlflow_ae5_deploy.resources.job_specs import TASKS
 
 PARTS = ("app", "events", "proxy")
-LATEST = "latest"
 _FOLLOWED = 24 * 3600.0  # seconds a run is followed
 
 
@@ -44,7 +44,7 @@ class LogSource:
 
 
 def source_of(context: Context, run: str | None, part: str) -> LogSource:
-    """run: an id or LATEST; None: the server."""
+    """run: see run_of; None: the server."""
     if run is None:
         return LogSource(required_deployment(context), part)
     found = run_of(context, run)
@@ -85,24 +85,41 @@ def part_of(logs: DeploymentLogs, part: str) -> str:
 
 
 def run_of(context: Context, desired: str) -> Run | SavedRun:
-    """A run by its id, or the `latest` one of the project's jobs; on the platform, or saved on this machine."""
-    if desired != LATEST:
-        run = context.platform.run(desired) or saved_logs.find(context, desired)
+    """A run of the project's jobs, on the platform or saved on this machine.
+
+    desired: its id or the beginning of it, `latest`, or `gc` or a kind of TASKS, whose latest run is meant.
+    """
+    gc, backup = context.settings.gc, context.settings.backup
+    names = {"latest": "", "gc": gc.name, **{kind: getattr(backup, task.name) for kind, task in TASKS.items()}}
+    if desired not in names:
+        run = context.platform.run(desired) or saved_logs.find(context, desired) or _beginning_with(context, desired)
         if run is None:
             raise NotFound(f"There is no run {desired}.", where=desired, remedy="`logs --run latest` shows the newest.")
         return run
+    name = names[desired]
     project = context.cached.project(context.settings.project.name)
-    latest = newest(context.platform.runs(), project, context.settings.gc.name)
-    saved = max(saved_logs.saved(context), key=lambda item: item.run.age_key, default=None)
+    runs = [run for run in context.platform.runs() if name in ("", run.name)]
+    latest = newest(runs, project, gc.name)
+    all_saved = [item for item in saved_logs.saved(context) if name in ("", item.run.name)]
+    saved = max(all_saved, key=lambda item: item.run.age_key, default=None)
     if saved is not None and (latest is None or saved.run.age_key > latest.age_key):
         return saved
     if latest is None:
         raise NotFound(
-            "No job of this project has run yet, as far as the platform and this machine have records.",
+            f"{f'Job {name}' if name else 'No job'} of this project has {'not ' if name else ''}run yet, as far as the "
+            "platform and this machine have records.",
             where=context.settings.project.name,
-            remedy="Wait for the next scheduled run, or start one: `schedule-gc --run-now`.",
+            remedy="Wait for the next scheduled run, or start one: `schedule-gc --run-now`, `backup`.",
         )
     return latest
+
+
+def _beginning_with(context: Context, start: str) -> Run | SavedRun | None:
+    """The one run with such an id: long ids are shown by their beginning."""
+    runs: dict[str, Run | SavedRun] = {item.run.id: item for item in saved_logs.saved(context)}
+    runs |= {run.id: run for run in context.platform.runs()}
+    found = [run for run_id, run in runs.items() if run_id.startswith(start)]
+    return found[0] if len(found) == 1 else None
 
 
 def newest(runs: Sequence[Run], project: Project | None, job: str) -> Run | None:

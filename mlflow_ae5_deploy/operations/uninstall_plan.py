@@ -142,6 +142,9 @@ def kept(context: Context, state: UninstallState, *, purge: bool) -> list[Kept]:
     ]
     if keys.path(context).exists():
         things.append(Kept("key file", str(keys.path(context))))
+    for file in context.settings.token_files:
+        if file.exists():
+            things.append(Kept("token file", str(file), "delete it: its token is invalid without the server"))
     if state.secrets and not purge:
         names = ", ".join(state.secrets)
         things.append(Kept(counted(len(state.secrets), "secrets"), names, "--purge-secrets deletes them"))

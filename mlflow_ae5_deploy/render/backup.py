@@ -68,10 +68,11 @@ def show_restored(reporter: Reporter, report: RestoreReport, *, failed: bool = F
     else:
         reporter.marked(mark, f"Restored snapshot {snapshot_name(report.snapshot)}.")
     if report.saved_copy:
-        reporter.hanging(
-            "  ",
-            f"The data it replaced is saved as {report.saved_copy}; `restore --undo --stop-server` brings it back.",
-        )
+        named = (
+            f" --saved {report.saved_copy}" if report.outcome == "undone" else ""
+        )  # an undo is not undone by default
+        back = f"`restore --undo{named} --stop-server`"
+        reporter.hanging("  ", f"The data it replaced is saved as {report.saved_copy}; {back} brings it back.")
         reporter.hanging("  ", "To delete that copy, run `restore --drop-saved " + report.saved_copy + " --yes`.")
     elif report.outcome != "undone":
         reporter.hanging("  ", "It replaced no data.")

@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 SCHEMA = 1  # of every JSON document
 _LEAD = re.compile(r" *(?:[-+!✓✗] )?")  # indentation and mark; a wrapped line continues below what follows them
 _LOG_LEAD = re.compile(r" *(?:\| *)?")
-_PATH = re.compile(r"(?!.*(?:://|`)).*/.*")  # not an address or a command: those are copied
 # Fields of a JSON document with commands that a person runs.
 _WITH_COMMANDS = ("remedy", "warnings", "notes", "markdown")
 
@@ -199,6 +198,18 @@ class Reporter:
         """A remark on stderr, with its mark."""
         self.note(f"{Mark.WARNING.sign} {text}", Mark.WARNING.style)
 
+    @contextlib.contextmanager
+    def one_screen(self) -> Iterator[None]:
+        """Show the block's lines on a cleared terminal, from its top: what does not fit is left out at the end."""
+        with self.out.capture() as captured:
+            yield
+        lines, room = captured.get().splitlines(), self.out.height - 2  # one for the cursor, one for the progress line
+        if len(lines) > room:
+            lines[room - 1 :] = [self._shown(f"  ... {len(lines) - room + 1} more lines in a higher terminal")]
+        self.close()
+        self.out.clear()
+        self.as_it_is("\n".join([*lines, ""]))
+
     def _pause(self) -> None:
         if self._progress is not None:
             self._progress.pause()
@@ -266,8 +277,7 @@ def _console(file: TextIO) -> Console:
 def _wrapped(console: Console, lead: str, text: str) -> str:
     """`text` in the column behind `lead`.
 
-    A word that is too long for it is moved left on a line of its own, so that it can be copied; a path that is too
-    long even for the terminal is folded after a slash.
+    A word that is too long for it is moved left on a line of its own, so that it can be copied.
     """
     if not console.is_terminal:
         return lead + text
@@ -276,8 +286,6 @@ def _wrapped(console: Console, lead: str, text: str) -> str:
     for line in textwrap.wrap(text, room, break_long_words=False, break_on_hyphens=False):
         if len(line) <= room:
             lines.append(" " * len(lead) + line)
-        elif len(line) > console.width and _PATH.fullmatch(line):
-            lines += [" " * len(lead) + part for part in _folded(line, room)]
         else:
             lines.append(" " * max(console.width - len(line), 0) + line)
     if lines and lines[0].startswith(" " * len(lead)):
@@ -285,15 +293,6 @@ def _wrapped(console: Console, lead: str, text: str) -> str:
     elif lead.strip() or not lines:
         lines.insert(0, lead.rstrip())
     return "\n".join(lines)
-
-
-def _folded(path: str, room: int) -> list[str]:
-    lines = [""]
-    for part in re.findall(r"[^/]*/?", path):
-        if lines[-1] and len(lines[-1]) + len(part) > room:
-            lines.append("")
-        lines[-1] += part
-    return lines
 
 
 def _broken(console: Console, text: str) -> str:

@@ -12,6 +12,7 @@ from mlflow_ae5_deploy.operations.uninstall_plan import Kept
 from mlflow_ae5_deploy.render.changes import consequences_of
 from mlflow_ae5_deploy.render.console import Reporter
 from mlflow_ae5_deploy.render.format import Mark
+from mlflow_ae5_deploy.resources.project import DeleteProject
 from mlflow_ae5_deploy.resources.secrets import DeleteSecrets
 
 QUESTION = "Uninstall the server?"
@@ -34,21 +35,22 @@ def show_plan(reporter: Reporter, changes: Sequence[Change], kept: Sequence[Kept
                 reporter.note(f"  - {thing}")
         else:
             reporter.note(f"  {stays(kept)}")
-        if warning := may_be_lost(kept):
+        if warning := may_be_lost(changes, kept):
             reporter.warning(warning)
 
 
 def stays(kept: Sequence[Kept]) -> str:
-    """What is kept in any case, in short, with a sentence for each that has a note."""
-    certain = [thing for thing in kept if not thing.at_risk]
-    notes = [f"{thing.what}: {thing.note}." for thing in certain if thing.note]
-    return " ".join([f"Stays (-v shows where): {', '.join(thing.what for thing in certain)}.", *notes])
+    """What is kept in any case, in short."""
+    certain = [f"{thing.what} ({thing.note})" if thing.note else thing.what for thing in kept if not thing.at_risk]
+    return f"Stays (-v shows where): {', '.join(certain)}."
 
 
-def may_be_lost(kept: Sequence[Kept]) -> str:
+def may_be_lost(changes: Sequence[Change], kept: Sequence[Kept]) -> str:
     """A warning; empty where all is kept in any case."""
     things = ", ".join(thing.what for thing in kept if thing.at_risk)
-    return f"Lost with the project unless on a persistent volume: {things}." if things else ""
+    if not things or not any(isinstance(change, DeleteProject) for change in changes):
+        return ""
+    return f"Lost with the project unless on a persistent volume: {things}."
 
 
 def show_uninstalled(reporter: Reporter, result: UninstallResult, program: str) -> None:
@@ -66,7 +68,7 @@ def show_uninstalled(reporter: Reporter, result: UninstallResult, program: str) 
     for warning in result.warnings:
         reporter.warning(warning)
     if not result.failed:
-        warning = may_be_lost(result.kept)
+        warning = may_be_lost(result.changes, result.kept)
         reporter.marked(Mark.OK, "Uninstalled." if warning else "Uninstalled. Database, artifacts and snapshots stay.")
         if warning:
             reporter.marked(Mark.WARNING, warning)

@@ -171,8 +171,8 @@ def test_an_uninstall_begins_with_what_goes(screen):
         "  Consequences",
         "  - clients lose the server",
     ]
-    assert "  Stays (-v shows where): the account, snapshots, 2 secrets. 2 secrets:" in shown
-    assert "  --purge-secrets deletes them." in shown
+    assert "  Stays (-v shows where): the account, snapshots, 2 secrets (--purge-secrets" in shown
+    assert "  deletes them)." in shown
     assert " ".join(line.strip() for line in shown).endswith(f"! {LOST}")
     assert "  - snapshots (s3://b)" in screen(lambda reporter: show_plan(reporter, changes, kept), verbose=True)
 
@@ -191,9 +191,9 @@ UNINSTALLED = [
             f"! {LOST}",
         ],
     ),
-    (
+    (  # the project, and what is in it, was deleted before
         [DELETES_SECRETS],
-        [],
+        [Kept("database", "x", at_risk=True)],
         ("A_KEY", "B_KEY"),
         [
             "+ delete 2 secrets",
@@ -319,3 +319,26 @@ def test_after_a_failed_verification_nothing_looks_done(screen):
     restored = RestoreReport(outcome="restored", snapshot="S1")
     assert screen(lambda reporter: show_restored(reporter, restored))[0].startswith("✓ Restored snapshot")
     assert screen(lambda reporter: show_restored(reporter, restored, failed=True))[0].startswith("+ Restored snapshot")
+
+
+@pytest.mark.parametrize(
+    ("outcome", "back"),
+    [("done", "`restore --undo --stop-server`"), ("undone", "`restore --undo --saved a_copy --stop-server`")],
+)
+def test_the_command_that_brings_replaced_data_back_works_after_an_undo_too(screen, outcome, back):
+    report = RestoreReport(outcome=outcome, snapshot="20261130T021246Z-fd882b", saved_copy="a_copy")
+    shown = screen(lambda reporter: show_restored(reporter, report))
+    assert f"{back} brings it back." in " ".join(" ".join(shown).split())
+
+
+def test_a_screen_that_repeats_shows_its_first_lines_where_not_all_fit(screen, monkeypatch):
+    monkeypatch.setenv("LINES", "6")
+
+    def show(reporter):
+        for _ in range(2):
+            with reporter.one_screen():
+                for number in range(5):
+                    reporter.line(f"line {number}")
+
+    once = ["line 0", "line 1", "line 2", "  ... 2 more lines in a higher terminal"]
+    assert [line.removeprefix("\x1b[2J\x1b[H") for line in screen(show)] == [*once, *once]

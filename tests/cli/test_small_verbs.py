@@ -55,14 +55,20 @@ class TestLogs:
         latest = here("logs", "--run", "latest")
         verbose = here("logs", "--run", "latest", "-v", "-n", "1")
         named = here("logs", "--run", newest["id"], "--json")
+        of_gc = here("logs", "--run", "gc", "--json")
+        short = here("logs", "--run", newest["id"][:11], "--json")
         missing = here("logs", "--run", "a2-" + "0" * 32)
+        never = [here("logs", "--run", job) for job in ("backup", "check", "drill")]
 
         assert "collecting older than 30d0h0m0s" in latest.out
         assert '"outcome"' not in latest.out + latest.err
         assert f"run {newest['id'][:11]}: " in latest.err
         assert '"outcome": "done"' in verbose.out.splitlines()[-1]
         assert "collecting older than 30d0h0m0s" in named.data["lines"]
+        assert [shown.data["source"]["id"] for shown in (of_gc, short)] == [newest["id"]] * 2
         assert_error(missing, 15, "There is no run", "--run latest")
+        for shown in never:
+            assert_error(shown, 15, "of this project has not run yet")
 
     def test_follows_a_run_to_its_end(self, bench, here):
         gate = bench.folder / "gate"
@@ -225,16 +231,19 @@ def with_consumer(bench, capsys, here):
 
 class TestUninstall:
     def test_lists_what_goes_and_does_nothing_without_consent(self, bench, here):
+        config = bench.configure("consumers: [{file: token}, {file: no-token}]\n")
+        (bench.folder / "token").touch()
         before = bench.everything()
         bench.forget_calls()
 
-        refused = here("uninstall", "--json")
+        refused = here("uninstall", "--json", "--config", str(config))
 
         assert_error(refused, 14, "Not confirmed", "--yes")
         for words in (
             "stop deployment dev.mlflow.tracking.server",
             "job run record",
             "Stays (-v shows where): the account",
+            ", token file (delete it: its token is invalid without the server)",
         ):
             assert words in refused.err
         assert bench.writes() == []

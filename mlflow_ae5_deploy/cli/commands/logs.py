@@ -18,8 +18,8 @@ RunId = Annotated[
     typer.Option(
         "--run",
         metavar="RUN",
-        autocompletion=completion.one_of(("latest",)),
-        help="Show the log of this run of a job: an id, or latest.",
+        autocompletion=completion.one_of(("latest", "gc", "backup", "check", "drill")),
+        help="Show the log of this run: an id, latest, or the latest of a scheduled job: gc, backup, check, drill.",
     ),
 ]
 Follow = Annotated[
@@ -41,7 +41,7 @@ Part = Annotated[
 @examples(
     {
         "logs --follow": "Follow the log of the server",
-        "logs --run latest": "Show the log of the latest run of a job",
+        "logs --run gc": "Show the log of the latest garbage collection",
         "logs --part events -n 0": "Show all events of the platform",
     }
 )

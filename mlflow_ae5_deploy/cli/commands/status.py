@@ -159,12 +159,13 @@ def _watch(options: ReleaseOptions, context: Context, seconds: float, *, notify:
                 code = error.exit_code
                 reporter.error(error)
             else:
-                if sys.stdout.isatty() and not options.json:
-                    reporter.close()  # the progress line
-                    reporter.out.clear()
                 code = _exit_code(status)  # before it is shown: its reader may interrupt at once
-                show(reporter, status, compact=True)
-                reporter.line()
+                if sys.stdout.isatty() and not options.json:
+                    with reporter.one_screen():
+                        show(reporter, status)
+                else:
+                    show(reporter, status, compact=True)
+                    reporter.line()
             context.clock.sleep(seconds)
     except KeyboardInterrupt:
         return code

@@ -9,7 +9,7 @@ from mlflow_ae5_deploy.cli.options import ReleaseOptions, ReleaseWriteOptions
 from mlflow_ae5_deploy.common.errors import EXIT_DONE, DeployError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from mlflow_ae5_deploy.engine.change import Change
     from mlflow_ae5_deploy.engine.context import Context, RestoreRequest
@@ -26,6 +26,7 @@ def run_all(
     options: ReleaseWriteOptions,
     *,
     create_account: bool,
+    consent_options: Mapping[type[Change], str] | None = None,
     agreed_to: Collection[type[Change]] = (),
     restore: RestoreRequest | None = None,
     replace_keys: bool = False,
@@ -33,7 +34,8 @@ def run_all(
 ) -> int:
     """After a restore `verify` follows the last stage; if it passes, the restore has ended.
 
-    agreed_to: see consent. recorded_as: in the journal, where that is not just the verb.
+    consent_options: see RunOptions. agreed_to: see consent. recorded_as: in the journal, where that is
+    not just the verb.
     """
     from mlflow_ae5_deploy.engine.context import RunOptions
     from mlflow_ae5_deploy.engine.executor import recorded, run
@@ -43,7 +45,9 @@ def run_all(
     reporter = options.reporter
     lines = StageLines(reporter, whole=() if restore is None else (_RESTORE_STAGE,))
     ask = consent(options, agreed_to, before=lines.flush)
-    run_options = RunOptions(consent=ask, restore=restore, replace_keys=replace_keys)
+    run_options = RunOptions(
+        consent=ask, consent_options=consent_options or {}, restore=restore, replace_keys=replace_keys
+    )
     verification: Verification | None = None
     name = recorded_as or verb
     with opened(options, name, run_options, create_account=create_account) as context:

@@ -36,7 +36,6 @@ class Change:
     resource: ClassVar[str]
     local: ClassVar[bool] = False  # changes files on this machine only
     waits: ClassVar[bool] = False  # for what is there to become as it should be; changes nothing itself
-    consent_option: ClassVar[str] = "--yes"
     of_project: ClassVar[bool] = False  # of something that is deleted and created again with its project
     of_deployment: ClassVar[bool] = False  # the same of its deployment
 

@@ -77,6 +77,7 @@ class RunOptions:
     create_account: bool = False
     replace_keys: bool = False  # stored keys may be replaced, see encryption_keys.py
     consent: Callable[[Sequence[Change]], bool] = field(default=lambda _changes: False)  # asks; True means yes
+    consent_options: Mapping[type[Change], str] = field(default_factory=dict)  # of the verb; --yes confirms all
     interactive: bool = False  # a person can answer
     dry: bool = False
     restore: RestoreRequest | None = None

@@ -72,9 +72,10 @@ def require_consent(
         return
     what = f"Not confirmed: {needing_consent[0].phrase}."
     if len(needing_consent) > 1:
-        what = f"Not confirmed: {len(needing_consent)} changes."
+        what = f"Not confirmed: {len(changes)} changes."
     if not context.options.interactive:  # else a person has just said no
-        remedy += f" Re-run with {needing_consent[0].consent_option} to confirm."
+        option = context.options.consent_options.get(type(needing_consent[0]), "--yes")
+        remedy += f" Re-run with {option} to confirm."
     declined = NotConfirmed(what, where=where, remedy=remedy)
     declined.document["changes"] = [change.data() for change in needing_consent]
     raise declined

@@ -17,6 +17,17 @@ from mlflow_ae5_deploy.engine.records import PendingOperation
 _LONGEST = 160  # characters of a name
 PREFIX = "MLFLOW_AE5_LEASE"
 _TIME = "%Y%m%dT%H%M%SZ"
+# The way out on the machine of the interrupted operation, and on another one.
+_UPGRADE = (
+    "`upgrade --roll-back`",
+    "run `install --break-lock` here: the server starts if the database has the schema of its release. If it has not, "
+    "`restore --snapshot ID --replace --stop-server` brings back a snapshot; `backup list` names them.",
+)
+_RESTORE = (
+    "`restore --undo --stop-server`",
+    "run `restore --break-lock --replace --stop-server` here, which finishes that restore, or `restore --break-lock "
+    "--undo --stop-server` for the data from before it.",
+)
 _NAME = re.compile(
     rf"{PREFIX}__(?P<scope>[0-9a-f]{{8}})__(?P<since>\d{{8}}T\d{{6}}Z)__(?P<expires>\d{{8}}T\d{{6}}Z)__(?P<nonce>[0-9a-f]{{8}})"
     r"__(?P<state>held|unfinished)__(?P<verb>[0-9A-Za-z_]+?)__(?P<who>[0-9A-Za-z_]*)"
@@ -117,11 +128,8 @@ def interrupted_words(lease: Lease) -> str:
 def interrupted_remedy(lease: Lease, own: PendingOperation | None) -> str:
     """own: what is unfinished on this machine. Where both are, each refuses the other's."""
     if own is None:
-        other = "`upgrade --roll-back`" if lease.verb == "upgrade" else "`restore --undo`"
-        return (
-            f"Run the same command again there to resume it, or {other}. If that machine is lost, run "
-            f"`restore --break-lock --replace --stop-server` here, which gives up that {lease.verb}."
-        )
+        there, lost = _UPGRADE if lease.verb == "upgrade" else _RESTORE
+        return f"Run the same command again there to resume it, or {there}. If that machine is lost, {lost}"
     command = f"{own.verb} --break-lock {own.options}".rstrip()
     return (
         f"The {own.verb} of this machine was interrupted, too, and each machine refuses the other's. Agree on which "

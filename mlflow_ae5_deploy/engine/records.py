@@ -151,6 +151,7 @@ class UpgradeRecord:
     restored_project: str | None = None  # new id of the previous project, once it has been rolled back
     saved_copy: str = ""  # where the restore has moved the data that was there
     jobs_missing: str = ""  # why the scheduled jobs could not be created again
+    options: str = ""  # of `upgrade`, to run it again; empty where they hold a credential
 
     def reached(self, phase: UpgradePhase) -> bool:
         return PHASES.index(self.phase) >= PHASES.index(phase)

@@ -56,9 +56,11 @@ class DataState:
     @property
     def consequences(self) -> tuple[Consequence, ...]:
         """Consequences of replacing this project, in addition to those of ReplaceProject."""
+        restore, upgrade = self.restore, self.interrupted_upgrade
+        given_up = (upgrade.given_up,) if upgrade is not None and restore is not None and not restore.undo else ()
         if self.server is None or self.desired is None:
-            return self.files
-        return (*self.files, *new_address(self.server, self.desired.endpoint))
+            return (*self.files, *given_up)
+        return (*self.files, *given_up, *new_address(self.server, self.desired.endpoint))
 
     @property
     def checks(self) -> tuple[Change, ...]:

@@ -8,6 +8,7 @@ from typing import Any
 from mlflow_ae5_deploy.ae5.models import Deployment, Project
 from mlflow_ae5_deploy.common.errors import Locked, StageFailed
 from mlflow_ae5_deploy.common.redaction import scrub
+from mlflow_ae5_deploy.engine.change import Consequence, Impact
 from mlflow_ae5_deploy.engine.context import Context, RestoreRequest
 from mlflow_ae5_deploy.engine.records import RestoreRecord
 from mlflow_ae5_deploy.engine.state import SavedState
@@ -30,6 +31,8 @@ class InterruptedUpgrade:
     release: str  # the new one
     schema_touched: bool  # the database is, or may be, partly migrated
     rolling_back: bool  # so it cannot be resumed any more
+    options: str = ""  # of `upgrade`, to resume it; empty where they are not known
+    snapshot: str = ""  # of the data before the migration; empty where that is not made yet
 
     @property
     def message(self) -> str:
@@ -49,8 +52,20 @@ class InterruptedUpgrade:
     @property
     def _ways_out(self) -> str:
         if self.rolling_back:
-            return "Run `upgrade --roll-back`."
-        return "Run the same `upgrade --release ...` again to finish it, or `upgrade --roll-back`."
+            return "Run `upgrade --roll-back` to finish that."
+        again = f"`upgrade {self.options}`" if self.options else "the same upgrade again"
+        return f"Run {again} to finish it, or `upgrade --roll-back` to undo it."
+
+    @property
+    def given_up(self) -> Consequence:
+        """By restoring a snapshot, see `end_upgrade_by_restore`."""
+        again = f"`upgrade {self.options}`" if self.options else "the same upgrade"
+        ways_out = f"{again} finishes it, `upgrade --roll-back` undoes it"
+        if self.rolling_back:
+            ways_out = "`upgrade --roll-back` finishes its rollback"
+        return Consequence(
+            Impact.DATA, f"the interrupted upgrade to {self.release} is given up; without a restore, {ways_out}"
+        )
 
 
 def interrupted_upgrade(state: SavedState) -> InterruptedUpgrade | None:
@@ -58,7 +73,9 @@ def interrupted_upgrade(state: SavedState) -> InterruptedUpgrade | None:
     if record is None:
         return None
     touched = record.schema_touched and not record.restored
-    return InterruptedUpgrade(record.release, touched, bool(record.failure))
+    return InterruptedUpgrade(
+        record.release, touched, bool(record.failure), options=record.options, snapshot=record.snapshot or ""
+    )
 
 
 def refuse_partly_migrated(upgrade: InterruptedUpgrade | None, restore: RestoreRequest | None, stage: int) -> None:

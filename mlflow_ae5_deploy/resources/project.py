@@ -34,7 +34,6 @@ class ReplaceProject(Change):
     """Delete the project, with its deployments and jobs, and upload another."""
 
     verb, resource = "replace", "project"
-    consent_option = "--replace"
     release: str = ""  # `installed → configured`; empty where the release stays
     consequences: tuple[Consequence, ...] = (
         DOWN,

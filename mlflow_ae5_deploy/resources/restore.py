@@ -20,6 +20,7 @@ from mlflow_ae5_deploy.jobs.job_errors import error_class, require
 from mlflow_ae5_deploy.jobs.reports import RestoreReport
 from mlflow_ae5_deploy.jobs.result import JobResult
 from mlflow_ae5_deploy.resources import backup_destination
+from mlflow_ae5_deploy.resources.interrupted import InterruptedUpgrade
 from mlflow_ae5_deploy.resources.secrets import SecretState
 
 _REPLACE_TOO = " Unless database and artifacts are empty, also add --replace, which moves them to a saved copy."
@@ -74,7 +75,8 @@ def check_change(desired: RestoreRequest) -> CheckRestore:
     return CheckRestore(name=desired.snapshot, reason="the server is stopped only if the snapshot is undamaged")
 
 
-def restore_change(desired: RestoreRequest) -> RestoreSnapshot | UndoRestore:
+def restore_change(desired: RestoreRequest, upgrade: InterruptedUpgrade | None = None) -> RestoreSnapshot | UndoRestore:
+    """upgrade: that a restored snapshot ends."""
     if desired.undo:
         return UndoRestore(name=desired.saved_copy or "", reason="in place of the present data")
     if not desired.replace:
@@ -85,7 +87,8 @@ def restore_change(desired: RestoreRequest) -> RestoreSnapshot | UndoRestore:
     lost = (
         "everything written since the snapshot is no longer served; `restore --dry-run` shows what the snapshot holds"
     )
-    consequences = (Consequence(Impact.DATA, lost), Consequence(Impact.DATA, moved))
+    given_up = (upgrade.given_up,) if upgrade is not None else ()
+    consequences = (Consequence(Impact.DATA, lost), Consequence(Impact.DATA, moved), *given_up)
     return RestoreSnapshot(name=desired.snapshot, reason="in place of the present data", consequences=consequences)
 
 

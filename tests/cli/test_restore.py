@@ -153,7 +153,7 @@ class TestRefused:
         refused = restore(site, capsys, "--stop-server", "--replace")
         agreed = restore(site, capsys, "--stop-server", "--replace", "--yes")
 
-        assert_error(refused, 14, "Not confirmed: 2 changes", "--yes")
+        assert_error(refused, 14, "Not confirmed: 3 changes", "--yes")
         assert refused.err.count("all tokens are invalidated") == 1
         stopped, restored = [item for item in refused.data["stages"][6]["changes"] if item["consequences"]]
         assert (stopped["change"], restored["change"]) == ("stop_deployment", "restore_snapshot")

@@ -526,16 +526,25 @@ class TestInterrupted:
         assert_is_first(site, capsys)
 
     def test_where_nothing_was_touched_install_may_go_on_and_the_upgrade_begins_again(self, site, capsys):
-        record = UpgradeRecord("d", "release second.tar.gz", "1.0.0", "a0-1", "/kept", "replacing", WHEN, snapshot="s")
+        names = ("release second.tar.gz", "1.0.0", "a0-1", "/kept")
+        record = UpgradeRecord("d", *names, "replacing", WHEN, snapshot="s", options="--release second.tar.gz")
         state_of_upgrade(site, TypeAdapter(UpgradeRecord).dump_python(record, mode="json"))
         record = pending(site)
         unchanged = site.install(capsys)
+        over = ("--replace", "--stop-server", "--release", str(site.second), "--json")
+        declined = site.run(capsys, "restore", "--sandbox", *over)
         before = pending(site)
         site.owner().call("DELETE", f"deployments/{running(site)['id']}")
         started = site.install(capsys)
 
         assert (unchanged.code, started.code) == (0, 0), unchanged.err + started.err
         assert before == record
+        assert (declined.code, declined.data["outcome"]) == (14, "failed"), declined.err
+        assert "Re-run with --yes to confirm." in declined.data["error"]["remedy"]
+        assert "the interrupted upgrade to release second.tar.gz is given up" in declined.err
+        assert (
+            "`upgrade --release second.tar.gz --sandbox` finishes it, `upgrade --roll-back --sandbox`" in declined.err
+        )
         (warning,) = unchanged.data["stages"][5]["warnings"]
         assert "was interrupted; it has left the database unchanged." in warning
         assert pending(site) == {**record, "phase": "stopping", "snapshot": None}

@@ -12,7 +12,7 @@ import pytest
 
 from mlflow_ae5_deploy.ae5.transport import DatedAnswer
 from mlflow_ae5_deploy.common.errors import DeadlineExceeded, DeployError, Locked, UnexpectedAnswer, Unreachable
-from mlflow_ae5_deploy.engine.lease import Lease, made_by_hand, parse, scope_of
+from mlflow_ae5_deploy.engine.lease import Lease, interrupted_remedy, made_by_hand, parse, scope_of
 from mlflow_ae5_deploy.engine.lease_claim import TERM, Claim, Claimant, Delete, List, Listed, Make, Pause
 from mlflow_ae5_deploy.engine.lease_keeper import leased
 from mlflow_ae5_deploy.engine.lock import InstallationLock
@@ -528,6 +528,23 @@ OWN_UNFINISHED = [
     ("upgrade", "The upgrade of this machine was interrupted, too, and each machine refuses the other's. Agree on "),
     ("upgrade", "If this one, run `upgrade --break-lock --roll-back`, which gives up the other's upgrade."),
 ]
+
+
+@pytest.mark.parametrize(
+    ("verb", "ways_out", "unfit"),
+    [
+        ("upgrade", ["`upgrade --roll-back`", "`install --break-lock`"], ["--undo", "restore --break-lock"]),
+        (
+            "restore",
+            ["`restore --undo --stop-server`", "`restore --break-lock --replace --stop-server`"],
+            ["upgrade", "install"],
+        ),
+    ],
+)
+def test_the_ways_out_fit_the_interrupted_operation(verb, ways_out, unfit):
+    remedy = interrupted_remedy(replace(OTHER, verb=verb, unfinished=True), None)
+    assert [words for words in ways_out if words not in remedy] == []
+    assert [words for words in unfit if words in remedy] == []
 
 
 @pytest.mark.parametrize(("own", "words"), OWN_UNFINISHED)

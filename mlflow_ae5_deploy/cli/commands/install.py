@@ -56,6 +56,7 @@ def command(
         NAME,
         options,
         create_account=create_account,
+        consent_options={ReplaceProject: "--replace"},
         agreed_to=(ReplaceProject,) if replace else (),
         restore=request,
         replace_keys=replace_keys,

@@ -9,12 +9,14 @@ installation has changed.
 from __future__ import annotations
 
 import contextlib
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from mlflow_ae5_deploy.ae5.models import Project
 from mlflow_ae5_deploy.common.durations import lasting
 from mlflow_ae5_deploy.common.errors import Conflict, DeployError
+from mlflow_ae5_deploy.common.redaction import scrub
 from mlflow_ae5_deploy.engine.change import Change, Consequence, Impact
 from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.engine.executor import require_consent
@@ -128,10 +130,17 @@ def upgrade(run: UpgradeRun, planned: UpgradePlan) -> UpgradeResult:
         archive=str(keep_archive(context, planned.project)),
         phase="stopping",
         started=context.clock.now(),
+        options=_options(context.settings.release.source),
         definition=definition,
         jobs=scheduled_jobs_of(context, planned.project),
     )
     return resume(run)
+
+
+def _options(source: str) -> str:
+    """Of `upgrade`, for this release; empty where the source holds a credential."""
+    options = f"--release {shlex.quote(source)}"
+    return options if scrub(options) == options else ""
 
 
 def resume(run: UpgradeRun) -> UpgradeResult:

@@ -22,6 +22,7 @@ from mlflow_ae5_deploy.resources import backup_destination, server_secrets
 from mlflow_ae5_deploy.resources.deployment import STOPPED, StopDeployment, restart_consequences, stop
 from mlflow_ae5_deploy.resources.interrupted import (
     InterruptedRestore,
+    InterruptedUpgrade,
     end_upgrade_by_restore,
     interrupted_restore,
     interrupted_upgrade,
@@ -58,6 +59,7 @@ class RestoreState:
     interrupted: InterruptedRestore | None = (
         None  # an earlier restore that has not ended; looked for only if none is requested
     )
+    upgrade: InterruptedUpgrade | None = None
 
 
 class RecoveryStage(Stage[RestoreState]):
@@ -77,7 +79,7 @@ class RecoveryStage(Stage[RestoreState]):
         # Keys are made in stage 8 only: until then the saved key file can still be put in its place.
         secrets = tuple(secret for secret in server_secrets.observe(context) if secret.state != MADE)
         secrets = (*secrets, *((destination,) if destination is not None else ()))
-        return RestoreState(restore, project, secrets, servers, record if ours else None)
+        return RestoreState(restore, project, secrets, servers, record if ours else None, upgrade=upgrade)
 
     def check(self, state: RestoreState, context: Context) -> None:
         if state.restore is None:
@@ -105,7 +107,7 @@ class RecoveryStage(Stage[RestoreState]):
             for item in state.servers
         ]
         first = [check_change(restore)] if stops else []
-        return Changes((*first, *stops, *setting(state.secrets), restore_change(restore)))
+        return Changes((*first, *stops, *setting(state.secrets), restore_change(restore, state.upgrade)))
 
     def apply(self, change: Change, state: RestoreState, context: Context) -> None:
         restore, project = state.restore, state.project

@@ -20,7 +20,7 @@ from mlflow_ae5_server.gc.stores import StoreError, submit
 from mlflow_ae5_server.gc.tables import TRACE_TAGS, TRACES
 from mlflow_ae5_server.gc.transactions import DeletingConnection
 
-_PAGE = 400  # owners in one page of the journal
+_PAGE = 800  # owners in one page of the journal
 
 
 @dataclass(frozen=True)

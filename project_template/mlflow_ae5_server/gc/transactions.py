@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import create_engine, event
+from sqlalchemy import create_engine, event, text
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import StaticPool
 
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 _MOST_ROWS = 60_000  # rows; elsewhere than on SQLite only the rows themselves are locked
 _FIRST_ROWS = 3_000  # rows on SQLite, in the first transaction
+# PostgreSQL else reads whole tables for each transaction where a page of runs is more than a small part of them.
+_BY_INDEX = text("SET LOCAL enable_seqscan = off")
 _LOCK_WAIT = 20_000  # milliseconds on SQLite, as MLflow has it
 
 
@@ -52,7 +54,7 @@ class DeletingConnection:
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        self._sqlite = store.dialect == "sqlite"
+        self._sqlite, self._postgresql = store.dialect == "sqlite", store.dialect == "postgresql"
         self._clock, self._sleep = clock, sleep
         self._not_before = 0.0
         self.budget = _FIRST_ROWS if self._sqlite else _MOST_ROWS
@@ -96,6 +98,8 @@ class DeletingConnection:
         try:
             with self._connection.begin():
                 started = self._clock()  # from when the lock was ours
+                if self._postgresql:
+                    self._connection.execute(_BY_INDEX)
                 yield self._connection
         except BaseException:
             if self._connection.invalidated:

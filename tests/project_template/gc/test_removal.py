@@ -96,6 +96,17 @@ def test_before_it_removes_it_sees_what_others_have_done_meanwhile(data: Data) -
     assert seen == [0, 1]
 
 
+@pytest.mark.parametrize("data", ["postgresql"], indirect=True)
+def test_rows_are_found_by_index_and_not_by_reading_the_table(data: Data) -> None:
+    runs = ", ".join(f"'{data.run()}'" for _ in range(3))
+    data.sql("ANALYZE tags")  # so small a table would be read as a whole
+    with DeletingConnection(check_uri(data.uri), data.engine) as writer, writer.transaction() as connection:
+        query = sqlalchemy.text(f"EXPLAIN DELETE FROM tags WHERE run_uuid IN ({runs})")  # noqa: S608
+        plan = "\n".join(connection.execute(query).scalars())
+    assert "Index" in plan
+    assert "Seq Scan" not in plan
+
+
 def test_a_part_of_one_runs_rows_goes_and_none_of_another(data: Data) -> None:
     """How a run goes that is too large for one transaction."""
     runs = [data.run(metrics=5), data.run(metrics=5)]
@@ -222,7 +233,7 @@ def test_a_destination_with_nothing_of_this_database_is_not_believed(on_file: Da
 def test_stopped_while_artifacts_and_the_rows_of_the_next_page_go(on_file: Data) -> None:
     """More runs than one page takes: what has no row any more is on a page, and the next run removes it."""
     first = on_file.run()
-    others = [f"{number:032x}" for number in range(450)]
+    others = [f"{number:032x}" for number in range(850)]
     with on_file.engine.begin() as connection:
         connection.execute(
             sqlalchemy.text(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from mlflow_ae5_server.common import json_input
 from mlflow_ae5_server.common.errors import ANOTHER_SNAPSHOT, SnapshotDamaged
@@ -13,6 +13,7 @@ from mlflow_ae5_server.restore.saved_copies import RESERVED
 MAX_PARTS = 250_000  # of a file, of LIMIT bytes each: 2 TB
 _NO_NAMES = frozenset({"", ".", ".."})
 _SHORT = 64 * 1024  # bytes: so short a line needs no further limits
+_decode = json.JSONDecoder().raw_decode  # in half the time of json.loads, which counts for millions of lines
 _MAX_PATH = 4095  # bytes of a path, or of the target of a link: no file system takes more
 
 
@@ -74,7 +75,7 @@ def _part(part: FilePart) -> str:
 def parse(data: bytes) -> FileEntry:
     """The entry in a line. Raises SnapshotDamaged for what `line` would not write."""
     try:
-        found = (json.loads if len(data) < _SHORT else json_input.parse)(data.decode("ascii"))
+        found = _decoded(data.decode("ascii"))
         path = found["p"]
         if "l" in found:
             return _safe(FileEntry(path, "link", 0, "", 0, "", (), found["l"]))
@@ -88,6 +89,15 @@ def parse(data: bytes) -> FileEntry:
         return _safe(FileEntry(path, "file", size, digest, found["m"], found.get("k", ""), parts))
     except (ValueError, TypeError, KeyError, AttributeError, IndexError, RecursionError):
         raise SnapshotDamaged("the list of artifacts has a malformed line", ANOTHER_SNAPSHOT) from None
+
+
+def _decoded(text: str) -> Any:
+    if len(text) >= _SHORT:
+        return json_input.parse(text)
+    found, end = _decode(text)
+    if text[end:].strip():
+        raise ValueError("more than an object")
+    return found
 
 
 def _safe(entry: FileEntry) -> FileEntry:
@@ -106,16 +116,15 @@ def _is_path(text: object) -> bool:
 
 
 def _is_consistent(entry: FileEntry) -> bool:
-    numbers = [entry.size, entry.mtime_ns]
-    for part in entry.parts:
-        numbers += part[1:]
-    if any(type(number) is not int for number in numbers) or not -(2**63) <= entry.mtime_ns < 2**63:
+    if not type(entry.size) is type(entry.mtime_ns) is int or not -(2**63) <= entry.mtime_ns < 2**63:
         return False
     if not is_digest(entry.sha256) or not isinstance(entry.mark, str):
         return False
     size = 0
     for sha256, offset, length, total in entry.parts:
-        if not is_digest(sha256) or offset < 0 or not 0 < length <= total - offset or total > LIMIT:
+        if not type(offset) is type(length) is type(total) is int or not is_digest(sha256):
+            return False
+        if offset < 0 or not 0 < length <= total - offset or total > LIMIT:
             return False
         size += length
     return size == entry.size

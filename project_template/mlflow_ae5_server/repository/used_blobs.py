@@ -23,14 +23,18 @@ class UsedBlobs:
         """Add everything that a snapshot uses. Raises SnapshotDamaged for its file list."""
         self.add(manifest.own_blobs)
         try:
-            for entry in repository.files(manifest):
-                self.add_entry(entry)
-                alone = bytes.fromhex(entry.sha256) if len(entry.parts) == 1 else None
-                for part in entry.parts if alone is None or entry.parts[0].sha256 != entry.sha256 else ():
-                    row = (bytes.fromhex(part.sha256), part.offset, part.length, part.total, alone)
-                    self._table.execute("INSERT INTO slices VALUES (?, ?, ?, ?, ?)", row)
+            slices = self._slices(repository.files(manifest))
+            self._table.executemany("INSERT INTO slices VALUES (?, ?, ?, ?, ?)", slices)
         finally:
             self._table.execute("CREATE INDEX IF NOT EXISTS within ON slices(object)")
+
+    def _slices(self, entries: Iterable[FileEntry]) -> Iterator[tuple[bytes, int, int, int, bytes | None]]:
+        """Add the blobs of `entries`; yield rows for those that are more than one whole file."""
+        for entry in entries:
+            self.add_entry(entry)
+            alone = bytes.fromhex(entry.sha256) if len(entry.parts) == 1 else None
+            for part in entry.parts if alone is None or entry.parts[0].sha256 != entry.sha256 else ():
+                yield bytes.fromhex(part.sha256), part.offset, part.length, part.total, alone
 
     def add(self, digests: Iterable[str]) -> None:
         self._table.executemany(

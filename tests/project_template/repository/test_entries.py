@@ -61,5 +61,11 @@ def test_nonsense_is_refused(change):
         parse(json.dumps({**good, **change}).encode())
 
 
+def test_a_line_with_more_than_an_entry_is_refused():
+    good = json.dumps({"p": "a", "s": 5, "d": A, "m": 1}).encode()
+    with pytest.raises(SnapshotDamaged):
+        parse(good + b" {}")
+
+
 def test_names_are_shown_on_one_printable_line():
     assert shown("a\nb\udcff ü") == "a\\nb\\udcff ü"

@@ -111,6 +111,10 @@ class SandboxCore:
 
     # -- folders --------------------------------------------------------------------------
 
+    def is_being_released(self, label: str) -> bool:
+        """Whether a static endpoint is still taken, although its deployment was stopped."""
+        return time.time() < self.state.released.get(label, 0.0) + self.settings.endpoint_release_seconds
+
     def folder(self, *parts: str) -> Path:
         path = self.state_dir
         for part in parts:

@@ -180,7 +180,7 @@ class SandboxState:
     claims: dict[str, str] = field(default_factory=dict)
     """static endpoint -> project id"""
     released: dict[str, float] = field(default_factory=dict)
-    """endpoint label -> epoch seconds until which it is still taken"""
+    """endpoint label -> epoch seconds of the last stop there"""
     endpoint_ports: dict[str, int] = field(default_factory=dict)
     """endpoint label -> its own port, where names below localhost do not resolve"""
     addressing: str = ""

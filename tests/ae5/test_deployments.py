@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from uuid import uuid4
 
@@ -19,6 +20,7 @@ from mlflow_ae5_deploy.common.errors import (
     Refused,
     UnexpectedAnswer,
 )
+from tests.sandbox.support import wait_for
 
 from .conftest import LOSSES, Bench, leaks, loss
 from .stub import Call, Reply, answer, page, redirect
@@ -123,13 +125,19 @@ def test_a_start_whose_answer_is_lost_happens_once(bench, start, how, hidden):
 
 def test_an_endpoint_that_is_freed_late_is_waited_for(bench, start):
     endpoint = _endpoint()
-    bench.control.change_settings(endpoint_release_seconds=3.0)
     first = start(endpoint)
+    bench.control.change_settings(endpoint_release_seconds=3600)
     bench.platform.stop_deployment(first.id)
-    second = start(endpoint)
-    bench.control.change_settings(endpoint_release_seconds=0.0)
+
+    def release() -> None:
+        wait_for(lambda: f"the endpoint {endpoint} to be freed" in bench.waits, "somebody to wait for the endpoint")
+        bench.control.change_settings(endpoint_release_seconds=0)
+
+    with ThreadPoolExecutor(1) as pool:
+        released = pool.submit(release)
+        second = start(endpoint)
+        released.result()
     assert second.id != first.id
-    assert f"the endpoint {endpoint} to be freed" in bench.waits
 
 
 def test_an_endpoint_of_another_project_is_a_conflict_that_names_it(bench, start):

@@ -338,11 +338,13 @@ def test_an_endpoint_is_released_late(sandbox, client, project):
     record = client.deploy(project["id"], name="slow to go", static_endpoint="slow-to-go")
     sandbox.control.change_settings(endpoint_release_seconds=3600)
     client.call("DELETE", f"deployments/{record['id']}")
-    sandbox.control.change_settings(endpoint_release_seconds=0)
-    assert Visitor(sandbox.info, record["url"]).ask("_errors/404.html", "HEAD").status_code == 302
+    visitor = Visitor(sandbox.info, record["url"])
+    assert visitor.ask("_errors/404.html", "HEAD").status_code == 302
     body = client.deployment_body(project["id"], static_endpoint="slow-to-go", name="too early")
     answer = client.call("POST", f"projects/{project['id']}/deployments", json=body)
     assert answer.reason == 'Static endpoint "slow-to-go" is already in use: it is still being released'
+    sandbox.control.change_settings(endpoint_release_seconds=0)
+    assert visitor.ask("_errors/404.html", "HEAD").status_code == 404
 
 
 def test_patching_the_profile_restarts_with_the_same_id(sandbox, client, project):

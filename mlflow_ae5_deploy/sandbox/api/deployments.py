@@ -104,7 +104,7 @@ def _claimable(core: SandboxCore, project: SandboxProject, desired: str | None) 
     user = next((d for d in core.state.deployments.values() if d.label == label), None)
     if user is not None:
         raise bad(f'Static endpoint "{label}" is already in use by deployment {user.owner}/{user.name}')
-    if core.state.released.get(label, 0.0) > time.time():
+    if core.is_being_released(label):
         raise bad(f'Static endpoint "{label}" is already in use: it is still being released')
     return label
 
@@ -150,9 +150,8 @@ async def stop(request: web.Request) -> web.Response:
     core, deployment = core_of(request), deployment_of(request, owner=True)
     await no_body(request)
     del core.state.deployments[deployment.id]
-    seconds = core.settings.endpoint_release_seconds
-    if deployment.static_endpoint and seconds:
-        core.state.released[deployment.label] = time.time() + seconds
+    if deployment.static_endpoint:
+        core.state.released[deployment.label] = time.time()
     core.save()
     await request.app[DEPLOYMENTS].remove(deployment)
     await request.app[ENDPOINTS].close_unclaimed()

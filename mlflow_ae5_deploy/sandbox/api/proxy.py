@@ -40,7 +40,7 @@ class Proxy:
     async def handle(self, request: web.Request, label: str) -> web.StreamResponse:
         deployment = next((d for d in self._core.state.deployments.values() if d.label == label), None)
         if deployment is None:
-            if self._core.state.released.get(label, 0.0) > time.time():
+            if self._core.is_being_released(label):
                 return self._to_login(request)
             raise ApiError(404, "Not Found")
         user, by_token = self._visitor(request, deployment)

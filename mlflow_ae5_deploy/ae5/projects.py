@@ -9,6 +9,7 @@ from typing import Any
 from mlflow_ae5_deploy.ae5.models import Project, Revision
 from mlflow_ae5_deploy.ae5.parsing import as_list, as_record, parse_project, parse_revision
 from mlflow_ae5_deploy.ae5.resource_api import ResourceApi, part
+from mlflow_ae5_deploy.ae5.transport import OnSent
 from mlflow_ae5_deploy.common.errors import (
     Configuration,
     DeployError,
@@ -47,8 +48,8 @@ class ProjectsApi(ResourceApi):
         """The project of exactly that owner and name; neither is a pattern."""
         return next((item for item in self.projects() if item.owner == owner and item.name == name), None)
 
-    def upload(self, name: str, archive: Path) -> Project:
-        """Create a project from an archive; wait until it is processed and listed.
+    def upload(self, name: str, archive: Path, on_sent: OnSent | None = None) -> Project:
+        """Create a project from an archive; wait until it is processed and listed. on_sent: see OnSent.
 
         Raises Conflict if the account has a project of that name, Refused if the platform cannot process it (the
         half-made project is removed), DeadlineExceeded after `waits.project`. After a lost answer a project of this
@@ -59,10 +60,15 @@ class ProjectsApi(ResourceApi):
         self._fresh_projects = None
 
         def send() -> dict[str, Any]:
-            with archive.open("rb") as file:
-                answer = self._send(
-                    "POST", "projects/upload", data={"name": name}, files={"project_file": (archive.name, file)}
-                )
+            adapter = self._session.connection.adapter
+            adapter.on_sent = on_sent
+            try:
+                with archive.open("rb") as file:
+                    answer = self._send(
+                        "POST", "projects/upload", data={"name": name}, files={"project_file": (archive.name, file)}
+                    )
+            finally:
+                adapter.on_sent = None
             return as_record(answer, "an upload")
 
         def find() -> dict[str, Any] | None:

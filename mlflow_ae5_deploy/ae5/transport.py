@@ -9,11 +9,13 @@ repeats only GET, HEAD and OPTIONS, and raises on answers that ae5-tools or `req
 
 from __future__ import annotations
 
+import io
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -34,6 +36,10 @@ _CHUNK = 64 * 1024
 _LONGEST_PAUSE = 10.0  # seconds, whatever Retry-After says
 _PRIVATE_HEADERS = ("x-xsrftoken", "Authorization")
 _CLOUDFLARE_HEADERS = ("CF-Access-Client-Id", "CF-Access-Client-Secret")
+
+
+OnSent = Callable[[int, int], None]
+"""Called with the bytes of a request's body, and how many of them are sent."""
 
 
 def guard(session: requests.Session, options: ConnectionOptions, clock: Clock, *, read_only: bool) -> TransportAdapter:
@@ -60,8 +66,24 @@ class DatedAnswer:
     monotonic: float
 
 
+class _Reported(io.BytesIO):
+    """The body of a request, which reports how much of it was read to be sent."""
+
+    def __init__(self, body: bytes, on_sent: OnSent) -> None:
+        super().__init__(body)
+        self._report = partial(on_sent, len(body))
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        part = super().read(size)
+        self._report(self.tell())
+        return part
+
+
 class TransportAdapter(HTTPAdapter):
-    """The guarded adapter. last_page: latest HTML text, to explain a failed login. dated: latest answer with a time."""
+    """The guarded adapter. last_page: latest HTML text, to explain a failed login. dated: latest answer with a time.
+
+    on_sent: called while a body of bytes is sent.
+    """
 
     def __init__(self, options: ConnectionOptions, clock: Clock, *, read_only: bool) -> None:
         super().__init__(max_retries=0)
@@ -72,6 +94,7 @@ class TransportAdapter(HTTPAdapter):
         self.writes_made = 0
         self.last_page = ""
         self.dated: DatedAnswer | None = None
+        self.on_sent: OnSent | None = None
 
     def send(
         self,
@@ -141,6 +164,9 @@ class TransportAdapter(HTTPAdapter):
             self.requests_made += 1
             self.writes_made += is_write(request.method or "GET", urlsplit(request.url or "").path)
         options, (connect, silence) = self._options, self._limits(timeout)
+        if self.on_sent is not None and isinstance(body := request.body, bytes):
+            request = request.copy()
+            request.body = _Reported(body, self.on_sent)  # type: ignore[assignment]
         try:
             response = super().send(
                 request,

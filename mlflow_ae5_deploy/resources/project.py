@@ -11,6 +11,7 @@ from mlflow_ae5_deploy.common.errors import Conflict
 from mlflow_ae5_deploy.common.files import write_private
 from mlflow_ae5_deploy.engine.change import Change, Consequence, Impact
 from mlflow_ae5_deploy.engine.context import Context
+from mlflow_ae5_deploy.engine.progress import Phase
 from mlflow_ae5_deploy.jobs import one_off, other_machines
 from mlflow_ae5_deploy.resources import scheduled_job
 from mlflow_ae5_deploy.resources.deployment import DOWN, STOPPED, TOKENS, stop
@@ -118,8 +119,12 @@ def _delete(context: Context, project: Project) -> None:
 
 def upload_project(context: Context, name: str, archive: Path, is_it: Callable[[bytes], bool]) -> Project:
     """is_it: whether the archive of a project that exists already has this content."""
+
+    def report(total: int, done: int) -> None:
+        context.progress.phase(Phase("uploading the project", done=done, total=total))
+
     try:
-        project = context.platform.upload(name, archive)
+        project = context.platform.upload(name, archive, report)
     except Conflict as error:
         clash = error
         # An interrupted run may have just uploaded it, and the list not have shown it yet.

@@ -140,6 +140,21 @@ def test_a_project_that_is_never_listed_ends(scripted, stub, gz):
         scripted.upload("p", gz)
 
 
+def test_an_upload_reports_the_bytes_sent_and_sends_all_of_them(scripted, stub, tmp_path):
+    archive, seen = tmp_path / "p.tar.gz", []
+    archive.write_bytes(b"\x1f\x8b" + bytes(range(256)) * 400)
+    stub.on("POST", "projects/upload", Reply(401), answer(_record()))
+    stub.on("GET", "projects", answer([_record()]), always=True)
+
+    scripted.upload("p", archive, lambda total, done: seen.append((total, done)))
+
+    bodies = [call.body for call in stub.sent("POST", "projects/upload")]
+    assert archive.read_bytes() in bodies[0]
+    assert {total for total, _done in seen} == {len(body) for body in bodies}
+    assert len(seen) > 10  # not only when all was sent
+    assert [done for _total, done in seen].count(len(bodies[1])) >= 2
+
+
 def test_an_upload_without_an_action_is_accepted_when_listed(scripted, stub, gz):
     stub.on("POST", "projects/upload", answer(_record()))
     stub.on("GET", "projects", answer([_record()]))

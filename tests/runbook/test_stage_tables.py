@@ -7,16 +7,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from runbook_support import ACCOUNT, OURS, deployment
+from runbook_support import ACCOUNT, OURS, Doors, context, deployment
 
 from mlflow_ae5_deploy.ae5.models import User
 from mlflow_ae5_deploy.engine.change import Consequence, Impact
 from mlflow_ae5_deploy.engine.context import RestoreRequest
+from mlflow_ae5_deploy.engine.progress import Phase
 from mlflow_ae5_deploy.engine.records import DeploymentSpec
 from mlflow_ae5_deploy.release.models import BuiltArchive, Release
 from mlflow_ae5_deploy.release.provenance import Comparison
 from mlflow_ae5_deploy.resources.before_replacing import DataState
-from mlflow_ae5_deploy.resources.project import CompareProject, ReplaceProject, UploadProject
+from mlflow_ae5_deploy.resources.project import CompareProject, ReplaceProject, UploadProject, upload_project
 from mlflow_ae5_deploy.resources.restore import CheckRestore
 from mlflow_ae5_deploy.resources.secrets import SecretState, SetSecrets
 from mlflow_ae5_deploy.resources.token import IssueToken, StoreToken
@@ -30,6 +31,7 @@ from mlflow_ae5_deploy.runbook.stages.s09_endpoint_url import EndpointState, End
 from mlflow_ae5_deploy.runbook.stages.s10_store_url import StoreUrlStage, UrlSecretsState
 from mlflow_ae5_deploy.runbook.stages.s11_token import TokenStage, TokenState
 from mlflow_ae5_deploy.runbook.stages.s12_store_token import StoredTokenState, StoreTokenStage
+from tests.no_progress import NoProgress
 
 USER = User(id="1", username=ACCOUNT, enabled=True)
 DIFFERS = ProjectState(OURS.name, OURS, Comparison(False, "It holds another release.", None))
@@ -94,3 +96,21 @@ def test_replacing_a_project_shows_what_its_new_server_and_the_data_get():
     texts = " ".join(consequence.text for consequence in change.consequences)
     assert lost in change.consequences
     assert "clients and bookmarks of https://elsewhere.example.com stop working" in texts
+
+
+def test_an_upload_shows_how_many_bytes_are_sent(tmp_path):
+    class Platform:
+        def upload(self, _name, _archive, on_sent):
+            on_sent(1000, 400)
+            return OURS
+
+    class Watched(NoProgress):
+        def phase(self, phase):
+            seen.append(phase)
+
+    seen, where = [], context(tmp_path, doors=Doors(platform_=Platform()))
+    where.progress = Watched()
+
+    upload_project(where, OURS.name, tmp_path / "archive", lambda _content: True)
+
+    assert seen == [Phase("uploading the project", done=400, total=1000)]

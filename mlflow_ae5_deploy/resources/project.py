@@ -121,7 +121,10 @@ def upload_project(context: Context, name: str, archive: Path, is_it: Callable[[
     """is_it: whether the archive of a project that exists already has this content."""
 
     def report(total: int, done: int) -> None:
-        context.progress.phase(Phase("uploading the project", done=done, total=total))
+        if done < total:
+            context.progress.phase(Phase("uploading the project", done=done, total=total))
+        else:
+            context.progress.waiting("the upload to be processed")
 
     try:
         project = context.platform.upload(name, archive, report)

@@ -102,15 +102,19 @@ def test_an_upload_shows_how_many_bytes_are_sent(tmp_path):
     class Platform:
         def upload(self, _name, _archive, on_sent):
             on_sent(1000, 400)
+            on_sent(1000, 1000)
             return OURS
 
     class Watched(NoProgress):
         def phase(self, phase):
             seen.append(phase)
 
+        def waiting(self, what):
+            seen.append(what)
+
     seen, where = [], context(tmp_path, doors=Doors(platform_=Platform()))
     where.progress = Watched()
 
     upload_project(where, OURS.name, tmp_path / "archive", lambda _content: True)
 
-    assert seen == [Phase("uploading the project", done=400, total=1000)]
+    assert seen == [Phase("uploading the project", done=400, total=1000), "the upload to be processed"]

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from mlflow_ae5_deploy.cli.installation import SANDBOX_ACCOUNT, installation_folder, required, without_cluster
-from mlflow_ae5_deploy.common.errors import DeployError, Interrupted, Usage
+from mlflow_ae5_deploy.common.errors import AGAIN, DeployError, Interrupted, Usage
 from mlflow_ae5_deploy.common.variable_names import TOKEN
 
 if TYPE_CHECKING:
@@ -151,8 +151,7 @@ def opened(
     except KeyboardInterrupt:
         if context is None:
             raise
-        resume = None if run.dry else _command_to_resume(context, options)
-        raise Interrupted(_state_left(context), resume) from None
+        raise Interrupted(_state_left(context, verb), [] if run.dry else _ways_out(context, verb)) from None
 
 
 def _context(options: TargetOptions, verb: str, run: RunOptions, loaded: LoadedSettings, scratch: Path) -> Context:
@@ -309,9 +308,10 @@ def consent(
     return ask
 
 
-def _state_left(context: Context) -> str:
+def _state_left(context: Context, verb: str) -> str:
     """By an interrupted run."""
     from mlflow_ae5_deploy.common.text import counted
+    from mlflow_ae5_deploy.resources.interrupted import interrupted_upgrade, started_restore_words
 
     recorded, outputs = context.journal.effects, context.outputs
     if recorded:  # also files on this machine, for which there is no request
@@ -321,16 +321,31 @@ def _state_left(context: Context) -> str:
     else:
         changes = "The last request may have taken effect."
     stopped = f"The job for {outputs.stopped_job} was stopped." if outputs.stopped_job else ""
-    return " ".join(text for text in (outputs.no_server, stopped, changes) if text)
+    data, upgrade = "", interrupted_upgrade(context.state)
+    if verb.startswith("upgrade") and upgrade is not None:
+        data = upgrade.data
+    elif context.options.restore is not None and context.state.started_restore is not None:
+        data = started_restore_words(context.state.started_restore)
+    return " ".join(text for text in (outputs.no_server, stopped, data, changes) if text)
 
 
-def _command_to_resume(context: Context, options: TargetOptions) -> str:
-    """The command that resumes an interrupted rollback; empty: the same command again."""
-    from mlflow_ae5_deploy.common.text import with_target
+def _ways_out(context: Context, verb: str) -> list[tuple[str, str]]:
+    """Of an interrupted run, see Interrupted."""
     from mlflow_ae5_deploy.resources.interrupted import interrupted_upgrade
 
-    half = interrupted_upgrade(context.state)
-    return with_target("upgrade --roll-back", options.target) if half is not None and half.rolling_back else ""
+    upgrade, restore = interrupted_upgrade(context.state), context.state.started_restore
+    again = ("", "to finish")
+    if upgrade is not None and upgrade.rolling_back:
+        return [("upgrade --roll-back", "to finish")]
+    if upgrade is not None and verb.startswith("upgrade"):
+        return [again, ("upgrade --roll-back", "to return to the previous release")]
+    if restore is None or context.options.restore is None:
+        return [AGAIN]
+    if restore.was_undo:
+        return [again]
+    if restore.message:
+        return [again, ("restore --undo", "to bring back the data from before it")]
+    return [again, ("restore --dry-run", "to see the state of the data")]
 
 
 def _connection(platform: PlatformSettings) -> ConnectionOptions:

@@ -22,6 +22,7 @@ from mlflow_ae5_deploy.cli.options import TARGET_NAMES, TargetOptions
 from mlflow_ae5_deploy.cli.usage import usage_error
 from mlflow_ae5_deploy.cli.verbs import DEFAULTS, VERBS, command_tree, resolved
 from mlflow_ae5_deploy.common.errors import (
+    AGAIN,
     EXIT_BUG,
     EXIT_DONE,
     EXIT_INTERRUPTED,
@@ -191,20 +192,24 @@ def _interrupted(arguments: list[str], line: _CommandLine, interrupt: Interrupte
     """The terminal may be gone."""
     if line.monitoring:
         return _check_failed(interrupt or KeyboardInterrupt(), "The check was interrupted", line)
-    what, resume = (interrupt.what, interrupt.resume) if interrupt is not None else ("", "")
+    what, ways_out = (interrupt.what, interrupt.ways_out) if interrupt is not None else ("", [AGAIN])
     if line.run_now:
         what = (
             "A started run continues on the platform: `logs --follow --run latest` shows it. "
             "Running this again starts another."
         )
-        resume = None
+        ways_out = []
     what = addressed(f"Interrupted. {what}".rstrip(), line.target)
-    command = "" if resume is None else _again(resume, arguments, line)
-    purpose = "to finish" if resume else "to run it again"
+    commands = [(_again(words, arguments, line), purpose) for words, purpose in ways_out]
+    shown = [
+        f"  {'or' if number else 'do this':<7}  {command}   # {purpose}\n"
+        for number, (command, purpose) in enumerate(commands)
+    ]
     with contextlib.suppress(OSError):
-        sys.stderr.write(f"\n{_broken(what)}\n" + (f"  do this  {command}   # {purpose}\n" if command else ""))
+        sys.stderr.write("".join((f"\n{_broken(what)}\n", *shown)))
         if line.json_mode:
-            error = {"kind": "Interrupted", "what": what, "remedy": command, "exit_code": EXIT_INTERRUPTED}
+            remedy = commands[0][0] if commands else ""
+            error = {"kind": "Interrupted", "what": what, "remedy": remedy, "exit_code": EXIT_INTERRUPTED}
             _document(line, "interrupted", error)
     return EXIT_INTERRUPTED
 

@@ -39,7 +39,7 @@ its last observation), 1 a bug in this tool, 30 changes pending (`plan --exit-co
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
 
 EXIT_DONE = 0
@@ -51,18 +51,21 @@ EXIT_INTERRUPTED = 130
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT})  # the disk, or a quota of it
 
 
+AGAIN = ("", "to run it again")
+"""The usual way out of an interruption, see Interrupted."""
+
+
 class Interrupted(BaseException):
     """Ctrl-C in a verb that works on a platform; not a KeyboardInterrupt, which typer swallows.
 
-    what:   the state that it leaves.
-    resume: verb and options of the command that resumes; empty: the same command again; None: there is nothing to
-            finish.
+    what: the state that it leaves.
+    ways_out: commands with their purposes, the usual one first; an empty command is the same one again.
     """
 
-    def __init__(self, what: str, resume: str | None = "") -> None:
+    def __init__(self, what: str, ways_out: Sequence[tuple[str, str]]) -> None:
         super().__init__(what)
         self.what = what
-        self.resume = resume
+        self.ways_out = ways_out
 
 
 class DeployError(Exception):

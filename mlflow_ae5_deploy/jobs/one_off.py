@@ -14,10 +14,12 @@ from mlflow_ae5_deploy.engine.change import Change
 from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.engine.executor import applying
 from mlflow_ae5_deploy.jobs import other_machines, saved_logs
-from mlflow_ae5_deploy.jobs.logs import OnLine, follow_run
+from mlflow_ae5_deploy.jobs.logs import OnLine, follow_run, read_log
 from mlflow_ae5_deploy.jobs.spec import JobSpec
 
 _STOPPED = 120.0  # seconds until a run that was told to stop must have ended
+
+OnEnd = Callable[[Run, str], None]
 
 
 class CreateOneOff(Change):
@@ -36,7 +38,8 @@ def run_once(
     resume: bool = False,
     accept_ended: bool = False,
     leave_running: bool = False,
-    on_end: Callable[[Run, str], None] | None = None,
+    on_end: OnEnd | None = None,
+    on_stop: OnEnd | None = None,
 ) -> tuple[Run, str]:
     """Create the job, follow its run, delete it; the ended run and its whole log.
 
@@ -46,6 +49,7 @@ def run_once(
     accept_ended: also one that has ended meanwhile.
     leave_running: let a run that takes longer than `seconds` continue, instead of stopping it.
     on_end: called with run and log before the job is deleted.
+    on_stop: called with them after a failure, or Ctrl-C, has stopped the run.
 
     Raises what follow_run raises, and Locked where another machine runs it.
     """
@@ -53,7 +57,7 @@ def run_once(
     job = _interrupted(context, project, desired, ended=accept_ended) if resume else None
     if job is None:
         job = _start(context, project, desired)
-    ended = _follow(context, project, desired, job, show, seconds=seconds, leave_running=leave_running)
+    ended = _follow(context, project, desired, job, show, seconds=seconds, leave_running=leave_running, on_stop=on_stop)
     saved_logs.save(context, *ended)
     if on_end is not None:
         on_end(*ended)
@@ -77,7 +81,15 @@ def _start(context: Context, project: Project, desired: JobSpec) -> Job:
 
 
 def _follow(
-    context: Context, project: Project, desired: JobSpec, job: Job, show: OnLine, *, seconds: float, leave_running: bool
+    context: Context,
+    project: Project,
+    desired: JobSpec,
+    job: Job,
+    show: OnLine,
+    *,
+    seconds: float,
+    leave_running: bool,
+    on_stop: OnEnd | None,
 ) -> tuple[Run, str]:
     """The ended run of the job and its whole log. A failure deletes both, unless the run may continue."""
     runs = list[Run]()
@@ -90,9 +102,24 @@ def _follow(
         if leave_running and isinstance(error, DeadlineExceeded) and runs:
             raise
         with contextlib.suppress(DeployError):  # report the first error; the next call cleans up
+            stopped = _stopped(context, runs or context.platform.runs(job.id)) if on_stop is not None else []
             clear(context, project, desired.name, job, runs)
             context.outputs.stopped_job = desired.purpose
+            if on_stop is not None:
+                for run, log in stopped:
+                    on_stop(run, log)
         raise
+
+
+def _stopped(context: Context, runs: Sequence[Run]) -> list[tuple[Run, str]]:
+    """Stop the runs, and read their logs: a job that is stopped still writes its report."""
+    stop(context, runs)
+    found = []
+    for run in runs:
+        with contextlib.suppress(DeployError):
+            if (now := context.platform.run(run.id)) is not None:
+                found.append((now, read_log(context, now)))
+    return found
 
 
 def _interrupted(context: Context, project: Project, desired: JobSpec, *, ended: bool) -> Job | None:

@@ -96,9 +96,12 @@ def attempt(
     *,
     seconds: float,
     on_success: Callable[[JobResult[R]], None] | None = None,
+    on_stop: Callable[[JobResult[R]], None] | None = None,
     accept_ended: bool = False,
 ) -> JobResult[R]:
     """Run it once and follow its log, or the run that an interrupted call has left.
+
+    on_stop gets the result of a run that a failure, or Ctrl-C, has stopped, unless it had succeeded by then.
 
     For work that must not be done twice: on_success gets the result before the job's record is deleted, and with
     accept_ended the result of an ended run counts: only for a request that was started before and whose end was not
@@ -114,6 +117,12 @@ def attempt(
         if on_success is not None and job_result.succeeded:
             on_success(job_result)
 
+    def after_stop(ended: Run, log: str) -> None:
+        on_end(ended, log)
+        job_result = read_result(task.report, ended, log)
+        if on_stop is not None and not job_result.succeeded:
+            on_stop(job_result)
+
     leave_running = task.command != "DatabaseUpgrade"  # a migration must not go on while an upgrade is rolled back
     try:
         with applying(RunCommand(name=task.command, purpose=task.purpose, reason="requested"), context.journal):
@@ -127,6 +136,7 @@ def attempt(
                 accept_ended=accept_ended,
                 leave_running=leave_running,
                 on_end=on_end,
+                on_stop=after_stop if on_stop is not None else None,
             )
     except DeadlineExceeded as error:
         continues = "It continues on the platform. Run this again to follow it, with a longer --wait."

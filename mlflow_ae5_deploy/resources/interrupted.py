@@ -57,6 +57,13 @@ class InterruptedUpgrade:
         return f"Run {again} to finish it, or `upgrade --roll-back` to undo it."
 
     @property
+    def data(self) -> str:
+        """A sentence on the data."""
+        if not self.schema_touched:
+            return "The upgrade has not changed the database."
+        return f"The database may be partly migrated; snapshot {self.snapshot} has the data from before."
+
+    @property
     def given_up(self) -> Consequence:
         """By restoring a snapshot, see `end_upgrade_by_restore`."""
         again = f"`upgrade {self.options}`" if self.options else "the same upgrade"
@@ -155,8 +162,19 @@ def _reported(by_job: str, record: RestoreRecord | None) -> InterruptedRestore |
     """What the job itself has seen: only then is it known that an undo would bring back this restore's copy."""
     if not by_job:
         return None
-    remedy = f"Run {_again(record)} to resume it, or `restore --undo` to bring back the data from before it."
-    return InterruptedRestore(f"Database and artifacts are incomplete: {scrub(by_job)}.", remedy)
+    remedy = f"Run {_again(record)} to resume it"
+    if record is None or not record.was_undo:
+        remedy += ", or `restore --undo` to bring back the data from before it"
+    return InterruptedRestore(_incomplete(by_job), f"{remedy}.")
+
+
+def _incomplete(by_job: str) -> str:
+    return f"Database and artifacts are incomplete: {scrub(by_job)}."
+
+
+def started_restore_words(record: RestoreRecord) -> str:
+    """The state of the data after a restore that has not ended, for a person who has just interrupted it."""
+    return _incomplete(record.message) if record.message else "Database and artifacts may be incomplete."
 
 
 def _resume(record: RestoreRecord | None) -> str:

@@ -1,7 +1,8 @@
 """Releases for the bench that keep data in a file, and snapshot, restore and upgrade it as the real commands do.
 
 `data/db` is the database: its first line is the schema, the rest is user data. Files beside it control a command:
-`data/break-Restore` (an exit code, or `kill`, or `mute` for no last line), `data/gate-Restore` (wait while it exists).
+`data/break-Restore` (an exit code, or `kill`, or `mute` for no last line), `data/gate-Restore` (wait while it exists),
+`data/break-stop-Restore` (what a stopped one reports of the data; empty: nothing is incomplete).
 Every call is written to `data/calls`.
 """
 
@@ -69,7 +70,7 @@ GETS = r"""        elif path == "/api/2.0/mlflow/runs/get":
 """
 
 JOBS = r"""
-import json, os, pathlib, shlex, sys, time
+import json, os, pathlib, shlex, signal, sys, time
 
 command, given = sys.argv[1], os.environ.get(sys.argv[2], "") if len(sys.argv) > 2 else ""
 SCHEMA = "@SCHEMA@"
@@ -98,6 +99,11 @@ def end(code=0, **fields):
     sys.exit(code)
 
 
+stopped = data / ("break-stop-" + command)
+if stopped.exists():  # as the real commands end: with a report
+    message = stopped.read_text()
+    signal.signal(signal.SIGTERM, lambda *_: end(130, outcome="interrupted", interrupted_restore=message or None))
+    print("it can be stopped", flush=True)
 while (data / ("gate-" + command)).exists():
     time.sleep(0.02)
 broken = data / ("break-" + command)

@@ -76,6 +76,9 @@ def test_an_interruption_without_a_server_names_the_command_to_resume(
     assert f"do this  {error['remedy']}" in ended.err
     journal = (site.state_folder / "journal.jsonl").read_text().splitlines()
     assert json.loads(journal[-1])["event"] == "interrupted"
+    if given.startswith("upgrade"):
+        assert "The upgrade has not changed the database." in error["what"]
+        assert " upgrade --roll-back --sandbox   # to return to the previous release\n" in ended.err
     command = shlex.split(error["remedy"])
     assert command[-len(words) :] == words
     again = site.run(capsys, *command[-len(words) :])

@@ -6,6 +6,7 @@ Every test starts with a snapshot of the data `before`, and without a server.
 from __future__ import annotations
 
 import json
+import signal
 
 import pytest
 
@@ -57,6 +58,12 @@ def data(bench) -> str:
 def calls(bench) -> list[str]:
     file = volume(bench) / "calls"
     return [line for line in file.read_text().splitlines() if line.startswith("Restore")] if file.exists() else []
+
+
+def latest_log(bench) -> str:
+    """Of the one-off job that runs."""
+    (run,) = [run for run in bench.owner().get("runs") if run["state"] == "running"] or [None]
+    return bench.owner().call("GET", f"runs/{run['id']}/logs").text if run else ""
 
 
 def outcomes(done):
@@ -371,6 +378,41 @@ class TestInterrupted:
             wait_for(lambda: '"status": "started"' in state_file(site).read_text(), "the record of it")
             process.kill()
         return gate
+
+    def test_ctrl_c_tells_of_the_data_and_names_both_ways_out(self, site, capsys):
+        """As far as the stopped job reports it, or nothing is known."""
+        gate = volume(site) / "gate-Restore"
+        report, seen = "a restore of the snapshot S, started at T, has not finished", []
+        for content in ("", None, report):
+            gate.touch()
+            if content is not None:
+                (volume(site) / "break-stop-Restore").write_text(content)
+            (volume(site) / "calls").unlink(missing_ok=True)
+            words = ("restore", "--sandbox", "--replace", "--yes", "--release", str(site.release))
+            with site.spawn(*words) as process:
+                wait_for(lambda: calls(site), "the job to start")
+                if content is not None:
+                    wait_for(lambda: "it can be stopped" in latest_log(site), "the job to be ready for a signal")
+                process.send_signal(signal.SIGINT)
+                seen.append(" ".join(process.communicate(timeout=200)[1].split("Interrupted.")[-1].split()))
+            (volume(site) / "break-stop-Restore").unlink(missing_ok=True)
+        health = errors_of(site.run(capsys, "status", "--sandbox", "--json").data)
+        gate.unlink()
+
+        unchanged, unknown, incomplete = seen
+        assert "The job for restore was stopped." in unchanged
+        assert "incomplete" not in unchanged
+        assert "# to run it again" in unchanged
+        assert "Database and artifacts may be incomplete." in unknown
+        assert "restore --dry-run --sandbox" in unknown.split(" or ")[1]
+        assert f"Database and artifacts are incomplete: {report}." in incomplete
+        first, second = incomplete.split("do this ")[1].split(" or ")
+        assert first.endswith(f" {' '.join(words)} # to finish")
+        undo = f" restore --undo --sandbox --release {site.release}"
+        assert second.endswith(f"{undo} # to bring back the data from before it")
+        (problem,) = [text for text in health if "incomplete" in text]
+        assert "restore --replace" in problem
+        assert "restore --undo --sandbox`" in problem
 
     def let_the_job_end(self, site, gate):
         gate.unlink()

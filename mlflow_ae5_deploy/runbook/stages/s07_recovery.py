@@ -154,9 +154,15 @@ class RecoveryStage(Stage[RestoreState]):
                 context.journal.effect("restore", "snapshot", snapshot)
 
         task = tasks.restore(*desired.job_words)
-        job_result = runner.attempt(context, project, task, seconds=desired.wait, on_success=done, accept_ended=resumed)
-        if not job_result.succeeded:
+
+        def note(job_result: JobResult[RestoreReport]) -> None:
             note_interrupted(context, project, job_result, before)
+
+        job_result = runner.attempt(
+            context, project, task, seconds=desired.wait, on_success=done, on_stop=note, accept_ended=resumed
+        )
+        if not job_result.succeeded:
+            note(job_result)
         job_errors.require(task, job_result)
         try:
             require_database(context, job_result)

@@ -124,11 +124,15 @@ class RestoreRecord:
 
 @dataclass(frozen=True)
 class ScheduledJobRecord:
+    """A scheduled job that the configuration does not have. Nothing in it is confidential."""
+
     name: str
     command: str
     schedule: str
-    paused: bool
-    arguments: str = ""  # of the command, where it has some
+    variables: Mapping[str, str]
+    resource_profile: str
+    purpose: str  # see JobSpec; the name of one that no verb schedules
+    deleted: bool = False  # with its project, and not seen again since
 
 
 @dataclass(frozen=True)
@@ -143,7 +147,6 @@ class UpgradeRecord:
     phase: UpgradePhase  # has started; it may not have ended
     started: AwareDatetime
     definition: DeploymentDefinition | None = None  # of the server; None if none ran
-    jobs: tuple[ScheduledJobRecord, ...] = ()  # the scheduled backup, check and drill
     snapshot: str | None = None  # made after the stop
     schema_touched: bool = False  # the schema may have been changed
     failure: str = ""  # why it is rolled back, once that has started

@@ -42,6 +42,7 @@ from mlflow_ae5_deploy.engine.records import (
     PendingRestart,
     RepositoryRecord,
     RestoreRecord,
+    ScheduledJobRecord,
     SnapshotRecord,
     StoredSecret,
     StoredToken,
@@ -111,6 +112,7 @@ class SavedState(BaseModel):
     upgrade: UpgradeRecord | None = None
     restore: RestoreRecord | None = None
     job_changes: dict[str, PendingJobChange] = {}  # by purpose, see JobSpec
+    schedules: dict[str, ScheduledJobRecord] = {}  # by name: set from this machine, or deleted with the project
     stale_secrets: tuple[str, ...] = ()  # changed under a running server, which must be restarted
     uncertain_secrets: tuple[str, ...] = ()  # stored over unknown values: a running server may have others
     shared: tuple[tuple[str, str], ...] = ()  # (type, id) of every collaborator that this tool added
@@ -238,6 +240,7 @@ class SavedState(BaseModel):
         """Forget tokens, sharing and unfinished operations. Secrets stay."""
         self.restart = self.upgrade = None
         self.job_changes = {}
+        self.schedules = {}
         self.shared = self.stale_secrets = self.uncertain_secrets = ()
         self.invalidate_tokens()
 

@@ -95,6 +95,10 @@ _WARNINGS = {
         "A scheduled job is not as configured.",
         "To reset it, run `install`, which deletes the logs of its runs. To keep it, change the configuration.",
     ),
+    "schedule-missing": (
+        "A job that was scheduled from this machine does not exist any more.",
+        "Schedule it again, or keep it removed with the option --remove.",
+    ),
     "gc-paused": ("The garbage collection job is paused.", "Run `schedule-gc --resume` to resume it."),
     "token-not-known": (
         "Another machine stored a token; whether it is current is not visible from here.",

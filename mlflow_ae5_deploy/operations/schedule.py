@@ -12,7 +12,7 @@ from mlflow_ae5_deploy.engine.executor import execute, require_consent
 from mlflow_ae5_deploy.engine.stage import NoChange
 from mlflow_ae5_deploy.jobs import one_off, runner
 from mlflow_ae5_deploy.jobs.spec import JobSpec
-from mlflow_ae5_deploy.resources import backup_destination, current_deployment, scheduled_job
+from mlflow_ae5_deploy.resources import backup_destination, current_deployment, other_schedules, scheduled_job
 from mlflow_ae5_deploy.resources.job_specs import TASKS, backup_job
 from mlflow_ae5_deploy.resources.scheduled_job import RUN_DEADLINE, CreateJob, DeleteJob
 
@@ -36,11 +36,18 @@ def schedule(context: Context, kind: str, cron: str) -> ScheduleResult:
     """Exactly one job of this kind, with this cron."""
     runner.require_command(context, current_deployment.required_installation(context), TASKS[kind].request.command)
     backup_destination.store(context)
-    return converge(context, backup_job(context.settings, kind, cron), wait=RUN_DEADLINE)
+    desired = backup_job(context.settings, kind, cron)
+    context.state.schedules[desired.name] = other_schedules.record_of(desired)
+    context.state.save()
+    return converge(context, desired, wait=RUN_DEADLINE)
 
 
 def unschedule(context: Context, kind: str) -> ScheduleResult:
-    return remove(context, backup_job(context.settings, kind, ""), wait=RUN_DEADLINE)
+    desired = backup_job(context.settings, kind, "")
+    removed = remove(context, desired, wait=RUN_DEADLINE)
+    context.state.schedules.pop(desired.name, None)
+    context.state.save()
+    return removed
 
 
 def converge(

@@ -10,6 +10,7 @@ from mlflow_ae5_deploy.engine.context import Context, RestoreRequest
 from mlflow_ae5_deploy.engine.records import DeploymentSpec
 from mlflow_ae5_deploy.jobs import runner
 from mlflow_ae5_deploy.jobs.spec import check_profile
+from mlflow_ae5_deploy.resources import other_schedules
 from mlflow_ae5_deploy.resources.current_deployment import desired_deployment, drift, select
 from mlflow_ae5_deploy.resources.data_at_risk import data_at_risk
 from mlflow_ae5_deploy.resources.deployment import check_before_start, new_address
@@ -38,6 +39,7 @@ class DataState:
     servers: tuple[Deployment, ...] = ()  # that run on the data which would be restored
     checkable: bool = False  # a job of the present project can report whether it would restore
     files: tuple[Consequence, ...] = ()  # of replacing the project, for data that is in files
+    jobs: tuple[Consequence, ...] = ()  # the same for scheduled jobs that are not recreated as they were
     server: Deployment | None = None  # of the project that is to be replaced
     desired: DeploymentSpec | None = None  # of the server that will be started in its place
 
@@ -59,8 +61,8 @@ class DataState:
         restore, upgrade = self.restore, self.interrupted_upgrade
         given_up = (upgrade.given_up,) if upgrade is not None and restore is not None and not restore.undo else ()
         if self.server is None or self.desired is None:
-            return (*self.files, *given_up)
-        return (*self.files, *given_up, *new_address(self.server, self.desired.endpoint))
+            return (*self.files, *self.jobs, *given_up)
+        return (*self.files, *self.jobs, *given_up, *new_address(self.server, self.desired.endpoint))
 
     @property
     def checks(self) -> tuple[Change, ...]:
@@ -77,12 +79,17 @@ def observe(context: Context, project: Project | None) -> DataState:
         return DataState(restore, interrupted_upgrade=upgrade)
     desired = desired_deployment(context)
     server = select(context.cached.deployments(), project, desired).current
-    files = data_in_files(context)
+    files, jobs = data_in_files(context), other_schedules.consequences(context, project)
     if restore is None:
         # a running restore is a job of this project
         running = interrupted_restore(context, project)
         return DataState(
-            interrupted_upgrade=upgrade, interrupted_restore=running, files=files, server=server, desired=desired
+            interrupted_upgrade=upgrade,
+            interrupted_restore=running,
+            files=files,
+            jobs=jobs,
+            server=server,
+            desired=desired,
         )
     servers = servers_of(context)
     checkable = (bool(servers) or restore.undo) and runner.knows(context, project, "Restore")
@@ -92,6 +99,7 @@ def observe(context: Context, project: Project | None) -> DataState:
         servers=servers,
         checkable=checkable,
         files=files,
+        jobs=jobs,
         server=server,
         desired=desired,
     )
@@ -115,7 +123,9 @@ def check(state: DataState, stage: int) -> None:
 def check_later_stages(context: Context) -> None:
     """Raise what would make stages 8 and 14 fail after the server has been stopped."""
     check_before_start(context, desired_deployment(context), None)
-    for job in scheduled_jobs(context.settings):
+    project = context.cached.project(context.settings.project.name)
+    others = other_schedules.to_recreate(context, project, replaced=True)
+    for job in (*scheduled_jobs(context.settings), *others):
         check_profile(context, job.resource_profile, f"{job.section}.resource_profile")
 
 

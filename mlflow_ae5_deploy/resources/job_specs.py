@@ -16,18 +16,19 @@ from mlflow_ae5_deploy.jobs.tasks import JobRequest
 
 @dataclass(frozen=True)
 class ScheduledTask:
-    """What a scheduled job does. schedule, name: fields of the settings `backup`."""
+    """What a scheduled job does. schedule, name: fields of the settings `backup`. verb: that schedules it."""
 
     request: JobRequest[Any]
     schedule: str
     name: str
+    verb: str
 
 
 # kind of outcome -> what a job of this kind does
 TASKS = {
-    BACKUP: ScheduledTask(tasks.backup("create"), "schedule", "name"),
-    CHECK: ScheduledTask(tasks.backup("verify"), "verify_schedule", "verify_name"),
-    DRILL: ScheduledTask(tasks.drill("latest"), "drill_schedule", "drill_name"),
+    BACKUP: ScheduledTask(tasks.backup("create"), "schedule", "name", "backup schedule"),
+    CHECK: ScheduledTask(tasks.backup("verify"), "verify_schedule", "verify_name", "backup schedule --verify"),
+    DRILL: ScheduledTask(tasks.drill("latest"), "drill_schedule", "drill_name", "drill schedule"),
 }
 _DEFAULTS = tuple(TASKS[kind].request for kind in (BACKUP, DRILL))  # what a command without arguments does
 

@@ -13,9 +13,8 @@ from mlflow_ae5_deploy.engine.change import Change, Consequence, Impact
 from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.engine.progress import Phase
 from mlflow_ae5_deploy.jobs import one_off, other_machines
-from mlflow_ae5_deploy.resources import scheduled_job
+from mlflow_ae5_deploy.resources import other_schedules
 from mlflow_ae5_deploy.resources.deployment import DOWN, STOPPED, TOKENS, stop
-from mlflow_ae5_deploy.resources.job_specs import scheduled_jobs
 
 _GONE = 120.0  # seconds until a deleted project must be off the list
 
@@ -82,7 +81,7 @@ def remove_project(context: Context, project: Project) -> None:
     Raises Locked while another machine has a job running in it.
     """
     other_machines.refuse_meanwhile(context, project)
-    _remember_paused(context)
+    other_schedules.record_deletion(context, project)
     for job in [j for j in context.cached.jobs() if j.project_id == project.id]:
         one_off.delete_job(context, job)
     for deployment in [d for d in context.cached.deployments() if d.project_id == project.id]:
@@ -90,14 +89,6 @@ def remove_project(context: Context, project: Project) -> None:
     context.outputs.no_server = STOPPED
     context.state.invalidate_tokens()
     _delete(context, project)
-
-
-def _remember_paused(context: Context) -> None:
-    """Stage 14 recreates the jobs, and one that somebody has paused stays paused."""
-    for desired in scheduled_jobs(context.settings):
-        state = scheduled_job.observe(context, desired, keep_paused=True)
-        if state.stays_paused and state.jobs:
-            context.state.record_job_change(desired.purpose, paused=True, jobs=[job.id for job in state.jobs])
 
 
 def delete_project_and_runs(context: Context, project: Project) -> None:

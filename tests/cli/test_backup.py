@@ -487,6 +487,49 @@ class TestSchedule:
         assert [job["state"] for job in owner.get("jobs")] == ["scheduled", "scheduled"]
         assert verb("backup", "schedule", "--remove").code == 0
 
+    def test_what_was_scheduled_by_a_verb_is_there_after_the_project_was_replaced(self, bench, capsys, verb, owner):
+        """Also after an interruption between deletion and upload, and as it was; what is not, the plan names."""
+
+        def jobs():
+            return {job["command"]: (job["schedule"], job["state"], job["variables"]) for job in owner.get("jobs")}
+
+        assert verb("backup", "schedule", "30 2 * * *").code == 0
+        assert verb("drill", "schedule", "0 6 * * 0").code == 0
+        (drill,) = [job for job in owner.get("jobs") if job["command"] == "Drill"]
+        owner.post(f"jobs/{drill['id']}/pause")
+        assert bench.run(capsys, "schedule-gc", "--cron", "0 5 * * *", "--yes", "--sandbox").code == 0
+        before = jobs()
+        newer = make_snapshotting_release(bench.folder / "newer.tar.gz", version="3.18.0")
+        other = ["--release", str(newer)]
+
+        planned = bench.run(capsys, "plan", "--sandbox", *other)
+        bench.control("POST", "/faults", {"method": "POST", "path": "/projects/upload", "times": 1, "status": 400})
+        try:
+            interrupted = bench.install(capsys, "--replace", *other)
+        finally:
+            bench.control("DELETE", "/faults")
+        assert (interrupted.code != 0, jobs()) == (True, {})
+        done = bench.install(capsys, "--replace", *other)
+
+        assert done.code == 0, done.err
+        shown = " ".join(planned.out.split())
+        assert "create the backup job: the replacement of the project requires it" in shown
+        assert "create the drill job: the replacement of the project requires it" in shown
+        gc = "the garbage collection job is recreated as configured: schedule: 0 5 * * * → */10 * * * *"
+        assert gc in shown
+        assert jobs() == before | {"GarbageCollection": ("*/10 * * * *", "scheduled", before["GarbageCollection"][2])}
+        assert bench.install(capsys, *other).data["outcome"] == "unchanged"
+
+        (backup,) = [job for job in owner.get("jobs") if job["command"] == "Backup"]
+        assert owner.call("DELETE", f"jobs/{backup['id']}").status_code < 300
+        gone = [problem for problem in verb("status").data["problems"] if problem["code"] == "schedule-missing"]
+        assert [(problem["severity"], "30 2 * * *" in problem["message"]) for problem in gone] == [("warning", True)]
+        assert "backup schedule '30 2 * * *'" in gone[0]["remedy"]
+        assert bench.install(capsys, *other).data["outcome"] == "unchanged"
+        assert [verb(name, "schedule", "--remove").code for name in ("backup", "drill")] == [0, 0]
+        assert "schedule-missing" not in {problem["code"] for problem in verb("status").data["problems"]}
+        assert bench.install(capsys, "--replace").code == 0
+
     def test_checks_and_drills_have_schedules_of_their_own(self, bench, capsys, verb, owner):
         assert verb("drill", "schedule", "0 6 * * 0").data["verb"] == "drill schedule"
         assert verb("backup", "schedule", "--verify", "0 4 * * 6").data["job"]["command"] == "Backup"

@@ -41,7 +41,6 @@ UPGRADE = UpgradeRecord(
     "saving",
     WHEN,
     DEFINITION,
-    (ScheduledJobRecord("backup", "Backup", "0 2 * * *", True),),
 )
 # every field, with a value that is not its default
 FULL = {
@@ -51,6 +50,7 @@ FULL = {
     "upgrade": UPGRADE,
     "restore": RestoreRecord("S1", "a0-1", WHEN, "done", "S1", verified=True, message="text"),
     "job_changes": {"backup": PendingJobChange(True, ("a2-1",))},
+    "schedules": {"b": ScheduledJobRecord("b", "Backup", "0 2 * * *", {"A": "b"}, "default", "backup", deleted=True)},
     "stale_secrets": ("A",),
     "uncertain_secrets": ("B",),
     "shared": (("group", "analysts"),),

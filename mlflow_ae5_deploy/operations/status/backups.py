@@ -13,7 +13,7 @@ from mlflow_ae5_deploy.ae5.models import Job, Project, Run
 from mlflow_ae5_deploy.common.durations import moment
 from mlflow_ae5_deploy.common.text import as_sentence
 from mlflow_ae5_deploy.engine.context import Context
-from mlflow_ae5_deploy.engine.records import Outcome, SnapshotRecord
+from mlflow_ae5_deploy.engine.records import Outcome, ScheduledJobRecord, SnapshotRecord
 from mlflow_ae5_deploy.jobs import latest_outcomes, runner, tasks
 from mlflow_ae5_deploy.jobs.contract import ARGUMENTS, INCOMPLETE
 from mlflow_ae5_deploy.jobs.interrupted_run import ended, interrupted_run, result_of
@@ -24,7 +24,7 @@ from mlflow_ae5_deploy.jobs.tasks import JobRequest
 from mlflow_ae5_deploy.operations import missed
 from mlflow_ae5_deploy.operations.health_problem import HealthProblem
 from mlflow_ae5_deploy.operations.missed import Missed
-from mlflow_ae5_deploy.resources import backup_repository, job_specs, scheduled_job
+from mlflow_ae5_deploy.resources import backup_repository, job_specs, other_schedules, scheduled_job
 
 OLD = timedelta(days=7)  # where no schedule says when the next is due
 _RUNS_READ = 5  # runs of the job, newest first, until one is found that made a snapshot
@@ -67,6 +67,7 @@ class BackupStatus:
     unreadable: tuple[str, ...] = ()  # kinds of scheduled jobs whose last run ended, with an unreadable log
     recreated: str = ""  # a sentence where the destination holds another repository than before
     missed: tuple[Missed, ...] = ()
+    missing: tuple[ScheduledJobRecord, ...] = ()  # scheduled jobs that were set from this machine
 
     @property
     def failed(self) -> list[Outcome]:
@@ -104,6 +105,7 @@ def observe_backups(context: Context, project: Project | None) -> BackupStatus:
         unreadable=tuple(unreadable),
         recreated=backup_repository.recreated(context, repositories),
         missed=_missed(context, project, runs_of, [*outcomes, *_as_outcome(recorded), *_as_outcome(created)]),
+        missing=tuple(other_schedules.missing(context, project)) if project is not None else (),
     )
 
 
@@ -254,6 +256,7 @@ def problems(backups: BackupStatus, now: datetime) -> list[HealthProblem]:
         found.append(HealthProblem(_UNKNOWN, text))
     found += [HealthProblem(_PAUSED[kind], f"The scheduled {_NAMES[kind]} is paused.") for kind in backups.paused]
     found += missed.problems(backups.missed)
+    found += map(_missing, backups.missing)
     if newest is None:
         return [*found, HealthProblem("no-backup", "No backup recorded on this machine.")]
     idle, saved = BACKUP in backups.paused or not backups.schedule, newest.protected
@@ -266,6 +269,14 @@ def problems(backups: BackupStatus, now: datetime) -> list[HealthProblem]:
     if newest.gone:
         found.append(HealthProblem("backup-shrunk", f"{newest.gone}."))
     return found
+
+
+def _missing(record: ScheduledJobRecord) -> HealthProblem:
+    text = f"The {record.purpose} job scheduled from this machine ({record.schedule}) does not exist any more."
+    verb = next((task.verb for task in job_specs.TASKS.values() if task.request.purpose == record.purpose), "")
+    again = f"Run `{verb} '{record.schedule}'` to create it again, or `{verb} --remove` to keep it removed."
+    remedy = "Run `install`, which creates it again." if record.deleted or not verb else again
+    return HealthProblem("schedule-missing", text, remedy, subject=record.name)
 
 
 def since(newest: SnapshotRecord, now: datetime) -> str:

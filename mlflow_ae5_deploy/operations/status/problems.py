@@ -56,6 +56,7 @@ _UNTIL_DONE = frozenset(
         "gc-paused",
         "job-differs",
         "release-differs",
+        "schedule-missing",
     }
 )
 _WAIT = "Wait until that run ends."

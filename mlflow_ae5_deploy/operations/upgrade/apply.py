@@ -31,8 +31,6 @@ from mlflow_ae5_deploy.operations.upgrade.plan import UpgradePlan
 from mlflow_ae5_deploy.operations.upgrade.shared import (
     UpgradeRun,
     UpgradeStep,
-    schedule_as_before,
-    scheduled_jobs_of,
     share_as_before,
     stop_servers,
     verify,
@@ -40,7 +38,7 @@ from mlflow_ae5_deploy.operations.upgrade.shared import (
 from mlflow_ae5_deploy.operations.upgrade.staging_project import staging_project
 from mlflow_ae5_deploy.operations.verify import Verification
 from mlflow_ae5_deploy.release.provenance import has_content
-from mlflow_ae5_deploy.resources import server_secrets
+from mlflow_ae5_deploy.resources import other_schedules, server_secrets
 from mlflow_ae5_deploy.resources.before_replacing import data_in_files
 from mlflow_ae5_deploy.resources.deployment import STOPPED, TOKENS
 from mlflow_ae5_deploy.resources.project import keep_archive, remove_project, upload_project
@@ -106,6 +104,7 @@ def agree(context: Context, planned: UpgradePlan, rehearsed: JobResult[UpgradeRe
         consequences=(
             Consequence(Impact.DOWNTIME, down_for(rehearsed)),
             *data_in_files(context),
+            *other_schedules.consequences(context, planned.project),
             *UpgradeProject.consequences,
         ),
     )
@@ -132,7 +131,6 @@ def upgrade(run: UpgradeRun, planned: UpgradePlan) -> UpgradeResult:
         started=context.clock.now(),
         options=_options(context.settings.release.source),
         definition=definition,
-        jobs=scheduled_jobs_of(context, planned.project),
     )
     return resume(run)
 
@@ -217,7 +215,6 @@ def _start(run: UpgradeRun) -> None:
     run.report("start the new release", UpgradeStep.START)
     run.run_between(8, 14)
     share_as_before(run)
-    schedule_as_before(run)
 
 
 STEPS = (_stop, _save, _replace, _migrate, _start, verify)

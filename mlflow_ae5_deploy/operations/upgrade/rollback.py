@@ -26,7 +26,6 @@ from mlflow_ae5_deploy.operations.upgrade.plan import release_words
 from mlflow_ae5_deploy.operations.upgrade.restore_data import RestoreSource
 from mlflow_ae5_deploy.operations.upgrade.shared import (
     UpgradeRun,
-    schedule_as_before,
     share_as_before,
     stop_servers,
     verify,
@@ -144,7 +143,6 @@ def _start_as_before(run: UpgradeRun) -> None:
         missing = ""
         try:
             run.run_between(14, 14)
-            schedule_as_before(run)
         except DeployError as error:  # data and project are back: this must not keep the rollback from ending
             missing = error.what
         run.note(jobs_missing=missing)
@@ -153,7 +151,6 @@ def _start_as_before(run: UpgradeRun) -> None:
     _start(run, definition)
     run.run_between(9, 14)
     share_as_before(run)
-    schedule_as_before(run)
     verify(run)
 
 

@@ -10,21 +10,16 @@ from typing import Any
 from mlflow_ae5_deploy.ae5.models import Project
 from mlflow_ae5_deploy.common.errors import DeployError, NotFound, StageFailed
 from mlflow_ae5_deploy.engine.context import Context
-from mlflow_ae5_deploy.engine.records import ScheduledJobRecord, UpgradeRecord
+from mlflow_ae5_deploy.engine.records import UpgradeRecord
 from mlflow_ae5_deploy.engine.stage import AnyStage, RunResult
-from mlflow_ae5_deploy.jobs import other_machines, tasks
-from mlflow_ae5_deploy.jobs.contract import ARGUMENTS
+from mlflow_ae5_deploy.jobs import other_machines
 from mlflow_ae5_deploy.jobs.reports import UpgradeReport
 from mlflow_ae5_deploy.jobs.result import JobResult
-from mlflow_ae5_deploy.jobs.runner import command_of
-from mlflow_ae5_deploy.jobs.spec import JobSpec
 from mlflow_ae5_deploy.operations import restart_as_it_was
 from mlflow_ae5_deploy.operations.verify import Check, Verification, require
 from mlflow_ae5_deploy.operations.verify import verify as verify_server
-from mlflow_ae5_deploy.resources import scheduled_job
 from mlflow_ae5_deploy.resources.deployment import STOPPED, stop
 from mlflow_ae5_deploy.resources.interrupted import servers_of
-from mlflow_ae5_deploy.resources.job_specs import TASKS
 
 
 class UpgradeStep(IntEnum):
@@ -110,48 +105,10 @@ def stop_servers(context: Context) -> None:
     context.outputs.no_server = STOPPED
 
 
-def scheduled_jobs_of(context: Context, project: Project) -> tuple[ScheduledJobRecord, ...]:
-    """The scheduled backup, check and drill. They have no variables but their arguments."""
-    commands = {task.request.command for task in TASKS.values()}
-    names = {command_of(context.settings, command): ARGUMENTS[command] for command in commands}
-    return tuple(
-        ScheduledJobRecord(
-            job.name,
-            job.command,
-            job.schedule,
-            scheduled_job.is_paused(job),
-            arguments=job.variables.get(names[job.command], ""),
-        )
-        for job in context.cached.jobs()
-        if job.project_id == project.id and job.schedule and job.command in names
-        if not {*job.variables} - {names[job.command]}
-    )
-
-
 def share_as_before(run: UpgradeRun) -> None:
     deployment, definition = run.context.outputs.deployment, run.record.definition
     if deployment is not None and definition is not None:
         restart_as_it_was.share_again(run.context, deployment, definition)
-
-
-def schedule_as_before(run: UpgradeRun) -> None:
-    context, project = run.context, run.required_project()
-    commands = {command.id for command in context.cached.revisions(project)[0].commands}
-    profile = context.settings.backup.resource_profile
-    for job in run.record.jobs:
-        command = "Drill" if "Drill" in job.command else "Backup"
-        words = tasks.words_of(job.arguments)
-        purpose = tasks.backup(*words).purpose if command == "Backup" and words else command.lower()
-        variables = ((ARGUMENTS[command], job.arguments),) if job.arguments else ()
-        desired = JobSpec(
-            job.name, job.command, job.schedule, variables, profile, purpose=purpose, section="backup", alone=False
-        )
-        present = scheduled_job.jobs_for(context.cached.jobs(), project, desired)
-        if not present and job.command in commands:
-            present = [scheduled_job.create(project, desired, context)]
-        for item in present:
-            if job.paused and not scheduled_job.is_paused(item):
-                scheduled_job.pause(item, context, purpose)
 
 
 def verify(run: UpgradeRun) -> None:

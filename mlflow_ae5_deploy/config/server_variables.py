@@ -5,6 +5,7 @@ The source is mlflow_ae5_server/server/variables.json of the project template; a
 
 from __future__ import annotations
 
+import re
 from collections.abc import Container, Iterator, Mapping
 
 _ASSISTANT = "MLflow's assistant would run commands of clients on the server, with the secrets of the service account"
@@ -30,15 +31,18 @@ NEEDS = {
 }
 JOBS = "MLFLOW_SERVER_ENABLE_JOB_EXECUTION"
 PERIODIC = "MLFLOW_SERVER_JOB_ENABLE_PERIODIC_TASKS"
-FLAGS = frozenset(
-    {
-        *(JOBS, PERIODIC, "MLFLOW_ENABLE_WORKSPACES", "MLFLOW_ENABLE_AI_GATEWAY", "MLFLOW_SQL_TRACE_ROLLUPS_ENABLED"),
-        *("MLFLOW_SERVER_ENABLE_CUSTOM_SCORERS", "MLFLOW_WEBHOOK_ALLOW_PRIVATE_IPS"),
-        *("MLFLOW_GATEWAY_API_BASE_ALLOW_PRIVATE_IPS", "MLFLOW_ICON_URL_ALLOW_PRIVATE_IPS"),
-        *("MLFLOW_ENABLE_MCP_TOOL_DISCOVERY", "MLFLOW_RBAC_SEED_DEFAULT_ROLES", "MLFLOW_SERVER_ENABLE_GRAPHQL_AUTH"),
-    }
-)
-"""MLflow reads them as true, false, 1 or 0, and fails at any other value."""
+_FLAG = ("true|false|1|0|yes|no|on|off", "'true' or 'false'")
+OWN = {
+    "MLFLOW_WORKERS": ("auto|0*([1-9]|[1-5][0-9]|6[0-4])", "'auto' or a number from 1 to 64"),
+    "MLFLOW_TRACKING_DATABASE_WAIT": (r"[0-9]+(\.[0-9]*)?|\.[0-9]+", "a number of seconds"),
+    "MLFLOW_TRACKING_GC_ORPHANS": ("ignore|show|remove|remove-all", "ignore, show, remove or remove-all"),
+    "MLFLOW_TRACKING_METRICS": _FLAG,
+    "MLFLOW_TRACKING_GC_DRY_RUN": _FLAG,
+    "MLFLOW_TRACKING_GC_INCLUDE_REGISTERED": _FLAG,
+    "MLFLOW_TRACKING_UPGRADE_DRY_RUN": _FLAG,
+    "MLFLOW_TRACKING_UPGRADE_REHEARSE": _FLAG,
+}
+"""Variables that the server project itself reads: the pattern of a value, and what it is in words."""
 _OFF = frozenset({"", "0", "false", "no", "off", "unset"})
 
 
@@ -51,9 +55,41 @@ def problem_of(name: str, value: str) -> str:
     """Why this variable cannot be set to this value; empty if it can."""
     if _is_on(value) and (refusal := refusal_of(name)):
         return refusal
-    if name in FLAGS and value.strip().lower() not in {"true", "false", "1", "0", "unset"}:
+    text = value.strip().lower()
+    if text == "unset" or not name.startswith("MLFLOW_"):
+        return ""
+    if name in OWN:
+        pattern, words = OWN[name]
+        return "" if not text or re.fullmatch(pattern, text) else f"must be {words}"
+    from mlflow_ae5_deploy.config import mlflow_variables as known  # only some configurations need it
+
+    if name in known.BOOLEAN and text not in {"true", "false", "1", "0"}:
         return "must be 'true' or 'false'"
+    if text and name in known.INTEGER and not _is_read(int, text):
+        return "must be a whole number"
+    if text and name in known.NUMBER and not _is_read(float, text):
+        return "must be a number"
     return ""
+
+
+def _is_read(kind: type[int] | type[float], text: str) -> bool:
+    try:
+        kind(text)
+    except ValueError:
+        return False
+    return True
+
+
+def meant(name: str) -> str:
+    """The variable of MLflow or of the bundled server that this name, which is none, may be meant for; or nothing."""
+    from mlflow_ae5_deploy.config import mlflow_variables as known
+
+    names = known.BOOLEAN | known.INTEGER | known.NUMBER | known.TEXT
+    if not name.startswith("MLFLOW_") or name in names:
+        return ""
+    from difflib import get_close_matches
+
+    return next(iter(get_close_matches(name, names, n=1, cutoff=0.9)), "")
 
 
 def contradictions(

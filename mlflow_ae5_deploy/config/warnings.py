@@ -6,6 +6,7 @@ from mlflow_ae5_deploy.common.durations import parse_ttl
 from mlflow_ae5_deploy.common.errors import Configuration
 from mlflow_ae5_deploy.common.variable_names import DATABASE, GC_TTL
 from mlflow_ae5_deploy.config.database_uri import parse_store_uri, path_of
+from mlflow_ae5_deploy.config.server_variables import meant
 from mlflow_ae5_deploy.config.settings import Settings
 
 
@@ -23,7 +24,20 @@ def advice(settings: Settings) -> list[str]:
         for setting, text in ttls.items()
         if text is not None and _is_zero(text)  # may have been meant as "never"
     ]
-    return words + lost_at_restart(settings)
+    return words + misspelt(settings) + lost_at_restart(settings)
+
+
+def misspelt(settings: Settings) -> list[str]:
+    """Variables of the bundled release that nothing reads. Another release may have variables of its own."""
+    if settings.release.source != "bundled":
+        return []
+    sections = {"server": settings.server.variables, "slipstream": settings.slipstream.variables}
+    return [
+        f"{section}.variables.{name} is not a variable of MLflow or of the server; did you mean {known}?"
+        for section, names in (sections | {"gc": settings.gc.variables}).items()
+        for name in names
+        if (known := meant(name))
+    ]
 
 
 def _is_zero(text: str) -> bool:

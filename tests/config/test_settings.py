@@ -239,6 +239,10 @@ def test_nothing_else_sets_the_secrets_that_come_from_settings():
             "no login of its own",
         ),
         ("server.variables", {"MLFLOW_ENABLE_WORKSPACES": True}, ".MLFLOW_ENABLE_WORKSPACES", "put it in quotes"),
+        ("server.variables", {"MLFLOW_WORKERS": "lots"}, ".MLFLOW_WORKERS", "must be 'auto' or a number from 1 to 64"),
+        ("slipstream.variables", {"MLFLOW_WORKERS": "0"}, ".MLFLOW_WORKERS", "a number from 1 to 64"),
+        ("server.variables", {"MLFLOW_TRACKING_DATABASE_WAIT": "soon"}, ".MLFLOW_TRACKING_DATABASE_WAIT", "seconds"),
+        ("server.variables", {"MLFLOW_WEBHOOK_CACHE_TTL": "1h"}, ".MLFLOW_WEBHOOK_CACHE_TTL", "a whole number"),
         ("server.variables", {"MLFLOW_ENABLE_WORKSPACES": "yes"}, ".MLFLOW_ENABLE_WORKSPACES", "'true' or 'false'"),
         (
             "server.variables",
@@ -416,3 +420,22 @@ def test_stores_that_are_lost_at_every_restart_are_reported(values, setting):
     assert isinstance(settings, Settings)
     words = advice(settings)
     assert [word.partition(" is a relative path")[0] for word in words] == ([setting] if setting else [])
+
+
+MISSPELT = "MLFLOW_WORKRES"
+
+
+@pytest.mark.parametrize(
+    ("values", "setting"),
+    [
+        ({"server": {"variables": {MISSPELT: "2"}}}, "server.variables"),
+        ({"slipstream": {"variables": {MISSPELT: "2"}}}, "slipstream.variables"),
+        ({"slipstream": {"variables": {MISSPELT: "2"}}, "release": {"source": "other.tar.gz"}}, ""),
+        ({"server": {"variables": {"MLFLOW_WORKERS": "2", "MLFLOW_OF_OUR_OWN": "2", "WORKERS": "2"}}}, ""),
+    ],
+)
+def test_a_misspelt_variable_is_reported(values, setting):
+    settings = validate(values)
+    assert isinstance(settings, Settings)
+    text = f"{setting}.{MISSPELT} is not a variable of MLflow or of the server; did you mean MLFLOW_WORKERS?"
+    assert advice(settings) == ([text] if setting else [])

@@ -10,12 +10,13 @@ from typing import Any
 
 import pytest
 from mlflow_ae5_server.common.errors import Configuration, SchemaMismatch
-from mlflow_ae5_server.common.settings import resolve
+from mlflow_ae5_server.common.settings import DEFAULTS, resolve
 from mlflow_ae5_server.database.connection import Database, Databases, check_uri
 from mlflow_ae5_server.database.schema import SchemaState
 from mlflow_ae5_server.server import variables
+from mlflow_ae5_server.server.worker_count import Limits, choose
 
-from mlflow_ae5_deploy.config import server_variables
+from mlflow_ae5_deploy.config import mlflow_variables, server_variables
 
 JOBS = "MLFLOW_SERVER_ENABLE_JOB_EXECUTION"
 ROLLUPS = "MLFLOW_SQL_TRACE_ROLLUPS_ENABLED"
@@ -30,7 +31,39 @@ def test_the_tool_has_the_same_rules() -> None:
     assert (rules["needed"], rules["unless_off"]) == (server_variables.JOBS, server_variables.PERIODIC)
     known = vars(environment_variables).values()
     kinds = {v.name: v.type for v in known if isinstance(v, environment_variables._EnvironmentVariable)}
-    assert {name: kinds.get(name) for name in server_variables.FLAGS} == dict.fromkeys(server_variables.FLAGS, bool)
+    for names, kind in (
+        (mlflow_variables.BOOLEAN, bool),
+        (mlflow_variables.INTEGER, int),
+        (mlflow_variables.NUMBER, float),
+    ):
+        assert names == {name for name, read in kinds.items() if read is kind and name.startswith("MLFLOW_")}
+    others = {name for name in kinds if name.startswith("MLFLOW_")} | set(DEFAULTS)
+    assert (
+        others <= mlflow_variables.TEXT | mlflow_variables.BOOLEAN | mlflow_variables.INTEGER | mlflow_variables.NUMBER
+    )
+
+
+VALUES = ("auto", "lots", "0", "1", "64", "65", "1.5", "-1", "true", "yes", "off", "2", "unset", "show", "all", "60s")
+
+
+def read_by_the_server(name: str, value: str) -> object:
+    settings = resolve({name: value}, {}, {})
+    if name == "MLFLOW_WORKERS":
+        return choose(settings.value(name) or "auto", Limits(4.0, None))
+    if name.endswith("_WAIT"):
+        return settings.seconds(name)
+    return settings.flag(name)
+
+
+@pytest.mark.parametrize("name", [name for name in server_variables.OWN if not name.endswith("_ORPHANS")])
+def test_the_tool_refuses_the_values_that_the_server_refuses(name: str) -> None:
+    for value in VALUES:
+        refused = ""
+        try:
+            read_by_the_server(name, value)
+        except Configuration as error:
+            refused = str(error)
+        assert bool(server_variables.problem_of(name, value)) == bool(refused), value
 
 
 # (in server.variables, in slipstream.variables)

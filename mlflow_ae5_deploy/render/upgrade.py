@@ -60,6 +60,8 @@ def show_upgraded(reporter: Reporter, done: UpgradeResult, release: str, program
     reporter.line("To return to the previous release and data", style="bold")
     words = ["restore", "--snapshot", done.snapshot, "--release", done.kept_archive, "--replace", "--stop-server"]
     reporter.copied(f"  {program} {reporter.command(shlex.join(words))}")
+    until = f"Works until retention or `backup prune` deletes snapshot {done.snapshot}. The settings `server` stay."
+    reporter.hanging("  ", until)
 
 
 def show_not_configured(reporter: Reporter, installed: str, configured: str, profile: str | None) -> None:

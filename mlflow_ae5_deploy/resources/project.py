@@ -16,6 +16,7 @@ from mlflow_ae5_deploy.jobs import one_off, other_machines
 from mlflow_ae5_deploy.resources import other_schedules
 from mlflow_ae5_deploy.resources.deployment import DOWN, STOPPED, TOKENS, stop
 
+REPLACED = "replaced"  # folder with the archives of replaced projects
 _GONE = 120.0  # seconds until a deleted project must be off the list
 
 
@@ -62,7 +63,7 @@ class DeleteProject(Change):
     )
 
 
-def keep_archive(context: Context, project: Project, folder: str = "replaced") -> Path:
+def keep_archive(context: Context, project: Project, folder: str = REPLACED) -> Path:
     """Save a copy of the project's content on this machine, unless an interrupted run has."""
     content, saved = context.cached.archive(project), context.folders.state / folder
     earlier = (path for path in sorted(saved.glob(f"*-{project.id}.tar.gz")) if path.read_bytes() == content)

@@ -528,7 +528,13 @@ class TestSchedule:
         assert bench.install(capsys, *other).data["outcome"] == "unchanged"
         assert [verb(name, "schedule", "--remove").code for name in ("backup", "drill")] == [0, 0]
         assert "schedule-missing" not in {problem["code"] for problem in verb("status").data["problems"]}
-        assert bench.install(capsys, "--replace").code == 0
+        # The archive of the replaced project is used as it was, whatever the configuration customizes by now.
+        config = bench.configure("slipstream: {variables: {MLFLOW_TRACKING_DATABASE_WAIT: '61'}}\n")
+        (kept, *_) = sorted((bench.state_folder / "replaced").iterdir(), reverse=True)
+        returned = bench.install(capsys, "--replace", "--release", str(kept), "--config", str(config))
+        assert returned.code == 0, returned.err
+        assert "is used as it was, without the settings `slipstream`" in returned.data["stages"][4]["warnings"][-1]
+        assert bench.install(capsys).data["outcome"] == "unchanged"
 
     def test_checks_and_drills_have_schedules_of_their_own(self, bench, capsys, verb, owner):
         assert verb("drill", "schedule", "0 6 * * 0").data["verb"] == "drill schedule"

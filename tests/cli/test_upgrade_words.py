@@ -92,6 +92,7 @@ def test_an_upgrade_counts_the_checks_that_passed():
     show_upgraded(Reporter(out=out, err=out), done, "release 2", "mlflow-ae5-deploy")
 
     assert out.getvalue().startswith("All 9 checks passed.\n")
+    assert "Works until retention or `backup prune` deletes snapshot S1." in out.getvalue()
 
 
 @pytest.mark.parametrize(

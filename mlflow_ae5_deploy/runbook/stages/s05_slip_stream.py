@@ -8,11 +8,18 @@ from pathlib import Path
 from mlflow_ae5_deploy.common.errors import ReleaseRefused
 from mlflow_ae5_deploy.common.files import copy_private
 from mlflow_ae5_deploy.common.text import counted, size
+from mlflow_ae5_deploy.config.settings import SlipstreamSettings
 from mlflow_ae5_deploy.engine.change import Change
 from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.engine.stage import Changes, Diff, NoChange, Stage
 from mlflow_ae5_deploy.release.customize import build
-from mlflow_ae5_deploy.release.models import BuiltArchive
+from mlflow_ae5_deploy.release.models import BuiltArchive, Release
+from mlflow_ae5_deploy.resources.project import REPLACED
+
+_AS_IT_WAS = (
+    "The archive of a replaced project is used as it was, without the settings `slipstream`. `install` without it "
+    "applies them again."
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +46,11 @@ class SlipStreamStage(Stage[CustomizationState]):
     def observe(self, context: Context) -> CustomizationState:
         if context.outputs.release is None:
             return CustomizationState(None, False)
-        built = build(context.outputs.release, context.settings.slipstream, context.folders.scratch / "project.tar.gz")
+        slipstream, as_it_was = context.settings.slipstream, _was_replaced(context, context.outputs.release)
+        scratch = context.folders.scratch / "project.tar.gz"
+        built = build(context.outputs.release, SlipstreamSettings() if as_it_was else slipstream, scratch)
+        if as_it_was and slipstream != SlipstreamSettings():
+            built = replace(built, warnings=(*built.warnings, _AS_IT_WAS))
         needed = {context.settings.deployment.command, context.settings.gc.command}
         if absent := sorted(needed - set(built.commands)):
             raise ReleaseRefused(
@@ -66,6 +77,11 @@ class SlipStreamStage(Stage[CustomizationState]):
         saved = _saved_at(context, built)
         copy_private(built.path, saved)
         context.outputs.built = replace(built, path=saved)
+
+
+def _was_replaced(context: Context, release: Release) -> bool:
+    """Whether this is the archive of a project that was replaced, with the customizations of then."""
+    return release.path.parent == (context.folders.state / REPLACED).resolve()
 
 
 def _saved_at(context: Context, built: BuiltArchive) -> Path:

@@ -61,13 +61,13 @@ def problem_of(name: str, value: str) -> str:
     if name in OWN:
         pattern, words = OWN[name]
         return "" if not text or re.fullmatch(pattern, text) else f"must be {words}"
-    from mlflow_ae5_deploy.config import mlflow_variables as known  # only some configurations need it
+    from mlflow_ae5_deploy.config import mlflow_variables  # only some configurations need it
 
-    if name in known.BOOLEAN and text not in {"true", "false", "1", "0"}:
+    if name in mlflow_variables.BOOLEAN and text not in {"true", "false", "1", "0"}:
         return "must be 'true' or 'false'"
-    if text and name in known.INTEGER and not _is_read(int, text):
+    if text and name in mlflow_variables.INTEGER and not _is_read(int, text):
         return "must be a whole number"
-    if text and name in known.NUMBER and not _is_read(float, text):
+    if text and name in mlflow_variables.NUMBER and not _is_read(float, text):
         return "must be a number"
     return ""
 
@@ -82,9 +82,9 @@ def _is_read(kind: type[int] | type[float], text: str) -> bool:
 
 def meant(name: str) -> str:
     """The variable of MLflow or of the bundled server that this name, which is none, may be meant for; or nothing."""
-    from mlflow_ae5_deploy.config import mlflow_variables as known
+    from mlflow_ae5_deploy.config import mlflow_variables
 
-    names = known.BOOLEAN | known.INTEGER | known.NUMBER | known.TEXT
+    names = mlflow_variables.BOOLEAN | mlflow_variables.INTEGER | mlflow_variables.NUMBER | mlflow_variables.TEXT
     if not name.startswith("MLFLOW_") or name in names:
         return ""
     from difflib import get_close_matches

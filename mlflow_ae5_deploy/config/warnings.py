@@ -33,10 +33,10 @@ def misspelt(settings: Settings) -> list[str]:
         return []
     sections = {"server": settings.server.variables, "slipstream": settings.slipstream.variables}
     return [
-        f"{section}.variables.{name} is not a variable of MLflow or of the server; did you mean {known}?"
+        f"{section}.variables.{name} is not a variable of MLflow or of the server; did you mean {correct}?"
         for section, names in (sections | {"gc": settings.gc.variables}).items()
         for name in names
-        if (known := meant(name))
+        if (correct := meant(name))
     ]
 
 

@@ -69,6 +69,7 @@ def verify(
     deployment_id: also check that this deployment uses the configured database, where its log shows which it uses.
     """
     database = served_database.observe(context, deployment_id) if deployment_id else None
+    context.warn(database.lost_keys if database is not None else ())
     verifier = _Verifier(context, url, token, database)
     outcome = Verification(url)
     for name, step in verifier.steps():

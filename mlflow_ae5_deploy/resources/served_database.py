@@ -1,4 +1,4 @@
-"""Compare the database that a server uses, according to its log, with the configured one.
+"""What a server's log tells: its database, to compare with the configured one, and which keys it cannot read.
 
 The bundled server names its database in a line of its own. The logs of other releases may show the command line, as
 upstream's launcher prints it, or the kind of database, in the output of MLflow's migrations.
@@ -11,9 +11,11 @@ from dataclasses import dataclass
 from urllib.parse import unquote
 
 from mlflow_ae5_deploy.common.errors import Configuration, PlatformError
+from mlflow_ae5_deploy.common.redaction import scrub
 from mlflow_ae5_deploy.engine.context import Context
 
 _NAMED = re.compile(r"^database: (\S.*)$", re.MULTILINE)
+_LOST_KEYS = re.compile(r"^warning: (.{1,400} encrypted with another MLFLOW_\w+, unreadable now.{0,400}?)\.?$", re.M)
 _COMMAND_LINE = re.compile(r"--backend-store-uri[=\s]+['\"]?([^\s'\"]+)")
 _MIGRATIONS = re.compile(r"\bContext impl (\w+)Impl\b")
 _URI = re.compile(r"(?P<dialect>\w+)(?:\+\w+)?://(?:[^/]*@)?(?P<host>[^/?@]*)(?:/(?P<name>[^?]*))?")
@@ -46,6 +48,7 @@ class Database:
 class Observation:
     served: Database  # the one in the log
     configured: Database
+    lost_keys: tuple[str, ...] = ()  # the server's own sentences: what is encrypted with another key
 
     @property
     def same(self) -> bool:
@@ -70,7 +73,12 @@ def observe(context: Context, deployment_id: str) -> Observation | None:
     if not served:
         return None
     # A log may name several (MLflow's users have their own): differ only if none is the configured one.
-    return Observation(next((one for one in served if one.may_be(configured)), served[-1]), configured)
+    seen = next((one for one in served if one.may_be(configured)), served[-1])
+    return Observation(seen, configured, lost_keys(log))
+
+
+def lost_keys(log: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(f"The server's log: {scrub(text)}." for text in _LOST_KEYS.findall(log)))
 
 
 def served_by(log: str) -> list[Database]:

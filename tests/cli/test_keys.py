@@ -144,6 +144,17 @@ def test_a_key_file_of_another_installation_is_not_stored_without_the_option(ins
     assert "restart_deployment" in [change["change"] for change in stage8(replaced)["changes"]]
     assert installed.install(capsys).data["outcome"] == "unchanged"
 
+    lost = f"1 LLM key (s1) encrypted with another {PASSPHRASE}, unreadable now: set the key of that time"
+    says = f"echo 'database: sqlite:///data/mlflow/standalone/store/mydb.sqlite' && echo 'warning: {lost}'"
+    server = f'{{TrackingServer: {{unix: "{says} && exec python -IS app.py"}}}}'
+    config = ["--config", str(installed.configure(f"slipstream: {{commands: {server}}}\n"))]
+    replaced = installed.install(capsys, "--replace", *config)
+    again = installed.install(capsys, *config)
+    seen = installed.run(capsys, "status", "--sandbox", "--json", "--release", str(installed.release), *config)
+    assert (replaced.code, again.data["outcome"]) == (0, "unchanged"), replaced.err
+    for texts in (replaced.data["warnings"], stage8(again)["warnings"], [p["message"] for p in seen.data["problems"]]):
+        assert [text for text in texts if lost in text]
+
 
 @pytest.mark.parametrize("names", [(PASSPHRASE, WEBHOOKS), (PASSPHRASE,)], ids=["both", "one"])
 def test_another_key_than_the_stored_one_is_refused(installed, capsys, names):

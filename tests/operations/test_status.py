@@ -15,7 +15,7 @@ from mlflow_ae5_deploy.cli.verbs import VERBS
 from mlflow_ae5_deploy.common.errors import Denied
 from mlflow_ae5_deploy.common.mlflow_api import Health
 from mlflow_ae5_deploy.common.redaction import Secret, scrub
-from mlflow_ae5_deploy.engine.records import Outcome, SnapshotRecord, StoredToken
+from mlflow_ae5_deploy.engine.records import Outcome, ScheduledJobRecord, SnapshotRecord, StoredToken
 from mlflow_ae5_deploy.engine.stage import Changes, NoChange
 from mlflow_ae5_deploy.jobs import tasks
 from mlflow_ae5_deploy.jobs.interrupted_run import interrupted_run
@@ -342,6 +342,11 @@ WARNINGS = [
             f"The last {name} finished on 2026-03-01 12:00 UTC (0 s ago), result unknown: no report.",
         )
         for kind, name in ((BACKUP, "backup"), (CHECK, "backup check"), (DRILL, "drill"), (PRUNE, "prune of backups"))
+    ),
+    (
+        "a scheduled job was deleted",
+        {"backups": replace(WELL.backups, missing=(ScheduledJobRecord("b", "Drill", "0 6 * * 0", {}, "d", "drill"),))},
+        "The drill job scheduled from this machine (0 6 * * 0) does not exist any more.",
     ),
     ("no backup", {"backups": BackupStatus()}, "No backup recorded on this machine"),
     ("old, and not due", backed_up(**before(days=25)), None),  # as it may be on a monthly schedule

@@ -16,6 +16,8 @@ from mlflow_ae5_server.common import keys
 from mlflow_ae5_server.common.errors import SnapshotDamaged
 from mlflow_ae5_server.repository import manifest
 
+from mlflow_ae5_deploy.resources.served_database import lost_keys
+
 pytestmark = pytest.mark.slow
 
 PASSPHRASE = "a passphrase of the administrator's own"
@@ -277,3 +279,16 @@ def test_the_server_of_a_drill_is_given_the_keys_and_nothing_else_of_mlflow(tmp_
     given = environment(scratch, {**KEYS, keys.VERSION: "2", "MLFLOW_TRACKING_TOKEN": "t"})
     assert {name: given.get(name) for name in (*keys.NAMES, keys.VERSION)} == {**KEYS, keys.VERSION: "2"}
     assert "MLFLOW_TRACKING_TOKEN" not in given
+
+
+def test_a_log_shows_what_another_key_has_encrypted() -> None:
+    """In the server's own words."""
+    encrypted = [keys.Encrypted(keys.PASSPHRASE, 1, lost=("s1",)), keys.Encrypted(keys.WEBHOOKS, 1, lost=("w",))]
+    warned = keys.warnings(encrypted, {keys.PASSPHRASE: "x", keys.WEBHOOKS: "y"})
+    log = "".join(f"warning: {text}\n" for text in (*warned, "3 workers are slow", *warned))
+
+    found = lost_keys(f"database: sqlite:///x\n{log}")
+
+    assert len(found) == 2
+    assert "1 LLM key (s1) encrypted with another MLFLOW_CRYPTO_KEK_PASSPHRASE, unreadable now" in found[0]
+    assert keys.WEBHOOKS in found[1]

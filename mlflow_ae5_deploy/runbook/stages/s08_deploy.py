@@ -36,6 +36,7 @@ from mlflow_ae5_deploy.resources.deployment import (
 )
 from mlflow_ae5_deploy.resources.health import health_once
 from mlflow_ae5_deploy.resources.secrets import SecretState, SetSecrets, setting
+from mlflow_ae5_deploy.resources.served_database import Observation
 
 _PRIVATE = (Consequence(Impact.ACCESS, "clients without a token or a sign-in will be rejected"),)
 _DUPLICATE = (
@@ -60,6 +61,7 @@ class DeploymentState:
     health: Health | None  # None if not started
     uncertain: tuple[str, ...] = ()  # names of secrets stored over unknown values since the server started
     other_database: str = ""  # how the server's database differs from the configured one, where that is seen
+    lost_keys: tuple[str, ...] = ()  # sentences of its log
 
 
 class DeployStage(Stage[DeploymentState]):
@@ -84,6 +86,7 @@ class DeployStage(Stage[DeploymentState]):
             if health is not None and health.healthy:
                 context.outputs.no_server = ""
         context.outputs.deployment = current
+        served = self._served(context, current)
         return DeploymentState(
             desired=desired,
             project=project,
@@ -94,14 +97,12 @@ class DeployStage(Stage[DeploymentState]):
             rival=chosen.rival,
             health=health,
             uncertain=context.state.uncertain_secrets,
-            other_database=self._other_database(context, current),
+            other_database=_difference(served),
+            lost_keys=served.lost_keys if served is not None else (),
         )
 
-    def _other_database(self, context: Context, current: Deployment | None) -> str:
-        if current is None or not current.is_started:
-            return ""
-        seen = served_database.observe(context, current.id)
-        return "" if seen is None or seen.same else seen.difference
+    def _served(self, context: Context, current: Deployment | None) -> Observation | None:
+        return served_database.observe(context, current.id) if current is not None and current.is_started else None
 
     def _health(self, context: Context, current: Deployment) -> Health | None:
         """Probe as the owner, which needs no token; None while it is not started."""
@@ -140,6 +141,8 @@ class DeployStage(Stage[DeploymentState]):
                 f"The running server may use other values of {', '.join(unknown)}: this machine "
                 "has no record of the values before. If in doubt, run `install`, then `rotate-token --restart`."
             )
+        if not _starts(server.changes):
+            warnings += state.lost_keys
         changes = (*setting(state.secrets), *stops, *server.changes)
         if changes:
             return Changes(changes, tuple(warnings))
@@ -218,8 +221,10 @@ class DeployStage(Stage[DeploymentState]):
         deployment = context.outputs.deployment
         if deployment is None or not deployment.url:
             raise StageFailed("The platform shows no running deployment.", stage=self.number)
-        if other := self._other_database(context, deployment):
+        served = self._served(context, deployment)
+        if other := _difference(served):
             raise self._wrong_database(deployment, other)
+        context.warn(served.lost_keys if served is not None else ())
         return "MLflow API healthy (database reachable)"
 
     def _wrong_database(self, deployment: Deployment | None, difference: str) -> StageFailed:
@@ -231,6 +236,10 @@ class DeployStage(Stage[DeploymentState]):
             "release does not read them: see its documentation for how it chooses its database.",
             detail=difference,
         )
+
+
+def _difference(served: Observation | None) -> str:
+    return "" if served is None or served.same else served.difference
 
 
 def _starts(changes: Sequence[Change]) -> bool:

@@ -95,6 +95,18 @@ def test_install_makes_both_once_and_asks_for_a_copy(fresh, capsys):
         assert not [text for text in message if value in text]
         assert not [file for file in kept if value.encode() in file.read_bytes()]
 
+    # What the server warns of at its start is repeated, by a log that is read anyway.
+    lost = f"1 LLM key (s1) encrypted with another {PASSPHRASE}, unreadable now: set the key of that time"
+    says = f"echo 'database: sqlite:///data/mlflow/standalone/store/mydb.sqlite' && echo 'warning: {lost}'"
+    server = f'{{TrackingServer: {{unix: "{says} && exec python -IS app.py"}}}}'
+    config = ["--config", str(fresh.configure(f"slipstream: {{commands: {server}}}\n"))]
+    replaced = fresh.install(capsys, "--replace", *config)
+    again = fresh.install(capsys, *config)
+    seen = fresh.run(capsys, "status", "--sandbox", "--json", "--release", str(fresh.release), *config)
+    assert (replaced.code, again.data["outcome"]) == (0, "unchanged"), replaced.err
+    for texts in (replaced.data["warnings"], stage8(again)["warnings"], [p["message"] for p in seen.data["problems"]]):
+        assert [text for text in texts if lost in text]
+
 
 def test_a_key_that_is_set_is_kept_where_no_copy_is_at_hand(installed, capsys):
     before = stored(installed)
@@ -143,17 +155,6 @@ def test_a_key_file_of_another_installation_is_not_stored_without_the_option(ins
     assert stored(installed) == OWN
     assert "restart_deployment" in [change["change"] for change in stage8(replaced)["changes"]]
     assert installed.install(capsys).data["outcome"] == "unchanged"
-
-    lost = f"1 LLM key (s1) encrypted with another {PASSPHRASE}, unreadable now: set the key of that time"
-    says = f"echo 'database: sqlite:///data/mlflow/standalone/store/mydb.sqlite' && echo 'warning: {lost}'"
-    server = f'{{TrackingServer: {{unix: "{says} && exec python -IS app.py"}}}}'
-    config = ["--config", str(installed.configure(f"slipstream: {{commands: {server}}}\n"))]
-    replaced = installed.install(capsys, "--replace", *config)
-    again = installed.install(capsys, *config)
-    seen = installed.run(capsys, "status", "--sandbox", "--json", "--release", str(installed.release), *config)
-    assert (replaced.code, again.data["outcome"]) == (0, "unchanged"), replaced.err
-    for texts in (replaced.data["warnings"], stage8(again)["warnings"], [p["message"] for p in seen.data["problems"]]):
-        assert [text for text in texts if lost in text]
 
 
 @pytest.mark.parametrize("names", [(PASSPHRASE, WEBHOOKS), (PASSPHRASE,)], ids=["both", "one"])

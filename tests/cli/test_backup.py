@@ -409,7 +409,7 @@ class TestSchedule:
         assert (job["schedule"], job["variables"]) == ("30 2 * * *", {})
         assert [c["change"] for c in changed.data["changes"]] == ["delete_job", "create_job"]
         config = bench.configure("backup: {schedule: 0 1 * * *, drill_schedule: 0 5 * * 0, keep_last: 7}\n")
-        installed = bench.install(capsys, "--config", str(config))
+        installed = bench.install(capsys, "--yes", "--config", str(config))
         assert installed.code == 0, installed.err
         found = {job["command"]: (job["schedule"], job["variables"]) for job in owner.get("jobs")}
         assert found.pop("GarbageCollection")[0] == "*/10 * * * *"

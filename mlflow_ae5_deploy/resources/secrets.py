@@ -99,6 +99,7 @@ class SecretState:
     note: str = ""  # a warning
     previous: str = ""  # what may be shown of the value that this machine stored
     desired: str = ""  # what may be shown of the desired value
+    of_nobody: bool = False  # set from elsewhere, and nothing of this installation has used it yet
 
     @property
     def right(self) -> bool:
@@ -120,7 +121,7 @@ class SecretState:
     @property
     def consequence(self) -> Consequence | None:
         """What its new value lets be deleted, where that needs consent."""
-        if self.right or self.name not in earlier_deletion.DEFAULTS:
+        if self.right or self.of_nobody or self.name not in earlier_deletion.DEFAULTS:
             return None
         is_set = self.state in ("different", "unknown")
         before = (self.previous or None) if is_set else earlier_deletion.DEFAULTS[self.name]

@@ -60,12 +60,12 @@ def test_a_verification_that_created_nothing_does_not_claim_to_have_deleted_it(b
 
 def test_the_way_back_after_an_uninstall_is_a_whole_command(bench, capsys):
     options = ("--sandbox", "--config", str(bench.another()))
-    assert bench.run(capsys, "install", *options, "--yes", "--release", str(bench.release)).code == 0
+    assert bench.run(capsys, "install", *options, "--release", str(bench.release)).code == 0
 
     done = bench.run(capsys, "uninstall", *options, "--yes")
 
     words = shlex.split(done.out.partition("To install it again\n")[2])
-    assert bench.run(capsys, *words[words.index("install") :], "--yes").code == 0
+    assert bench.run(capsys, *words[words.index("install") :]).code == 0
     again = bench.run(capsys, "uninstall", *options, "--yes")
     assert again.code == 0, again.err
 

@@ -81,6 +81,7 @@ SECRETS = [
     (SecretState(TTL, "different", previous="30d", desired="7d"), STORED, True),
     (SecretState(TTL, "different", previous="7d", desired="30d"), STORED, False),
     (SecretState(TTL, "unknown", desired="30d0h0m0s"), STORED, True),
+    (SecretState(TTL, "unknown", desired="30d0h0m0s", of_nobody=True), STORED, False),
     (SecretState(TTL, "missing", previous="7d", desired="7d"), STORED, True),
     (SecretState(ORPHANS, "new", desired="remove"), STORED, True),
     (SecretState(ORPHANS, "new", desired="remove"), SecretState("MLFLOW_CRYPTO_KEK_PASSPHRASE", MADE), False),

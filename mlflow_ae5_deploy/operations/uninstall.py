@@ -13,7 +13,7 @@ from mlflow_ae5_deploy.engine.change import Change
 from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.engine.executor import execute, require_consent
 from mlflow_ae5_deploy.jobs import one_off
-from mlflow_ae5_deploy.operations.uninstall_plan import Kept, UninstallState, diff, kept, observe
+from mlflow_ae5_deploy.operations.uninstall_plan import GiveUpUpgrade, Kept, UninstallState, diff, kept, observe
 from mlflow_ae5_deploy.operations.upgrade.staging_project import delete_staging_project
 from mlflow_ae5_deploy.resources.deployment import StopDeployment, stop
 from mlflow_ae5_deploy.resources.project import DeleteProject, delete_project_and_runs, keep_archive
@@ -108,6 +108,8 @@ def _require_same(changes: Sequence[Change], confirmed: Sequence[Change]) -> Non
 
 def _apply(change: Change, state: UninstallState, result: UninstallResult, context: Context) -> None:
     match change:
+        case GiveUpUpgrade():
+            context.journal.effect("end", f"the interrupted upgrade to {change.name}")
         case DeleteJob():
             job = next(job for job in state.jobs if job.id == change.id)
             if job.schedule is not None:

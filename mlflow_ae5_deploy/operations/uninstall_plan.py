@@ -17,6 +17,7 @@ from mlflow_ae5_deploy.resources import backup_destination
 from mlflow_ae5_deploy.resources import encryption_keys as keys
 from mlflow_ae5_deploy.resources.data_at_risk import data_at_risk
 from mlflow_ae5_deploy.resources.deployment import StopDeployment
+from mlflow_ae5_deploy.resources.interrupted import InterruptedUpgrade, interrupted_upgrade
 from mlflow_ae5_deploy.resources.project import DeleteProject
 from mlflow_ae5_deploy.resources.scheduled_job import DeleteJob, DeleteRuns
 from mlflow_ae5_deploy.resources.secrets import DeleteSecrets
@@ -28,6 +29,13 @@ _STOPPED_FOR_GOOD = (
     Consequence(Impact.TOKENS, "all its tokens are invalidated"),
 )
 _CONSUMER = frozenset({"MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI", TOKEN})
+
+
+@dataclass(frozen=True, kw_only=True)
+class GiveUpUpgrade(Change):
+    """Forget an interrupted upgrade. name: of its release."""
+
+    verb, resource = "give up", "the interrupted upgrade to"
 
 
 @dataclass(frozen=True)
@@ -65,6 +73,7 @@ class UninstallState:
     secrets: tuple[str, ...] = ()
     """Of the service account, written by this tool."""
     consumers: tuple[ConsumerSecrets, ...] = ()
+    upgrade: InterruptedUpgrade | None = None
     keys: tuple[str, ...] = ()
     """Secrets of the account that are never deleted, because there is no other copy."""
 
@@ -97,6 +106,7 @@ def observe(context: Context, *, purge: bool, force: bool = False) -> UninstallS
         jobs=tuple(job for job in context.cached.jobs() if ours(job)),
         runs=tuple(run for run in context.platform.runs() if ours(run)),
         secrets=tuple(sorted((context.cached.secret_names() & _own_names(context)) - only)),
+        upgrade=interrupted_upgrade(context.state),
         keys=tuple(sorted(only)),
         consumers=_consumers(context) if purge else (),
     )
@@ -105,6 +115,10 @@ def observe(context: Context, *, purge: bool, force: bool = False) -> UninstallS
 def diff(state: UninstallState, *, purge: bool) -> list[Change]:
     """Pure: the deletions, in their order. Killed between any two, the next call observes the rest and goes on."""
     changes: list[Change] = []
+    if state.upgrade is not None:
+        why = "it cannot be finished without the project"
+        given_up = (state.upgrade.given_up,)
+        changes.append(GiveUpUpgrade(name=state.upgrade.release, reason=why, consequences=given_up))
     for job in state.jobs:
         active = any(run.is_active and run.job_id == job.id for run in state.runs)
         text = f"the active run of job {job.name} is stopped" if active else "scheduled jobs no longer run"

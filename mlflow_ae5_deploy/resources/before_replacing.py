@@ -58,11 +58,13 @@ class DataState:
     @property
     def consequences(self) -> tuple[Consequence, ...]:
         """Consequences of replacing this project, in addition to those of ReplaceProject."""
-        restore, upgrade = self.restore, self.interrupted_upgrade
-        given_up = (upgrade.given_up,) if upgrade is not None and restore is not None and not restore.undo else ()
-        if self.server is None or self.desired is None:
-            return (*self.files, *self.jobs, *given_up)
-        return (*self.files, *self.jobs, *given_up, *new_address(self.server, self.desired.endpoint))
+        restore, found = self.restore, [*self.files, *self.jobs]
+        if self.interrupted_upgrade is not None:
+            ends = restore is not None and not restore.undo
+            found.append(self.interrupted_upgrade.given_up if ends else self.interrupted_upgrade.stays)
+        if self.server is not None and self.desired is not None:
+            found += new_address(self.server, self.desired.endpoint)
+        return tuple(found)
 
     @property
     def checks(self) -> tuple[Change, ...]:

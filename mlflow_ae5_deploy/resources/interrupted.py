@@ -42,15 +42,15 @@ class InterruptedUpgrade:
 
     @property
     def remedy(self) -> str:
-        return f"Nothing was changed. {self._ways_out}"
+        return f"Nothing was changed. {self.ways_out}"
 
     @property
     def warning(self) -> str:
         """For a run that may start a server meanwhile."""
-        return f"{self.message}; it has left the database unchanged. {self._ways_out}"
+        return f"{self.message}; it has left the database unchanged. {self.ways_out}"
 
     @property
-    def _ways_out(self) -> str:
+    def ways_out(self) -> str:
         if self.rolling_back:
             return "Run `upgrade --roll-back` to finish that."
         again = f"`upgrade {self.options}`" if self.options else "the same upgrade again"
@@ -65,14 +65,20 @@ class InterruptedUpgrade:
 
     @property
     def given_up(self) -> Consequence:
-        """By restoring a snapshot, see `end_upgrade_by_restore`."""
+        """By a restored snapshot, or an uninstall."""
+        return self._consequence("is given up; instead,")
+
+    @property
+    def stays(self) -> Consequence:
+        """While the project is replaced."""
+        return self._consequence("stays unfinished:")
+
+    def _consequence(self, becomes: str) -> Consequence:
         again = f"`upgrade {self.options}`" if self.options else "the same upgrade"
         ways_out = f"{again} finishes it, `upgrade --roll-back` undoes it"
         if self.rolling_back:
             ways_out = "`upgrade --roll-back` finishes its rollback"
-        return Consequence(
-            Impact.DATA, f"the interrupted upgrade to {self.release} is given up; without a restore, {ways_out}"
-        )
+        return Consequence(Impact.DATA, f"the interrupted upgrade to {self.release} {becomes} {ways_out}")
 
 
 def interrupted_upgrade(state: SavedState) -> InterruptedUpgrade | None:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from mlflow_ae5_deploy.ae5.models import Project
+from mlflow_ae5_deploy.ae5.models import Deployment, Project
 from mlflow_ae5_deploy.common.errors import Conflict
 from mlflow_ae5_deploy.common.files import write_private
 from mlflow_ae5_deploy.engine.change import Change, Consequence, Impact
@@ -14,7 +14,7 @@ from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.engine.progress import Phase
 from mlflow_ae5_deploy.jobs import one_off, other_machines
 from mlflow_ae5_deploy.resources import other_schedules
-from mlflow_ae5_deploy.resources.deployment import DOWN, STOPPED, TOKENS, stop
+from mlflow_ae5_deploy.resources.deployment import DOWN, STOPPED, TOKENS, restart_consequences, stop
 
 REPLACED = "replaced"  # folder with the archives of replaced projects
 _GONE = 120.0  # seconds until a deleted project must be off the list
@@ -52,6 +52,12 @@ class ReplaceProject(Change):
     @property
     def lines(self) -> tuple[str, ...]:
         return (*((f"release: {self.release}",) if self.release else ()), *self.differences)
+
+
+def replacing(server: Deployment | None) -> tuple[Consequence, ...]:
+    """Consequences of ReplaceProject. server: of the project; where none runs, it cannot go down."""
+    ends = restart_consequences(server) if server is not None else ()
+    return tuple(item for item in ReplaceProject.consequences if item in ends or item not in (DOWN, TOKENS))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -535,8 +535,12 @@ class TestInterrupted:
         declined = site.run(capsys, "restore", "--sandbox", *over)
         before = pending(site)
         site.owner().call("DELETE", f"deployments/{running(site)['id']}")
+        replacing = site.run(capsys, "install", "--sandbox", "--release", str(site.second))
         started = site.install(capsys)
 
+        assert replacing.code == 14, replacing.err
+        assert "stays unfinished: `upgrade --release second.tar.gz --sandbox` finishes it" in replacing.err
+        assert "the server is down" not in replacing.err, "none runs"
         assert (unchanged.code, started.code) == (0, 0), unchanged.err + started.err
         assert before == record
         assert (declined.code, declined.data["outcome"]) == (14, "failed"), declined.err

@@ -491,6 +491,16 @@ def test_an_interrupted_upgrade_is_not_the_unrelated_run_in_progress():
     assert problem.message == "An upgrade to 3.18.0 was interrupted."
 
 
+def test_an_interrupted_upgrade_is_one_problem_with_its_ways_out():
+    drift = [StageDrift(6, "upload", DIFFERS, "", (OTHER,), ("An upgrade to 3.18.0 was interrupted; ...",))]
+    ways_out = "Run `upgrade --release bundled` to finish it, or `upgrade --roll-back` to undo it."
+    state = replace(WELL, deployment=None, interrupted_upgrade="3.18.0", upgrade_ways_out=ways_out)
+
+    (problem,) = problems(state, drift, NOW)
+
+    assert (problem.code, problem.remedy) == ("upgrade-interrupted", ways_out)
+
+
 @pytest.mark.parametrize(("case", "changes", "message"), WARNINGS, ids=[row[0] for row in WARNINGS])
 def test_warnings(case, changes, message):
     found = warnings(replace(WELL, **changes), [], NOW)

@@ -7,11 +7,13 @@ import pytest
 from mlflow_ae5_deploy.ae5.models import Deployment, Job, Project, Run
 from mlflow_ae5_deploy.operations.uninstall_plan import (
     ConsumerSecrets,
+    GiveUpUpgrade,
     UninstallState,
     diff,
 )
 from mlflow_ae5_deploy.resources.data_at_risk import is_location_at_risk, is_store_at_risk
 from mlflow_ae5_deploy.resources.deployment import StopDeployment
+from mlflow_ae5_deploy.resources.interrupted import InterruptedUpgrade
 from mlflow_ae5_deploy.resources.project import DeleteProject
 from mlflow_ae5_deploy.resources.scheduled_job import DeleteJob, DeleteRuns
 from mlflow_ae5_deploy.resources.secrets import DeleteSecrets
@@ -55,6 +57,12 @@ ROWS = [
     ("everything, in the order in which it can go", ALL, False, GOES),
     ("with secrets", ALL, True, [*GOES, OWN, OF_CONSUMER]),
     ("what an interrupted call has left", UninstallState(runs=(ENDED, ACTIVE)), False, [(DeleteRuns, "")]),
+    (
+        "an upgrade that was interrupted after the project was deleted",
+        UninstallState(upgrade=InterruptedUpgrade("1.2.0", schema_touched=False, rolling_back=False)),
+        False,
+        [(GiveUpUpgrade, "")],
+    ),
     ("secrets alone stay", UninstallState(secrets=("A", "B")), False, []),
     ("secrets alone, requested", UninstallState(secrets=("A", "B")), True, [OWN]),
 ]

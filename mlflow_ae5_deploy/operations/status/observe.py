@@ -38,7 +38,7 @@ from mlflow_ae5_deploy.release.provenance import build_record_of
 from mlflow_ae5_deploy.resources import encryption_keys, scheduled_job
 from mlflow_ae5_deploy.resources.current_deployment import match_deployment
 from mlflow_ae5_deploy.resources.health import PATIENCE, health_once
-from mlflow_ae5_deploy.resources.interrupted import interrupted_restore
+from mlflow_ae5_deploy.resources.interrupted import interrupted_restore, interrupted_upgrade
 from mlflow_ae5_deploy.resources.job_specs import gc_job
 from mlflow_ae5_deploy.resources.token import recipients, rewritten_files, stored_tokens, used_by_job
 
@@ -56,7 +56,7 @@ def observe(context: Context, token: Secret | None) -> InstallationState:
     )
     health, version, version_unknown = _ask_server(context, current, token)
     sharing = context.settings.sharing
-    upgrade = context.state.upgrade
+    upgrade, interrupted = context.state.upgrade, interrupted_upgrade(context.state)
     return InstallationState(
         project=project,
         deployment=current,
@@ -78,6 +78,7 @@ def observe(context: Context, token: Secret | None) -> InstallationState:
         ),
         backups=observe_backups(context, project),
         interrupted_upgrade=upgrade.release if upgrade else "",
+        upgrade_ways_out=interrupted.ways_out if interrupted else "",
         rollback_failed=upgrade.failure if upgrade else "",
         interrupted_restore=interrupted_restore(context, project),
         unfinished=_unfinished(context, current),

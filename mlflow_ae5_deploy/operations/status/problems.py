@@ -59,6 +59,7 @@ _UNTIL_DONE = frozenset(
         "schedule-missing",
     }
 )
+_UPLOAD = 6  # the stage that warns of an interrupted upgrade only, which is observed
 _WAIT = "Wait until that run ends."
 
 
@@ -72,7 +73,8 @@ def problems(state: InstallationState, drift: Sequence[StageDrift], now: datetim
 
 def _problems(state: InstallationState, drift: Sequence[StageDrift], now: datetime) -> Iterator[HealthProblem]:
     # Stage 14 warns of paused jobs only, which are observed.
-    texts = [text for stage in drift if stage.number != scheduled_job.STAGE for text in stage.warnings]
+    observed = {scheduled_job.STAGE, *((_UPLOAD,) if state.interrupted_upgrade else ())}
+    texts = [text for stage in drift if stage.number not in observed for text in stage.warnings]
     yield from (HealthProblem("configuration", text) for text in texts)
     if state.gc.paused:
         yield HealthProblem("gc-paused", scheduled_job.paused_words(_GC))
@@ -94,12 +96,18 @@ def _problems(state: InstallationState, drift: Sequence[StageDrift], now: dateti
         yield HealthProblem("restore-interrupted", restore.message, restore.remedy)
     if state.project is None:
         return
-    # A restore stops the server, and starts it at its end.
-    hidden = "no-server" if state.interrupted_restore is not None else ""
+    # A restore or an upgrade stops the server, and starts it at its end.
+    unfinished = state.interrupted_restore is not None or state.interrupted_upgrade or state.unfinished.interrupted
+    hidden = "no-server" if unfinished else ""
     yield from (problem for problem in server_problems(state) if problem.code != hidden)
     others = _of_a_project(state, drift, now)
     # An interrupted upgrade may be the cause of any other error.
-    yield from (problem for problem in others if not state.interrupted_upgrade or problem.severity != ERROR)
+    yield from (problem for problem in others if not state.interrupted_upgrade or _is_apart(problem))
+
+
+def _is_apart(problem: HealthProblem) -> bool:
+    """From an interrupted upgrade."""
+    return problem.severity != ERROR and problem.code != "release-differs"
 
 
 def _of_a_project(state: InstallationState, drift: Sequence[StageDrift], now: datetime) -> Iterator[HealthProblem]:
@@ -164,7 +172,7 @@ def _interrupted_upgrade(state: InstallationState) -> HealthProblem:
         why = state.rollback_failed.rstrip(".")
         text = f"An upgrade to {release} failed ({why}), and its rollback has not finished."
         return HealthProblem(code, text, "Run `upgrade --roll-back`.")
-    return HealthProblem(code, f"An upgrade to {release} was interrupted.")
+    return HealthProblem(code, f"An upgrade to {release} was interrupted.", state.upgrade_ways_out)
 
 
 # shared with doctor -----------------------------------------------------------------------------------------------

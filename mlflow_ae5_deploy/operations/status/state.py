@@ -121,6 +121,8 @@ class InstallationState:
     backups: BackupStatus = field(default_factory=BackupStatus)
     interrupted_upgrade: str = ""
     """The release of an interrupted upgrade."""
+    upgrade_ways_out: str = ""
+    """The remedy for that."""
     rollback_failed: str = ""
     """Why that upgrade failed, where its rollback was started."""
     interrupted_restore: InterruptedRestore | None = None

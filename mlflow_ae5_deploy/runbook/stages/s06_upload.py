@@ -19,6 +19,7 @@ from mlflow_ae5_deploy.resources.project import (
     UploadProject,
     keep_archive,
     remove_project,
+    replacing,
     upload_project,
 )
 from mlflow_ae5_deploy.resources.restore import CheckRestore
@@ -110,5 +111,5 @@ def _replacement(project: Project, seen: Comparison, data: DataState) -> Replace
         reason=seen.reason,
         release=seen.release_change,
         differences=(*seen.differences, *data.differences),
-        consequences=(*data.consequences, *ReplaceProject.consequences),
+        consequences=(*data.consequences, *replacing(data.server)),
     )

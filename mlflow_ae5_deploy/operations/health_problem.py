@@ -54,6 +54,10 @@ _ERRORS = {
         "The endpoint rejected the login session, so the API was not checked.",
         "Run `verify`, which uses a token.",
     ),
+    "token-missing": (
+        "A token file that this machine wrote does not exist, is empty or cannot be read.",
+        "Run `rotate-token --if-needed`, which writes it.",
+    ),
     "token-expired": ("A stored token has expired.", "Run `rotate-token`."),
     "secrets-missing": ("Secrets that the server or its clients need are not set.", "Run `install`."),
     "not-shared": ("A configured group or user has no access.", "Run `install`."),

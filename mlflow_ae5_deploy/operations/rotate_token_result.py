@@ -87,9 +87,13 @@ def result_of(
     if note := warning(expiry(context.outputs.token) if context.outputs.token else None, context.clock.now()):
         warnings.append(note)
     left = [item for item in accounts if item.outcome == "failed"]
-    whole = len(served) == len(accounts)
+    rest = rotation.unfinished is not None and len(served) < len(accounts)
+    if any(item.outcome == "stored" for item in accounts):
+        issued, expires = context.outputs.token_issued, expiry(context.outputs.token) if context.outputs.token else None
+    else:
+        issued, expires = (own.issued, own.expires) if own else (None, None)
     return Rotation(
-        "incomplete" if left or broken else "rotated" if whole else "finished",
+        "incomplete" if left or broken else "finished" if rest else "rotated",
         rotation.decision.reason,
         rotation.deployment,
         rotation.url,
@@ -98,8 +102,8 @@ def result_of(
         observed_downtime=observed_downtime,
         earlier_valid=rotation.earlier_valid,
         gc=gc,
-        issued=own.issued if own else None,
-        expires=own.expires if own else None,
+        issued=issued,
+        expires=expires,
         restarted=rotation.restarted,
         warnings=tuple(warnings),
         error=_error(rotation, accounts, broken),

@@ -155,6 +155,7 @@ def _token(state: InstallationState, now: datetime) -> str:
     for token in state.token.previous:
         age = duration(now - token.stored)
         accounts.append(f"{token.account}: stored here {age} ago, before the last change to the deployment")
+    accounts += (f"{file}: {why}" for file, why in state.token.lost.items())
     return "; ".join(accounts)
 
 

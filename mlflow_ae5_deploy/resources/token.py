@@ -105,16 +105,29 @@ def expired(context: Context, deployment_id: str | None) -> dict[str, datetime]:
     }
 
 
-def without_token(context: Context, deployment_id: str | None) -> tuple[str, ...]:
-    """The recipients without a recorded, valid token of this deployment."""
+def without_token(context: Context, deployment_id: str | None) -> dict[str, str]:
+    """The recipients without a recorded, valid token of this deployment, with the reason."""
     if deployment_id is None:
-        return tuple(recipients(context))
-    over = expired(context, deployment_id)
+        return dict.fromkeys(recipients(context), "no valid one stored")
+    over, unsure, lost = expired(context, deployment_id), unrecorded(context, deployment_id), lost_files(context)
     stored = {token.account for token in stored_tokens(context).values() if token.deployment_id == deployment_id}
-    lacking = [name for name in recipients(context) if name in over or name not in stored]
-    if context.account not in lacking and TOKEN not in context.cached.secret_names():
-        lacking.insert(0, context.account)
-    return tuple(lacking)
+    known = context.state.previous_tokens | context.state.tokens
+
+    def why(name: str) -> str | None:
+        if name in over:
+            return f"the stored one expired {over[name]:%Y-%m-%d %H:%M} UTC"
+        if name in lost:
+            return f"the token file {lost[name]}"
+        if name not in stored:
+            new = name not in known and context.account in known
+            return (
+                unsure.get(name) or f"none {'recorded here for this consumer' if new else 'stored for this deployment'}"
+            )
+        unlisted = name == context.account and TOKEN not in context.cached.secret_names()
+        return f"the secret {TOKEN} was deleted" if unlisted else None
+
+    reasons = {name: why(name) for name in recipients(context)}
+    return {name: reason for name, reason in reasons.items() if reason is not None}
 
 
 def unrecorded(context: Context, deployment_id: str | None) -> dict[str, str]:
@@ -122,12 +135,14 @@ def unrecorded(context: Context, deployment_id: str | None) -> dict[str, str]:
 
     The platform shows no value of a secret, and other machines store tokens too.
     """
-    if deployment_id is None or context.outputs.token_deployment == deployment_id:  # issued in this run
+    if deployment_id is None:
         return {}
     state, found = context.state, dict[str, str]()
     own = state.tokens.get(context.account)
-    if TOKEN in context.cached.secret_names() and (own is None or own.deployment_id != deployment_id):
-        recorded = state.previous_tokens | state.tokens
+    recorded = state.previous_tokens | state.tokens
+    started_here = context.outputs.token_deployment == deployment_id and context.account in recorded
+    changed = own is None or own.deployment_id != deployment_id
+    if TOKEN in context.cached.secret_names() and changed and not started_here:
         why = "none recorded here for this deployment" if context.account in recorded else SET_ELSEWHERE
         files = [str(file) for file in context.settings.token_files if token_file.read(file)]
         found = dict.fromkeys((context.account, *context.settings.consumer_accounts), why)
@@ -153,6 +168,13 @@ def digest(token: Secret) -> str:
 
 def _fingerprint(context: Context, token: Secret) -> str:
     return context.state.fingerprint(Secret(digest(token)))
+
+
+def lost_files(context: Context) -> dict[str, str]:
+    """Files that this machine has written and that hold no token now, with the reason."""
+    recorded = context.state.previous_tokens | context.state.tokens
+    reasons = {str(file): token_file.why_no_token(file) for file in context.settings.token_files}
+    return {file: why for file, why in reasons.items() if why and file in recorded}
 
 
 def rewritten_files(context: Context) -> list[str]:

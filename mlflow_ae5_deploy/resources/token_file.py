@@ -24,11 +24,26 @@ def of(context: Context, recipient: str) -> Path | None:
 
 
 def read(file: Path) -> Secret | None:
+    """None where it holds none, see `why_no_token`."""
     try:
-        with file.open("rb") as handle:
-            return Secret(handle.read(_LONGEST).decode("ascii"))
-    except (OSError, ValueError):
+        return Secret(text) if (text := _content(file)) else None
+    except OSError:
         return None
+
+
+def why_no_token(file: Path) -> str:
+    """Empty where it holds one."""
+    try:
+        return "" if _content(file) else "is empty"
+    except (FileNotFoundError, NotADirectoryError):
+        return "does not exist"
+    except OSError as error:
+        return f"cannot be read: {error.strerror}"
+
+
+def _content(file: Path) -> str:
+    with file.open("rb") as handle:
+        return handle.read(_LONGEST).decode("ascii", "replace")
 
 
 def check(file: Path) -> tuple[int, int] | None:

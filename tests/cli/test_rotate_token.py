@@ -34,6 +34,13 @@ from tests.cli.rotating import (
 from tests.sandbox.support import Admin, Client, endpoint_name
 
 RESTARTS = "server: {variables: {MLFLOW_LOGGING_LEVEL: %s}}\n"  # of a value that it does not have yet
+MAY_INVALIDATE = "the new one may invalidate the stored one"
+
+
+def reasons(stages) -> dict[str, str]:
+    """Of the changes to tokens, by recipient."""
+    changes = [change for stage in stages for change in stage["changes"]]
+    return {change["name"] or change["phrase"]: change["reason"] for change in changes}
 
 
 class TestRotation:
@@ -405,16 +412,46 @@ class TestTokenFile:
         assert list(file.parent.iterdir()) == [file]
         assert file.read_text() not in done.out + done.err + state_file(rotatable).read_text()
 
-    def test_status_names_no_token_that_is_not_in_it(self, rotatable, capsys, file, config):
+    def test_a_lost_one_is_a_problem_with_its_reason_everywhere(self, rotatable, capsys, file, config):
         rotation(rotatable, capsys, *config)
-        argv = ["status", "--sandbox", "--json", "--release", str(rotatable.release), *config]
-        before = rotatable.run(capsys, *argv)
+        release = ["--sandbox", "--release", str(rotatable.release), *config]
+        before = rotatable.run(capsys, "status", "--json", *release)
         file.unlink()
 
-        after = rotatable.run(capsys, *argv)
+        after = rotatable.run(capsys, "status", "--json", *release)
+        text = rotatable.run(capsys, "status", *release)
+        checked = rotatable.run(capsys, "doctor", "--json", "--sandbox", *config)
 
         seen = [[token["account"] for token in done.data["token"]["stored"]] for done in (before, after)]
         assert seen == [[ACCOUNT, "dev-user", str(file)], [ACCOUNT, "dev-user"]]
+        assert (before.code, after.code) == (0, 20)
+        (problem,) = [item for item in after.data["problems"] if item["severity"] == "error"]
+        assert (problem["code"], problem["message"]) == ("token-missing", f"The token file {file} does not exist.")
+        assert "scraper/token: does not exist" in "".join(text.out.split("\n")).replace("             ", "")
+        assert reasons(after.data["drift"]) == {
+            "issue a token": "the token file does not exist",
+            **dict.fromkeys((ACCOUNT, "dev-user"), MAY_INVALIDATE),
+            str(file): "the token file does not exist",
+        }
+        (finding,) = [item for item in checked.data["findings"] if item["check"] == "token"]
+        assert (checked.code, finding["severity"]) == (20, "error")
+
+        again = rotation(rotatable, capsys, "--if-needed", *config)
+
+        assert (again.data["outcome"], outcomes(again)[str(file)]) == ("rotated", "stored")  # nothing was unfinished
+        assert again.data["token"]["age_seconds"] < before.data["token"]["stored"][0]["age_seconds"] + 60
+
+    def test_a_new_one_is_planned_as_it_is_installed(self, rotatable, capsys, file):
+        file = file.with_name("new")
+        config = ["--config", str(rotatable.configure(f"{PLATFORM}{CONSUMER}  - file: scraper/new\n"))]
+        planned = rotatable.run(capsys, "plan", "--sandbox", "--json", "--release", str(rotatable.release), *config)
+        done = rotatable.install(capsys, "--yes", *config)
+
+        assert done.code == 0, done.err
+        stages = [[stage for stage in one.data["stages"] if "token" in stage["name"]] for one in (planned, done)]
+        why = "none recorded here for this consumer"
+        expected = {"issue a token": why, **dict.fromkeys((ACCOUNT, "dev-user"), MAY_INVALIDATE), str(file): why}
+        assert [reasons(one) for one in stages] == [expected, expected]
 
     @pytest.mark.parametrize("change", ["deleted", "truncated", "replaced", "none"])
     def test_is_renewed_if_needed(self, rotatable, capsys, file, config, change):

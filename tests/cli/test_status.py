@@ -370,7 +370,7 @@ class TestDrift:
         assert [row["name"] for row in seen.data["drift"]] == ["token", "store-token"]
         assert "expired 2026-01-01" in seen.data["drift"][0]["changes"][0]["reason"]
         assert planned.code == 30
-        assert "the stored one has expired" in planned.out
+        assert planned.out.count("the stored one expired 2026-01-01 00:00 UTC") == 2
         assert [done.data["stages"][n]["outcome"] for n in (10, 11)] == ["changed", "changed"]
         assert bench.writes() == []
         assert len(bench.calls()) <= 19  # 3 for the lock

@@ -236,7 +236,12 @@ def test_a_token_file_that_the_other_machine_wrote(site, capsys, releases):
     assert here.code == 0
     why = "the file has another token than this machine wrote"
     file = site.folder / "scraper" / "token"
-    assert token_words(here) == ["token-not-known", f"issue a token: {why}", f"store the token for {file}: {why}"]
+    assert token_words(here) == [
+        "token-not-known",
+        f"issue a token: {why}",
+        "store the token for mlflow-service: the new one may invalidate the stored one; "
+        f"store the token for {file}: {why}",
+    ]
     assert "warning" in here.data["headline"]
 
 

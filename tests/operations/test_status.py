@@ -153,6 +153,7 @@ PROBLEMS = [
     ("login rejected", {"health": Health("unauthorised", "302")}, "API was not checked: the endpoint rejected"),
     ("a secret gone", {"secrets": frozenset({"A"})}, "Secrets of the account are missing: B."),
     ("not shared", {"shared": ()}, "Not shared with group everyone"),
+    ("lost file", {"token": TokenStatus(True, (STORED,), lost={"/x": "is empty"})}, "The token file /x is empty."),
     ("expired token", stored(expires=NOW - HOUR), "mlflow-service has expired"),
     ("no gc", {"gc": GcStatus(jobs=0)}, "no garbage collection job"),
     ("no run for long", collected(missed=replace(LATE, again=True)), "nor the next one"),
@@ -596,11 +597,13 @@ def test_only_what_is_seen_to_differ_is_drift(case, changes, state):
     [
         "not possible before the deployment runs",
         "none stored for this deployment",
-        "the token of a expired",
+        "the stored one expired 2026-01-01 00:00 UTC",
         "none recorded here for this deployment",
         "the file has another token than this machine wrote",
         "the restart requires it",
-        "the deployment has a new one",
+        "none recorded here for this consumer",
+        "the token file does not exist",
+        "the new one may invalidate the stored one",
     ],
 )
 @pytest.mark.parametrize(

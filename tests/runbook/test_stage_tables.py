@@ -66,12 +66,16 @@ ROWS = [
     (EndpointUrlStage(), "not yet", EndpointState(None), [(ReadUrl, "")]),
     (StoreUrlStage(), "stored", UrlSecretsState("https://x", (SecretState("A", "same"),)), []),
     (StoreUrlStage(), "one is new", UrlSecretsState("https://x", (SecretState("A", "new"),)), [(SetSecrets, "")]),
-    (TokenStage(), "stored", TokenState(ID, (), False), []),
-    (TokenStage(), "no deployment", TokenState(None, (ACCOUNT,), False), [(IssueToken, "")]),
-    (TokenStage(), "secret deleted", TokenState(ID, (), True), [(IssueToken, "")]),
-    (TokenStage(), "expired", TokenState(ID, (ACCOUNT,), False, {ACCOUNT: MOMENT}), [(IssueToken, "")]),
-    (StoreTokenStage(), "stored", StoredTokenState((ACCOUNT, "ann"), ()), []),
-    (StoreTokenStage(), "one lacks it", StoredTokenState((ACCOUNT, "ann"), ("ann",)), [(StoreToken, "ann")]),
+    (TokenStage(), "stored", TokenState(ID, {}), []),
+    (TokenStage(), "no deployment", TokenState(None, {ACCOUNT: "none"}), [(IssueToken, "")]),
+    (TokenStage(), "secret deleted", TokenState(ID, {ACCOUNT: "it was deleted"}), [(IssueToken, "")]),
+    (StoreTokenStage(), "stored", StoredTokenState((ACCOUNT, "ann"), {}), []),
+    (
+        StoreTokenStage(),
+        "one lacks it",
+        StoredTokenState((ACCOUNT, "ann"), {"ann": "none"}),
+        [(StoreToken, ACCOUNT), (StoreToken, "ann")],
+    ),
 ]
 
 

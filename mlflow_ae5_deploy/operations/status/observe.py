@@ -40,7 +40,7 @@ from mlflow_ae5_deploy.resources.current_deployment import match_deployment
 from mlflow_ae5_deploy.resources.health import PATIENCE, health_once
 from mlflow_ae5_deploy.resources.interrupted import interrupted_restore, interrupted_upgrade
 from mlflow_ae5_deploy.resources.job_specs import gc_job
-from mlflow_ae5_deploy.resources.token import recipients, rewritten_files, stored_tokens, used_by_job
+from mlflow_ae5_deploy.resources.token import lost_files, recipients, rewritten_files, stored_tokens, used_by_job
 
 _VERSION = re.compile(r"\s*([0-9]+\.[0-9]+[0-9A-Za-z.+\-]*)\s*\Z")
 
@@ -126,12 +126,13 @@ def _desired_secrets(context: Context) -> tuple[str, ...]:
 
 def _token(context: Context) -> TokenStatus:
     accounts = recipients(context)
-    stored, previous = stored_tokens(context), context.state.previous_tokens
+    stored, previous, lost = stored_tokens(context), context.state.previous_tokens, lost_files(context)
     return TokenStatus(
         TOKEN in context.cached.secret_names(),
         tuple(stored[name] for name in accounts if name in stored),
-        tuple(previous[name] for name in accounts if name in previous and name not in stored),
+        tuple(previous[name] for name in accounts if name in previous and name not in stored and name not in lost),
         tuple(rewritten_files(context)),
+        lost,
     )
 
 

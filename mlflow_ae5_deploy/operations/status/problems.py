@@ -49,6 +49,7 @@ _UNTIL_DONE = frozenset(
         "secrets-missing",
         "not-shared",
         "token-expired",
+        "token-missing",
         "token-not-known",
         "token-outdated",
         "gc-missing",
@@ -217,7 +218,10 @@ def token_problems(state: InstallationState, now: datetime) -> list[HealthProble
         return []
     current = [token for token in _in_use(state) if token.deployment_id == state.deployment.id]
     expired = [token for token in current if token.expires and token.expires <= now]
-    return [HealthProblem("token-expired", f"The token of {_accounts(expired)} has expired.")] if expired else []
+    found = [HealthProblem("token-missing", f"The token file {file} {why}.") for file, why in state.token.lost.items()]
+    if expired:
+        found.append(HealthProblem("token-expired", f"The token of {_accounts(expired)} has expired."))
+    return found
 
 
 def _in_use(state: InstallationState) -> tuple[StoredToken, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -71,6 +72,8 @@ class TokenStatus:
     """For accounts without a current token: the one stored before the deployment changed."""
     rewritten: tuple[str, ...] = ()
     """Files with another token than this machine wrote."""
+    lost: Mapping[str, str] = field(default_factory=dict)
+    """Files that this machine wrote and that hold no token now, with the reason."""
 
 
 @dataclass(frozen=True)

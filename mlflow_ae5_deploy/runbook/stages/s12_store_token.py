@@ -13,7 +13,6 @@ from mlflow_ae5_deploy.engine.stage import Changes, Diff, NoChange, Stage
 from mlflow_ae5_deploy.resources.token import (
     StoreToken,
     check_recipients,
-    expired,
     not_stored,
     recipients,
     store_token,
@@ -21,14 +20,14 @@ from mlflow_ae5_deploy.resources.token import (
     without_token,
 )
 
+_MAY_INVALIDATE = "the new one may invalidate the stored one"
+
 
 @dataclass(frozen=True)
 class StoredTokenState:
     recipients: tuple[str, ...]
-    accounts: tuple[str, ...]  # that are given the token
-    expired: frozenset[str] = frozenset()  # those of them whose stored token has expired
+    lacking: Mapping[str, str]  # see `without_token`
     unrecorded: Mapping[str, str] = field(default_factory=dict)  # see `unrecorded`
-    fresh: bool = False  # this run has issued a token
 
 
 class StoreTokenStage(Stage[StoredTokenState]):
@@ -38,26 +37,22 @@ class StoreTokenStage(Stage[StoredTokenState]):
     def observe(self, context: Context) -> StoredTokenState:
         deployment = context.outputs.deployment
         identity = deployment.id if deployment else None
-        everyone, absent = tuple(recipients(context)), without_token(context, identity)
-        # A token issued in this run goes to everybody: whether issuing one invalidates the previous is not documented.
-        fresh = identity is not None and context.outputs.token_deployment == identity
-        accounts = everyone if absent and fresh else absent
-        over = frozenset(expired(context, identity))
-        return StoredTokenState(everyone, accounts, over, unrecorded(context, identity), fresh)
+        lacking = without_token(context, identity)
+        return StoredTokenState(tuple(recipients(context)), lacking, unrecorded(context, identity))
 
     def preflight(self, context: Context) -> None:
         check_recipients(context)
 
     def diff(self, state: StoredTokenState) -> Diff:
-        if not state.accounts:
+        """A new token goes to everybody: whether issuing one invalidates the previous is not documented."""
+        if not state.lacking:
             return NoChange(f"{TOKEN} is stored for {', '.join(state.recipients)}")
-        usual = "the deployment has a new one" if state.fresh else "no valid one stored"
+        unsure = not dict(state.lacking).items() - dict(state.unrecorded).items()
+        reasons = {name: state.lacking.get(name, _MAY_INVALIDATE) for name in state.recipients}
         return Changes(
             tuple(
-                StoreToken(name=name, reason="the stored one has expired")
-                if name in state.expired
-                else StoreToken(name=name, reason=state.unrecorded.get(name, usual), guess=name in state.unrecorded)
-                for name in state.accounts
+                StoreToken(name=name, reason=reason, guess=unsure or reason == state.unrecorded.get(name))
+                for name, reason in reasons.items()
             )
         )
 

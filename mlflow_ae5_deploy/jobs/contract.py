@@ -37,7 +37,7 @@ _PHASES: dict[str, str] = _AGREED["progress"]["phases"]
 _UNITS = frozenset(_AGREED["progress"]["units"])
 
 SUCCESS = frozenset(_AGREED["outcomes"]["success"])
-"""Outcomes of a job that did its work; `skipped` is one of a collection that met another one."""
+"""Outcomes of a job that did its work; `skipped` is one of a collection that met another job or a starting server."""
 OUTCOME_INCOMPLETE = "incomplete"
 UNKNOWN = "unknown"
 """The outcome of a run that left no report."""

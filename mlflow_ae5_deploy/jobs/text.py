@@ -66,7 +66,7 @@ def _collected(report: GcReport) -> str:
     freed = f"; {size(report.bytes)} of artifacts" if report.bytes else ""
     skipped = _skipped(report)
     if report.outcome == "skipped":
-        return "skipped: another collection is running"
+        return "skipped: another job or a starting server uses the database"
     if report.outcome == "dry-run":
         due = [counted(number.due - number.remaining, name) for name, number in counts.items() if number.due]
         return f"would delete {', '.join(due) or 'nothing'}{freed}{skipped}"

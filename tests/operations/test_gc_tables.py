@@ -114,7 +114,13 @@ RESULTS = [
         False,
         "deleted 1 of 2 runs, 1 experiment",
     ),
-    ("another one is running", "completed", report(outcome="skipped", exit_code=0), True, "another collection"),
+    (
+        "the database is in use",
+        "completed",
+        report(outcome="skipped", exit_code=0),
+        True,
+        "skipped: another job or a starting server uses the database",
+    ),
     ("a release that does not report", "completed", "collecting\n", False, "no report; it ends with `collecting`"),
     (
         "crashed, its exit code lost",

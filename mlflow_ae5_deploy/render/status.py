@@ -147,15 +147,19 @@ def _token(state: InstallationState, now: datetime) -> str:
     if not state.token.stored and not state.token.previous:
         return _NOT_VISIBLE
     accounts = []
-    for token in state.token.stored:
+    replaced = state.gc.last is not None and state.gc.last.own_token is False  # that of the service account, the first
+    for number, token in enumerate(state.token.stored):
         current = state.deployment is not None and token.deployment_id == state.deployment.id
         of = "" if current else ", of an EARLIER deployment"
         end = f", expires {moment(token.expires, now)}" if token.expires else ""
-        accounts.append(f"{token.account}: issued here {duration(now - token.issued)} ago{of}{end}")
+        since = ", replaced by another machine since" if replaced and number == 0 else ""
+        accounts.append(f"{token.account}: stored here {duration(now - token.stored)} ago{since}{of}{end}")
     for token in state.token.previous:
         age = duration(now - token.stored)
         accounts.append(f"{token.account}: stored here {age} ago, before the last change to the deployment")
     accounts += (f"{file}: {why}" for file, why in state.token.lost.items())
+    if state.token.stored and not replaced:
+        accounts.append("another machine may have stored a newer one since")
     return "; ".join(accounts)
 
 

@@ -232,7 +232,10 @@ def test_a_token_file_that_the_other_machine_wrote(site, capsys, releases):
 
     assert elsewhere(site, capsys, releases, "rotate-token", *config).code == 0
     here = site.run(capsys, *status)
+    shown = site.run(capsys, *(word for word in status if word != "--json"))
 
+    assert "  Token      mlflow-service: stored here " in shown.out
+    assert "another machine may have stored a newer one since" in " ".join(shown.out.split())
     assert here.code == 0
     why = "the file has another token than this machine wrote"
     file = site.folder / "scraper" / "token"

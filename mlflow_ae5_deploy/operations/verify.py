@@ -116,7 +116,7 @@ class _Verifier:
         for how, api in self._unauthenticated.items():
             yield f"request {how} is rejected", functools.partial(self._refused, api)
         if self._experiment:  # made first: without it there is nothing to delete
-            yield "test data deleted", self._clean
+            yield f"test data marked as deleted; GC removes it for good {self._purged}", self._clean
 
     def run(self, step: Step) -> tuple[str, bool]:
         """(what was observed, passed)."""
@@ -226,7 +226,7 @@ class _Verifier:
                     problems.append(f"{path}: {answer.message}")
         if problems:
             raise _Failed("; ".join(problems))
-        return f"GC purges experiment and run {self._purged}"
+        return f"experiment {self._experiment}, run {self._run}"
 
     # helpers ----------------------------------------------------------------------------------------------------
 

@@ -95,6 +95,7 @@ def test_the_server_passes_verify(installed: Site) -> None:
     assert "request without a token is rejected" in names
     assert "request with a wrong token is rejected" in names
     assert "configured database in use" in names
+    assert names[-1] == "test data marked as deleted; GC removes it for good after 30 days"
     assert len(names) == 10
     file = installed.data() / "mlflow" / "standalone" / "store" / "mydb.sqlite"
     with contextlib.closing(sqlite3.connect(file)) as database:

@@ -271,7 +271,7 @@ class TestRuns:
         assert shown.code == code
         assert "Traceback" not in shown.err
 
-    def test_a_dry_run_is_a_temporary_job(self, gc, owner):
+    def test_a_dry_run_is_a_temporary_job(self, bench, capsys, gc, owner):
         before = owner.get("jobs")
         runs = {run["id"] for run in owner.get("runs")}
 
@@ -280,6 +280,8 @@ class TestRuns:
 
         assert done.code == 0, done.err
         assert done.data["run"]["message"] == "would delete 2 runs"
+        history = bench.run(capsys, "history", "--sandbox", "--json").data["entries"]
+        assert [entry["verb"] for entry in history[:2]] == ["schedule-gc --run-now --dry-run"] * 2
         assert_error(refused, 10, "no server")
         assert owner.get("jobs") == before
         assert {run["id"] for run in owner.get("runs")} == runs

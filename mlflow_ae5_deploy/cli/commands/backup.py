@@ -139,7 +139,7 @@ def prune(
     if drop_damaged is not None:
         words += ["--drop-damaged", checked_damaged(drop_damaged)]
     task = tasks.backup("prune", *words, *(["--yes"] if options.yes else []))
-    return run_task("backup prune", task, options, wait=wait)
+    return run_task("backup prune", task, options, wait=wait, recorded_as="backup prune --yes" if options.yes else "")
 
 
 @examples(

@@ -81,7 +81,9 @@ def command(
         if drop_saved is None:
             return run_task(NAME, tasks.list_saved(), options, wait=wait, recorded_as=f"{NAME} --list-saved")
         task = tasks.drop_saved(checked_saved_copy(drop_saved), act=options.yes)
-        return run_task(NAME, task, options, wait=wait, recorded_as=f"{NAME} --drop-saved")
+        return run_task(
+            NAME, task, options, wait=wait, recorded_as=f"{NAME} --drop-saved{' --yes' if options.yes else ''}"
+        )
     if undo and (snapshot is not None or replace or shorten_text):
         raise Usage("--undo excludes --snapshot, --replace and --shorten-text.", remedy="Leave those out.")
     if saved is not None and not undo:

@@ -112,7 +112,7 @@ def _run(options: WriteOptions, request: GcRequest, overrides: Mapping[str, Any]
     reporter = options.reporter
     result: ScheduleGcResult | None = None
     try:
-        with writing(options, NAME, settings=overrides) as context:
+        with writing(options, _recorded_as(request, overrides), settings=overrides) as context:
             reporter.doing(NAME)
             progress = GcReporter(reporter, request, options.profile)
             result = schedule_gc.carry_out(context, request, configured, progress)
@@ -125,6 +125,13 @@ def _run(options: WriteOptions, request: GcRequest, overrides: Mapping[str, Any]
     outcome = result.schedule.outcome if result.schedule else "ran"
     reporter.document(NAME, outcome, **schedule_data(result, context.outputs.warnings), error=None)
     return EXIT_DONE
+
+
+def _recorded_as(request: GcRequest, overrides: Mapping[str, Any]) -> str:
+    """The verb with the options that tell what it does, for the journal."""
+    only_lists = request.action == "dry-run" or GC_DRY_RUN in overrides.get("gc.variables", {})
+    action = {"set": "", "run": " --run-now", "dry-run": " --run-now"}.get(request.action, f" --{request.action}")
+    return NAME + action + (" --dry-run" if only_lists else "")
 
 
 # the options ------------------------------------------------------------------------------------------------------

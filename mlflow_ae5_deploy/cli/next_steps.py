@@ -41,6 +41,7 @@ def installed_state(context: Context) -> Installed:
         kept_archives=tuple(str(path) for path in context.outputs.kept_archives),
         key_file=str(keys.path(context)) if keys.path(context).exists() else None,
         new_keys=context.outputs.keys_made,
+        downtime_seconds=None if context.outputs.downtime is None else round(context.outputs.downtime, 1),
     )
 
 

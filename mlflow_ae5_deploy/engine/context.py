@@ -99,6 +99,8 @@ class StageOutputs:
     stopped_server: bool = False  # for a restore
     stopped_job: str = ""  # the purpose of a job that was stopped before its end
     restart_planned: bool = False  # in a plan: what belongs to the deployment is made again
+    down_since: float | None = None  # by Clock.monotonic; of a server that this run has stopped
+    downtime: float | None = None  # seconds until the next server was healthy
     no_server: str = ""  # a sentence for an interrupted run that leaves no server; empty while one may run
     token_issued: datetime | None = None
     warnings: list[str] = field(default_factory=list)  # of jobs, see Context.warn

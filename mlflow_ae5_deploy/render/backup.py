@@ -29,7 +29,7 @@ def show(reporter: Reporter, job_result: JobResult[Report], now: datetime) -> No
     """The result of a run that succeeded."""
     report = job_result.report
     listing = isinstance(report, BackupReport) and report.action in ("list", "show")
-    took = f" Took {lasting(report.seconds)}." if report.seconds is not None and not listing else ""
+    took = f" The job took {lasting(report.seconds)}." if report.seconds is not None and not listing else ""
     if listing:
         reporter.line(as_sentence(job_result.message), style="bold")
     else:
@@ -190,11 +190,9 @@ def _moment(text: object, now: datetime) -> str:
 def _manifest(manifest: Mapping[str, Any], now: datetime) -> list[tuple[str, str]]:
     """The rows of `backup show`. Any field may be absent."""
     database, artifacts = _part(manifest, "database"), _part(manifest, "artifacts")
-    started, finished = _time(manifest.get("started")), _time(manifest.get("finished"))
-    took = f", took {lasting((finished - started).total_seconds())}" if started and finished else ""
     server = " ".join(str(database[name]) for name in ("dialect", "server") if database.get(name))
     rows = [
-        ("Created", _moment(manifest.get("finished"), now) + took),
+        ("Created", _moment(manifest.get("finished"), now)),
         ("MLflow", f"{manifest.get('mlflow_version', 'unknown')}, release {manifest.get('release', 'unknown')}"),
         ("Database", f"{server or manifest.get('dialect', 'unknown')}, schema {manifest.get('revision', 'unknown')}"),
         ("Content", ", ".join(_counts(manifest, ("runs", "deleted_runs", "models", "tables", "rows"))) or "unknown"),

@@ -41,6 +41,8 @@ class Installed:
     key_file: str | None = None
     """Of MLflow's keys, where there is one."""
     new_keys: bool = False
+    downtime_seconds: float | None = None
+    """From the stop of the server until the API of the next one was healthy; None where none was stopped."""
     """Keys were created in this run, so there is no other copy of the file."""
 
     def client_environment(self) -> dict[str, str]:
@@ -109,6 +111,8 @@ def _rows(result: RunResult, installed: Installed) -> Iterator[tuple[str, str]]:
             yield "Keys", installed.key_file
         for archive in installed.kept_archives:
             yield "Replaced", f"{archive} (the previous project)"
+    if installed.downtime_seconds is not None:
+        yield "Downtime", f"{installed.downtime_seconds:.1f} s, until the API was healthy again"
     yield "Took", f"{result.seconds:.1f} s ({result.requests} API calls, {counted(result.writes, 'writes')})"
 
 

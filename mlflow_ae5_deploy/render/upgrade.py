@@ -44,7 +44,7 @@ def show_rehearsal(reporter: Reporter, job_result: JobResult[UpgradeReport]) -> 
 def show_passed(reporter: Reporter, job_result: JobResult[UpgradeReport]) -> None:
     """Of a rehearsal alone."""
     report = job_result.report
-    took = f" Took {lasting(report.seconds)}." if report.seconds is not None else ""
+    took = f" The job took {lasting(report.seconds)}." if report.seconds is not None else ""
     what = "the schema stays" if report.is_current else "the migration works on a copy of the data"
     reporter.marked(Mark.OK, f"Rehearsal passed: {what}. Nothing was changed.{took}")
 

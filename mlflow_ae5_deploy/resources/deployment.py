@@ -174,6 +174,8 @@ def stop(context: Context, deployment: Deployment, *, another_serves: bool = Fal
     if not another_serves:
         context.state.invalidate_tokens()
         context.outputs.no_server = STOPPING
+        if deployment.is_started:
+            context.outputs.down_since = context.clock.monotonic()
     context.platform.stop_deployment(deployment.id)
     if not another_serves:
         context.outputs.no_server = STOPPED
@@ -197,6 +199,9 @@ def await_serving(context: Context, deployment: Deployment) -> Deployment:
     context.outputs.deployment = started
     await_health(context, started)
     context.outputs.no_server = ""
+    if context.outputs.down_since is not None:
+        context.outputs.downtime = context.clock.monotonic() - context.outputs.down_since
+        context.outputs.down_since = None
     context.progress.server_down(down=False)
     _note_running(context)
     _await_listed(context, started)

@@ -101,11 +101,14 @@ class TestActions:
         assert "2026-11-22 00:00     5.0 kB    2.5 kB     3       -  no        abcdef\n" in outcomes[2].out
         assert "unfinished" in outcomes[2].out
         assert f"Snapshot {newest}." in outcomes[3].out
+        assert "took" not in outcomes[3].out
         assert "MLflow     3.17.2, release unknown" in outcomes[3].out
         assert "Content    3 runs, 2 deleted runs, 2 models" in outcomes[3].out
         assert "  | " not in outcomes[2].out + outcomes[3].out
         assert "Nothing was deleted. To delete them, run the same command with --yes." in outcomes[4].out
         assert "freed" in outcomes[5].out
+        entries = bench.run(capsys, "history", "--sandbox", "--json").data["entries"]
+        assert [entry["verb"] for entry in entries[:2]] == ["backup prune --yes", "backup prune"]
 
     def test_retention_comes_from_the_configuration_without_options(self, bench, verb):
         path = bench.configure("backup:\n  keep_last: 2\n  keep_weekly: 4\n")

@@ -283,6 +283,8 @@ class TestReplaceAndUndo:
             "restore --undo --dry-run",
             "restore",
         ]
+        downtimes = [done.data["installation"]["downtime_seconds"] for done in (replaced, undone)]
+        assert all(seconds > 0 for seconds in downtimes)
         assert replaced.data["warnings"] == ["The snapshot's rows could not be checked."]
         assert replaced.err.count("! The snapshot's rows could not be checked.") == 1
         assert kept == "schema-1\nbefore\n"

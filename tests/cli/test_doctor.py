@@ -164,8 +164,9 @@ class TestInstalled:
         assert bench.writes() == []
         assert seen.data["outcome"] == "passed"
         assert found.pop("backup-destination")["severity"] == "warning"  # the default keeps all on one volume
+        assert found.pop("status")["message"] == "No backup recorded on this machine."
         assert {finding["severity"] for finding in found.values()} <= SEVERITIES - {"error", "warning"}
-        assert sum(seen.data["counts"].values()) == len(found) + 1
+        assert sum(seen.data["counts"].values()) == len(found) + 2
         for check in ("tls", "login", "rights", "resource-profiles", "endpoint-name", "server", "allowed-hosts",
                       "gc-job"):  # fmt: skip
             assert found[check]["severity"] == "ok", found[check]

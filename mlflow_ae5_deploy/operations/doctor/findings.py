@@ -21,7 +21,16 @@ GROUPS = {
         *("login", "service-account", "rights", "resource-profiles", "endpoint-name", "keys"),
         "platform",  # an error of the platform that ended these checks
     ),
-    "server": ("endpoint-dns", "endpoint-tls", "server", "mlflow-running", "allowed-hosts", "token", "gc-job"),
+    "server": (
+        "endpoint-dns",
+        "endpoint-tls",
+        "server",
+        "mlflow-running",
+        "allowed-hosts",
+        "token",
+        "gc-job",
+        "status",
+    ),
     "inside": ("database-from-platform", "artifacts-from-platform", "endpoint-from-platform", "keys-from-platform"),
 }
 _GROUP_OF = {check: group for group, checks in GROUPS.items() for check in checks}

@@ -33,12 +33,16 @@ from mlflow_ae5_deploy.operations.status.problems import (
     unfinished_problems,
     unverified_tokens,
 )
+from mlflow_ae5_deploy.operations.status.problems import (
+    problems as status_problems,
+)
 from mlflow_ae5_deploy.operations.status.state import InstallationState
 from mlflow_ae5_deploy.release.packages import PackageEnvironment, exact_version
 from mlflow_ae5_deploy.resources import token_expiry
 from mlflow_ae5_deploy.resources.health import health_at
 
-CHECKS = ("server", "mlflow-running", "allowed-hosts", "token", "gc-job")
+CHECKS = ("server", "mlflow-running", "allowed-hosts", "token", "gc-job", "status")
+_SHOWN = ("endpoint-", "second-server", "server-", "no-url", "api-", "token-", "rotation-", "restart-", "gc-")
 
 
 def server(context: Context, environment: PackageEnvironment | None, token: Secret | None) -> Iterator[Finding]:
@@ -46,7 +50,8 @@ def server(context: Context, environment: PackageEnvironment | None, token: Secr
     state = observe(context, token)
     if state.project is None or state.deployment is None:
         why = "nothing is installed" if state.project is None else "no server runs"
-        yield from all_skipped(CHECKS, why)
+        yield from all_skipped(CHECKS[:-1], why)
+        yield from _others(state, context.clock.now()) if state.installed else [skipped(CHECKS[-1], why)]
         return
     if problems := server_problems(state):
         yield _of_problems("server", problems)
@@ -60,6 +65,18 @@ def server(context: Context, environment: PackageEnvironment | None, token: Secr
     yield hosts(context, state)
     yield _token(context, state, token)
     yield _gc(state, context.clock.now())
+    yield from _others(state, context.clock.now())
+
+
+def _others(state: InstallationState, now: datetime) -> Iterator[Finding]:
+    """The problems that `status` finds and no other check here shows."""
+    checked = missed.problems([state.gc.missed]) if state.gc.missed else []
+    found = [problem for problem in status_problems(state, [], now) if problem not in checked]
+    if state.deployment is not None:
+        found = [problem for problem in found if not problem.code.startswith(_SHOWN)]
+    yield from (_of_problems("status", [problem]) for problem in found)
+    if not found:
+        yield ok("status", "finds no other problem")
 
 
 # host names -------------------------------------------------------------------------------------------------------

@@ -97,8 +97,7 @@ def _starting(status: Status) -> bool:
 def rows(status: Status) -> list[tuple[str, str]]:
     """(title, text) of every line that is always there."""
     state, now = status.state, status.observed
-    current, count, missing = state.deployment, len(state.desired_secrets), state.missing_secrets
-    secrets = f"{count - len(missing)} of {count}, missing: {', '.join(missing)}"
+    current = state.deployment
     return [
         ("Release", _release(state)),
         ("Schema", _NOT_VISIBLE),
@@ -110,11 +109,19 @@ def rows(status: Status) -> list[tuple[str, str]]:
         ("Unsaved", status_backups.unsaved(state.backups, now)),
         ("Check", status_backups.last(state.backups, CHECK, now)),
         ("Drill", status_backups.last(state.backups, DRILL, now)),
-        ("Secrets", secrets if missing else f"all {count} present"),
+        ("Secrets", _secrets(state)),
         ("Sharing", ", ".join(f"{kind} {name}" for kind, name in state.shared) or "with nobody"),
         ("Took", f"{status.seconds:.1f} s ({counted(status.requests, 'API calls')})"),
         ("Drift", _drift(status)),
     ]
+
+
+def _secrets(state: InstallationState) -> str:
+    count, missing, new = len(state.desired_secrets), state.missing_secrets, state.new_secrets
+    absent = [
+        f"{what}: {', '.join(names)}" for what, names in (("missing", missing), ("not installed yet", new)) if names
+    ]
+    return "; ".join((f"{count - len(missing) - len(new)} of {count}", *absent)) if absent else f"all {count} present"
 
 
 def _deployment(state: InstallationState, now: datetime) -> str:
@@ -185,10 +192,11 @@ def _drift(status: Status) -> str:
     not_compared = f"; not compared: {names}" if names else ""
     if not status.drift:
         return f"none{not_compared}"
-    stages = f"{len(status.drift)} of {counted(len(status.stages), 'stages')} differ from your configuration"
-    if _drift_in_short(status):
-        return f"{stages}{not_compared}"
-    return f"{stages}: {', '.join(stage.name for stage in status.drift)}; `plan` shows more{not_compared}"
+    number = len(status.drift)
+    stages = f"{counted(number, 'stages')} {'differs' if number == 1 else 'differ'} from your configuration"
+    if not _drift_in_short(status):
+        stages += f": {', '.join(stage.name for stage in status.drift)}"
+    return f"{stages}; `plan` adds what follows{not_compared}"
 
 
 def _drift_in_short(status: Status) -> list[str]:
@@ -274,6 +282,7 @@ def _data(status: Status) -> dict[str, Any]:
         "secrets": {
             "present": [name for name in state.desired_secrets if name in state.secrets],
             "missing": state.missing_secrets,
+            "new": list(state.new_secrets),
         },
         "sharing": [{"type": kind, "id": name} for kind, name in state.shared],
         "drift": [

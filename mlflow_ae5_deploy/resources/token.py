@@ -111,7 +111,7 @@ def without_token(context: Context, deployment_id: str | None) -> dict[str, str]
         return dict.fromkeys(recipients(context), "no valid one stored")
     over, unsure, lost = expired(context, deployment_id), unrecorded(context, deployment_id), lost_files(context)
     stored = {token.account for token in stored_tokens(context).values() if token.deployment_id == deployment_id}
-    known = context.state.previous_tokens | context.state.tokens
+    recorded = context.state.previous_tokens | context.state.tokens
 
     def why(name: str) -> str | None:
         if name in over:
@@ -119,7 +119,7 @@ def without_token(context: Context, deployment_id: str | None) -> dict[str, str]
         if name in lost:
             return f"the token file {lost[name]}"
         if name not in stored:
-            new = name not in known and context.account in known
+            new = name not in recorded and context.account in recorded
             return (
                 unsure.get(name) or f"none {'recorded here for this consumer' if new else 'stored for this deployment'}"
             )

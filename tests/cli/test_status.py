@@ -225,6 +225,7 @@ UNHEALTHY = [
     ("public", lambda o, d: o.call("PATCH", f"deployments/{d['id']}", json={"public": True}), "is public"),
     ("unshared", lambda o, d: o.call("PUT", f"deployments/{d['id']}/collaborators", json=[]), "Not shared with"),
     ("token gone", lambda o, d: o.call("DELETE", "credentials/user/MLFLOW_TRACKING_TOKEN"), "MLFLOW_TRACKING_TOKEN"),
+    ("secret gone", lambda o, d: o.call("DELETE", "credentials/user/MLFLOW_ARTIFACTS_DESTINATION"), "DESTINATION"),
     ("gc gone", delete_job, "no garbage collection job"),
 ]
 
@@ -239,13 +240,31 @@ class TestNotHealthy:
 
         seen = status(bench, capsys)
 
-        assert seen.code == 20, seen.out
+        examined = bench.run(capsys, "doctor", "--sandbox", "--json")
+
+        assert (seen.code, examined.code) == (20, 20), seen.out
         assert seen.data["outcome"] == "unhealthy"
+        found = [item["message"] for item in examined.data["findings"] if item["severity"] == "error"]
+        assert any(message in text for text in found), found
         assert any(message in text for text in errors_of(seen.data)), seen.data["problems"]
         assert seen.data["drift"]
         fixed = bench.install(capsys, "--yes")
         assert fixed.code == 0, fixed.err
         assert errors_of(status(bench, capsys).data) == []
+
+    def test_a_secret_that_was_never_stored_is_drift(self, bench, capsys):
+        bench.install(capsys, "--yes")
+        config = bench.configure("server: {metrics: true, variables: {MLFLOW_LOGGING_LEVEL: DEBUG}}\n")
+        argv = ("status", "--sandbox", "--release", str(bench.release), "--config", str(config))
+        names = ["MLFLOW_TRACKING_METRICS", "MLFLOW_LOGGING_LEVEL"]
+
+        seen, shown = bench.run(capsys, *argv, "--json"), bench.run(capsys, *argv)
+
+        assert seen.code == 0, seen.out
+        assert (sorted(seen.data["secrets"]["new"]), seen.data["secrets"]["missing"]) == (sorted(names), [])
+        assert [row["name"] for row in seen.data["drift"]] == ["deploy"]
+        assert " 1 stage differs from your configuration; `plan" in shown.out
+        assert "` adds what follows " in " ".join(shown.out.split())
 
     def test_after_a_restart_from_elsewhere_the_token_is_a_warning(self, bench, capsys):
         bench.install(capsys, "--yes")

@@ -82,6 +82,7 @@ WELL = InstallationState(
     gc=COLLECTION,
     secrets=frozenset({"A", "B"}),
     desired_secrets=("A", "B"),
+    new_secrets=(),
     shared=(("group", "everyone"),),
     desired_shared=(("group", "everyone"),),
     backups=BackupStatus(newest=SnapshotRecord("S1", NOW - HOUR, protected=NOW - HOUR), schedule="0 2 * * *"),
@@ -264,6 +265,7 @@ def test_two_problems_with_one_code_are_distinguished(case, changes):
 
 
 HEALTHY = [
+    ("a new secret", {"desired_secrets": ("A", "B", "C"), "new_secrets": ("C",)}),
     ("as it should be", {}),
     ("stored from another machine", {"token": TokenStatus(True, ())}),
     ("never collected yet", collected(last=None)),

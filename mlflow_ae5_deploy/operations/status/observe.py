@@ -72,6 +72,7 @@ def observe(context: Context, token: Secret | None) -> InstallationState:
         gc=_gc(context, project),
         secrets=frozenset(context.cached.secret_names()),
         desired_secrets=_desired_secrets(context),
+        new_secrets=_new_secrets(context),
         shared=tuple(sorted((c.type, c.id) for c in context.cached.collaborators(current.id))) if current else (),
         desired_shared=tuple(
             sorted([*(("group", name) for name in sharing.groups), *(("user", name) for name in sharing.users)])
@@ -122,6 +123,17 @@ def _by_locks(context: Context) -> UnfinishedOperation:
 def _desired_secrets(context: Context) -> tuple[str, ...]:
     of_clients = ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI", TOKEN)
     return tuple(dict.fromkeys((*context.settings.server_secrets, *encryption_keys.NAMES, *of_clients)))
+
+
+def _new_secrets(context: Context) -> tuple[str, ...]:
+    """None where this machine has no record of the account's secrets."""
+    stored = set(context.state.secrets.get(context.account, {}))
+    if not stored:
+        return ()
+    if context.account in context.state.previous_tokens | context.state.tokens:
+        stored.add(TOKEN)
+    present = stored | context.cached.secret_names()
+    return tuple(name for name in _desired_secrets(context) if name not in present)
 
 
 def _token(context: Context) -> TokenStatus:

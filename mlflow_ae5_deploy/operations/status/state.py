@@ -119,6 +119,8 @@ class InstallationState:
     gc: GcStatus
     secrets: frozenset[str]
     desired_secrets: tuple[str, ...]
+    new_secrets: tuple[str, ...]
+    """Of those, by the record of this machine: they are not set and never were, so `install` sets them first."""
     shared: tuple[tuple[str, str], ...]
     desired_shared: tuple[tuple[str, str], ...]
     backups: BackupStatus = field(default_factory=BackupStatus)
@@ -139,4 +141,4 @@ class InstallationState:
 
     @property
     def missing_secrets(self) -> list[str]:
-        return [name for name in self.desired_secrets if name not in self.secrets]
+        return [name for name in self.desired_secrets if name not in {*self.secrets, *self.new_secrets}]

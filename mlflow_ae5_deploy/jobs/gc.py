@@ -12,6 +12,7 @@ from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.jobs import text
 from mlflow_ae5_deploy.jobs.logs import OnLine, follow_run, job_log
 from mlflow_ae5_deploy.jobs.one_off import run_once
+from mlflow_ae5_deploy.jobs.other_machines import ONCE
 from mlflow_ae5_deploy.jobs.reports import GcReport
 from mlflow_ae5_deploy.jobs.result import JobResult, read_result
 from mlflow_ae5_deploy.jobs.spec import JobSpec
@@ -43,7 +44,7 @@ def dry_run(
 ) -> JobResult[GcReport]:
     """Run one dry run, as a temporary job. Ask `cannot_dry_run` first."""
     variables = (*desired.variables, (GC_DRY_RUN, "true"))
-    once = replace(desired, name=f"{desired.name} dry run", schedule="", variables=variables)
+    once = replace(desired, name=f"{ONCE}{desired.name} dry run", schedule="", variables=variables)
     return _result(context, *run_once(context, project, once, job_log(context, show), seconds=seconds))
 
 

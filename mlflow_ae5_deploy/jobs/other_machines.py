@@ -65,13 +65,12 @@ def _active_runs(context: Context, job: Job) -> list[Run]:
 
 def _jobs(context: Context, project: Project) -> list[Job]:
     """One-off jobs that this machine did not create."""
-    names = (ONCE, f"{context.settings.gc.name} dry run")
     return [
         job
         for job in context.platform.jobs()
         if job.project_id == project.id
         and job.schedule is None
-        and job.name.startswith(names)
+        and job.name.startswith(ONCE)
         and not _ours(context, "job", job.name)
     ]
 

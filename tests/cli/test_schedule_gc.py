@@ -280,8 +280,9 @@ class TestRuns:
 
         assert done.code == 0, done.err
         assert done.data["run"]["message"] == "would delete 2 runs"
-        history = bench.run(capsys, "history", "--sandbox", "--json").data["entries"]
-        assert [entry["verb"] for entry in history[:2]] == ["schedule-gc --run-now --dry-run"] * 2
+        history = bench.run(capsys, "history", "--sandbox", "-n", "2").out
+        rows = [line.split() for line in history.splitlines() if " schedule-gc --run-now --dry-run " in line]
+        assert [row[-1] for row in rows] == ["0", "0"], history  # the job is deleted again
         assert_error(refused, 10, "no server")
         assert owner.get("jobs") == before
         assert {run["id"] for run in owner.get("runs")} == runs

@@ -7,6 +7,7 @@ from itertools import pairwise
 
 import pytest
 
+from tests.cli.answers import assert_error
 from tests.cli.bench import ACCOUNT, make_release
 
 # What an install without a change sends, between login and logout.
@@ -106,8 +107,11 @@ class TestRepeatedInstall:
         for file in (bench.folder / "state").glob("localhost*/state.json"):
             file.unlink()
 
-        again = bench.install(capsys)
+        refused = bench.install(capsys)
+        again = bench.install(capsys, "--yes")
 
+        assert_error(refused, 14, "Not confirmed: set 4 secrets", "--yes")  # the stored gc_ttl may be longer
+        assert "the value before is not known here" in refused.err
         assert again.code == 0, again.err
         assert outcomes(again)["upload"] == "unchanged"
         assert outcomes(again)["token"] == "changed"

@@ -112,7 +112,7 @@ def test_a_key_that_is_set_is_kept_where_no_copy_is_at_hand(installed, capsys):
     before = stored(installed)
     for lost in (lambda: key_file(installed).unlink(), lambda: forget(installed)):
         lost()
-        done = installed.install(capsys)
+        done = installed.install(capsys, "--yes")
         assert done.code == 0, done.err
         (warning,) = [text for text in stage8(done)["warnings"] if PASSPHRASE in text]
         assert f"Put the saved key file at {key_file(installed)}" in warning
@@ -135,7 +135,7 @@ def test_a_second_administrator_brings_the_saved_file(installed, capsys, tmp_pat
     key_file(installed).parent.mkdir(parents=True, mode=0o700)
     shutil.copy(saved, key_file(installed))
 
-    done = installed.install(capsys)
+    done = installed.install(capsys, "--yes")
     assert done.code == 0, done.err
     assert not [text for text in stage8(done)["warnings"] if "no copy" in text]
     assert stored(installed) == before
@@ -147,7 +147,7 @@ def test_a_key_file_of_another_installation_is_not_stored_without_the_option(ins
     key_file(installed).parent.mkdir(parents=True, mode=0o700)
     write(key_file(installed), OWN)
 
-    done = installed.install(capsys)
+    done = installed.install(capsys, "--yes")
     assert (done.code, stored(installed)) == (0, before)
     assert any("may differ" in text and "--replace-keys" in text for text in stage8(done)["warnings"])
     replaced = installed.install(capsys, "--replace-keys", "--yes")

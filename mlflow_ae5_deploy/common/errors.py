@@ -239,7 +239,10 @@ class SchemaMismatch(JobFailed):
 
 class RolledBack(DeployError):
     exit_code = 29
-    usual_remedy = "Fix the cause, then run this again; `upgrade --rehearse` tries it on a copy."
+    usual_remedy = (
+        "Fix the cause, then run this again. `upgrade --rehearse` tests the migration on a copy, not the start of the "
+        "server."
+    )
 
 
 class RollbackFailed(DeployError):

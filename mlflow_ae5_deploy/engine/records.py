@@ -147,6 +147,7 @@ class UpgradeRecord:
     phase: UpgradePhase  # has started; it may not have ended
     started: AwareDatetime
     definition: DeploymentDefinition | None = None  # of the server; None if none ran
+    stopped: AwareDatetime | None = None  # when it was, for this upgrade
     snapshot: str | None = None  # made after the stop
     schema_touched: bool = False  # the schema may have been changed
     failure: str = ""  # why it is rolled back, once that has started

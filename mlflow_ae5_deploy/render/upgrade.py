@@ -46,7 +46,7 @@ def show_passed(reporter: Reporter, job_result: JobResult[UpgradeReport]) -> Non
     report = job_result.report
     took = f" The job took {lasting(report.seconds)}." if report.seconds is not None else ""
     what = "the schema stays" if report.is_current else "the migration works on a copy of the data"
-    reporter.marked(Mark.OK, f"Rehearsal passed: {what}. Nothing was changed.{took}")
+    reporter.marked(Mark.OK, f"Rehearsal passed: {what}. The server was not started. Nothing was changed.{took}")
 
 
 def show_upgraded(reporter: Reporter, done: UpgradeResult, release: str, program: str) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -203,6 +203,8 @@ class TestForward:
         (volume(site) / "warnings").unlink()
 
         assert_error(back, 29, "Rolled back to release first.tar.gz: data and endpoint", "verified")
+        assert re.search(r"verified\. Downtime \d+ s\. All earlier tokens are invalid\.", " ".join(back.err.split()))
+        assert "tests the migration on a copy, not the start of the server" in " ".join(back.err.split())
         assert "the server cannot start" in back.err
         assert back.data["warnings"].count("The rows could not be checked.") == 1
         assert "continues" not in back.err
@@ -459,8 +461,14 @@ class TestInterrupted:
         other = make_snapshotting_release(site.folder / "third.tar.gz", schema="schema-3")
 
         elsewhere = upgrade(site, capsys, "--yes", release=other)
+        state = site.state_folder / "state.json"
+        saved = json.loads(state.read_text())
+        stopped = datetime.fromisoformat(saved["upgrade"]["stopped"])
+        saved["upgrade"]["stopped"] = (stopped - timedelta(hours=1)).isoformat()
+        state.write_text(json.dumps(saved))
         done = upgrade(site, capsys, "--yes")
 
+        assert done.data["downtime_seconds"] > 3600, "since the stop by the first run"
         assert_error(elsewhere, 14, "was interrupted: to release second.tar.gz (migrating)", "upgrade --roll-back")
         assert (done.code, done.data["outcome"]) == (0, "upgraded"), done.err
         assert data(site) == AFTER

@@ -72,11 +72,8 @@ def test_an_unknown_duration_of_a_rehearsal_is_not_zero():
 @pytest.mark.parametrize(
     ("revisions", "words"),
     [
-        (
-            ("s1", "s2"),
-            "Rehearsal passed: the migration works on a copy of the data. Nothing was changed. The job took 2.5 s.",
-        ),
-        (("s2", "s2"), "Rehearsal passed: the schema stays. Nothing was changed. The job took 2.5 s."),
+        (("s1", "s2"), "Rehearsal passed: the migration works on a copy of the data. The server was not started."),
+        (("s2", "s2"), "The server was not started. Nothing was changed. The job took 2.5 s."),
     ],
 )
 def test_a_rehearsal_ends_with_a_verdict(revisions, words):

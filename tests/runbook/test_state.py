@@ -41,6 +41,7 @@ UPGRADE = UpgradeRecord(
     "saving",
     WHEN,
     DEFINITION,
+    WHEN,
 )
 # every field, with a value that is not its default
 FULL = {

@@ -31,7 +31,7 @@ RollBack = Annotated[
 
 @examples(
     {
-        "upgrade --rehearse": "Test the upgrade on a copy, without downtime",
+        "upgrade --rehearse": "Test the migration on a copy, without downtime",
         "upgrade --release 1.2.0": "Upgrade to this release",
         "upgrade --roll-back": "Roll back an interrupted upgrade",
     }
@@ -84,7 +84,7 @@ def _roll_back(run: UpgradeRun, reporter: Reporter) -> dict[str, Any]:
     from mlflow_ae5_deploy.render.upgrade import upgrade_data
 
     record = rollback.on_request(run)
-    reporter.marked(Mark.OK, rollback.result_words(record))
+    reporter.marked(Mark.OK, rollback.result_words(record, run.downtime))
     if saved := rollback.saved_copy_words(record):
         reporter.hanging("  ", saved)
     missing = rollback.missing_jobs_words(record)

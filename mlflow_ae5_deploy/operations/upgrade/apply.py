@@ -31,6 +31,7 @@ from mlflow_ae5_deploy.operations.upgrade.plan import UpgradePlan
 from mlflow_ae5_deploy.operations.upgrade.shared import (
     UpgradeRun,
     UpgradeStep,
+    forget_stop,
     share_as_before,
     stop_servers,
     verify,
@@ -143,25 +144,25 @@ def _options(source: str) -> str:
 
 def resume(run: UpgradeRun) -> UpgradeResult:
     """Run the steps. Raises RolledBack or RollbackFailed for any failure."""
-    context, began = run.context, run.context.clock.monotonic()
+    context = run.context
+    forget_stop(run)
     try:
         for step in STEPS:
             step(run)
     except DeployError as error:
         failure = error
     else:
-        return _end(run, context.clock.monotonic() - began)
+        return _end(run)
     if context.state.upgrade is None:  # ended by a restore
         raise failure
     raise rollback.after(run, failure)
 
 
-def _end(run: UpgradeRun, seconds: float) -> UpgradeResult:
+def _end(run: UpgradeRun) -> UpgradeResult:
     record = run.record
     run.end()
     run.context.journal.effect("upgrade", f"from {record.previous_release} to {record.release}")
-    downtime = seconds if record.definition is not None else None
-    return UpgradeResult(str(record.snapshot), run.migration, run.verification, record.archive, downtime)
+    return UpgradeResult(str(record.snapshot), run.migration, run.verification, record.archive, run.downtime)
 
 
 # the steps ----------------------------------------------------------------------------------------------------------
@@ -171,7 +172,7 @@ def _stop(run: UpgradeRun) -> None:
     if run.record.reached("replacing"):
         run.context.outputs.no_server = STOPPED
         return
-    run.note(phase="stopping")
+    run.note(phase="stopping", stopped=run.record.stopped or run.context.clock.now())
     run.report("stop the server", UpgradeStep.STOP)
     stop_servers(run.context)
 

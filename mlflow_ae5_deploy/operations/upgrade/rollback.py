@@ -26,6 +26,7 @@ from mlflow_ae5_deploy.operations.upgrade.plan import release_words
 from mlflow_ae5_deploy.operations.upgrade.restore_data import RestoreSource
 from mlflow_ae5_deploy.operations.upgrade.shared import (
     UpgradeRun,
+    forget_stop,
     share_as_before,
     stop_servers,
     verify,
@@ -66,7 +67,7 @@ def after(run: UpgradeRun, failure: DeployError) -> DeployError:
         failure, RepositoryFailed
     )
     advice = "" if outdated else failure.remedy
-    remedy = (result_words(record), RolledBack.usual_remedy, saved_copy_words(record))
+    remedy = (result_words(record, run.downtime), RolledBack.usual_remedy, saved_copy_words(record))
     return RolledBack(
         f"The upgrade failed: {failure.what}",
         where=failure.where,
@@ -86,6 +87,7 @@ def on_request(run: UpgradeRun) -> UpgradeRecord:
         failure = error
     else:
         _agree(run, source)
+        forget_stop(run)
         what = "The rollback failed"
         try:
             run.note(failure=record.failure or "a rollback was requested")
@@ -190,12 +192,16 @@ def _agree(run: UpgradeRun, source: RestoreSource) -> None:
     require_consent(run.context, [change], where=f"project {run.context.settings.project.name}")
 
 
-def result_words(record: UpgradeRecord) -> str:
+def result_words(record: UpgradeRecord, downtime: float | None) -> str:
+    """downtime: in seconds, where it was observed."""
     previous = release_words(record.previous_release)
     if record.definition is None:
         text = f"Rolled back to {previous}: data as before. No server ran before, so none was verified."
         return " ".join(part for part in (text, missing_jobs_words(record)) if part)
-    return f"Rolled back to {previous}: data and endpoint are as before, verified."
+    down = f" Downtime {downtime:.0f} s." if downtime is not None else ""
+    return (
+        f"Rolled back to {previous}: data and endpoint are as before, verified.{down} All earlier tokens are invalid."
+    )
 
 
 def missing_jobs_words(record: UpgradeRecord) -> str:

@@ -49,6 +49,7 @@ class UpgradeRun:
     project: Project | None = None  # that is installed by now
     migration: JobResult[UpgradeReport] | None = None
     verification: Verification | None = None
+    downtime: float | None = None  # seconds from the stop of the previous server to the end; None if none ran
     left: DeployError | None = None  # what a stage could not do for which the rest does not wait
 
     @property
@@ -75,6 +76,9 @@ class UpgradeRun:
         self.context.state.save()
 
     def end(self) -> None:
+        record = self.record
+        if record.definition is not None and record.stopped is not None:
+            self.downtime = (self.context.clock.now() - record.stopped).total_seconds()
         self.context.state.upgrade = None
         self.context.state.save()
 
@@ -93,6 +97,12 @@ class UpgradeRun:
             self.left = result.error
         elif result.error is not None:
             raise result.error
+
+
+def forget_stop(run: UpgradeRun) -> None:
+    """At the begin of a run that resumes: where a server runs, nobody knows since when there was one again."""
+    if run.record.stopped is not None and any(server.is_started for server in servers_of(run.context)):
+        run.note(stopped=None)
 
 
 def stop_servers(context: Context) -> None:

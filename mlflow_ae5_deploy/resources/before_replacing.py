@@ -81,30 +81,19 @@ def observe(context: Context, project: Project | None) -> DataState:
         return DataState(restore, interrupted_upgrade=upgrade)
     desired = desired_deployment(context)
     server = select(context.cached.deployments(), project, desired).current
-    files, jobs = data_in_files(context), other_schedules.consequences(context, project)
-    if restore is None:
-        # a running restore is a job of this project
-        running = interrupted_restore(context, project)
-        return DataState(
-            interrupted_upgrade=upgrade,
-            interrupted_restore=running,
-            files=files,
-            jobs=jobs,
-            server=server,
-            desired=desired,
-        )
-    servers = servers_of(context)
-    checkable = (bool(servers) or restore.undo) and runner.knows(context, project, "Restore")
-    return DataState(
+    state = DataState(
         restore,
         interrupted_upgrade=upgrade,
-        servers=servers,
-        checkable=checkable,
-        files=files,
-        jobs=jobs,
+        files=data_in_files(context),
+        jobs=other_schedules.consequences(context, project),
         server=server,
         desired=desired,
     )
+    if restore is None:
+        return replace(state, interrupted_restore=interrupted_restore(context, project))  # a job of this project
+    servers = servers_of(context)
+    checkable = (bool(servers) or restore.undo) and runner.knows(context, project, "Restore")
+    return replace(state, servers=servers, checkable=checkable)
 
 
 def data_in_files(context: Context) -> tuple[Consequence, ...]:

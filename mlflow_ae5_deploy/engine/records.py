@@ -192,6 +192,7 @@ class SnapshotRecord:
     protected: AwareDatetime | None = (
         None  # when the newest snapshot with the whole store was started: this or an earlier one
     )
+    runs: int | None = None
 
 
 @dataclass(frozen=True)

@@ -120,6 +120,10 @@ def note(state: SavedState, task: JobRequest[Any], job_result: JobResult[Report]
     """Record what was learned, also about the newest snapshot known on this machine."""
     snapshot = state.snapshot
     newest = snapshot.id if snapshot else ""
+    report, last = job_result.report, state.restore
+    deleted = report.deleted if isinstance(report, RestoreReport) else None
+    if last is not None and deleted is not None and deleted.name == last.saved_copy:
+        state.restore = replace(last, saved_copy="")
     outcomes = outcomes_of(task, job_result, when, newest=newest)
     if outcomes:
         state.outcomes = latest([*state.outcomes.values(), *outcomes])
@@ -140,7 +144,9 @@ def created(report: BackupReport, finished: datetime) -> SnapshotRecord:
     complete, gone = report.is_complete, missing_since(report)
     # Complete as far as the store goes: external artifacts do not count.
     protected = None if report.unreadable else started(report.snapshot) or finished
-    return SnapshotRecord(report.snapshot, finished, complete=complete, gone=gone, protected=protected)
+    return SnapshotRecord(
+        report.snapshot, finished, complete=complete, gone=gone, protected=protected, runs=report.runs
+    )
 
 
 def protected_from(snapshot: SnapshotRecord, earlier: SnapshotRecord | None) -> SnapshotRecord:

@@ -8,12 +8,12 @@ from dataclasses import dataclass, replace
 from mlflow_ae5_deploy.ae5.models import Deployment, Project
 from mlflow_ae5_deploy.common.errors import DeployError, SchemaMismatch, StageFailed, TargetInUse, TargetNotEmpty
 from mlflow_ae5_deploy.common.redaction import scrub
-from mlflow_ae5_deploy.common.text import as_sentence
+from mlflow_ae5_deploy.common.text import as_sentence, count
 from mlflow_ae5_deploy.common.variable_names import DATABASE
 from mlflow_ae5_deploy.config.database_uri import parse_store_uri
 from mlflow_ae5_deploy.engine.change import Change, Consequence, Impact
 from mlflow_ae5_deploy.engine.context import Context, RestoreRequest
-from mlflow_ae5_deploy.engine.records import RestoreRecord
+from mlflow_ae5_deploy.engine.records import RestoreRecord, SnapshotRecord
 from mlflow_ae5_deploy.jobs import one_off, runner, tasks
 from mlflow_ae5_deploy.jobs.interrupted_run import interrupted_run
 from mlflow_ae5_deploy.jobs.job_errors import error_class, require
@@ -65,6 +65,31 @@ class UndoRestore(Change):
         return super().target if self.name else "the saved copy of the last restore"
 
 
+@dataclass(frozen=True)
+class RecordedData:
+    """What this machine knows of the data before a job looks. Other machines and schedules may have added to it."""
+
+    upgrade: InterruptedUpgrade | None = None
+    snapshot: SnapshotRecord | None = None  # the newest
+    restore: RestoreRecord | None = None  # the last
+
+    def snapshot_words(self, desired: RestoreRequest) -> str:
+        """Of the snapshot that is to be restored; empty where nothing is recorded of it."""
+        found = self.snapshot
+        if found is None or not desired.names(found.id):
+            return ""
+        runs = f", {count(found.runs, 'runs')}" if found.runs is not None else ""
+        words = f"{found.id}, {found.finished:%Y-%m-%d %H:%M} UTC{runs}"
+        return f"the latest recorded here is {words}" if desired.snapshot == "latest" else words
+
+    @property
+    def saved_copy_words(self) -> str:
+        last = self.restore
+        if last is None or not last.saved_copy:
+            return "no saved copy is recorded here (`restore --list-saved` shows all)"
+        return f"the one recorded here is {last.saved_copy}, of the restore at {last.when:%Y-%m-%d %H:%M} UTC"
+
+
 def _snapshot(name: str) -> str:
     return "the latest snapshot" if name == "latest" else f"snapshot {name}"
 
@@ -75,10 +100,10 @@ def check_change(desired: RestoreRequest) -> CheckRestore:
     return CheckRestore(name=desired.snapshot, reason="the server is stopped only if the snapshot is undamaged")
 
 
-def restore_change(desired: RestoreRequest, upgrade: InterruptedUpgrade | None = None) -> RestoreSnapshot | UndoRestore:
-    """upgrade: that a restored snapshot ends."""
+def restore_change(desired: RestoreRequest, recorded: RecordedData) -> RestoreSnapshot | UndoRestore:
     if desired.undo:
-        return UndoRestore(name=desired.saved_copy or "", reason="in place of the present data")
+        copy = "" if desired.saved_copy else f"; {recorded.saved_copy_words}"
+        return UndoRestore(name=desired.saved_copy or "", reason=f"in place of the present data{copy}")
     if not desired.replace:
         return RestoreSnapshot(name=desired.snapshot, reason="requested")
     moved = (
@@ -87,9 +112,11 @@ def restore_change(desired: RestoreRequest, upgrade: InterruptedUpgrade | None =
     lost = (
         "everything written since the snapshot is no longer served; `restore --dry-run` shows what the snapshot holds"
     )
-    given_up = (upgrade.given_up,) if upgrade is not None else ()
+    given_up = (recorded.upgrade.given_up,) if recorded.upgrade is not None else ()
     consequences = (Consequence(Impact.DATA, lost), Consequence(Impact.DATA, moved), *given_up)
-    return RestoreSnapshot(name=desired.snapshot, reason="in place of the present data", consequences=consequences)
+    words = recorded.snapshot_words(desired)
+    reason = f"in place of the present data{f'; {words}' if words else ''}"
+    return RestoreSnapshot(name=desired.snapshot, reason=reason, consequences=consequences)
 
 
 # refusals ---------------------------------------------------------------------------------------------------------

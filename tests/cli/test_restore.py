@@ -6,6 +6,7 @@ Every test starts with a snapshot of the data `before`, and without a server.
 from __future__ import annotations
 
 import json
+import re
 import signal
 
 import pytest
@@ -159,12 +160,21 @@ class TestRefused:
 
         refused = restore(site, capsys, "--stop-server", "--replace")
         agreed = restore(site, capsys, "--stop-server", "--replace", "--yes")
+        undo = in_words(site, capsys, "--undo", "--stop-server")
+        dropped = site.run(capsys, "restore", "--sandbox", "--drop-saved", "kept-1", "--yes")
+        nothing = in_words(site, capsys, "--undo", "--stop-server")
 
         assert_error(refused, 14, "Not confirmed: 3 changes", "--yes")
         assert refused.err.count("all tokens are invalidated") == 1
         stopped, restored = [item for item in refused.data["stages"][6]["changes"] if item["consequences"]]
         assert (stopped["change"], restored["change"]) == ("stop_deployment", "restore_snapshot")
         assert "changes" not in refused.data, "they are in the stage"
+        known = r"the latest recorded here is 20261122T000001Z-abcdef, 2026-\d\d-\d\d \d\d:\d\d UTC, 3 runs\n"
+        assert re.search(rf"! Restore the latest snapshot: in place of the present data; {known}", refused.err)
+        assert (undo.code, dropped.code, nothing.code) == (14, 0, 14), dropped.err
+        known = r"the one recorded here is kept-1, of the restore at 20\d\d-"
+        assert re.search(rf"the saved copy of the last restore: in place of the present data; {known}", undo.err)
+        assert "present data; no saved copy is recorded here (`restore --list-saved" in nothing.err
         assert agreed.code == 0, agreed.err
         assert data(site) == "schema-1\nbefore\n"
 

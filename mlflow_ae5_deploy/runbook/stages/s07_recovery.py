@@ -7,7 +7,7 @@ restore again; on a rebuilt platform (new project id) it does.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from mlflow_ae5_deploy.ae5.models import Deployment, Project
 from mlflow_ae5_deploy.common.errors import DeployError, StageFailed
@@ -22,7 +22,6 @@ from mlflow_ae5_deploy.resources import backup_destination, server_secrets
 from mlflow_ae5_deploy.resources.deployment import STOPPED, StopDeployment, restart_consequences, stop
 from mlflow_ae5_deploy.resources.interrupted import (
     InterruptedRestore,
-    InterruptedUpgrade,
     end_upgrade_by_restore,
     interrupted_restore,
     interrupted_upgrade,
@@ -31,6 +30,7 @@ from mlflow_ae5_deploy.resources.interrupted import (
 )
 from mlflow_ae5_deploy.resources.restore import (
     CheckRestore,
+    RecordedData,
     RestoreSnapshot,
     UndoRestore,
     check_change,
@@ -59,7 +59,7 @@ class RestoreState:
     interrupted: InterruptedRestore | None = (
         None  # an earlier restore that has not ended; looked for only if none is requested
     )
-    upgrade: InterruptedUpgrade | None = None
+    recorded: RecordedData = field(default_factory=RecordedData)
 
 
 class RecoveryStage(Stage[RestoreState]):
@@ -76,10 +76,11 @@ class RecoveryStage(Stage[RestoreState]):
         record, upgrade = context.state.restore, interrupted_upgrade(context.state)
         outdated = upgrade is not None and upgrade.schema_touched  # its migration has changed the restored data since
         ours = record is not None and project is not None and record.project_id == project.id and not outdated
+        recorded = RecordedData(upgrade, context.state.snapshot, context.state.restore)
         # Keys are made in stage 8 only: until then the saved key file can still be put in its place.
         secrets = tuple(secret for secret in server_secrets.observe(context) if secret.state != MADE)
         secrets = (*secrets, *((destination,) if destination is not None else ()))
-        return RestoreState(restore, project, secrets, servers, record if ours else None, upgrade=upgrade)
+        return RestoreState(restore, project, secrets, servers, record if ours else None, recorded=recorded)
 
     def check(self, state: RestoreState, context: Context) -> None:
         if state.restore is None:
@@ -107,7 +108,7 @@ class RecoveryStage(Stage[RestoreState]):
             for item in state.servers
         ]
         first = [check_change(restore)] if stops else []
-        return Changes((*first, *stops, *setting(state.secrets), restore_change(restore, state.upgrade)))
+        return Changes((*first, *stops, *setting(state.secrets), restore_change(restore, state.recorded)))
 
     def apply(self, change: Change, state: RestoreState, context: Context) -> None:
         restore, project = state.restore, state.project

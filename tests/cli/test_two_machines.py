@@ -248,6 +248,23 @@ def test_a_token_file_that_the_other_machine_wrote(site, capsys, releases):
     assert "warning" in here.data["headline"]
 
 
+def test_a_deleted_secret_is_missing_on_each_machine(site, capsys, releases):
+    """Whatever of the account's secrets a machine has recorded: a backup stores one, and an install no keys."""
+    assert elsewhere(site, capsys, releases, "backup", machine="only-backup").code == 0
+    assert elsewhere(site, capsys, releases, "install", "--release", "FIRST", "--yes").code == 0
+    deleted = ["MLFLOW_CRYPTO_KEK_PASSPHRASE", "MLFLOW_TRACKING_URI"]
+
+    def absent(machine):
+        seen = elsewhere(site, capsys, releases, "status", "--release", "FIRST", "--json", machine=machine)
+        return seen.code, sorted(seen.data["secrets"]["missing"]), seen.data["secrets"]["new"]
+
+    for name in deleted:
+        site.owner().call("DELETE", f"credentials/user/{name}")
+    assert absent("elsewhere") == (20, deleted, [])
+    site.owner().call("DELETE", "credentials/user/MLFLOW_BACKEND_STORE_URI")
+    assert absent("only-backup") == (20, sorted([*deleted, "MLFLOW_BACKEND_STORE_URI"]), [])
+
+
 def test_names_made_by_hand(site, capsys, releases):
     """One that says nothing is named and ignored. One that can be read is believed, and deleting it is the way out."""
     owner, site_scope = site.owner(), scope_of("mlflow.tracking.server")

@@ -16,7 +16,7 @@ from mlflow_ae5_deploy.common.cron import parse_cron
 from mlflow_ae5_deploy.common.errors import Configuration, PlatformError
 from mlflow_ae5_deploy.common.mlflow_api import Health
 from mlflow_ae5_deploy.common.redaction import Secret
-from mlflow_ae5_deploy.common.variable_names import TOKEN
+from mlflow_ae5_deploy.common.variable_names import DATABASE, TOKEN
 from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.engine.journal import backwards
 from mlflow_ae5_deploy.engine.lease import PREFIX, interrupted_remedy, interrupted_words, scope_of, work_of_others
@@ -126,14 +126,16 @@ def _desired_secrets(context: Context) -> tuple[str, ...]:
 
 
 def _new_secrets(context: Context) -> tuple[str, ...]:
-    """None where this machine has no record of the account's secrets."""
-    stored = set(context.state.secrets.get(context.account, {}))
-    if not stored:
+    """Settings that were added since the install of this machine.
+
+    Without a record of the database's secret there was none. Keys are kept without a record where another machine set
+    them, so an absent one may be lost; URIs and token belong to every installation.
+    """
+    recorded = context.state.secrets.get(context.account, {})
+    if DATABASE not in recorded:
         return ()
-    if context.account in context.state.previous_tokens | context.state.tokens:
-        stored.add(TOKEN)
-    present = stored | context.cached.secret_names()
-    return tuple(name for name in _desired_secrets(context) if name not in present)
+    others = {*recorded, *context.cached.secret_names(), *encryption_keys.NAMES, encryption_keys.VERSION}
+    return tuple(name for name in context.settings.server_secrets if name not in others)
 
 
 def _token(context: Context) -> TokenStatus:

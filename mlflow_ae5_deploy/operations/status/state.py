@@ -120,7 +120,7 @@ class InstallationState:
     secrets: frozenset[str]
     desired_secrets: tuple[str, ...]
     new_secrets: tuple[str, ...]
-    """Of those, by the record of this machine: they are not set and never were, so `install` sets them first."""
+    """Of those, by the record of this machine: they were never set, so `install` sets them first."""
     shared: tuple[tuple[str, str], ...]
     desired_shared: tuple[tuple[str, str], ...]
     backups: BackupStatus = field(default_factory=BackupStatus)

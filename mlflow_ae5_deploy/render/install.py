@@ -41,9 +41,9 @@ class Installed:
     key_file: str | None = None
     """Of MLflow's keys, where there is one."""
     new_keys: bool = False
+    """Keys were created in this run, so there is no other copy of the file."""
     downtime_seconds: float | None = None
     """From the stop of the server until the API of the next one was healthy; None where none was stopped."""
-    """Keys were created in this run, so there is no other copy of the file."""
 
     def client_environment(self) -> dict[str, str]:
         """Variables an MLflow client needs besides MLFLOW_TRACKING_TOKEN; empty while there is no URL."""

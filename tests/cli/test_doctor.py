@@ -11,6 +11,7 @@ from mlflow_ae5_deploy.config.state_dir import installation_dir
 from mlflow_ae5_deploy.operations.doctor.findings import GROUPS
 from tests.cli.answers import errors_of
 from tests.cli.bench import ACCOUNT
+from tests.cli.rotating import stored
 from tests.sandbox.support import APP, PROJECT_FILE, credentials, make_project_archive
 
 NOWHERE = "localhost:1"  # nothing listens there
@@ -331,18 +332,36 @@ class TestFromPlatform:
 
 
 @pytest.mark.skipif(importlib.util.find_spec("ae5_tools") is None, reason="ae5-tools is not installed here")
-def test_on_a_cluster_through_ae5_tools(bench, capsys, monkeypatch):
+class TestOnAClusterThroughAe5Tools:
     """The sandbox plays the cluster; without --sandbox it is reached as one."""
-    monkeypatch.setenv("AE5_HOSTNAME", bench.info.hostname)
-    monkeypatch.setenv("AE5_USERNAME", ACCOUNT)
-    monkeypatch.setenv("AE5_PASSWORD", credentials(bench.info)["reserved"][ACCOUNT])
-    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(bench.info.ca_file))
 
-    seen = bench.run(capsys, "doctor", "--json", "--from-platform", "--release", str(bench.release))
-    status = bench.run(capsys, "status", "--json", "--release", str(bench.release))
+    @pytest.fixture(autouse=True)
+    def cluster(self, bench, monkeypatch):
+        monkeypatch.setenv("AE5_HOSTNAME", bench.info.hostname)
+        monkeypatch.setenv("AE5_USERNAME", ACCOUNT)
+        monkeypatch.setenv("AE5_PASSWORD", credentials(bench.info)["reserved"][ACCOUNT])
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(bench.info.ca_file))
 
-    found = {finding["check"]: finding["severity"] for finding in seen.data["findings"]}
-    for check in ("ae5-tools", "tls", "login", "rights", "server", "allowed-hosts", "database-from-platform"):
-        assert found[check] == "ok", seen.out
-    assert seen.code == 0
-    assert (status.data["api"]["status"], errors_of(status.data)) == ("healthy", [])
+    def test_what_is_seen(self, bench, capsys):
+        seen = bench.run(capsys, "doctor", "--json", "--from-platform", "--release", str(bench.release))
+        status = bench.run(capsys, "status", "--json", "--release", str(bench.release))
+
+        found = {finding["check"]: finding["severity"] for finding in seen.data["findings"]}
+        for check in ("ae5-tools", "tls", "login", "rights", "server", "allowed-hosts", "database-from-platform"):
+            assert found[check] == "ok", seen.out
+        assert seen.code == 0
+        assert (status.data["api"]["status"], errors_of(status.data)) == ("healthy", [])
+
+    def test_a_token_of_the_environment_hides_no_problem_of_the_stored_ones(self, bench, capsys, monkeypatch):
+        config = ("--config", str(bench.configure("consumers: [file: token]\n")))
+        rotated = bench.run(capsys, "rotate-token", "--sandbox", *config)
+        (bench.folder / "token").unlink()
+        monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", stored(bench))
+
+        seen = bench.run(capsys, "doctor", "--json", "--release", str(bench.release), *config)
+
+        found = [(item["check"], item["severity"], item["message"]) for item in seen.data["findings"]]
+        assert ("token", "ok", "the token of the environment (MLFLOW_TRACKING_TOKEN) opens the endpoint") in found
+        lost = f"The token file {bench.folder / 'token'} does not exist."
+        assert ("status", "error", lost) in found, rotated.err
+        assert seen.code == 20

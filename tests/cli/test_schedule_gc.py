@@ -195,6 +195,7 @@ class TestSwitches:
         config = ["--config", str(bench.configure("gc: {schedule: '0 3 * * *'}\n"))]
         assert gc("--pause").code == 0
         (previous,) = owner.get("jobs")
+        examined = bench.run(capsys, "doctor", "--sandbox", "--json")
 
         planned = bench.run(capsys, "plan", "--sandbox", "--json", "--release", str(bench.release), *config)
         fault = {"method": "POST", "path": "/pause$", "skip": 1, "times": None, "status": 500}
@@ -211,6 +212,8 @@ class TestSwitches:
 
         for outcome in (planned, done):
             assert "is paused: no garbage collection runs until" in outcome.data["stages"][13]["warnings"][0]
+        paused = [item for item in examined.data["findings"] if "collection job is paused" in item["message"]]
+        assert [item["check"] for item in paused] == ["gc-job"]
         assert interrupted.code != 0
         assert (done.code, job["schedule"], job["state"]) == (0, "0 3 * * *", "paused"), done.err
         assert job["id"] != previous["id"]

@@ -202,6 +202,12 @@ class TestLastCollection:
         assert seen.code == exit_code, seen.out
         assert seen.data["gc"]["last"]["outcome"] == outcome
         assert message in seen.data["gc"]["last"]["message"]
+        if outcome == "failed":
+            bench.run(capsys, "schedule-gc", "--sandbox", "--pause")
+            examined = bench.run(capsys, "doctor", "--sandbox", "-v", "--release", str(release)).out
+            bench.run(capsys, "schedule-gc", "--sandbox", "--resume")
+            shown = " ".join(examined.split())
+            assert (message in shown, shown.count("The garbage collection job is paused")) == (True, 1), examined
         bench.install(capsys, "--replace", "--yes")
 
 

@@ -26,8 +26,10 @@ from mlflow_ae5_deploy.operations.doctor.release import mlflow_running, proxied
 from mlflow_ae5_deploy.operations.health_problem import HealthProblem
 from mlflow_ae5_deploy.operations.status.observe import observe
 from mlflow_ae5_deploy.operations.status.problems import (
+    expiring_tokens,
     gc_problems,
     outdated_failure,
+    paused_gc,
     server_problems,
     token_problems,
     unfinished_problems,
@@ -38,11 +40,9 @@ from mlflow_ae5_deploy.operations.status.problems import (
 )
 from mlflow_ae5_deploy.operations.status.state import InstallationState
 from mlflow_ae5_deploy.release.packages import PackageEnvironment, exact_version
-from mlflow_ae5_deploy.resources import token_expiry
 from mlflow_ae5_deploy.resources.health import health_at
 
 CHECKS = ("server", "mlflow-running", "allowed-hosts", "token", "gc-job", "status")
-_SHOWN = ("endpoint-", "second-server", "server-", "no-url", "api-", "token-", "rotation-", "restart-", "gc-")
 
 
 def server(context: Context, environment: PackageEnvironment | None, token: Secret | None) -> Iterator[Finding]:
@@ -51,10 +51,10 @@ def server(context: Context, environment: PackageEnvironment | None, token: Secr
     if state.project is None or state.deployment is None:
         why = "nothing is installed" if state.project is None else "no server runs"
         yield from all_skipped(CHECKS[:-1], why)
-        yield from _others(state, context.clock.now()) if state.installed else [skipped(CHECKS[-1], why)]
+        yield from _others(state, (), context.clock.now()) if state.installed else [skipped(CHECKS[-1], why)]
         return
-    if problems := server_problems(state):
-        yield _of_problems("server", problems)
+    if of_server := server_problems(state):
+        yield _of_problems("server", of_server)
     else:
         yield ok("server", f"{state.deployment.name} is started; {state.health.message if state.health else ''}")
     if state.version is None:
@@ -63,17 +63,16 @@ def server(context: Context, environment: PackageEnvironment | None, token: Secr
         pinned = exact_version(environment.packages.get("mlflow", "")) if environment else None
         yield mlflow_running(state.version, pinned, proxied=proxied(context))
     yield hosts(context, state)
-    yield _token(context, state, token)
-    yield _gc(state, context.clock.now())
-    yield from _others(state, context.clock.now())
+    of_token, token_shown = _token(context, state, token)
+    of_gc, gc_shown = _gc(state, context.clock.now())
+    yield from (of_token, of_gc)
+    yield from _others(state, (*of_server, *token_shown, *gc_shown), context.clock.now())
 
 
-def _others(state: InstallationState, now: datetime) -> Iterator[Finding]:
-    """The problems that `status` finds and no other check here shows."""
-    checked = missed.problems([state.gc.missed]) if state.gc.missed else []
-    found = [problem for problem in status_problems(state, [], now) if problem not in checked]
-    if state.deployment is not None:
-        found = [problem for problem in found if not problem.code.startswith(_SHOWN)]
+def _others(state: InstallationState, shown: Sequence[HealthProblem], now: datetime) -> Iterator[Finding]:
+    """The problems that `status` finds and no other check has shown. A remedy depends on what else is found."""
+    texts = {(problem.code, problem.message) for problem in shown}
+    found = [problem for problem in status_problems(state, [], now) if (problem.code, problem.message) not in texts]
     yield from (_of_problems("status", [problem]) for problem in found)
     if not found:
         yield ok("status", "finds no other problem")
@@ -122,55 +121,51 @@ def judge_hosts(answers: dict[str, Health]) -> Finding:
 _NEW_TOKEN = "Run `rotate-token`: it issues, tests and stores a new one."  # noqa: S105 - prose
 
 
-def _token(context: Context, state: InstallationState, given: Secret | None) -> Finding:
+def _token(context: Context, state: InstallationState, given: Secret | None) -> tuple[Finding, list[HealthProblem]]:
+    """(the finding, the problems that it shows)"""
     now = context.clock.now()
     if given is not None and state.deployment is not None and state.deployment.url:
-        api = context.server(state.deployment.url, given)
-        try:
-            health = api.health()
-        finally:
-            api.close()
-        if health.healthy:
-            return ok("token", "the token of the environment (MLFLOW_TRACKING_TOKEN) opens the endpoint")
-        if health.status == "unauthorised":
-            return error(
-                "token", f"the token of the environment does not open the endpoint: {health.message}", _NEW_TOKEN
-            )
-        return skipped("token", f"the server did not answer to the token of the environment: {health.message}")
+        return _given_token(context, state.deployment.url, given), []
     if not state.token.listed:
-        return error("token", "MLFLOW_TRACKING_TOKEN is not a secret of the account", "Run `install`.")
+        return error("token", "MLFLOW_TRACKING_TOKEN is not a secret of the account", "Run `install`."), []
+    unsure = unverified_tokens(state, now)
     if not state.token.stored and not state.token.previous:
-        return info(
+        not_tested = info(
             "token",
             "stored from another machine; not tested: the platform does not return its value",
             "Run `doctor --from-platform` to test it.",
         )
-    if problems := token_problems(state, now) + unfinished_problems(state, now):
-        return _of_problems("token", problems)
-    if unsure := unverified_tokens(state, now):
-        return _of_problems("token", unsure)
-    for stored in state.token.stored:
-        if (text := token_expiry.warning(stored.expires, now)) is not None:
-            return warning("token", f"{text} ({stored.account})", _NEW_TOKEN)
+        return not_tested, unsure
+    found = token_problems(state, now) + unfinished_problems(state, now)
+    if problems := found or unsure or expiring_tokens(state, now):
+        return _of_problems("token", problems), problems
     accounts = ", ".join(stored.account for stored in state.token.stored)
-    return info(
-        "token",
-        f"stored for {accounts}, of this deployment; not tested: the platform does not return its value",
-    )
+    message = f"stored for {accounts}, of this deployment; not tested: the platform does not return its value"
+    return info("token", message), []
 
 
-def _gc(state: InstallationState, now: datetime) -> Finding:
+def _given_token(context: Context, url: str, given: Secret) -> Finding:
+    api = context.server(url, given)
+    try:
+        health = api.health()
+    finally:
+        api.close()
+    if health.healthy:
+        return ok("token", "the token of the environment (MLFLOW_TRACKING_TOKEN) opens the endpoint")
+    if health.status == "unauthorised":
+        return error("token", f"the token of the environment does not open the endpoint: {health.message}", _NEW_TOKEN)
+    return skipped("token", f"the server did not answer to the token of the environment: {health.message}")
+
+
+def _gc(state: InstallationState, now: datetime) -> tuple[Finding, list[HealthProblem]]:
+    """(the finding, the problems that it shows)"""
     gc = state.gc
-    if problems := gc_problems(gc, now):
-        return _of_problems("gc-job", problems)
-    if gc.outdated and gc.last is not None:
-        return _of_problems("gc-job", [outdated_failure(gc, gc.last, now)])
-    if gc.paused:
-        return warning("gc-job", f"job `{gc.name}` is paused: nothing is collected", "Run `schedule-gc --resume`.")
-    if gc.missed is not None:
-        return _of_problems("gc-job", missed.problems([gc.missed]))
+    outdated = [outdated_failure(gc, gc.last, now)] if gc.outdated and gc.last is not None else []
+    late = missed.problems([gc.missed]) if gc.missed else []
+    if problems := gc_problems(gc, now) or outdated or paused_gc(gc) or late:
+        return _of_problems("gc-job", problems), problems
     last = f"the last run: {gc.last.message}" if gc.last else "no run on record"
-    return ok("gc-job", f"{gc.words}; {last}")
+    return ok("gc-job", f"{gc.words}; {last}"), []
 
 
 def _of_problems(check: str, problems: Sequence[HealthProblem]) -> Finding:

@@ -77,8 +77,7 @@ def _problems(state: InstallationState, drift: Sequence[StageDrift], now: dateti
     observed = {scheduled_job.STAGE, *((_UPLOAD,) if state.interrupted_upgrade else ())}
     texts = [text for stage in drift if stage.number not in observed for text in stage.warnings]
     yield from (HealthProblem("configuration", text) for text in texts)
-    if state.gc.paused:
-        yield HealthProblem("gc-paused", scheduled_job.paused_words(_GC))
+    yield from paused_gc(state.gc)
     if state.unfinished.running:
         yield HealthProblem(_IN_PROGRESS, f"Another run is in progress: {state.unfinished.running}.")
     elif state.unfinished.install_since is not None:
@@ -123,10 +122,7 @@ def _of_a_project(state: InstallationState, drift: Sequence[StageDrift], now: da
     if last is not None and last.passed is None:
         text = f"The last garbage collection finished, result unknown: {last.message}."
         yield HealthProblem("result-unknown", text, f"Read its log with `logs --run {last.id}`.")
-    for token in _in_use(state):
-        text = token_expiry.warning(token.expires, now) or ""
-        if text and token.expires is not None and token.expires > now:
-            yield HealthProblem("token-expiring", f"{text.rstrip('.')} ({token.account}).")
+    yield from expiring_tokens(state, now)
     yield from missed.problems([state.gc.missed] if state.gc.missed else [])
     yield from backups.problems(state.backups, now)
     yield from unfinished_problems(state, now)
@@ -224,6 +220,15 @@ def token_problems(state: InstallationState, now: datetime) -> list[HealthProble
     return found
 
 
+def expiring_tokens(state: InstallationState, now: datetime) -> list[HealthProblem]:
+    found = []
+    for token in _in_use(state):
+        text = token_expiry.warning(token.expires, now) or ""
+        if text and token.expires is not None and token.expires > now:
+            found.append(HealthProblem("token-expiring", f"{text.rstrip('.')} ({token.account})."))
+    return found
+
+
 def _in_use(state: InstallationState) -> tuple[StoredToken, ...]:
     """Tokens that this machine has stored, without that of the service account where another machine has replaced it.
 
@@ -308,6 +313,10 @@ def gc_problems(gc: GcStatus, now: datetime, *, differs: bool = False) -> list[H
 
 def _failure(last: LastRun) -> str:
     return "is incomplete" if last.outcome == OUTCOME_INCOMPLETE else "failed"
+
+
+def paused_gc(gc: GcStatus) -> list[HealthProblem]:
+    return [HealthProblem("gc-paused", scheduled_job.paused_words(_GC))] if gc.paused else []
 
 
 def outdated_failure(gc: GcStatus, last: LastRun, now: datetime) -> HealthProblem:

@@ -130,9 +130,8 @@ class ScheduledJobRecord:
     command: str
     schedule: str
     variables: Mapping[str, str]
-    resource_profile: str
-    purpose: str  # see JobSpec; the name of one that no verb schedules
-    deleted: bool = False  # with its project, and not seen again since
+    purpose: str  # see JobSpec
+    deleted_with: str = ""  # id of the project that it is deleted with, until it was created again
 
 
 @dataclass(frozen=True)

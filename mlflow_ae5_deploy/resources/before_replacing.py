@@ -115,7 +115,7 @@ def check_later_stages(context: Context) -> None:
     """Raise what would make stages 8 and 14 fail after the server has been stopped."""
     check_before_start(context, desired_deployment(context), None)
     project = context.cached.project(context.settings.project.name)
-    others = other_schedules.to_recreate(context, project, replaced=True)
+    others = other_schedules.kept(context, project) if project is not None else []
     for job in (*scheduled_jobs(context.settings), *others):
         check_profile(context, job.resource_profile, f"{job.section}.resource_profile")
 

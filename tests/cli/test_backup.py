@@ -502,6 +502,10 @@ class TestSchedule:
         owner.post(f"jobs/{drill['id']}/pause")
         assert bench.run(capsys, "schedule-gc", "--cron", "0 5 * * *", "--yes", "--sandbox").code == 0
         before = jobs()
+        # Set by hand in the pages of AE5, with a schedule that no verb accepts, and the name of another job's work.
+        (project,) = [item["id"] for item in owner.get("projects") if item["owner"] == "mlflow-service"]
+        by_hand = owner.job_body(project, "backup", command="DatabaseUpgrade", schedule="0 3 L * *")
+        owner.post(f"projects/{project}/jobs", by_hand)
         newer = make_snapshotting_release(bench.folder / "newer.tar.gz", version="3.18.0")
         other = ["--release", str(newer)]
 
@@ -520,6 +524,7 @@ class TestSchedule:
         assert "create the drill job: the replacement of the project requires it" in shown
         gc = "the garbage collection job is recreated as configured: schedule: 0 5 * * * → */10 * * * *"
         assert gc in shown
+        assert "job backup (0 3 L * *) is lost: it was not set by this tool" in shown
         assert jobs() == before | {"GarbageCollection": ("*/10 * * * *", "scheduled", before["GarbageCollection"][2])}
         assert bench.install(capsys, *other).data["outcome"] == "unchanged"
 

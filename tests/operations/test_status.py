@@ -348,7 +348,7 @@ WARNINGS = [
     ),
     (
         "a scheduled job was deleted",
-        {"backups": replace(WELL.backups, missing=(ScheduledJobRecord("b", "Drill", "0 6 * * 0", {}, "d", "drill"),))},
+        {"backups": replace(WELL.backups, missing=(ScheduledJobRecord("b", "Drill", "0 6 * * 0", {}, "drill"),))},
         "The drill job scheduled from this machine (0 6 * * 0) does not exist any more.",
     ),
     ("no backup", {"backups": BackupStatus()}, "No backup recorded on this machine"),

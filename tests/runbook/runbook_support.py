@@ -59,6 +59,9 @@ class Lists:
     def jobs(self) -> list[Job]:
         return list(self.jobs_)
 
+    def jobs_of_hidden(self) -> list[Job]:
+        return []
+
     def secret_names(self) -> set[str]:
         return set(self.secrets_)
 

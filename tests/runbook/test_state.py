@@ -51,7 +51,7 @@ FULL = {
     "upgrade": UPGRADE,
     "restore": RestoreRecord("S1", "a0-1", WHEN, "done", "S1", verified=True, message="text"),
     "job_changes": {"backup": PendingJobChange(True, ("a2-1",))},
-    "schedules": {"b": ScheduledJobRecord("b", "Backup", "0 2 * * *", {"A": "b"}, "default", "backup", deleted=True)},
+    "schedules": {"b": ScheduledJobRecord("b", "Backup", "0 2 * * *", {"A": "b"}, "backup", deleted_with="a0-1")},
     "stale_secrets": ("A",),
     "uncertain_secrets": ("B",),
     "shared": (("group", "analysts"),),

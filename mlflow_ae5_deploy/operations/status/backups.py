@@ -273,9 +273,8 @@ def problems(backups: BackupStatus, now: datetime) -> list[HealthProblem]:
 
 def _missing(record: ScheduledJobRecord) -> HealthProblem:
     text = f"The {record.purpose} job scheduled from this machine ({record.schedule}) does not exist any more."
-    verb = next((task.verb for task in job_specs.TASKS.values() if task.request.purpose == record.purpose), "")
-    again = f"Run `{verb} '{record.schedule}'` to create it again, or `{verb} --remove` to keep it removed."
-    remedy = "Run `install`, which creates it again." if record.deleted or not verb else again
+    verb = next(task.verb for task in job_specs.TASKS.values() if task.request.purpose == record.purpose)
+    remedy = f"Run `{verb} '{record.schedule}'` to create it again, or `{verb} --remove` to keep it removed."
     return HealthProblem("schedule-missing", text, remedy, subject=record.name)
 
 

@@ -1,7 +1,7 @@
 """Stage 14: exactly one garbage collection job exists, as configured.
 
-The same goes for the scheduled backup and drill, where the configuration has a schedule for them, and for other
-scheduled jobs that were deleted with their project.
+The same goes for the scheduled backup and drill, where the configuration has a schedule for them, and for those that a
+verb had scheduled and that were deleted with their project.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from mlflow_ae5_deploy.engine.stage import Changes, Diff, NoChange, Stage
 from mlflow_ae5_deploy.jobs.spec import JobSpec
 from mlflow_ae5_deploy.resources import backup_destination, other_schedules, scheduled_job
 from mlflow_ae5_deploy.resources.job_specs import scheduled_jobs
-from mlflow_ae5_deploy.resources.scheduled_job import JobChange, ScheduledJobState
+from mlflow_ae5_deploy.resources.scheduled_job import CreateJob, JobChange, ScheduledJobState
 from mlflow_ae5_deploy.resources.secrets import SecretState, SetSecrets, setting
 
 
@@ -23,7 +23,6 @@ from mlflow_ae5_deploy.resources.secrets import SecretState, SetSecrets, setting
 class ScheduledJobsState:
     jobs: tuple[ScheduledJobState, ...]
     destination: SecretState | None = None  # the secret with the backup destination; None where none is needed
-    without_command: tuple[JobSpec, ...] = ()  # jobs that this release cannot run
 
 
 class GcScheduleStage(Stage[ScheduledJobsState]):
@@ -31,18 +30,14 @@ class GcScheduleStage(Stage[ScheduledJobsState]):
     name = "gc-schedule"
 
     def observe(self, context: Context) -> ScheduledJobsState:
-        configured, (others, without_command) = scheduled_jobs(context.settings), self._others(context)
+        configured, others = scheduled_jobs(context.settings), self._others(context)
         jobs = tuple(scheduled_job.observe(context, item, keep_paused=True) for item in (*configured, *others))
         destination = backup_destination.observe(context) if len(configured) > 1 else None
-        return ScheduledJobsState(jobs, destination, tuple(without_command))
+        return ScheduledJobsState(jobs, destination)
 
-    def _others(self, context: Context) -> tuple[list[JobSpec], list[JobSpec]]:
-        """Those to create again, and those that cannot be."""
-        project = context.cached.project(context.settings.project.name)
-        replaced = project is not None and context.cached.is_hidden(project)
-        jobs = other_schedules.to_recreate(context, project, replaced=replaced)
-        without_command = other_schedules.without_command(context, project, jobs)
-        return [job for job in jobs if job not in without_command], without_command
+    def _others(self, context: Context) -> list[JobSpec]:
+        """Those to create again."""
+        return other_schedules.to_recreate(context, context.cached.project(context.settings.project.name))
 
     def check(self, state: ScheduledJobsState, context: Context) -> None:
         for item in state.jobs:
@@ -52,11 +47,7 @@ class GcScheduleStage(Stage[ScheduledJobsState]):
         diffs = [scheduled_job.diff(item) for item in state.jobs]
         secrets = setting([state.destination]) if state.destination is not None else []
         changes = (*secrets, *(change for found in diffs for change in found.changes))
-        lost = (
-            f"Job {job.name} ({job.schedule}) is not recreated: the release has no command {job.command}."
-            for job in state.without_command
-        )
-        warnings = (*(warning for found in diffs for warning in found.warnings), *lost)
+        warnings = tuple(warning for found in diffs for warning in found.warnings)
         if changes:
             return Changes(changes, warnings)
         return NoChange("; ".join(found.reason for found in diffs if isinstance(found, NoChange)), warnings)
@@ -68,12 +59,11 @@ class GcScheduleStage(Stage[ScheduledJobsState]):
             case JobChange():
                 (item,) = (item for item in state.jobs if item.desired.purpose == change.purpose)
                 scheduled_job.apply(change, item, context)
+                if isinstance(change, CreateJob):
+                    other_schedules.end_recreation(context, item.desired)
             case _:
                 raise AssertionError(change)
 
     def verify(self, context: Context) -> str | None:
-        others, _ = self._others(context)
-        jobs = [*scheduled_jobs(context.settings), *others]
-        seen = "; ".join(map(partial(scheduled_job.confirm, context), jobs))
-        other_schedules.end_recreation(context, others)
-        return seen
+        jobs = [*scheduled_jobs(context.settings), *self._others(context)]
+        return "; ".join(map(partial(scheduled_job.confirm, context), jobs))

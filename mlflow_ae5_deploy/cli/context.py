@@ -298,12 +298,11 @@ def consent(
         before()
         if not shown:
             text.show_consequences(options.reporter, changes)
-        if options.yes or all(type(change) in agreed_to for change in changes if change.needs_consent):
-            return True
-        if confirmed(options, question or text.question(changes)):
+        by_option = options.yes or all(type(change) in agreed_to for change in changes if change.needs_consent)
+        agreed = by_option or confirmed(options, question or text.question(changes))
+        if agreed:
             confirmed_before.update(pending)
-            return True
-        return False
+        return agreed
 
     return ask
 

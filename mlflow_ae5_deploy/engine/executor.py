@@ -74,8 +74,8 @@ def require_consent(
     if len(needing_consent) > 1:
         what = f"Not confirmed: {len(changes)} changes."
     if not context.options.interactive:  # else a person has just said no
-        option = context.options.consent_options.get(type(needing_consent[0]), "--yes")
-        remedy += f" Re-run with {option} to confirm."
+        options = {context.options.consent_options.get(type(change), "--yes") for change in needing_consent}
+        remedy += f" Re-run with {options.pop() if len(options) == 1 else '--yes'} to confirm."
     declined = NotConfirmed(what, where=where, remedy=remedy)
     declined.document["changes"] = [change.data() for change in needing_consent]
     raise declined
@@ -157,9 +157,10 @@ def _run_stage(stage: AnyStage, context: Context, unfit: DeployError | None) -> 
             return result("planned", counted(len(diff.changes), "changes")), None
         where = f"stage {stage.number} ({stage.name})"
         try:
-            require_consent(context, diff.changes, where=where, remedy="Nothing was changed at this stage.")
+            changes = (*diff.changes, *stage.consent_ahead(diff.changes, context))
+            require_consent(context, changes, where=where, remedy="Nothing was changed at this stage.")
         except NotConfirmed as declined:
-            return result("declined", declined.what), declined
+            return replace(result("declined", declined.what), changes=changes), declined
         for change in diff.changes:
             try:
                 with applying(change, context.journal, stage=stage.number):

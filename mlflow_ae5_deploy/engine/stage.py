@@ -102,6 +102,10 @@ class Stage(Generic[S]):
     def assume(self, changes: Sequence[Change], state: S, context: Context) -> None:
         """In a plan: let later stages see what will have changed by then."""
 
+    def consent_ahead(self, changes: Sequence[Change], context: Context) -> Sequence[Change]:  # noqa: ARG002
+        """Changes of later stages that need consent and cannot wait for it there: these changes end what runs."""
+        return ()
+
     def apply(self, change: Change, state: S, context: Context) -> None:
         """Make one change of `diff`; journal an effect after every changing request."""
         raise NotImplementedError

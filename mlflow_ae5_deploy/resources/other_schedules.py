@@ -18,6 +18,7 @@ from mlflow_ae5_deploy.jobs.contract import ARGUMENTS
 from mlflow_ae5_deploy.jobs.spec import JobSpec
 from mlflow_ae5_deploy.resources import scheduled_job
 from mlflow_ae5_deploy.resources.job_specs import TASKS, backup_job, scheduled_jobs
+from mlflow_ae5_deploy.resources.scheduled_job import RecreateJob
 
 
 def record_of(desired: JobSpec) -> ScheduledJobRecord:
@@ -69,7 +70,14 @@ def consequences(context: Context, project: Project) -> tuple[Consequence, ...]:
     for job in _unconfigured(context, project):
         if isinstance(why := _kept(context, job), str):
             texts.append(f"job {job.name} ({job.schedule}) is lost: {why}")
-    return tuple(Consequence(Impact.JOBS, text) for text in texts)
+    earlier = (item for job in earlier_deletions(context) for item in job.consequences)
+    return (*(Consequence(Impact.JOBS, text) for text in texts), *dict.fromkeys(earlier))
+
+
+def earlier_deletions(context: Context) -> list[RecreateJob]:
+    """The configured jobs that let data be deleted earlier than the present ones."""
+    states = [scheduled_job.observe(context, desired) for desired in scheduled_jobs(context.settings)]
+    return [job for state in states for job in scheduled_job.recreations(state, named=True) if job.needs_consent]
 
 
 def missing(context: Context, project: Project) -> list[ScheduledJobRecord]:

@@ -106,6 +106,38 @@ def test_replace_agrees_to_another_content_only(bench, capsys):
     assert running(bench) == before
 
 
+def test_replace_agrees_to_no_earlier_deletion_and_asks_before_it_deletes_anything(bench, capsys):
+    """Of a secret that stage 8 sets, and of the jobs that stage 14 creates for those deleted with the project."""
+
+    def options(ttl: str, dry_run: str, release: str) -> tuple[str, ...]:
+        server = f"platform: {{lost_answer_deadline: 0.5}}\nserver: {{gc_ttl: {ttl}}}\n"
+        config = bench.configure(f"{server}gc: {{variables: {{MLFLOW_TRACKING_GC_DRY_RUN: '{dry_run}'}}}}\n")
+        content = make_release(bench.folder, f"{release}.tar.gz", notes__txt=release)
+        return "--sandbox", "--json", "--config", str(config), "--release", str(content)
+
+    assert bench.run(capsys, "install", *options("30d", "true", "one"), "--yes").code == 0
+    before = bench.everything()
+    for changed, second in (
+        (options("7d", "true", "two"), "set secret MLFLOW_TRACKING_GC_TTL"),
+        (options("30d", "false", "two"), "recreate the garbage collection job"),
+    ):
+        bench.forget_calls()
+        refused = bench.run(capsys, "install", *changed, "--replace")
+
+        assert_error(refused, 14, "Not confirmed", "stage 6 (upload)", "Re-run with --yes")
+        changes = refused.data["stages"][-1]["changes"]
+        assert [change["phrase"] for change in changes] == ["replace project mlflow.tracking.server", second]
+        assert [item["impact"] for item in changes[1]["consequences"]] == ["data"]
+        assert bench.writes() == []
+        assert bench.everything() == before
+
+    done = bench.run(capsys, "install", *options("7d", "false", "two"), "--replace", "--yes")
+
+    assert done.code == 0, done.err
+    for words in ("more than 7d ago is purged", "deletes again what it only lists now"):
+        assert done.err.count(words) == 1
+
+
 def test_rotate_token_restarts_only_what_was_agreed_to(bench, capsys):
     assert bench.install(capsys, "--yes", "--replace").code == 0
     before = running(bench)

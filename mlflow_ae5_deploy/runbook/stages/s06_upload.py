@@ -11,7 +11,7 @@ from mlflow_ae5_deploy.engine.change import Change
 from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.engine.stage import Changes, Diff, NoChange, Stage
 from mlflow_ae5_deploy.release.provenance import Comparison, has_content, same_content
-from mlflow_ae5_deploy.resources import before_replacing
+from mlflow_ae5_deploy.resources import before_replacing, other_schedules, server_secrets
 from mlflow_ae5_deploy.resources.before_replacing import DataState
 from mlflow_ae5_deploy.resources.project import (
     CompareProject,
@@ -23,6 +23,7 @@ from mlflow_ae5_deploy.resources.project import (
     upload_project,
 )
 from mlflow_ae5_deploy.resources.restore import CheckRestore
+from mlflow_ae5_deploy.resources.secrets import setting
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,12 @@ class UploadStage(Stage[ProjectState]):
         """What hangs on a project that is replaced goes with it."""
         if state.project is not None and any(isinstance(change, ReplaceProject) for change in changes):
             context.cached.hide_project(state.project.id)
+
+    def consent_ahead(self, changes: Sequence[Change], context: Context) -> Sequence[Change]:
+        if not any(isinstance(change, ReplaceProject) for change in changes):
+            return ()
+        later = (*setting(server_secrets.observe(context)), *other_schedules.earlier_deletions(context))
+        return [change for change in later if change.needs_consent]
 
     def apply(self, change: Change, state: ProjectState, context: Context) -> None:
         project = state.project

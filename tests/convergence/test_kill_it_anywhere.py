@@ -53,21 +53,24 @@ def test_a_run_converges_after_a_fault(cells, mode, row, record_property):
 @pytest.mark.parametrize("row", SHORT, ids=[row.name for row in SHORT])
 @pytest.mark.parametrize("mode", [LOST, BUSY], ids=lambda mode: mode.name)
 def test_a_run_repeats_each_read_that_fails_once(cells: list[Cell], mode: Mode, row: Row) -> None:
-    """Each one fails, and the next one, which repeats it, does not. /login fails once: its code is used then."""
+    """Each one fails, and the next one, which repeats it, does not. /login fails once: its code is used then.
+
+    Reads of the server are left out: a job sends some at the same time, so the next one may be another's.
+    """
     cell = cells[0]
     prepare(cell, row)
     cell.control.add_fault(path=SIGN_IN, **mode.fault)
     for number in range(MOST_POINTS):
-        cell.control.add_fault(method=READS, path=f"(?<!{SIGN_IN})$", skip=number, **mode.fault)
+        cell.control.add_fault(method=READS, path=f"^(?!{OF_MLFLOW}).*(?<!{SIGN_IN})$", skip=number, **mode.fault)
     done = cell.run(*row.argv)
     assert done.code == 0, done
-    reads = [call for call in cell.control.calls() if call.method in READS]
+    reads = [call for call in cell.control.calls() if call.method in READS and not call.path.startswith(OF_MLFLOW)]
     others = [call for call in reads if call.path != SIGN_IN]
     failed = [call.status in (0, 503) for call in others]
     assert len(failed) >= 20
     assert failed == [number % 2 == 0 for number in range(len(failed))], reads
     pairs = [(one.path, two.path) for one, two in itertools.pairwise(others)][::2]
-    assert [pair for pair in pairs if len({*pair}) > 1 and OF_MLFLOW not in "".join(pair)] == []
+    assert [pair for pair in pairs if len({*pair}) > 1] == []
     assert next(call.status for call in reads if call.path == SIGN_IN) in (0, 503)
     cell.control.clear_faults()
     assert leaked(cell, [done, *converges(cell, row, str(done), done=True)]) == []

@@ -45,7 +45,8 @@ def logged(installed: Site, helper: Path) -> tuple[str, str]:
 def test_garbage_collection_works_there_too(installed: Site, logged: tuple[str, str]) -> None:
     environment = installed.client_environment()
     kept, doomed = logged
-    assert installed.install(*installed.configure("gc: {variables: {MLFLOW_TRACKING_GC_TTL: 0d0h0m0s}}\n")).code == 0
+    shorter = installed.configure("gc: {variables: {MLFLOW_TRACKING_GC_TTL: 0d0h0m0s}}\n")
+    assert installed.install("--yes", *shorter).code == 0
 
     done, log = installed.run_gc()
 

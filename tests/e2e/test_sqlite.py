@@ -157,7 +157,8 @@ def test_garbage_collection_takes_what_was_deleted_and_nothing_else(
 
     young, young_log = installed.run_gc()
     kept = installed.exists(environment, doomed["run"])
-    changed = installed.install(*installed.configure("gc: {variables: {MLFLOW_TRACKING_GC_TTL: 0d0h0m0s}}\n"))
+    shorter = installed.configure("gc: {variables: {MLFLOW_TRACKING_GC_TTL: 0d0h0m0s}}\n")
+    changed = installed.install("--yes", *shorter)
     done, log = installed.run_gc()
 
     assert young["state"] == "completed", young_log

@@ -13,7 +13,7 @@ from mlflow_ae5_deploy.config.secret_refs import SecretRef
 from mlflow_ae5_deploy.engine.change import Change, Consequence, Impact
 from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.jobs import other_machines
-from mlflow_ae5_deploy.resources import backup_destination
+from mlflow_ae5_deploy.resources import backup_destination, token_file
 from mlflow_ae5_deploy.resources import encryption_keys as keys
 from mlflow_ae5_deploy.resources.data_at_risk import data_at_risk
 from mlflow_ae5_deploy.resources.deployment import StopDeployment
@@ -157,7 +157,7 @@ def kept(context: Context, state: UninstallState, *, purge: bool) -> list[Kept]:
     if keys.path(context).exists():
         things.append(Kept("key file", str(keys.path(context))))
     for file in context.settings.token_files:
-        if file.exists():
+        if token_file.why_no_token(file) != token_file.ABSENT:
             things.append(Kept("token file", str(file), "delete it: its token is invalid without the server"))
     if state.secrets and not purge:
         names = ", ".join(state.secrets)

@@ -15,6 +15,7 @@ from mlflow_ae5_deploy.common.files import storage_error, write_private
 from mlflow_ae5_deploy.common.redaction import Secret
 from mlflow_ae5_deploy.engine.context import Context
 
+ABSENT = "does not exist"
 _LONGEST = 100_000
 
 
@@ -36,7 +37,7 @@ def why_no_token(file: Path) -> str:
     try:
         return "" if _content(file) else "is empty"
     except (FileNotFoundError, NotADirectoryError):
-        return "does not exist"
+        return ABSENT
     except OSError as error:
         return f"cannot be read: {error.strerror}"
 

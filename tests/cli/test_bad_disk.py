@@ -189,6 +189,19 @@ class TestNoPermission:
 
         assert_error(refused, 3, "Permission denied", str(path))
 
+    def test_the_folder_of_a_token_file(self, bench, capsys):
+        """`uninstall` names the file: its token may be there."""
+        bench.install(capsys)
+        closed = bench.folder / "closed"
+        closed.mkdir(mode=0)
+        path = bench.configure("consumers: [file: closed/token]\n")
+
+        refused = bench.process("uninstall", "--sandbox", "-v", "--config", str(path), preexec_fn=without_root_powers)
+        closed.chmod(0o700)
+
+        assert_error(refused, 14, "Not confirmed", "--yes")
+        assert str(closed / "token") in "".join(refused.err.split())
+
 
 def test_damaged_state_is_an_error(bench, capsys):
     bench.install(capsys)

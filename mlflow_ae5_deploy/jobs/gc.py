@@ -44,8 +44,13 @@ def dry_run(
 ) -> JobResult[GcReport]:
     """Run one dry run, as a temporary job. Ask `cannot_dry_run` first."""
     variables = (*desired.variables, (GC_DRY_RUN, "true"))
-    once = replace(desired, name=f"{ONCE}{desired.name} dry run", schedule="", variables=variables)
+    once = replace(desired, name=dry_run_name(desired.name), schedule="", variables=variables)
     return _result(context, *run_once(context, project, once, job_log(context, show), seconds=seconds))
+
+
+def dry_run_name(name: str) -> str:
+    """name: of the scheduled job."""
+    return f"{ONCE}{name} dry run"
 
 
 def _result(context: Context, run: Run, log: str) -> JobResult[GcReport]:

@@ -13,6 +13,7 @@ from mlflow_ae5_deploy.config.secret_refs import SecretRef
 from mlflow_ae5_deploy.engine.change import Change, Consequence, Impact
 from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.jobs import other_machines
+from mlflow_ae5_deploy.jobs.gc import dry_run_name
 from mlflow_ae5_deploy.resources import backup_destination, token_file
 from mlflow_ae5_deploy.resources import encryption_keys as keys
 from mlflow_ae5_deploy.resources.data_at_risk import data_at_risk
@@ -87,7 +88,7 @@ def observe(context: Context, *, purge: bool, force: bool = False) -> UninstallS
         return UninstallState(consumers=_consumers(context) if purge else ())
     project = context.cached.project(context.settings.project.name)
     projects = {item.id for item in context.cached.projects()}
-    names = {context.settings.gc.name, f"{context.settings.gc.name} dry run"}
+    names = {context.settings.gc.name, dry_run_name(context.settings.gc.name)}
 
     def ours(item: Job | Run) -> bool:
         if item.owner not in ("", context.account):

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
 from mlflow_ae5_deploy.ae5.models import Deployment, Job, Project, Run
+from mlflow_ae5_deploy.jobs.gc import dry_run_name
 from mlflow_ae5_deploy.operations.uninstall_plan import (
     ConsumerSecrets,
     GiveUpUpgrade,
     UninstallState,
     diff,
+    observe,
 )
 from mlflow_ae5_deploy.resources.data_at_risk import is_location_at_risk, is_store_at_risk
 from mlflow_ae5_deploy.resources.deployment import StopDeployment
@@ -17,6 +21,7 @@ from mlflow_ae5_deploy.resources.interrupted import InterruptedUpgrade
 from mlflow_ae5_deploy.resources.project import DeleteProject
 from mlflow_ae5_deploy.resources.scheduled_job import DeleteJob, DeleteRuns
 from mlflow_ae5_deploy.resources.secrets import DeleteSecrets
+from tests.runbook.runbook_support import ACCOUNT, Doors, Lists, context, job
 
 PROJECT = Project(id="a0-" + "1" * 32, name="p", owner="service", resource_profile="default")
 DEPLOYMENT = Deployment(
@@ -126,3 +131,17 @@ def test_a_database_in_a_file_may_be_lost_with_the_project(uri, at_risk):
 @pytest.mark.parametrize(("location", "at_risk"), LOCATIONS)
 def test_a_folder_may_be_lost_with_the_project(location, at_risk):
     assert is_location_at_risk(location) is at_risk
+
+
+def test_jobs_and_runs_that_lost_their_project_are_recognised_by_their_names(tmp_path):
+    """Of the collection and of a dry run of it; AE5 may list them longer than the project."""
+    settings = {"gc": {"name": "gc"}}
+    names = ["gc", dry_run_name("gc"), "mlflow-ae5-deploy other"]
+    gone = [job(id=name, name=name, project_id="a0-gone") for name in names]
+    runs = [Run(f"run of {name}", name, ACCOUNT, "a0-gone", "completed") for name in names]
+    platform = SimpleNamespace(runs=lambda *_: runs)
+    run = context(tmp_path, lists=Lists(projects_=(), jobs_=gone), doors=Doors(platform_=platform), **settings)
+
+    found = observe(run, purge=False)
+
+    assert [[item.name for item in items] for items in (found.jobs, found.runs)] == [names[:2]] * 2

@@ -191,9 +191,20 @@ class TestInstalled:
             assert f"The platform has no resource profile `{profile}`. ({setting}.resource_profile)" in shown
         assert "\n           Use one of: default, large.\n" in seen.out
         assert "- inside   4 checks skipped: they need a job on the platform\n" in seen.out
-        assert "2 errors, 4 skipped (`doctor -v " in seen.out.splitlines()[-1]
+        assert "1 error, 4 skipped (`doctor -v " in seen.out.splitlines()[-1]
         assert "dns  localhost is 127.0.0.1" not in seen.out
         assert "✓ platform dns        localhost is 127.0.0.1\n" in every.out
+
+    @pytest.mark.parametrize(("schedule", "severity"), [("null", "warning"), ("'0 2 * * *'", "error")])
+    def test_the_profile_of_backups_is_an_error_only_where_install_needs_it(self, bench, capsys, schedule, severity):
+        config = bench.configure(f"backup: {{resource_profile: tiny, schedule: {schedule}}}\n")
+
+        installed = bench.install(capsys, "--config", str(config))
+        seen, found = doctor(bench, capsys, "--config", str(config))
+
+        finding = found["resource-profiles"]
+        assert (finding["severity"], installed.code == 0, seen.code == 0) == (severity, *[severity == "warning"] * 2)
+        assert finding["message"].endswith("and `upgrade` need it.") is (severity == "warning")
 
     def test_a_stopped_server_and_an_invalid_token_are_errors_with_remedies(self, bench, capsys):
         bench.install(capsys)

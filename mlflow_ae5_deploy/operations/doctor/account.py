@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 from mlflow_ae5_deploy.common.errors import Configuration, Conflict, Denied, DeployError, LoginFailed, PlatformError
@@ -12,6 +13,7 @@ from mlflow_ae5_deploy.engine.context import Context
 from mlflow_ae5_deploy.engine.stage import AnyStage, NoChange, compare
 from mlflow_ae5_deploy.jobs.spec import check_profile
 from mlflow_ae5_deploy.operations.doctor.findings import (
+    WARNING,
     Finding,
     all_skipped,
     error,
@@ -24,6 +26,7 @@ from mlflow_ae5_deploy.operations.doctor.findings import (
 from mlflow_ae5_deploy.resources import encryption_keys, receivers, token_file
 from mlflow_ae5_deploy.resources.current_deployment import match_deployment
 from mlflow_ae5_deploy.resources.deployment import claim_on, refuse_rival
+from mlflow_ae5_deploy.resources.job_specs import scheduled_jobs
 
 CHECKS = ("login", "service-account", "rights", "resource-profiles", "endpoint-name", "keys")
 
@@ -163,12 +166,17 @@ def _rights(context: Context) -> Finding:
 
 def _profiles(context: Context) -> Iterator[Finding]:
     settings = {name: getattr(context.settings, name).resource_profile for name in ("deployment", "gc", "backup")}
+    needed = {job.section for job in scheduled_jobs(context.settings)} | {"deployment"}
     troubles = []
     for name, profile in settings.items():
         try:
             check_profile(context, profile, f"{name}.resource_profile")
         except Configuration as trouble:
-            troubles.append(of_error("resource-profiles", trouble))
+            found = of_error("resource-profiles", trouble)
+            if name not in needed:
+                message = f"{found.message} `backup`, `restore`, `drill` and `upgrade` need it."
+                found = replace(found, severity=WARNING, message=message)
+            troubles.append(found)
     yield from troubles or [ok("resource-profiles", ", ".join(sorted(set(settings.values()))))]
 
 

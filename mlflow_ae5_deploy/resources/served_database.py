@@ -7,6 +7,7 @@ upstream's launcher prints it, or the kind of database, in the output of MLflow'
 from __future__ import annotations
 
 import re
+import textwrap
 from dataclasses import dataclass
 from urllib.parse import unquote
 
@@ -15,7 +16,8 @@ from mlflow_ae5_deploy.common.redaction import scrub
 from mlflow_ae5_deploy.engine.context import Context
 
 _NAMED = re.compile(r"^database: (\S.*)$", re.MULTILINE)
-_LOST_KEYS = re.compile(r"^warning: (.{1,400} encrypted with another MLFLOW_\w+, unreadable now.{0,400}?)\.?$", re.M)
+_LOST_KEYS = re.compile(r"^warning: (.+? encrypted with another MLFLOW_\w+, unreadable now.*?)\.?$", re.M)
+_SHOWN, _CUT = 1000, " ... (`logs` shows all)"  # it names every webhook
 _COMMAND_LINE = re.compile(r"--backend-store-uri[=\s]+['\"]?([^\s'\"]+)")
 _MIGRATIONS = re.compile(r"\bContext impl (\w+)Impl\b")
 _URI = re.compile(r"(?P<dialect>\w+)(?:\+\w+)?://(?:[^/]*@)?(?P<host>[^/?@]*)(?:/(?P<name>[^?]*))?")
@@ -78,7 +80,8 @@ def observe(context: Context, deployment_id: str) -> Observation | None:
 
 
 def lost_keys(log: str) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(f"The server's log: {scrub(text)}." for text in _LOST_KEYS.findall(log)))
+    found = (textwrap.shorten(scrub(text), _SHOWN, placeholder=_CUT) for text in _LOST_KEYS.findall(log))
+    return tuple(dict.fromkeys(f"The server's log: {text}." for text in found))
 
 
 def served_by(log: str) -> list[Database]:

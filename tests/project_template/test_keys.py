@@ -6,6 +6,7 @@ import contextlib
 import json
 import shutil
 import sqlite3
+import uuid
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -281,9 +282,12 @@ def test_the_server_of_a_drill_is_given_the_keys_and_nothing_else_of_mlflow(tmp_
     assert "MLFLOW_TRACKING_TOKEN" not in given
 
 
-def test_a_log_shows_what_another_key_has_encrypted() -> None:
-    """In the server's own words."""
-    encrypted = [keys.Encrypted(keys.PASSPHRASE, 1, lost=("s1",)), keys.Encrypted(keys.WEBHOOKS, 1, lost=("w",))]
+@pytest.mark.parametrize(("lost", "length"), [(1, 100), (10, 200), (200, 200)])
+def test_a_log_shows_what_another_key_has_encrypted(lost: int, length: int) -> None:
+    """In the server's own words, however many there are."""
+    names, ids = zip(*((f"{number:0{length}}", str(uuid.UUID(int=number))) for number in range(lost)), strict=True)
+    webhooks = keys.Encrypted(keys.WEBHOOKS, lost, lost=names, lost_ids=ids)
+    encrypted = [keys.Encrypted(keys.PASSPHRASE, 1, lost=("s1",)), webhooks]
     warned = keys.warnings(encrypted, {keys.PASSPHRASE: "x", keys.WEBHOOKS: "y"})
     log = "".join(f"warning: {text}\n" for text in (*warned, "3 workers are slow", *warned))
 
@@ -291,4 +295,7 @@ def test_a_log_shows_what_another_key_has_encrypted() -> None:
 
     assert len(found) == 2
     assert "1 LLM key (s1) encrypted with another MLFLOW_CRYPTO_KEK_PASSPHRASE, unreadable now" in found[0]
-    assert keys.WEBHOOKS in found[1]
+    assert f"encrypted with another {keys.WEBHOOKS}" in found[1] or lost > 1
+    assert found[1].startswith(f"The server's log: {lost} webhook")
+    assert len(found[1]) < 1100
+    assert found[1].endswith("delete." if lost == 1 else "(`logs` shows all).")

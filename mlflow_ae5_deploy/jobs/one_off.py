@@ -103,11 +103,12 @@ def _follow(
             raise
         with contextlib.suppress(DeployError):  # report the first error; the next call cleans up
             stopped = _stopped(context, runs or context.platform.runs(job.id)) if on_stop is not None else []
+            for run, log in stopped:
+                context.outputs.stopped_job = desired.purpose
+                if on_stop is not None:
+                    on_stop(run, log)  # before the report is deleted: another Ctrl-C may end this here
             clear(context, project, desired.name, job, runs)
             context.outputs.stopped_job = desired.purpose
-            if on_stop is not None:
-                for run, log in stopped:
-                    on_stop(run, log)
         raise
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -83,3 +84,28 @@ def test_of_a_run_that_does_not_end(tmp_path):
         scheduled_job.delete(job(), where, wait=1, purpose="backup")
 
     assert platform.refused == ["unpause_job"]
+
+
+def test_the_report_of_a_run_that_ctrl_c_stops_is_noted_before_another_ctrl_c(tmp_path):
+    pressed, reports = list[str](), list[str]()
+
+    def look(_id: str) -> Run:
+        if pressed:
+            return replace(RUN, state="completed")
+        pressed.append("first")
+        raise KeyboardInterrupt
+
+    def jobs() -> list[Any]:
+        if pressed:
+            raise KeyboardInterrupt
+        return []
+
+    platform = SimpleNamespace(jobs=jobs, run=look, runs=lambda *of: [RUN] if of else [])
+    platform.create_job, platform.run_log = lambda **_options: job(), lambda _id: "the report"
+    where = context(tmp_path, doors=Doors(platform_=platform))
+    desired = JobSpec("once", "Check", "", (), "default")
+
+    with pytest.raises(KeyboardInterrupt):
+        run_once(where, OURS, desired, print, seconds=10, on_stop=lambda _run, log: reports.append(log))
+
+    assert reports == ["the report"]

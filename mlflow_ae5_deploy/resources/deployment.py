@@ -204,7 +204,12 @@ def await_serving(context: Context, deployment: Deployment) -> Deployment:
         context.outputs.down_since = None
     context.progress.server_down(down=False)
     _note_running(context)
-    _await_listed(context, started)
+
+    def listed() -> bool | None:
+        context.cached.forget("deployments")
+        return True if any(item.id == started.id for item in context.cached.deployments()) else None
+
+    context.poll(listed, f"deployment {started.name} to be listed", VISIBLE)  # later steps read the list
     return started
 
 
@@ -219,16 +224,6 @@ def _note_running(context: Context) -> None:
     if upgrade is not None and not upgrade.schema_touched and not upgrade.failure and upgrade.phase != "starting":
         context.state.upgrade = replace(upgrade, phase="stopping", snapshot=None)
         context.state.save()
-
-
-def _await_listed(context: Context, deployment: Deployment) -> None:
-    """Later steps read the list."""
-
-    def probe() -> bool | None:
-        context.cached.forget("deployments")
-        return True if any(item.id == deployment.id for item in context.cached.deployments()) else None
-
-    context.poll(probe, f"deployment {deployment.name} to be listed", VISIBLE)
 
 
 def _shows_up(context: Context, desired: DeploymentSpec, project: Project) -> Deployment | None:

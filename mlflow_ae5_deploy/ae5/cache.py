@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from operator import methodcaller
 from typing import Any, TypeVar
 
 from mlflow_ae5_deploy.ae5.access import Access
@@ -47,32 +48,32 @@ class PlatformCache:
         return project.id in self._hidden
 
     def projects(self) -> list[Project]:
-        return self._once("projects", lambda p: p.projects(), [])
+        return self._once("projects", methodcaller("projects"), [])
 
     def project(self, name: str) -> Project | None:
         return next((p for p in self.projects() if p.name == name and p.owner == self._access.account), None)
 
     def revisions(self, project: Project) -> list[Revision]:
-        return self._once(f"revisions:{project.id}", lambda p: p.revisions(project.id), [])
+        return self._once(f"revisions:{project.id}", methodcaller("revisions", project.id), [])
 
     def archive(self, project: Project) -> bytes:
-        return self._once(f"archive:{project.id}", lambda p: p.download_archive(project.id), b"")
+        return self._once(f"archive:{project.id}", methodcaller("download_archive", project.id), b"")
 
     def deployments(self) -> list[Deployment]:
-        found: list[Deployment] = self._once("deployments", lambda p: p.deployments(), [])
+        found: list[Deployment] = self._once("deployments", methodcaller("deployments"), [])
         return [deployment for deployment in found if deployment.project_id not in self._hidden]
 
     def collaborators(self, deployment_id: str) -> list[Collaborator]:
-        return self._once(f"collaborators:{deployment_id}", lambda p: p.collaborators(deployment_id), [])
+        return self._once(f"collaborators:{deployment_id}", methodcaller("collaborators", deployment_id), [])
 
     def static_endpoints(self) -> list[StaticEndpoint]:
-        return self._once("endpoints", lambda p: p.static_endpoints(), [])
+        return self._once("endpoints", methodcaller("static_endpoints"), [])
 
     def resource_profiles(self) -> list[ResourceProfile]:
-        return self._once("profiles", lambda p: p.resource_profiles(), [])
+        return self._once("profiles", methodcaller("resource_profiles"), [])
 
     def secret_names(self) -> set[str]:
-        return self._once("secrets", lambda p: p.secret_names(), set())
+        return self._once("secrets", methodcaller("secret_names"), set())
 
     def saw_secrets(self, names: Iterable[str]) -> None:
         """The platform has just listed these, after they were set."""
@@ -84,12 +85,12 @@ class PlatformCache:
         self._seen["secrets"] = set(names)
 
     def jobs(self) -> list[Job]:
-        found: list[Job] = self._once("jobs", lambda p: p.jobs(), [])
+        found: list[Job] = self._once("jobs", methodcaller("jobs"), [])
         return [job for job in found if job.project_id not in self._hidden]
 
     def jobs_of_hidden(self) -> list[Job]:
         """Jobs of projects that a forecast takes for deleted."""
-        found: list[Job] = self._once("jobs", lambda p: p.jobs(), [])
+        found: list[Job] = self._once("jobs", methodcaller("jobs"), [])
         return [job for job in found if job.project_id in self._hidden]
 
     def _once(self, key: str, read: Callable[[Client], T], blank: T) -> T:

@@ -94,7 +94,6 @@ class StageOutputs:
     url: str | None = None
     token: Secret | None = None
     token_deployment: str | None = None
-    first_upload: bool = False  # of a project where there was none
     kept_archives: list[Path] = field(default_factory=list)
     restored: Mapping[str, Any] | None = None  # message and report of the restore job
     stopped_server: bool = False  # for a restore

@@ -153,11 +153,6 @@ class SavedState(BaseModel):
         _log.info("state written: %s", self._path.name)
 
     @property
-    def is_blank(self) -> bool:
-        """Nothing is recorded: neither a run before nor this one has deployed, scheduled or stored anything."""
-        return not any(self.model_dump(mode="json", exclude={"version", "salt"}).values())
-
-    @property
     def started_restore(self) -> RestoreRecord | None:
         """A restore whose end was not seen, into whichever project."""
         return self.restore if self.restore is not None and self.restore.status == "started" else None

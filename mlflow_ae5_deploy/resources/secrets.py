@@ -99,7 +99,7 @@ class SecretState:
     note: str = ""  # a warning
     previous: str = ""  # what may be shown of the value that this machine stored
     desired: str = ""  # what may be shown of the desired value
-    of_nobody: bool = False  # set from elsewhere, and this installation has no data yet that it has kept
+    of_nobody: bool = False  # set from elsewhere, and nothing of this installation has used it yet
 
     @property
     def right(self) -> bool:

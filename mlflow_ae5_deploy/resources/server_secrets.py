@@ -9,8 +9,8 @@ from mlflow_ae5_deploy.common.redaction import Secret
 from mlflow_ae5_deploy.common.variable_names import DATABASE
 from mlflow_ae5_deploy.config.secret_refs import SecretRef
 from mlflow_ae5_deploy.engine.context import Context
-from mlflow_ae5_deploy.resources import encryption_keys, receivers
-from mlflow_ae5_deploy.resources.project import REPLACED
+from mlflow_ae5_deploy.resources import encryption_keys, receivers, scheduled_job
+from mlflow_ae5_deploy.resources.job_specs import gc_job
 from mlflow_ae5_deploy.resources.secrets import MADE, SecretState, observe_secret
 
 _DEFAULTS = {"MLFLOW_TRACKING_METRICS": "false", receivers.VARIABLE: "unset"}  # where they are not set
@@ -36,23 +36,15 @@ def observe(context: Context) -> tuple[SecretState, ...]:
     """Raises Conflict where a key would be replaced, see encryption_keys.py."""
     of_keys = {secret.name: secret for secret in encryption_keys.observe(context)}
     others = [observe_secret(context, name, value) for name, value in desired(context).items() if name not in of_keys]
-    if any(secret.state == "unknown" and secret.consequence for secret in others) and _is_new(context):
+    if any(secret.state == "unknown" and secret.consequence for secret in others) and not _collects(context):
         others = [replace(secret, of_nobody=secret.state == "unknown") for secret in others]
     return (*others, *of_keys.values())
 
 
-def _is_new(context: Context) -> bool:
-    """Whether there can be no data yet that this installation has kept.
-
-    This run uploads its first project, nothing is restored, and this machine has no record of an earlier one.
-    """
-    replaced = context.folders.state / REPLACED
-    return (
-        context.outputs.first_upload
-        and context.options.restore is None
-        and context.state.is_blank
-        and not replaced.exists()
-    )
+def _collects(context: Context) -> bool:
+    """Whether the installation has a garbage collection job, or had one before this run replaced its project."""
+    job = scheduled_job.observe(context, gc_job(context.settings))
+    return bool(job.jobs or context.outputs.kept_archives)
 
 
 def store(context: Context, state: Sequence[SecretState], *, server_runs: bool) -> None:

@@ -92,17 +92,6 @@ DESTRUCTIVE = [
 ]
 
 
-def test_a_declined_question_comes_again_on_a_machine_without_records(site, capsys, releases):
-    """Also after `schedule-gc --remove`: until then what users deleted is kept."""
-    assert site.run(capsys, "schedule-gc", "--sandbox", "--remove").code == 0
-    before = site.everything()
-    for verb in (("install", "--release", "FIRST"), ("install", "--replace", "--release", "SECOND")) * 2:
-        refused = elsewhere(site, capsys, releases, *verb, machine="third")
-        assert_error(refused, 14, "Not confirmed", "Re-run with --yes")
-        assert "the value before is not known here" in refused.err
-        assert site.everything() == before
-
-
 def test_while_a_job_of_the_other_machine_runs_no_verb_deletes_anything(site, capsys, releases):
     gate = volume(site) / "gate-Backup"
     gate.touch()

@@ -9,9 +9,7 @@ import yaml
 from runbook_support import Lists, context, job
 
 from mlflow_ae5_deploy.config.settings import BackupSettings
-from mlflow_ae5_deploy.engine.context import RestoreRequest, RunOptions
-from mlflow_ae5_deploy.engine.records import ScheduledJobRecord
-from mlflow_ae5_deploy.resources import earlier_deletion, scheduled_job, server_secrets
+from mlflow_ae5_deploy.resources import earlier_deletion, scheduled_job
 from mlflow_ae5_deploy.resources.job_specs import backup_job, gc_job
 from mlflow_ae5_deploy.resources.secrets import MADE, SecretState, setting
 
@@ -95,43 +93,6 @@ SECRETS = [
 def test_a_secret_is_set_only_after_consent_where_data_is_deleted_earlier(secret, other, asked):
     (change,) = setting([other, secret])
 
-    assert change.needs_consent is asked
-
-
-def replaced(where):
-    (where.folders.state / "replaced").mkdir()
-
-
-def scheduled(where):
-    where.state.schedules["b"] = ScheduledJobRecord("b", "Backup", "0 1 * * *", {}, "default", "backup")
-
-
-def restoring(where):
-    where.options = RunOptions(restore=RestoreRequest())
-
-
-# what is known of the installation, whether this run uploads a project where there was none, whether consent is asked
-INSTALLATIONS = [
-    ("nothing", lambda _where: None, True, False),
-    ("its project", lambda _where: None, False, True),
-    ("a project that a killed run has deleted", replaced, True, True),
-    ("a schedule", scheduled, True, True),
-    ("a snapshot to restore", restoring, True, True),
-]
-
-
-@pytest.mark.parametrize(("known", "know", "first", "asked"), INSTALLATIONS, ids=[row[0] for row in INSTALLATIONS])
-def test_a_value_from_another_machine_is_replaced_only_after_consent_where_there_may_be_data(
-    tmp_path, known, know, first, asked
-):
-    database = {"backend_store_uri": "sqlite:///x", "artifacts_destination": "/a"}
-    where = context(tmp_path, lists=Lists(projects_=(), secrets_={TTL}), server=database)
-    where.outputs.first_upload = first
-    know(where)
-
-    (change,) = setting(server_secrets.observe(where))
-
-    assert TTL in change.names
     assert change.needs_consent is asked
 
 

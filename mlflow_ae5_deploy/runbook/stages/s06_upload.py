@@ -64,7 +64,6 @@ class UploadStage(Stage[ProjectState]):
 
     def assume(self, changes: Sequence[Change], state: ProjectState, context: Context) -> None:
         """What hangs on a project that is replaced goes with it."""
-        context.outputs.first_upload = state.project is None
         if state.project is not None and any(isinstance(change, ReplaceProject) for change in changes):
             context.cached.hide_project(state.project.id)
 
@@ -79,7 +78,6 @@ class UploadStage(Stage[ProjectState]):
         match change:
             case UploadProject() | CompareProject():
                 self._upload(context)
-                context.outputs.first_upload = project is None
             case ReplaceProject() if project is not None:
                 before_replacing.note_removal(context, state.data)
                 keep_archive(context, project)
